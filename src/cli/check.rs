@@ -1,0 +1,76 @@
+//! `hookgate check`: load everything as `run` does, and say what would be in effect.
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+use super::run::INVALID_CONFIGURATION;
+use super::{Given, RunArgs};
+use crate::config::{Config, Problems};
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+
+    /// How the result is printed
+    #[arg(short, long, value_name = "FORMAT", default_value = "text", env = "HOOKGATE_OUTPUT")]
+    pub output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Text,
+    Json,
+}
+
+pub fn check(given: &Given, output: Output) -> ExitCode {
+    let loaded = Config::load(given);
+    let code = if loaded.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(INVALID_CONFIGURATION) };
+    match output {
+        Output::Text => print_text(&loaded),
+        Output::Json => print_json(&loaded),
+    }
+    code
+}
+
+fn print_text(loaded: &Result<Config, Problems>) {
+    match loaded {
+        Ok(config) => {
+            let width = config.settings.iter().map(|s| s.key.len()).max().unwrap_or_default();
+            for setting in &config.settings {
+                println!("{:width$}  {}  [{}]", setting.key, setting.value, setting.origin);
+            }
+            for notice in &config.notices {
+                println!("note: {notice}");
+            }
+            println!("ok: the configuration is valid");
+        }
+        Err(problems) => eprintln!("{problems}"),
+    }
+}
+
+fn print_json(loaded: &Result<Config, Problems>) {
+    let json = match loaded {
+        Ok(config) => serde_json::json!({
+            "valid": true,
+            "settings": config.settings.iter().map(|s| serde_json::json!({
+                "key": s.key,
+                "value": s.value,
+                "origin": s.origin.to_string(),
+            })).collect::<Vec<_>>(),
+            "notices": config.notices,
+        }),
+        Err(problems) => serde_json::json!({
+            "valid": false,
+            "problems": problems.0.iter().map(|p| serde_json::json!({
+                "file": p.place.as_ref().map(|at| at.file.display().to_string()),
+                "line": p.place.as_ref().map(|at| at.line),
+                "column": p.place.as_ref().map(|at| at.column),
+                "key": p.key,
+                "message": p.message,
+            })).collect::<Vec<_>>(),
+        }),
+    };
+    println!("{json:#}");
+}

@@ -1,0 +1,355 @@
+//! The command line: one field per flag, each with its value type; no logic.
+
+pub mod check;
+pub mod completions;
+pub mod demo;
+pub mod healthcheck;
+pub mod run;
+pub mod schema;
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::Origin;
+use crate::config::raw::{LogFormat, LogLevel, Mode};
+use crate::config::secret::Secret;
+use crate::config::units::{ByteSize, Cidr, Rate, Span, UpstreamUrl};
+
+/// What `--version` prints.
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (revision ",
+    env!("HOOKGATE_REVISION"),
+    ", pingora ",
+    env!("HOOKGATE_PINGORA"),
+    ", TLS by rustls, ",
+    env!("HOOKGATE_RUSTC"),
+    ")"
+);
+
+/// The webhook gate: lets only genuine, fresh, first-seen webhooks through to your application.
+#[derive(Debug, Parser)]
+#[command(name = "hookgate", version = VERSION, max_term_width = 100)]
+#[command(
+    after_help = "Without a command, hookgate runs: `hookgate --listen …` is `hookgate run --listen …`.\n\
+    Exit codes: 0 fine, 1 failed at run time, 2 bad flags, 78 invalid configuration."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve (the default)
+    Run(Box<RunArgs>),
+    /// Load everything as `run` does and print the effective configuration
+    Check(Box<check::CheckArgs>),
+    /// Show the gate at work on real signed traffic, in one process
+    Demo(demo::DemoArgs),
+    /// Print the JSON Schema of the configuration file
+    Schema,
+    /// Ask a running gate how it is (for exec probes in an image without a shell)
+    Healthcheck(healthcheck::HealthcheckArgs),
+    /// Print shell completions
+    Completions(completions::CompletionsArgs),
+}
+
+/// The flags of `run`. All are optional here: what is absent comes from the file or the defaults.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunArgs {
+    /// Configuration file (YAML); needed for more than one route
+    #[arg(short, long, value_name = "PATH", env = "HOOKGATE_CONFIG", help_heading = "General")]
+    pub config: Option<PathBuf>,
+
+    /// Address for plain HTTP; repeatable [default: 0.0.0.0:17080]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "HOOKGATE_LISTEN",
+        value_delimiter = ',',
+        help_heading = "Listeners"
+    )]
+    pub listen: Option<Vec<SocketAddr>>,
+
+    /// Address for HTTPS; repeatable
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "HOOKGATE_LISTEN_TLS",
+        value_delimiter = ',',
+        help_heading = "Listeners"
+    )]
+    pub listen_tls: Option<Vec<SocketAddr>>,
+
+    /// Certificate chain (PEM), leaf first; reloaded on change
+    #[arg(long, value_name = "PATH", env = "HOOKGATE_TLS_CERT_FILE", help_heading = "Listeners")]
+    pub tls_cert_file: Option<PathBuf>,
+
+    /// Private key (PEM); reloaded on change
+    #[arg(long, value_name = "PATH", env = "HOOKGATE_TLS_KEY_FILE", help_heading = "Listeners")]
+    pub tls_key_file: Option<PathBuf>,
+
+    /// Demand a client certificate signed by one of these authorities (PEM)
+    #[arg(long, value_name = "PATH", env = "HOOKGATE_TLS_CLIENT_CA_FILE", help_heading = "Listeners")]
+    pub tls_client_ca_file: Option<PathBuf>,
+
+    /// Address for health and metrics [default: 0.0.0.0:17090]
+    #[arg(long, value_name = "ADDR", env = "HOOKGATE_OPS_LISTEN", help_heading = "Listeners")]
+    pub ops_listen: Option<SocketAddr>,
+
+    /// Where the application listens: http://HOST:PORT or unix:/PATH [default: http://127.0.0.1:8080]
+    #[arg(long, value_name = "URL", env = "HOOKGATE_UPSTREAM", help_heading = "Application")]
+    pub upstream: Option<UpstreamUrl>,
+
+    /// How long the application may take to answer [default: 10s]
+    #[arg(long, value_name = "DURATION", env = "HOOKGATE_UPSTREAM_TIMEOUT", help_heading = "Application")]
+    pub upstream_timeout: Option<Span>,
+
+    /// How long to wait for an application that is not listening yet [default: 1s]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "HOOKGATE_UPSTREAM_CONNECT_TIMEOUT",
+        help_heading = "Application"
+    )]
+    pub upstream_connect_timeout: Option<Span>,
+
+    /// Who sends: the name of a preset [default: scalekit]
+    #[arg(long, value_name = "NAME", env = "HOOKGATE_PROVIDER", help_heading = "The route")]
+    pub provider: Option<String>,
+
+    /// Exact raw path; a trailing `*` makes a prefix [default: /webhooks]
+    #[arg(long, value_name = "PATH", env = "HOOKGATE_PATH", help_heading = "The route")]
+    pub path: Option<String>,
+
+    /// File with a signing secret; repeatable, newest first; its name is the key's id.
+    /// For trials, HOOKGATE_SECRET may hold the secret itself
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "HOOKGATE_SECRET_FILE",
+        value_delimiter = ',',
+        help_heading = "The route"
+    )]
+    pub secret_file: Option<Vec<PathBuf>>,
+
+    /// Network that may send; repeatable [default: the provider's list if it has one, else any]
+    #[arg(
+        long,
+        value_name = "CIDR",
+        env = "HOOKGATE_ALLOW_IP",
+        value_delimiter = ',',
+        help_heading = "Checks"
+    )]
+    pub allow_ip: Option<Vec<Cidr>>,
+
+    /// File with one network a line, added to --allow-ip; reloaded on change
+    #[arg(long, value_name = "PATH", env = "HOOKGATE_ALLOW_IP_FILE", help_heading = "Checks")]
+    pub allow_ip_file: Option<PathBuf>,
+
+    /// Proxy whose X-Forwarded-For and X-Forwarded-Proto count; repeatable [default: none]
+    #[arg(
+        long,
+        value_name = "CIDR",
+        env = "HOOKGATE_TRUSTED_PROXY",
+        value_delimiter = ',',
+        help_heading = "Checks"
+    )]
+    pub trusted_proxy: Option<Vec<Cidr>>,
+
+    /// Take events over plain HTTP as well
+    #[arg(long, env = "HOOKGATE_INSECURE_ALLOW_HTTP", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Checks")]
+    pub insecure_allow_http: Option<bool>,
+
+    /// Take keys of fewer than 16 bytes
+    #[arg(long, env = "HOOKGATE_INSECURE_SHORT_SECRET", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Checks")]
+    pub insecure_short_secret: Option<bool>,
+
+    /// How old an event may be [default: the provider's, else 5m]
+    #[arg(long, value_name = "DURATION", env = "HOOKGATE_TOLERANCE", help_heading = "Checks")]
+    pub tolerance: Option<Span>,
+
+    /// How far ahead the sender's clock may be [default: the provider's, else 5m]
+    #[arg(long, value_name = "DURATION", env = "HOOKGATE_FUTURE_TOLERANCE", help_heading = "Checks")]
+    pub future_tolerance: Option<Span>,
+
+    /// How long a delivered event is remembered [default: 24h]
+    #[arg(long, value_name = "DURATION", env = "HOOKGATE_REPLAY_WINDOW", help_heading = "Checks")]
+    pub replay_window: Option<Span>,
+
+    /// How many events are remembered [default: 1000000]
+    #[arg(long, value_name = "N", env = "HOOKGATE_REPLAY_CAPACITY", help_heading = "Checks")]
+    pub replay_capacity: Option<usize>,
+
+    /// Where events are remembered: memory [default: memory]
+    #[arg(long, value_name = "URL", env = "HOOKGATE_REPLAY_STORE", help_heading = "Checks")]
+    pub replay_store: Option<String>,
+
+    /// Requests per route and client address: N/PERIOD or off [default: 100/1m]
+    #[arg(long, value_name = "RATE", env = "HOOKGATE_RATE_LIMIT", help_heading = "Checks")]
+    pub rate_limit: Option<Rate>,
+
+    /// enforce refuses; observe forwards and records what would have been refused [default: enforce]
+    #[arg(long, value_name = "MODE", env = "HOOKGATE_MODE", help_heading = "Checks")]
+    pub mode: Option<Mode>,
+
+    /// Largest body [default: the provider's, else 1MiB]
+    #[arg(long, value_name = "SIZE", env = "HOOKGATE_MAX_BODY", help_heading = "Limits")]
+    pub max_body: Option<ByteSize>,
+
+    /// Sum of the bodies held at once [default: 64MiB]
+    #[arg(long, value_name = "SIZE", env = "HOOKGATE_MAX_BUFFERED", help_heading = "Limits")]
+    pub max_buffered: Option<ByteSize>,
+
+    /// Connections at once [default: 4096]
+    #[arg(long, value_name = "N", env = "HOOKGATE_MAX_CONNECTIONS", help_heading = "Limits")]
+    pub max_connections: Option<usize>,
+
+    /// Total time for a request's head [default: 10s]
+    #[arg(long, value_name = "DURATION", env = "HOOKGATE_HEADER_TIMEOUT", help_heading = "Limits")]
+    pub header_timeout: Option<Span>,
+
+    /// Total time for a request's body [default: 15s]
+    #[arg(long, value_name = "DURATION", env = "HOOKGATE_BODY_TIMEOUT", help_heading = "Limits")]
+    pub body_timeout: Option<Span>,
+
+    /// How long a connection may stay idle between requests [default: 30s]
+    #[arg(long, value_name = "DURATION", env = "HOOKGATE_IDLE_TIMEOUT", help_heading = "Limits")]
+    pub idle_timeout: Option<Span>,
+
+    /// After SIGTERM, keep accepting for so long [default: 5s]
+    #[arg(long, value_name = "DURATION", env = "HOOKGATE_SHUTDOWN_DELAY", help_heading = "Process")]
+    pub shutdown_delay: Option<Span>,
+
+    /// Then let deliveries finish for so long; exit as soon as idle [default: 20s]
+    #[arg(long, value_name = "DURATION", env = "HOOKGATE_SHUTDOWN_TIMEOUT", help_heading = "Process")]
+    pub shutdown_timeout: Option<Span>,
+
+    /// How often secrets, certificates, address files and configuration are read again; 0s is never, SIGHUP always [default: 10s]
+    #[arg(long, value_name = "DURATION", env = "HOOKGATE_RELOAD_INTERVAL", help_heading = "Process")]
+    pub reload_interval: Option<Span>,
+
+    /// Worker threads [default: the CPU quota]
+    #[arg(long, value_name = "N", env = "HOOKGATE_THREADS", help_heading = "Process")]
+    pub threads: Option<usize>,
+
+    /// auto is text on a terminal and JSON otherwise [default: auto]
+    #[arg(long, value_name = "FORMAT", env = "HOOKGATE_LOG_FORMAT", help_heading = "Process")]
+    pub log_format: Option<LogFormat>,
+
+    /// Decisions are logged at info [default: info]
+    #[arg(long, value_name = "LEVEL", env = "HOOKGATE_LOG_LEVEL", help_heading = "Process")]
+    pub log_level: Option<LogLevel>,
+}
+
+/// What was given outside the file: flags, their environment twins, and the trial secret.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    pub args: RunArgs,
+    /// By the flag's id, such as `max_body`.
+    pub origins: HashMap<String, Origin>,
+    /// `HOOKGATE_SECRET`
+    pub secret: Option<Secret>,
+}
+
+impl Given {
+    /// Flags alone, as the demo and tests give them.
+    pub fn flags(args: RunArgs) -> Self {
+        Given { args, ..Given::default() }
+    }
+
+    pub fn origin(&self, flag: &str) -> Origin {
+        self.origins.get(flag).copied().unwrap_or(Origin::Flag)
+    }
+}
+
+/// Parses the command line and runs the command.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let matches = Cli::command().get_matches_from(with_default_command(args.into_iter().collect()));
+    let command = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli.command,
+        Err(error) => error.exit(),
+    };
+    let origins = matches.subcommand().map(|(_, sub)| origins(sub)).unwrap_or_default();
+    let given = |args: RunArgs| Given { args, origins, secret: trial_secret() };
+    match command {
+        Command::Run(args) => run::run(&given(*args)),
+        Command::Check(args) => check::check(&given(args.run), args.output),
+        Command::Demo(args) => demo::demo(&args),
+        Command::Schema => schema::schema(),
+        Command::Healthcheck(args) => healthcheck::healthcheck(&args),
+        Command::Completions(args) => completions::completions(&args),
+    }
+}
+
+/// `hookgate --listen …` means `hookgate run --listen …`.
+fn with_default_command(mut args: Vec<OsString>) -> Vec<OsString> {
+    let first = args.get(1).and_then(|arg| arg.to_str());
+    let is_flag = first.is_none_or(|arg| arg.starts_with('-'));
+    if is_flag && !matches!(first, Some("-h" | "--help" | "-V" | "--version")) {
+        args.insert(1.min(args.len()), "run".into());
+    }
+    args
+}
+
+fn origins(matches: &clap::ArgMatches) -> HashMap<String, Origin> {
+    matches
+        .ids()
+        .filter_map(|id| match matches.value_source(id.as_str())? {
+            ValueSource::EnvVariable => Some((id.to_string(), Origin::Env)),
+            ValueSource::CommandLine => Some((id.to_string(), Origin::Flag)),
+            _ => None,
+        })
+        .collect()
+}
+
+#[expect(clippy::disallowed_methods, reason = "HOOKGATE_SECRET has no flag, so clap does not read it")]
+fn trial_secret() -> Option<Secret> {
+    use std::os::unix::ffi::OsStringExt;
+    let value = std::env::var_os("HOOKGATE_SECRET").filter(|v| !v.is_empty())?;
+    Some(Secret::from_bytes(value.into_vec()).0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_run_has_its_environment_twin() {
+        let cli = Cli::command();
+        let run = cli.find_subcommand("run").unwrap();
+        for arg in run.get_arguments().filter(|a| a.get_id() != "help") {
+            let long = arg.get_long().unwrap();
+            let twin = format!("HOOKGATE_{}", long.replace('-', "_").to_uppercase());
+            assert_eq!(arg.get_env().and_then(|e| e.to_str()), Some(twin.as_str()), "--{long}");
+            assert!(arg.get_help_heading().is_some(), "--{long} stands under a heading");
+        }
+    }
+
+    #[test]
+    fn run_is_the_default_command() {
+        let parse = |args: &[&str]| {
+            let args = std::iter::once("hookgate").chain(args.iter().copied()).map(OsString::from);
+            Cli::try_parse_from(with_default_command(args.collect())).unwrap().command
+        };
+        assert!(matches!(parse(&[]), Command::Run(_)));
+        assert!(matches!(parse(&["--listen", "127.0.0.1:0"]), Command::Run(_)));
+        assert!(matches!(parse(&["schema"]), Command::Schema));
+        let Command::Run(args) = parse(&["--insecure-allow-http", "--allow-ip", "127.0.0.0/8,::1"]) else {
+            panic!("run is the default")
+        };
+        assert_eq!((args.insecure_allow_http, args.allow_ip.unwrap().len()), (Some(true), 2));
+    }
+}

@@ -1,0 +1,10 @@
+//! `hookgate schema`: the JSON Schema of the configuration file, from the types that read it.
+
+use std::process::ExitCode;
+
+use crate::config::raw::File;
+
+pub fn schema() -> ExitCode {
+    println!("{:#}", schemars::schema_for!(File).to_value());
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,299 @@
+//! The configuration file as it is written: a mirror for serde, nothing more.
+//! Unknown keys are errors; values that others must be judged against keep their place.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_saphyr::Spanned;
+
+use super::units::{ByteSize, Cidr, Rate, Span, UpstreamUrl};
+use crate::gate::scheme::algorithm::{Algorithm, Encoding};
+use crate::gate::scheme::key::KeyRule;
+use crate::gate::scheme::timestamp::TimeUnit;
+
+/// The whole file. Every key has a flag of the same name, with `-` for `_`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct File {
+    /// Addresses for plain HTTP.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub listen: Option<Vec<SocketAddr>>,
+    /// Addresses for HTTPS.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub listen_tls: Option<Vec<SocketAddr>>,
+    #[schemars(with = "Option<PathBuf>")]
+    pub tls_cert_file: Option<Spanned<PathBuf>>,
+    #[schemars(with = "Option<PathBuf>")]
+    pub tls_key_file: Option<Spanned<PathBuf>>,
+    #[schemars(with = "Option<PathBuf>")]
+    pub tls_client_ca_file: Option<Spanned<PathBuf>>,
+    /// Address for health and metrics.
+    #[schemars(with = "Option<String>")]
+    pub ops_listen: Option<SocketAddr>,
+    pub upstream: Option<UpstreamUrl>,
+    pub upstream_timeout: Option<Span>,
+    pub upstream_connect_timeout: Option<Span>,
+    /// Networks whose forwarding headers count.
+    pub trusted_proxies: Option<Vec<Cidr>>,
+    pub insecure_allow_http: Option<bool>,
+    pub insecure_short_secret: Option<bool>,
+    pub limits: Limits,
+    pub header_timeout: Option<Span>,
+    pub body_timeout: Option<Span>,
+    pub idle_timeout: Option<Span>,
+    pub replay: Replay,
+    pub shutdown_delay: Option<Span>,
+    pub shutdown_timeout: Option<Span>,
+    pub reload_interval: Option<Span>,
+    pub threads: Option<usize>,
+    pub log_format: Option<LogFormat>,
+    pub log_level: Option<LogLevel>,
+    #[schemars(with = "Vec<Route>")]
+    pub routes: Vec<Spanned<Route>>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// For routes that set none and whose provider sets none.
+    pub max_body: Option<ByteSize>,
+    /// Sum of the bodies that are held at once.
+    pub max_buffered: Option<ByteSize>,
+    pub max_connections: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Replay {
+    #[schemars(with = "Option<String>")]
+    pub store: Option<Spanned<String>>,
+    #[schemars(with = "Option<Span>")]
+    pub window: Option<Spanned<Span>>,
+    pub capacity: Option<usize>,
+}
+
+/// One endpoint.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Route {
+    /// The name in metrics and logs.
+    pub name: Option<String>,
+    /// The exact raw path; a trailing `*` makes a prefix.
+    #[schemars(with = "Option<String>")]
+    pub path: Option<Spanned<String>>,
+    /// A preset.
+    #[schemars(with = "Option<String>")]
+    pub provider: Option<Spanned<String>>,
+    /// Instead of a preset, in the words of one.
+    #[schemars(with = "Option<Scheme>")]
+    pub scheme: Option<Spanned<Scheme>>,
+    /// Newest first.
+    pub secrets: Vec<SecretSource>,
+    /// Who may send; the provider's published list if absent; nobody if empty.
+    pub allow_ips: Option<Vec<Cidr>>,
+    /// One network a line, `#` starts a comment. Added to `allow_ips`.
+    #[schemars(with = "Option<PathBuf>")]
+    pub allow_ip_file: Option<Spanned<PathBuf>>,
+    /// Per client address.
+    pub rate_limit: Option<Rate>,
+    pub max_body: Option<ByteSize>,
+    pub tolerance: Option<Span>,
+    pub future_tolerance: Option<Span>,
+    pub mode: Option<Mode>,
+    pub status: Status,
+}
+
+/// A secret and the id that stands for it in logs and metrics.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecretSource {
+    /// The file's name, if absent.
+    pub id: Option<String>,
+    #[schemars(with = "PathBuf")]
+    pub file: Spanned<PathBuf>,
+}
+
+/// Statuses instead of the usual ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Status {
+    /// Instead of 401.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature: Option<u16>,
+    /// Instead of 400.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<u16>,
+    /// Instead of 200.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duplicate: Option<u16>,
+}
+
+/// One way of signing.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scheme {
+    pub algorithm: Algorithm,
+    #[serde(default)]
+    pub key: KeyRule,
+    pub signature: SignatureSource,
+    /// What is signed: `{body}`, `{header:Name}` and `{kv:field}`, other text as it stands.
+    pub content: String,
+    pub timestamp: Option<Timestamp>,
+    /// Where the event's id stands: `header:Name`, `kv:field` or `json:/pointer`.
+    #[serde(default, deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<String>")]
+    pub id: Vec<String>,
+    /// Where the event's type stands.
+    #[serde(default, rename = "type", deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<String>")]
+    pub event_type: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignatureSource {
+    /// `header:Name`, or a list of such.
+    #[serde(deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<String>")]
+    pub from: Vec<String>,
+    #[serde(default)]
+    pub format: SignatureFormat,
+    /// What stands before each tag, such as `sha256=` or `v1,`.
+    #[serde(default)]
+    pub prefix: String,
+    /// One character between the elements of a list.
+    pub split: Option<String>,
+    /// With `format: kv`: the fields that hold tags.
+    #[serde(default)]
+    pub keys: Vec<String>,
+    pub encoding: Encoding,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SignatureFormat {
+    /// The header is a tag, or a list of tags.
+    #[default]
+    Plain,
+    /// The header is a list of `name=value`.
+    Kv,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Timestamp {
+    /// The first that is present decides.
+    #[serde(deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<String>")]
+    pub from: Vec<String>,
+    pub unit: TimeUnit,
+    /// How old an event may be.
+    pub tolerance: Option<Span>,
+    /// How far ahead the sender's clock may be.
+    pub future_tolerance: Option<Span>,
+}
+
+/// A preset: `conf/providers/NAME.yaml`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Preset {
+    /// The provider's name as it writes it.
+    pub title: String,
+    /// Where the facts come from.
+    pub source: String,
+    pub evidence: Evidence,
+    /// What the user should know.
+    pub notes: Option<String>,
+    /// The addresses that the provider publishes.
+    pub allow_ips: Option<Vec<Cidr>>,
+    pub rate_limit: Option<Rate>,
+    pub max_body: Option<ByteSize>,
+    #[serde(default)]
+    pub status: Status,
+    /// The first whose signature header is present decides alone.
+    pub schemes: Vec<Scheme>,
+}
+
+/// How sure the facts of a preset are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Evidence {
+    /// A signature published by the provider verifies.
+    Published,
+    /// A signature made by the provider's own SDK verifies.
+    Sdk,
+    /// Read in the provider's documentation or SDK source.
+    Documented,
+    /// Sources conflict or are second-hand.
+    Unconfirmed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Refuse what fails a check.
+    Enforce,
+    /// Forward it, and record what would have been refused.
+    Observe,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    Json,
+    Text,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+macro_rules! display_as_value {
+    ($($type:ty),*) => {$(
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let value = clap::ValueEnum::to_possible_value(self);
+                f.write_str(value.as_ref().map_or("", clap::builder::PossibleValue::get_name))
+            }
+        }
+    )*};
+}
+display_as_value!(Mode, LogFormat, LogLevel);
+
+/// A single value may stand for a list of one.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct OneOrMany;
+
+    impl<'de> Visitor<'de> for OneOrMany {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a value or a list of values")
+        }
+
+        fn visit_str<E>(self, value: &str) -> Result<Vec<String>, E> {
+            Ok(vec![value.to_owned()])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<String>, A::Error> {
+            let mut values = Vec::new();
+            while let Some(value) = seq.next_element()? {
+                values.push(value);
+            }
+            Ok(values)
+        }
+    }
+
+    deserializer.deserialize_any(OneOrMany)
+}

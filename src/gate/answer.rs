@@ -1,0 +1,317 @@
+//! What hookgate says about a delivery: the closed list of reasons, and the one
+//! place that gives each its status, its text, and its advice to retry.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Why a delivery ended as it did. The label is the metric label, the log value
+/// and the anchor in the README; the sender never sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    Accepted,
+    AddressDenied,
+    BodyMalformed,
+    BodyTimeout,
+    BodyTooLarge,
+    Duplicate,
+    FramingInvalid,
+    HeadersTooLarge,
+    HttpsRequired,
+    InFlight,
+    MethodNotAllowed,
+    Overloaded,
+    RateLimited,
+    RouteUnmatched,
+    SignatureMalformed,
+    SignatureMismatch,
+    SignatureMissing,
+    StoreUnavailable,
+    TimestampFuture,
+    TimestampMissing,
+    TimestampStale,
+    UpstreamFailed,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+}
+
+/// The four outcomes that a dashboard tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Delivered, and the application's answer was returned.
+    Accepted,
+    /// Answered by the gate; the application saw nothing.
+    Refused,
+    /// Would have been refused, but the route only observes.
+    Observed,
+    /// Genuine, but it could not be delivered or its outcome is unknown.
+    Failed,
+}
+
+impl Verdict {
+    pub const fn label(self) -> &'static str {
+        match self {
+            Verdict::Accepted => "accepted",
+            Verdict::Refused => "refused",
+            Verdict::Observed => "observed",
+            Verdict::Failed => "failed",
+        }
+    }
+}
+
+impl Reason {
+    /// Every reason, in the order of the contract's table (which is the order of the checks).
+    pub const ALL: [Reason; 24] = [
+        Reason::Accepted,
+        Reason::FramingInvalid,
+        Reason::RouteUnmatched,
+        Reason::MethodNotAllowed,
+        Reason::HttpsRequired,
+        Reason::AddressDenied,
+        Reason::RateLimited,
+        Reason::HeadersTooLarge,
+        Reason::BodyTooLarge,
+        Reason::BodyTimeout,
+        Reason::SignatureMissing,
+        Reason::SignatureMalformed,
+        Reason::SignatureMismatch,
+        Reason::TimestampMissing,
+        Reason::TimestampStale,
+        Reason::TimestampFuture,
+        Reason::BodyMalformed,
+        Reason::Duplicate,
+        Reason::InFlight,
+        Reason::Overloaded,
+        Reason::StoreUnavailable,
+        Reason::UpstreamUnreachable,
+        Reason::UpstreamFailed,
+        Reason::UpstreamTimeout,
+    ];
+
+    pub const fn label(self) -> &'static str {
+        match self {
+            Reason::Accepted => "accepted",
+            Reason::AddressDenied => "address_denied",
+            Reason::BodyMalformed => "body_malformed",
+            Reason::BodyTimeout => "body_timeout",
+            Reason::BodyTooLarge => "body_too_large",
+            Reason::Duplicate => "duplicate",
+            Reason::FramingInvalid => "framing_invalid",
+            Reason::HeadersTooLarge => "headers_too_large",
+            Reason::HttpsRequired => "https_required",
+            Reason::InFlight => "in_flight",
+            Reason::MethodNotAllowed => "method_not_allowed",
+            Reason::Overloaded => "overloaded",
+            Reason::RateLimited => "rate_limited",
+            Reason::RouteUnmatched => "route_unmatched",
+            Reason::SignatureMalformed => "signature_malformed",
+            Reason::SignatureMismatch => "signature_mismatch",
+            Reason::SignatureMissing => "signature_missing",
+            Reason::StoreUnavailable => "store_unavailable",
+            Reason::TimestampFuture => "timestamp_future",
+            Reason::TimestampMissing => "timestamp_missing",
+            Reason::TimestampStale => "timestamp_stale",
+            Reason::UpstreamFailed => "upstream_failed",
+            Reason::UpstreamTimeout => "upstream_timeout",
+            Reason::UpstreamUnreachable => "upstream_unreachable",
+        }
+    }
+
+    /// The verdict that this reason leads to on an enforcing route.
+    pub const fn verdict(self) -> Verdict {
+        match self {
+            Reason::Accepted => Verdict::Accepted,
+            Reason::StoreUnavailable
+            | Reason::UpstreamFailed
+            | Reason::UpstreamTimeout
+            | Reason::UpstreamUnreachable => Verdict::Failed,
+            Reason::AddressDenied
+            | Reason::BodyMalformed
+            | Reason::BodyTimeout
+            | Reason::BodyTooLarge
+            | Reason::Duplicate
+            | Reason::FramingInvalid
+            | Reason::HeadersTooLarge
+            | Reason::HttpsRequired
+            | Reason::InFlight
+            | Reason::MethodNotAllowed
+            | Reason::Overloaded
+            | Reason::RateLimited
+            | Reason::RouteUnmatched
+            | Reason::SignatureMalformed
+            | Reason::SignatureMismatch
+            | Reason::SignatureMissing
+            | Reason::TimestampFuture
+            | Reason::TimestampMissing
+            | Reason::TimestampStale => Verdict::Refused,
+        }
+    }
+
+    /// Whether an observing route lets a delivery through that fails for this reason.
+    /// The others are limits that protect the gate itself, or facts about the
+    /// application; no mode lifts them.
+    pub const fn observable(self) -> bool {
+        matches!(
+            self,
+            Reason::AddressDenied
+                | Reason::BodyMalformed
+                | Reason::Duplicate
+                | Reason::HttpsRequired
+                | Reason::RateLimited
+                | Reason::SignatureMalformed
+                | Reason::SignatureMismatch
+                | Reason::SignatureMissing
+                | Reason::TimestampFuture
+                | Reason::TimestampMissing
+                | Reason::TimestampStale
+        )
+    }
+
+    /// The status that the sender reads. Never 3xx: senders count it as a failure.
+    /// Never 410: some senders delete the endpoint.
+    pub const fn status(self) -> u16 {
+        match self {
+            Reason::Accepted | Reason::Duplicate => 200,
+            Reason::BodyMalformed
+            | Reason::FramingInvalid
+            | Reason::TimestampFuture
+            | Reason::TimestampMissing
+            | Reason::TimestampStale => 400,
+            Reason::SignatureMalformed | Reason::SignatureMismatch | Reason::SignatureMissing => 401,
+            Reason::AddressDenied | Reason::HttpsRequired => 403,
+            Reason::RouteUnmatched => 404,
+            Reason::MethodNotAllowed => 405,
+            Reason::BodyTimeout => 408,
+            Reason::BodyTooLarge => 413,
+            Reason::RateLimited => 429,
+            Reason::HeadersTooLarge => 431,
+            Reason::UpstreamFailed => 502,
+            Reason::InFlight
+            | Reason::Overloaded
+            | Reason::StoreUnavailable
+            | Reason::UpstreamUnreachable => 503,
+            Reason::UpstreamTimeout => 504,
+        }
+    }
+
+    /// The fixed text that the sender reads: enough to act on, nothing to attack with.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Reason::Accepted => "",
+            Reason::AddressDenied | Reason::HttpsRequired => "Forbidden",
+            Reason::BodyMalformed | Reason::FramingInvalid => "Bad request",
+            Reason::BodyTimeout => "Request timeout",
+            Reason::BodyTooLarge => "Payload too large",
+            Reason::Duplicate => "Already processed",
+            Reason::HeadersTooLarge => "Request header fields too large",
+            Reason::InFlight | Reason::Overloaded | Reason::StoreUnavailable => "Try again",
+            Reason::MethodNotAllowed => "Method not allowed",
+            Reason::RateLimited => "Too many webhook requests",
+            Reason::RouteUnmatched => "Not found",
+            Reason::SignatureMalformed | Reason::SignatureMismatch | Reason::SignatureMissing => {
+                "Unauthorized"
+            }
+            Reason::TimestampFuture | Reason::TimestampMissing | Reason::TimestampStale => "Event too old",
+            Reason::UpstreamFailed | Reason::UpstreamTimeout | Reason::UpstreamUnreachable => {
+                "Processing failed"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// A check's objection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reject {
+    pub reason: Reason,
+    /// How long the sender should wait. Always set for 429 and 503.
+    pub retry_after: Option<Duration>,
+}
+
+impl Reject {
+    pub const fn new(reason: Reason) -> Self {
+        let retry_after = match reason.status() {
+            429 | 503 => Some(Duration::from_secs(1)),
+            _ => None,
+        };
+        Reject { reason, retry_after }
+    }
+
+    pub const fn retry_after(reason: Reason, wait: Duration) -> Self {
+        Reject { reason, retry_after: Some(wait) }
+    }
+
+    /// `Retry-After` counts whole seconds; rounding up keeps it true.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after.map(|d| (d.as_secs() + u64::from(d.subsec_nanos() > 0)).max(1))
+    }
+}
+
+impl From<Reason> for Reject {
+    fn from(reason: Reason) -> Self {
+        Reject::new(reason)
+    }
+}
+
+/// Statuses that a provider or a route demands instead of the usual ones
+/// (Xero, for instance, probes for 401).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StatusOverrides {
+    pub signature: Option<u16>,
+    pub timestamp: Option<u16>,
+    pub duplicate: Option<u16>,
+}
+
+impl StatusOverrides {
+    pub fn status(&self, reason: Reason) -> u16 {
+        let own = match reason {
+            Reason::SignatureMalformed | Reason::SignatureMismatch | Reason::SignatureMissing => {
+                self.signature
+            }
+            Reason::TimestampFuture | Reason::TimestampMissing | Reason::TimestampStale => self.timestamp,
+            Reason::Duplicate => self.duplicate,
+            _ => None,
+        };
+        own.unwrap_or(reason.status())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_reason_is_listed_once() {
+        let labels: HashSet<_> = Reason::ALL.iter().map(|r| r.label()).collect();
+        assert_eq!(labels.len(), Reason::ALL.len());
+    }
+
+    #[test]
+    fn the_gate_never_redirects_and_never_says_gone() {
+        for r in Reason::ALL {
+            assert!(!(300..400).contains(&r.status()) && r.status() != 410, "{r}");
+        }
+    }
+
+    #[test]
+    fn the_three_unauthorized_answers_are_the_same() {
+        for r in [Reason::SignatureMalformed, Reason::SignatureMismatch, Reason::SignatureMissing] {
+            assert_eq!((r.status(), r.text()), (401, "Unauthorized"));
+        }
+    }
+
+    #[test]
+    fn retry_after_rounds_up_and_is_never_zero() {
+        let after =
+            |ms| Reject::retry_after(Reason::RateLimited, Duration::from_millis(ms)).retry_after_seconds();
+        assert_eq!(after(1), Some(1));
+        assert_eq!(after(1000), Some(1));
+        assert_eq!(after(1001), Some(2));
+        assert_eq!(after(0), Some(1));
+    }
+}

@@ -1,0 +1,266 @@
+//! The order of the checks, on one screen: [`Route::admit`] judges the head,
+//! [`Route::authenticate`] the body. Each step returns what the next one needs, so
+//! no step can be skipped and none can move.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, Method};
+
+use super::answer::{Reason, Reject, StatusOverrides};
+use super::delivery::{Head, TrustedProxies};
+use super::filter::body_limit::{self, Admitted};
+use super::filter::freshness::{self, Fresh};
+use super::filter::https::Https;
+use super::filter::ip_allowlist::IpAllowlist;
+use super::filter::rate_limit::RateLimit;
+use super::filter::signature::Signature;
+use crate::clock::Now;
+
+/// What one endpoint demands. Immutable; a reload makes a new one.
+pub struct Route {
+    pub name: Arc<str>,
+    pub provider: Arc<str>,
+    pub path: PathPattern,
+    pub methods: Vec<Method>,
+    pub https: Https,
+    pub allowlist: IpAllowlist,
+    pub rate_limit: Option<RateLimit>,
+    pub max_body: usize,
+    pub signature: Signature,
+    pub mode: Mode,
+    pub status: StatusOverrides,
+    /// Headers that this route gives a meaning to; spellings that look like them are removed.
+    pub headers: Vec<HeaderName>,
+}
+
+/// Whether a route refuses, or only says what it would have refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Enforce,
+    Observe,
+}
+
+impl Route {
+    /// Judges the head. What comes back is the permission to read the body.
+    pub fn admit(&self, head: &Head<'_>, now: Now, findings: &mut Findings) -> Result<Admitted, Reject> {
+        self.method(head)?;
+        findings.note(self.https.check(head))?;
+        findings.note(self.allowlist.check(head.client))?;
+        findings.note(self.rate_limit(head, now))?;
+        let presented = findings.note(self.signature.presented(head))?;
+        Ok(body_limit::admit(self.max_body, head, presented)?)
+    }
+
+    /// Judges the body. What comes back is the proof that the delivery is genuine and
+    /// fresh; `None` if it is not and the route only observes.
+    pub fn authenticate(
+        &self,
+        admitted: Admitted,
+        head: &Head<'_>,
+        body: &[u8],
+        now: Now,
+        findings: &mut Findings,
+    ) -> Result<Option<Fresh>, Reject> {
+        let Some(presented) = admitted.into_presented() else { return Ok(None) };
+        let verified = self.signature.verify(&presented, &self.name, head, body);
+        let Some(authentic) = findings.note(verified)? else { return Ok(None) };
+        findings.note(freshness::check(authentic, now))
+    }
+
+    fn method(&self, head: &Head<'_>) -> Result<(), Reason> {
+        if self.methods.contains(head.method) { Ok(()) } else { Err(Reason::MethodNotAllowed) }
+    }
+
+    fn rate_limit(&self, head: &Head<'_>, now: Now) -> Result<(), Reject> {
+        self.rate_limit.as_ref().map_or(Ok(()), |limit| limit.check(head.client, now))
+    }
+
+    /// The longest time for which a delivery stays fresh; `None` if no time is signed
+    /// under one of the route's schemes.
+    pub fn freshness_window(&self) -> Option<Duration> {
+        let rules = self.signature.schemes().iter().map(|s| s.recipe().timestamp.as_ref());
+        rules.map(|rule| rule.map(|r| r.tolerance + r.future_tolerance)).max().flatten()
+    }
+}
+
+/// What went against a delivery. On an enforcing route the first finding refuses it;
+/// on an observing one the findings are noted and the proof is absent.
+#[derive(Debug)]
+pub struct Findings {
+    mode: Mode,
+    noted: Vec<Reason>,
+}
+
+impl Findings {
+    pub fn new(mode: Mode) -> Self {
+        Findings { mode, noted: Vec::new() }
+    }
+
+    /// Passes a check's proof on, or its objection if that refuses.
+    pub fn note<T, E: Into<Reject>>(&mut self, result: Result<T, E>) -> Result<Option<T>, Reject> {
+        match result {
+            Ok(proof) => Ok(Some(proof)),
+            Err(objection) => {
+                let reject = objection.into();
+                if self.mode == Mode::Enforce || !reject.reason.observable() {
+                    return Err(reject);
+                }
+                self.noted.push(reject.reason);
+                Ok(None)
+            }
+        }
+    }
+
+    /// In the order of the checks.
+    pub fn noted(&self) -> &[Reason] {
+        &self.noted
+    }
+
+    pub fn into_noted(self) -> Vec<Reason> {
+        self.noted
+    }
+}
+
+/// All routes, and who may speak for a sender. Swapped whole.
+pub struct Policy {
+    pub routes: Vec<Arc<Route>>,
+    pub trusted_proxies: TrustedProxies,
+}
+
+impl Policy {
+    /// The route of a raw path: an exact match, else the longest prefix. The path is
+    /// compared as it was sent; nothing is decoded or normalised.
+    ///
+    /// The number is the route's place in [`Policy::routes`].
+    pub fn route(&self, path: &[u8]) -> Result<(usize, &Arc<Route>), Reason> {
+        let fitting = self
+            .routes
+            .iter()
+            .enumerate()
+            .filter_map(|(n, route)| Some((route.path.matches(path)?, n, route)));
+        let best = fitting.max_by_key(|(rank, ..)| *rank);
+        best.map(|(_, n, route)| (n, route)).ok_or(Reason::RouteUnmatched)
+    }
+
+    /// The new policy, with what the old one's rate limiters remember. State is not policy.
+    #[must_use]
+    pub fn adopting(mut self, old: &Policy) -> Policy {
+        for route in &mut self.routes {
+            let before = old.routes.iter().find(|o| o.name == route.name).and_then(|o| o.rate_limit.as_ref());
+            // A new policy is not shared yet, so its routes can still be changed.
+            if let (Some(route), Some(before)) = (Arc::get_mut(route), before) {
+                route.rate_limit = route.rate_limit.as_ref().map(|limit| limit.adopting(before));
+            }
+        }
+        self
+    }
+}
+
+/// A raw path; a trailing `*` makes it a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathPattern {
+    Exact(String),
+    Prefix(String),
+}
+
+impl PathPattern {
+    /// How well the path fits: an exact match beats every prefix.
+    fn matches(&self, path: &[u8]) -> Option<usize> {
+        match self {
+            PathPattern::Exact(exact) => (path == exact.as_bytes()).then_some(usize::MAX),
+            PathPattern::Prefix(prefix) => {
+                (path.starts_with(prefix.as_bytes()) && is_unambiguous(path)).then_some(prefix.len())
+            }
+        }
+    }
+}
+
+/// A path that every application reads alike: under a prefix, dot segments, empty
+/// segments and encoded separators could lead out of it.
+fn is_unambiguous(path: &[u8]) -> bool {
+    let lower = path.to_ascii_lowercase();
+    let has = |needle: &[u8]| lower.windows(needle.len()).any(|w| w == needle);
+    let dots = lower.split(|b| *b == b'/').any(|segment| segment == b"." || segment == b"..");
+    !dots && ![&b"//"[..], b"%2e", b"%2f", b"%5c", b"%00", b"\\"].iter().any(|n| has(n))
+}
+
+impl std::str::FromStr for PathPattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if !text.starts_with('/') {
+            return Err(format!("a path starts with '/': write /{text}"));
+        }
+        if text.contains(['?', '#', ' ']) {
+            return Err(format!("\"{text}\" is more than a path: leave out '?', '#' and spaces"));
+        }
+        match text.strip_suffix('*') {
+            Some(prefix) if !prefix.contains('*') => Ok(PathPattern::Prefix(prefix.to_owned())),
+            None if !text.contains('*') => Ok(PathPattern::Exact(text.to_owned())),
+            _ => Err(format!("\"{text}\": '*' may stand at the end only")),
+        }
+    }
+}
+
+impl std::fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PathPattern::Exact(path) => f.write_str(path),
+            PathPattern::Prefix(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fits(pattern: &str, path: &str) -> bool {
+        pattern.parse::<PathPattern>().unwrap().matches(path.as_bytes()).is_some()
+    }
+
+    #[test]
+    fn paths_are_compared_as_they_were_sent() {
+        assert!(fits("/hooks/gh", "/hooks/gh"));
+        for other in [
+            "//hooks/gh",
+            "/hooks//gh",
+            "/hooks/./gh",
+            "/x/../hooks/gh",
+            "/hooks/gh/",
+            "/hooks/gh;x",
+            "/hooks/gh%2f",
+            "/HOOKS/GH",
+            "/hooks/gh%00",
+            "/hooks\\gh",
+            "/hooks/g%68",
+        ] {
+            assert!(!fits("/hooks/gh", other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_cannot_be_left() {
+        assert!(fits("/public/*", "/public/a/b"));
+        assert!(fits("/*", "/"));
+        for out in [
+            "/public/../hooks/gh",
+            "/public/%2e%2e/hooks",
+            "/public//x",
+            "/public/%2Fx",
+            "/public/\\x",
+            "/public/.",
+            "/public/%5cx",
+        ] {
+            assert!(!fits("/public/*", out), "{out}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_cannot_match_are_refused() {
+        for bad in ["hooks", "", "/a?b", "/a#b", "/a b", "/*/b", "/a**"] {
+            assert!(bad.parse::<PathPattern>().is_err(), "{bad}");
+        }
+    }
+}

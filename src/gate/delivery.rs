@@ -1,0 +1,210 @@
+//! The facts about one delivery: what the head says, and who the sender is once
+//! the proxies in front have been believed or not.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use http::{HeaderMap, Method};
+use ipnet::IpNet;
+
+/// Everything known before the body is read. Borrowed: looking costs nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'r> {
+    pub method: &'r Method,
+    /// The path exactly as it was sent, without the query.
+    pub path: &'r [u8],
+    pub headers: &'r HeaderMap,
+    pub client: Client,
+    /// Whether the sender spoke HTTPS, to us or to a trusted proxy.
+    pub secure: bool,
+    /// The declared length; `None` for a chunked body.
+    pub content_length: Option<u64>,
+}
+
+impl<'r> Head<'r> {
+    /// The value of a header that must not be ambiguous: `Err` if it came more than once.
+    pub fn single(&self, name: &http::HeaderName) -> Result<Option<&'r [u8]>, Repeated> {
+        let mut values = self.headers.get_all(name).iter();
+        match (values.next(), values.next()) {
+            (None, _) => Ok(None),
+            (Some(value), None) => Ok(Some(value.as_bytes())),
+            (Some(_), Some(_)) => Err(Repeated),
+        }
+    }
+}
+
+/// A header that decides something came twice, so it decides nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repeated;
+
+/// The sender's address, after trusted proxies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    Known(IpAddr),
+    /// A trusted proxy named something that is no address.
+    Unknown,
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Client::Known(ip) => ip.fmt(f),
+            Client::Unknown => f.write_str("unknown"),
+        }
+    }
+}
+
+/// The other end of the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub address: IpAddr,
+    pub tls: bool,
+}
+
+/// The proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count. Nobody, unless configured.
+#[derive(Clone, Debug, Default)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+/// More hops than any real chain has; a longer list is not walked.
+const MAX_HOPS: usize = 50;
+
+impl TrustedProxies {
+    pub fn new(networks: Vec<IpNet>) -> Self {
+        TrustedProxies(networks)
+    }
+
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        contains(&self.0, address)
+    }
+
+    /// Who sent this, and did they use HTTPS?
+    ///
+    /// The forwarded list is walked from the right, because each proxy appends the
+    /// address it saw: the first address that is not a trusted proxy is the sender.
+    /// What stands further left was written by the sender and proves nothing.
+    pub fn resolve(&self, peer: Peer, headers: &HeaderMap) -> (Client, bool) {
+        let peer_address = peer.address.to_canonical();
+        if self.0.is_empty() || !self.trusts(peer_address) {
+            return (Client::Known(peer_address), peer.tls);
+        }
+        (self.walk(peer_address, headers), peer.tls || forwarded_https(headers))
+    }
+
+    fn walk(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
+        let mut client = peer;
+        let lines: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
+        let hops = lines.iter().rev().flat_map(|line| line.as_bytes().rsplit(|b| *b == b','));
+        for (n, hop) in hops.enumerate() {
+            let Some(address) = parse_address(hop).filter(|_| n < MAX_HOPS) else {
+                return Client::Unknown;
+            };
+            client = address;
+            if !self.trusts(client) {
+                break;
+            }
+        }
+        Client::Known(client)
+    }
+}
+
+/// A single `https`, or a list in which every hop says so.
+fn forwarded_https(headers: &HeaderMap) -> bool {
+    let mut said = headers
+        .get_all("x-forwarded-proto")
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+        .map(<[u8]>::trim_ascii)
+        .peekable();
+    said.peek().is_some() && said.all(|proto| proto.eq_ignore_ascii_case(b"https"))
+}
+
+/// A bare address. Ports, brackets, zones and words are not addresses.
+fn parse_address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text.trim_ascii()).ok()?;
+    text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
+}
+
+/// Whether one of the networks holds the address. Mapped IPv6 (`::ffff:192.0.2.1`)
+/// is IPv4 in disguise and is judged as that.
+pub fn contains(networks: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|net| net.contains(&address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in lines {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    fn proxies() -> TrustedProxies {
+        TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()])
+    }
+
+    fn client(peer: &str, lines: &[(&'static str, &'static str)]) -> String {
+        let peer = Peer { address: peer.parse().unwrap(), tls: false };
+        proxies().resolve(peer, &headers(lines)).0.to_string()
+    }
+
+    #[test]
+    fn an_untrusted_peer_cannot_name_another_sender() {
+        assert_eq!(client("192.0.2.9", &[("x-forwarded-for", "203.0.113.1")]), "192.0.2.9");
+    }
+
+    #[test]
+    fn the_first_untrusted_address_from_the_right_is_the_sender() {
+        let cases: &[(&[(&'static str, &'static str)], &str)] = &[
+            (&[("x-forwarded-for", "203.0.113.1")], "203.0.113.1"),
+            (&[("x-forwarded-for", "203.0.113.1, 198.51.100.7")], "198.51.100.7"),
+            (&[("x-forwarded-for", "203.0.113.1, 198.51.100.7, 10.1.1.1")], "198.51.100.7"),
+            (&[("x-forwarded-for", "203.0.113.1"), ("x-forwarded-for", "198.51.100.7")], "198.51.100.7"),
+            (&[("x-forwarded-for", "10.9.9.9, 10.1.1.1")], "10.9.9.9"),
+            (&[], "10.0.0.1"),
+        ];
+        for (lines, expected) in cases {
+            assert_eq!(client("10.0.0.1", lines), *expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_at_the_deciding_place_makes_the_sender_unknown() {
+        for junk in ["unknown", "192.0.2.1:80", "[2001:db8::1]:80", "fe80::1%eth0", "", "203.0.113.1,"] {
+            let line: &'static str = Box::leak(junk.to_string().into_boxed_str());
+            assert_eq!(client("10.0.0.1", &[("x-forwarded-for", line)]), "unknown", "{junk:?}");
+        }
+        assert_eq!(client("10.0.0.1", &[("x-forwarded-for", "junk, 203.0.113.1")]), "203.0.113.1");
+    }
+
+    #[test]
+    fn an_endless_chain_is_not_walked() {
+        let long: &'static str = Box::leak(vec!["10.0.0.2"; 1000].join(",").into_boxed_str());
+        assert_eq!(client("10.0.0.1", &[("x-forwarded-for", long)]), "unknown");
+    }
+
+    #[test]
+    fn mapped_addresses_are_plain_before_they_are_compared() {
+        let rule = ["192.0.2.0/24".parse().unwrap()];
+        assert!(contains(&rule, "::ffff:192.0.2.1".parse().unwrap()));
+        assert_eq!(client("::ffff:10.0.0.1", &[("x-forwarded-for", "::ffff:203.0.113.1")]), "203.0.113.1");
+    }
+
+    #[test]
+    fn https_is_believed_from_tls_or_from_a_trusted_proxy_only() {
+        let secure = |peer: &str, tls, lines: &[(&'static str, &'static str)]| {
+            let peer = Peer { address: peer.parse().unwrap(), tls };
+            proxies().resolve(peer, &headers(lines)).1
+        };
+        assert!(secure("192.0.2.9", true, &[]));
+        assert!(!secure("192.0.2.9", false, &[("x-forwarded-proto", "https")]));
+        assert!(secure("10.0.0.1", false, &[("x-forwarded-proto", "https")]));
+        assert!(!secure("10.0.0.1", false, &[("x-forwarded-proto", "https,http")]));
+        assert!(!secure("10.0.0.1", false, &[]));
+    }
+}

@@ -1,0 +1,193 @@
+//! A rate limit for each client address: the generic cell rate algorithm (GCRA),
+//! exact and one number per client.
+//!
+//! The step is a pure function. The table around it is the one thing in the gate
+//! that changes; it is bounded and survives reloads.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+
+use crate::clock::Now;
+use crate::gate::answer::{Reason, Reject};
+use crate::gate::delivery::Client;
+
+/// So many requests in so much time; all of them may come at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Time that one request uses up, in nanoseconds.
+    interval: u64,
+    /// Time that may be used up in advance: the burst.
+    tolerance: u64,
+}
+
+impl Quota {
+    /// `None` if the count or the period is zero.
+    pub fn new(count: u32, period: Duration) -> Option<Self> {
+        let period = u64::try_from(period.as_nanos()).ok().filter(|p| *p > 0)?;
+        let interval = period.checked_div(u64::from(count))?.max(1);
+        // Rounded up, so that the limit is never exceeded.
+        let interval = if interval * u64::from(count) < period { interval + 1 } else { interval };
+        Some(Quota { interval, tolerance: interval.checked_mul(u64::from(count))? })
+    }
+
+    /// One request at `now`, given the theoretical arrival time of the client's next
+    /// conforming request. Gives the new arrival time, or how long to wait.
+    pub fn step(self, arrival: u64, now: u64) -> Result<u64, Duration> {
+        let next = arrival.max(now).saturating_add(self.interval);
+        match (next - now).checked_sub(self.tolerance) {
+            None | Some(0) => Ok(next),
+            Some(early) => Err(Duration::from_nanos(early)),
+        }
+    }
+}
+
+/// The limit of a route. Cloning shares the table.
+#[derive(Clone, Debug)]
+pub struct RateLimit {
+    quota: Quota,
+    cells: Arc<Cells>,
+}
+
+/// Clients that are remembered at once, for each route.
+const MAX_CLIENTS: usize = 65_536;
+
+#[derive(Debug, Default)]
+struct Cells {
+    arrivals: DashMap<IpAddr, u64>,
+    /// When the table is full of active clients, newcomers share one cell.
+    overflow: AtomicU64,
+    swept: AtomicU64,
+}
+
+impl RateLimit {
+    pub fn new(quota: Quota) -> Self {
+        RateLimit { quota, cells: Arc::default() }
+    }
+
+    /// The new limit, with what the old one remembers of the clients.
+    #[must_use]
+    pub fn adopting(&self, old: &RateLimit) -> Self {
+        RateLimit { quota: self.quota, cells: Arc::clone(&old.cells) }
+    }
+
+    pub fn check(&self, client: Client, now: Now) -> Result<(), Reject> {
+        let now = u64::try_from(now.mono.as_nanos()).unwrap_or(u64::MAX);
+        let key = cell_of(client);
+        if let Some(mut arrival) = self.cells.arrivals.get_mut(&key) {
+            *arrival = self.step(*arrival, now)?;
+            return Ok(());
+        }
+        if self.cells.is_full(now) {
+            let shared = self.step(self.cells.overflow.load(Ordering::Relaxed), now)?;
+            self.cells.overflow.store(shared, Ordering::Relaxed);
+            return Ok(());
+        }
+        let mut arrival = self.cells.arrivals.entry(key).or_insert(0);
+        *arrival = self.step(*arrival, now)?;
+        Ok(())
+    }
+
+    fn step(&self, arrival: u64, now: u64) -> Result<u64, Reject> {
+        self.quota.step(arrival, now).map_err(|wait| Reject::retry_after(Reason::RateLimited, wait))
+    }
+
+    pub fn clients(&self) -> usize {
+        self.cells.arrivals.len()
+    }
+}
+
+impl Cells {
+    /// A cell whose arrival time has passed is as good as none, so dropping it loses nothing.
+    fn is_full(&self, now: u64) -> bool {
+        const SWEEP_EVERY: u64 = 1_000_000_000;
+        if self.arrivals.len() < MAX_CLIENTS {
+            return false;
+        }
+        let swept = self.swept.load(Ordering::Relaxed);
+        let due = now.saturating_sub(swept) >= SWEEP_EVERY || swept == 0;
+        if due && self.swept.compare_exchange(swept, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            self.arrivals.retain(|_, arrival| *arrival > now);
+        }
+        self.arrivals.len() >= MAX_CLIENTS
+    }
+}
+
+/// One cell for each IPv4 address and for each IPv6 /64, which is what one customer
+/// gets (RFC 6177). Unknown senders share a cell.
+fn cell_of(client: Client) -> IpAddr {
+    match client {
+        Client::Known(IpAddr::V6(v6)) => {
+            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)))
+        }
+        Client::Known(v4 @ IpAddr::V4(_)) => v4,
+        Client::Unknown => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(count: u32, period: u64) -> RateLimit {
+        RateLimit::new(Quota::new(count, Duration::from_secs(period)).unwrap())
+    }
+
+    fn client(ip: &str) -> Client {
+        Client::Known(ip.parse().unwrap())
+    }
+
+    #[test]
+    fn the_hundred_and_first_in_a_minute_is_refused_and_told_the_truth() {
+        let limit = limit(100, 60);
+        let sender = client("192.0.2.1");
+        for n in 0..100 {
+            assert_eq!(limit.check(sender, Now::at(0, 5)), Ok(()), "request {n}");
+        }
+        let refused = limit.check(sender, Now::at(0, 5)).unwrap_err();
+        assert_eq!(refused.reason, Reason::RateLimited);
+        let wait = refused.retry_after_seconds().unwrap();
+        assert_eq!(limit.check(sender, Now::at(0, 5 + wait)), Ok(()), "after the wait it passes");
+    }
+
+    #[test]
+    fn clients_do_not_share_a_limit_but_a_customer_network_does() {
+        let limit = limit(1, 60);
+        for ip in ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8:0:1::1"] {
+            assert!(limit.check(client(ip), Now::at(0, 0)).is_ok(), "{ip}");
+        }
+        assert!(limit.check(client("2001:db8::ffff"), Now::at(0, 0)).is_err(), "same /64");
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_newcomers_are_still_limited() {
+        let limit = limit(1, 1_000_000);
+        let v4 = |n: usize| Client::Known(IpAddr::from(u32::try_from(n).unwrap().to_be_bytes()));
+        for n in 0..MAX_CLIENTS {
+            assert!(limit.check(v4(n), Now::at(0, 1)).is_ok());
+        }
+        assert!(limit.check(v4(MAX_CLIENTS), Now::at(0, 1)).is_ok(), "the shared cell");
+        assert!(limit.check(v4(MAX_CLIENTS + 1), Now::at(0, 1)).is_err(), "is one cell");
+        assert_eq!(limit.clients(), MAX_CLIENTS);
+        assert!(limit.check(v4(MAX_CLIENTS + 2), Now::at(0, 2_000_000)).is_ok(), "idle clients make room");
+        assert_eq!(limit.clients(), 1);
+    }
+
+    #[test]
+    fn a_reload_keeps_what_is_remembered() {
+        let old = limit(1, 60);
+        old.check(client("192.0.2.1"), Now::at(0, 0)).unwrap();
+        let new = limit(1, 60).adopting(&old);
+        assert!(new.check(client("192.0.2.1"), Now::at(0, 0)).is_err());
+    }
+
+    #[test]
+    fn nonsense_quotas_cannot_be_made() {
+        assert_eq!(Quota::new(0, Duration::from_secs(1)), None);
+        assert_eq!(Quota::new(1, Duration::ZERO), None);
+        assert!(Quota::new(u32::MAX, Duration::from_nanos(1)).is_some());
+    }
+}

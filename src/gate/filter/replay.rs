@@ -1,0 +1,237 @@
+//! What is remembered of an event, and how it changes: absent → held → done.
+//!
+//! Pure transitions; every store behaves like them. An event is *held* while one
+//! delivery of it is under way, and *done* once the application has said 2xx.
+//! Anything else makes it absent again, so that the provider's retry gets through:
+//! lost is worse than twice.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What makes two deliveries the same event: 128 bits of a SHA-256 over the route and
+/// an identity that the signature covers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ReplayKey([u8; 16]);
+
+impl ReplayKey {
+    pub fn from_digest(digest: &[u8; 32]) -> Self {
+        let mut key = [0; 16];
+        key.copy_from_slice(&digest[..16]);
+        ReplayKey(key)
+    }
+
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ReplayKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for ReplayKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How long things are remembered. One fallible constructor, so that no window can be
+/// too short and no lease can end while the application still works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayPolicy {
+    window: Duration,
+    lease: Duration,
+    wait: Duration,
+}
+
+/// What the window must exceed the tolerances by: clocks differ, deliveries take time.
+pub const WINDOW_MARGIN: Duration = Duration::from_secs(60);
+/// What a lease exceeds the longest possible exchange by.
+const LEASE_MARGIN: Duration = Duration::from_secs(5);
+
+impl ReplayPolicy {
+    /// `tolerances` is past plus future tolerance, the longest of any route: an event
+    /// that could still be fresh must not be forgotten.
+    pub fn new(window: Duration, tolerances: Duration, exchange: Duration) -> Result<Self, WindowTooShort> {
+        let needed = tolerances + WINDOW_MARGIN;
+        if window < needed {
+            return Err(WindowTooShort { needed });
+        }
+        Ok(ReplayPolicy { window, lease: exchange + LEASE_MARGIN, wait: exchange })
+    }
+
+    /// How long a done event is remembered.
+    pub fn window(&self) -> Duration {
+        self.window
+    }
+
+    /// How long a delivery may hold an event.
+    pub fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    /// How long a copy waits for the delivery that is under way.
+    pub fn wait(&self) -> Duration {
+        self.wait
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowTooShort {
+    pub needed: Duration,
+}
+
+/// Names one holding of an event, so that a late holder has no power over a later one.
+/// Neither zero nor the greatest number: those mark what is done.
+pub type Token = u32;
+
+/// How a delivered event is remembered when memory runs short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Its signed time refuses a replay once the tolerance has passed, so it may be
+    /// forgotten after that.
+    UntilStale,
+    /// Nothing but this memory refuses a replay.
+    WholeWindow,
+}
+
+const DONE_UNTIL_STALE: Token = 0;
+const DONE_WHOLE_WINDOW: Token = Token::MAX;
+
+/// What is remembered of one event, in eight bytes. Times are whole seconds since
+/// the process started, rounded up: remembering a second too long is harmless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    until: u32,
+    /// The holder, or one of the marks for done.
+    token: Token,
+}
+
+/// What `reserve` found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing: the caller holds the event now.
+    Lead,
+    /// Another delivery holds it.
+    Follow(Token),
+    /// It was delivered.
+    Done,
+}
+
+impl Entry {
+    /// A caller with `token` asks for the event. The second value is what is stored after.
+    pub fn reserve(stored: Option<Entry>, token: Token, now: Duration, lease: Duration) -> (Found, Entry) {
+        match stored {
+            Some(entry) if !entry.expired(now) => match entry.token {
+                DONE_UNTIL_STALE | DONE_WHOLE_WINDOW => (Found::Done, entry),
+                holder => (Found::Follow(holder), entry),
+            },
+            Some(_) | None => (Found::Lead, Entry { until: seconds(now + lease), token }),
+        }
+    }
+
+    /// The holder's delivery has ended: `delivered` if the application said 2xx.
+    /// `None` is stored as nothing.
+    pub fn settle(
+        stored: Option<Entry>,
+        token: Token,
+        delivered: Option<Keep>,
+        now: Duration,
+        window: Duration,
+    ) -> Option<Entry> {
+        match stored {
+            Some(entry) if entry.token == token => {
+                let token = match delivered? {
+                    Keep::UntilStale => DONE_UNTIL_STALE,
+                    Keep::WholeWindow => DONE_WHOLE_WINDOW,
+                };
+                Some(Entry { until: seconds(now + window), token })
+            }
+            other => other,
+        }
+    }
+
+    pub fn expired(&self, now: Duration) -> bool {
+        u64::from(self.until) <= now.as_secs()
+    }
+
+    /// Whether forgetting the event now lets no replay through: it was settled so long
+    /// ago, given the window it was settled with, that its signed time is stale.
+    pub fn dispensable(&self, now: Duration, window: Duration, stale_after: Duration) -> bool {
+        self.token == DONE_UNTIL_STALE
+            && now + window >= Duration::from_secs(u64::from(self.until)) + stale_after
+    }
+}
+
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs() + u64::from(time.subsec_nanos() > 0)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(15);
+    const WINDOW: Duration = Duration::from_secs(3600);
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn held(token: Token) -> Entry {
+        Entry::reserve(None, token, at(0), LEASE).1
+    }
+
+    fn done() -> Entry {
+        Entry::settle(Some(held(1)), 1, Some(Keep::UntilStale), at(0), WINDOW).unwrap()
+    }
+
+    #[test]
+    fn the_table_of_transitions_holds() {
+        let reserve = |stored, now| Entry::reserve(stored, 9, at(now), LEASE).0;
+        assert_eq!(reserve(None, 0), Found::Lead);
+        assert_eq!(reserve(Some(held(1)), 1), Found::Follow(1));
+        assert_eq!(reserve(Some(held(1)), 15), Found::Lead, "a lease that ended holds nothing");
+        assert_eq!(reserve(Some(done()), 3599), Found::Done);
+        assert_eq!(reserve(Some(done()), 3600), Found::Lead, "the window is over");
+    }
+
+    #[test]
+    fn only_the_holder_settles() {
+        let settle = |stored, token, delivered| Entry::settle(stored, token, delivered, at(1), WINDOW);
+        let kept = Some(Keep::UntilStale);
+        assert_eq!(settle(Some(held(1)), 1, None), None, "a failed delivery is forgotten");
+        assert_eq!(settle(Some(held(2)), 1, kept), Some(held(2)), "a late token has no power");
+        assert_eq!(settle(Some(held(2)), 1, None), Some(held(2)));
+        assert_eq!(settle(Some(done()), 1, None), Some(done()), "done stays done");
+        assert_eq!(settle(None, 1, kept), None);
+    }
+
+    #[test]
+    fn only_what_would_be_stale_may_be_forgotten_early() {
+        let stale_after = at(660);
+        assert!(!done().dispensable(at(659), WINDOW, stale_after));
+        assert!(done().dispensable(at(660), WINDOW, stale_after));
+        let untimed = Entry::settle(Some(held(1)), 1, Some(Keep::WholeWindow), at(0), WINDOW).unwrap();
+        assert_eq!(Entry::reserve(Some(untimed), 9, at(1), LEASE).0, Found::Done);
+        assert!(!untimed.dispensable(at(3599), WINDOW, stale_after), "no time is signed");
+        assert!(!held(1).dispensable(at(3599), WINDOW, stale_after), "it is under way");
+    }
+
+    #[test]
+    fn a_window_that_forgets_too_soon_cannot_be_made() {
+        let tolerances = at(600);
+        let made = |window| ReplayPolicy::new(at(window), tolerances, at(11));
+        assert_eq!(made(659), Err(WindowTooShort { needed: at(660) }));
+        let policy = made(660).unwrap();
+        assert!(policy.lease() > at(11), "a lease outlives the longest exchange");
+    }
+
+    #[test]
+    fn an_entry_is_eight_bytes() {
+        assert_eq!(size_of::<Entry>(), 8);
+        assert_eq!(size_of::<(ReplayKey, Entry)>(), 24);
+    }
+}

@@ -1,0 +1,12 @@
+//! The pure core: facts in, proof or answer out.
+//!
+//! It knows no socket, no clock, no log and no Pingora. Time comes in as a
+//! [`Now`](crate::clock::Now), the request as a [`Head`](delivery::Head) and bytes,
+//! and what comes out is either the proof that the next step asks for or a
+//! [`Reject`](answer::Reject). The order of the checks stands in [`chain`].
+
+pub mod answer;
+pub mod chain;
+pub mod delivery;
+pub mod filter;
+pub mod scheme;

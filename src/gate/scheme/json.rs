@@ -1,0 +1,275 @@
+//! Picks a few scalars out of a JSON body in one pass, without keeping the rest.
+//!
+//! Strict where it matters: a key that occurs twice on the way to a picked value
+//! is refused, because the gate and the application might each take another one
+//! (RFC 8259, section 4, leaves the choice open).
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// A JSON pointer (RFC 6901), such as `/data/id`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pointer {
+    tokens: Vec<String>,
+}
+
+impl FromStr for Pointer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some(path) = text.strip_prefix('/') else {
+            return Err(format!("a JSON pointer starts with '/': write json:/{text}"));
+        };
+        let tokens = path.split('/').map(|t| t.replace("~1", "/").replace("~0", "~")).collect();
+        Ok(Pointer { tokens })
+    }
+}
+
+impl fmt::Display for Pointer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.tokens.iter().try_for_each(|t| write!(f, "/{}", t.replace('~', "~0").replace('/', "~1")))
+    }
+}
+
+/// A picked value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scalar<'b> {
+    Text(Cow<'b, str>),
+    Integer(i64),
+    /// There, but neither text nor an integer.
+    Other,
+}
+
+/// The body starts like JSON and is not, or is ambiguous on the way to a pointer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+/// The most pointers one recipe may have: they are tracked in one word.
+pub const MAX_POINTERS: usize = 32;
+
+/// The values at `pointers`, in their order.
+///
+/// A body that does not start as an object or array is not JSON: it holds none of
+/// the values, which is no error (forms and plain text are signed as well).
+pub fn pick<'b>(body: &'b [u8], pointers: &[Pointer]) -> Result<Vec<Option<Scalar<'b>>>, Malformed> {
+    let mut found = vec![None; pointers.len()];
+    match body.iter().find(|b| !b.is_ascii_whitespace()) {
+        Some(b'{' | b'[') => {}
+        Some(0xEF) if body.starts_with(b"\xEF\xBB\xBF") => return Err(Malformed),
+        _ => return Ok(found),
+    }
+    let all = u32::MAX >> (MAX_POINTERS - pointers.len().min(MAX_POINTERS));
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let walk =
+        Walk { pointers, active: if pointers.is_empty() { 0 } else { all }, depth: 0, found: &mut found };
+    walk.deserialize(&mut json).and_then(|()| json.end()).map_err(|_| Malformed)?;
+    Ok(found)
+}
+
+/// One place in the document: the pointers in `active` agree with the path so far.
+struct Walk<'w, 'b> {
+    pointers: &'w [Pointer],
+    active: u32,
+    depth: usize,
+    found: &'w mut [Option<Scalar<'b>>],
+}
+
+impl<'b> Walk<'_, 'b> {
+    /// Stores the value for the pointers that end here.
+    fn leaf(&mut self, value: &Scalar<'b>) {
+        for (n, pointer) in self.pointers.iter().enumerate() {
+            if self.active & (1 << n) != 0 && pointer.tokens.len() == self.depth {
+                self.found[n] = Some(value.clone());
+            }
+        }
+    }
+
+    /// The active pointers whose next token satisfies `matches`.
+    fn next(&self, matches: impl Fn(&str) -> bool) -> u32 {
+        let mut mask = 0;
+        for (n, pointer) in self.pointers.iter().enumerate() {
+            let wanted = self.active & (1 << n) != 0;
+            if wanted && pointer.tokens.get(self.depth).is_some_and(|t| matches(t)) {
+                mask |= 1 << n;
+            }
+        }
+        mask
+    }
+
+    fn child(&mut self, active: u32) -> Walk<'_, 'b> {
+        Walk { pointers: self.pointers, active, depth: self.depth + 1, found: self.found }
+    }
+}
+
+impl<'b> DeserializeSeed<'b> for Walk<'_, 'b> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'b>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'b> Visitor<'b> for Walk<'_, 'b> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_borrowed_str<E>(mut self, v: &'b str) -> Result<(), E> {
+        self.leaf(&Scalar::Text(Cow::Borrowed(v)));
+        Ok(())
+    }
+
+    fn visit_str<E>(mut self, v: &str) -> Result<(), E> {
+        self.leaf(&Scalar::Text(Cow::Owned(v.to_owned())));
+        Ok(())
+    }
+
+    fn visit_i64<E>(mut self, v: i64) -> Result<(), E> {
+        self.leaf(&Scalar::Integer(v));
+        Ok(())
+    }
+
+    fn visit_u64<E>(mut self, v: u64) -> Result<(), E> {
+        self.leaf(&i64::try_from(v).map_or(Scalar::Other, Scalar::Integer));
+        Ok(())
+    }
+
+    fn visit_f64<E>(mut self, _: f64) -> Result<(), E> {
+        self.leaf(&Scalar::Other);
+        Ok(())
+    }
+
+    fn visit_bool<E>(mut self, _: bool) -> Result<(), E> {
+        self.leaf(&Scalar::Other);
+        Ok(())
+    }
+
+    fn visit_unit<E>(mut self) -> Result<(), E> {
+        self.leaf(&Scalar::Other);
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'b>>(mut self, mut map: A) -> Result<(), A::Error> {
+        self.leaf(&Scalar::Other);
+        let mut seen = 0;
+        while let Some(mask) = map.next_key_seed(Key(&self))? {
+            if mask == 0 {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            if seen & mask != 0 {
+                return Err(serde::de::Error::custom("duplicate key"));
+            }
+            seen |= mask;
+            map.next_value_seed(self.child(mask))?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'b>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        self.leaf(&Scalar::Other);
+        for index in 0usize.. {
+            let mask = self.next(|token| token.parse() == Ok(index));
+            let more = if mask == 0 {
+                seq.next_element::<IgnoredAny>()?.is_some()
+            } else {
+                seq.next_element_seed(self.child(mask))?.is_some()
+            };
+            if !more {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Compares an object's key, after unescaping, with the tokens that are wanted next.
+struct Key<'k, 'w, 'b>(&'k Walk<'w, 'b>);
+
+impl<'b> DeserializeSeed<'b> for Key<'_, '_, 'b> {
+    type Value = u32;
+
+    fn deserialize<D: Deserializer<'b>>(self, deserializer: D) -> Result<u32, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'b> Visitor<'b> for Key<'_, '_, 'b> {
+    type Value = u32;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<u32, E> {
+        Ok(self.0.next(|token| token == key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(body: &str, pointer: &str) -> Result<Option<Scalar<'static>>, Malformed> {
+        let found = pick(body.as_bytes(), &[pointer.parse().unwrap()])?;
+        Ok(found.into_iter().next().flatten().map(|s| match s {
+            Scalar::Text(t) => Scalar::Text(Cow::Owned(t.into_owned())),
+            Scalar::Integer(i) => Scalar::Integer(i),
+            Scalar::Other => Scalar::Other,
+        }))
+    }
+
+    fn text(s: &str) -> Result<Option<Scalar<'static>>, Malformed> {
+        Ok(Some(Scalar::Text(Cow::Owned(s.to_string()))))
+    }
+
+    #[test]
+    fn picks_scalars_by_pointer() {
+        assert_eq!(at(r#"{"id":"a"}"#, "/id"), text("a"));
+        assert_eq!(at(r#"{"x":{"id":"no"},"id":"a"}"#, "/id"), text("a"));
+        assert_eq!(at(r#"{"event":{"id":"a"}}"#, "/event/id"), text("a"));
+        assert_eq!(at(r#"[{"id":"a"},{"id":"b"}]"#, "/1/id"), text("b"));
+        assert_eq!(at(r#"{"a/b":{"~":"x"}}"#, "/a~1b/~0"), text("x"));
+        assert_eq!(at(r#"{"n":-5}"#, "/n"), Ok(Some(Scalar::Integer(-5))));
+        assert_eq!(at(r#"{"n":1.5}"#, "/n"), Ok(Some(Scalar::Other)));
+        assert_eq!(at(r#"{"n":{"m":1}}"#, "/n"), Ok(Some(Scalar::Other)));
+        assert_eq!(at(r#"{"n":null}"#, "/n"), Ok(Some(Scalar::Other)));
+        assert_eq!(at(r#"{"m":1}"#, "/n"), Ok(None));
+    }
+
+    #[test]
+    fn an_escaped_key_is_the_same_key() {
+        assert_eq!(at("{\"\\u0069d\":\"a\"}", "/id"), text("a"));
+        assert_eq!(at("{\"id\":\"a\",\"\\u0069d\":\"b\"}", "/id"), Err(Malformed));
+    }
+
+    #[test]
+    fn a_duplicate_key_on_the_way_is_refused_elsewhere_it_is_not_ours() {
+        assert_eq!(at(r#"{"id":"a","id":"a"}"#, "/id"), Err(Malformed));
+        assert_eq!(at(r#"{"e":{"id":"a"},"e":{"id":"b"}}"#, "/e/id"), Err(Malformed));
+        assert_eq!(at(r#"{"id":"a","x":1,"x":2}"#, "/id"), text("a"));
+    }
+
+    #[test]
+    fn what_starts_like_json_must_be_json() {
+        for bad in
+            [r#"{"id":"a"} x"#, r#"{"id":"a""#, r#"{"id":"a","n":NaN}"#, "\u{feff}{\"id\":\"a\"}", "{id:1}"]
+        {
+            assert_eq!(at(bad, "/id"), Err(Malformed), "{bad}");
+        }
+        for other in ["", "hello", "a=1&b=2", "<x/>", "5"] {
+            assert_eq!(at(other, "/id"), Ok(None), "{other}");
+        }
+    }
+
+    #[test]
+    fn depth_is_survived() {
+        let deep = format!("{{\"x\":{}{},\"id\":\"a\"}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(at(&deep, "/id"), text("a"));
+    }
+}

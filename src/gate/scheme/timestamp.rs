@@ -1,0 +1,143 @@
+//! When a delivery was signed, and how far from now that may be.
+
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDateTime};
+use serde::{Deserialize, Serialize};
+
+use super::source::Source;
+
+/// Where the signed time stands and how it is judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimestampRule {
+    /// The first source that is present decides.
+    pub from: Vec<Source>,
+    pub unit: TimeUnit,
+    /// How old an event may be.
+    pub tolerance: Duration,
+    /// How far ahead of our clock the sender's may be.
+    pub future_tolerance: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TimeUnit {
+    /// Unix time in seconds.
+    S,
+    /// Unix time in milliseconds.
+    Ms,
+    /// RFC 3339; without a zone it is UTC. A JSON integer is Unix time in seconds.
+    Rfc3339,
+    /// An HTTP date (RFC 9110, section 5.6.7).
+    HttpDate,
+}
+
+impl TimeUnit {
+    /// Milliseconds since the epoch, if the text is exactly one time in this unit.
+    ///
+    /// Numbers are plain digits without sign, space or leading zero, so that what is
+    /// signed and what is judged are the same. A unit is never guessed from the length.
+    pub fn parse(self, text: &[u8]) -> Option<i64> {
+        match self {
+            TimeUnit::S => digits(text, 12)?.checked_mul(1000),
+            TimeUnit::Ms => digits(text, 15),
+            TimeUnit::Rfc3339 => rfc3339(std::str::from_utf8(text).ok()?),
+            TimeUnit::HttpDate => {
+                let time = httpdate::parse_http_date(std::str::from_utf8(text).ok()?).ok()?;
+                let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
+                i64::try_from(since.as_millis()).ok()
+            }
+        }
+    }
+
+    /// A JSON integer in this unit.
+    pub fn from_integer(self, n: i64) -> Option<i64> {
+        match self {
+            TimeUnit::Ms => Some(n).filter(|n| *n >= 0),
+            TimeUnit::S | TimeUnit::Rfc3339 => n.checked_mul(1000).filter(|n| *n >= 0),
+            TimeUnit::HttpDate => None,
+        }
+    }
+
+    /// The time as a sender would write it.
+    pub fn format(self, ms: i64) -> String {
+        match self {
+            TimeUnit::S => ms.div_euclid(1000).to_string(),
+            TimeUnit::Ms => ms.to_string(),
+            TimeUnit::Rfc3339 => to_rfc3339(ms),
+            TimeUnit::HttpDate => {
+                let since = Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+                httpdate::fmt_http_date(std::time::UNIX_EPOCH + since)
+            }
+        }
+    }
+}
+
+/// Milliseconds since the epoch as RFC 3339 in UTC.
+pub fn to_rfc3339(ms: i64) -> String {
+    DateTime::from_timestamp_millis(ms)
+        .unwrap_or_default()
+        .to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
+}
+
+fn digits(text: &[u8], most: usize) -> Option<i64> {
+    let canonical = matches!(text, [b'1'..=b'9', ..] | [b'0']) && text.len() <= most;
+    if !canonical || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn rfc3339(text: &str) -> Option<i64> {
+    DateTime::parse_from_rfc3339(text).map(|t| t.timestamp_millis()).ok().or_else(|| {
+        let naive = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").ok()?;
+        Some(naive.and_utc().timestamp_millis())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_in_their_unit_only() {
+        assert_eq!(TimeUnit::S.parse(b"1700000000"), Some(1_700_000_000_000));
+        assert_eq!(TimeUnit::Ms.parse(b"1700000000123"), Some(1_700_000_000_123));
+        assert_eq!(TimeUnit::Rfc3339.parse(b"2023-11-14T22:13:20Z"), Some(1_700_000_000_000));
+        assert_eq!(TimeUnit::Rfc3339.parse(b"2023-11-14T22:13:20.123456789Z"), Some(1_700_000_000_123));
+        assert_eq!(TimeUnit::Rfc3339.parse(b"2023-11-14T22:13:20"), Some(1_700_000_000_000));
+        assert_eq!(TimeUnit::Rfc3339.parse(b"2023-11-14T23:13:20+01:00"), Some(1_700_000_000_000));
+        assert_eq!(TimeUnit::HttpDate.parse(b"Tue, 14 Nov 2023 22:13:20 GMT"), Some(1_700_000_000_000));
+    }
+
+    #[test]
+    fn anything_but_canonical_digits_is_refused() {
+        for bad in [
+            "",
+            "-1",
+            "+1700000000",
+            " 1700000000",
+            "1700000000 ",
+            "1700000000.5",
+            "1e9",
+            "0x65",
+            "01700000000",
+            "1700000000000",
+            "9223372036854775808",
+            "18446744073709551616",
+            "\u{0661}",
+            "1111111111111111111111111111111111111111",
+            "2023-11-14T22:13:20Z",
+        ] {
+            assert_eq!(TimeUnit::S.parse(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_time_survives_being_written() {
+        for unit in [TimeUnit::S, TimeUnit::Ms, TimeUnit::Rfc3339, TimeUnit::HttpDate] {
+            let text = unit.format(1_700_000_000_000);
+            assert_eq!(unit.parse(text.as_bytes()), Some(1_700_000_000_000), "{text}");
+        }
+    }
+}

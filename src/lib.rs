@@ -1,0 +1,28 @@
+//! hookgate: a sidecar that lets only genuine, fresh, first-seen webhooks through to an
+//! application.
+//!
+//! Where to find what:
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`gate`] | the pure core: [`chain`](gate::chain) is the order of the checks, [`filter`](gate::filter) the checks, [`scheme`](gate::scheme) how providers sign |
+//! | [`proxy`] | the life of a delivery on Pingora: read, judge, reserve, exchange, settle, answer |
+//! | [`store`] | the replay memory |
+//! | [`config`] | from flags, environment and file to checked types |
+//! | [`telemetry`] | one record per delivery, one log line, all metrics |
+//! | [`server`], [`listener`], [`tls`], [`ops`], [`reload`] | assembling, accepting, certificates, probes, reload |
+//! | [`cli`] | one file per command |
+//! | [`clock`] | the only reader of time |
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod gate;
+pub mod listener;
+pub mod ops;
+pub mod proxy;
+pub mod reload;
+pub mod server;
+pub mod store;
+pub mod telemetry;
+pub mod tls;

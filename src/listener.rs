@@ -1,0 +1,222 @@
+//! From a listening socket to Pingora's HTTP server: connection cap, handshake
+//! deadline, and a stream that sends an answer in one piece.
+//!
+//! Pingora's own accept loop binds late, panics on a taken port in a background task,
+//! has no cap, and closes its sockets at the first sign of a shutdown. This one is
+//! handed a bound socket and does what the gate promises.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use pingora::apps::ServerApp;
+use pingora::listeners::tls::Acceptor;
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
+    TimingDigest, UniqueID, UniqueIDType,
+};
+use pingora::server::ShutdownWatch;
+use prometheus::IntGauge;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a connection over the cap is told before it is closed.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\
+    Retry-After: 1\r\nConnection: close\r\n\r\nTry again";
+
+/// The cap on connections, shared by all listeners of a server.
+#[derive(Clone)]
+pub struct Connections {
+    permits: Arc<Semaphore>,
+    gauge: IntGauge,
+}
+
+impl Connections {
+    pub fn new(most: usize, gauge: IntGauge) -> Self {
+        Connections { permits: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))), gauge }
+    }
+
+    fn enter(&self) -> Option<Permit> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+        self.gauge.inc();
+        Some(Permit { _permit: permit, gauge: self.gauge.clone() })
+    }
+}
+
+struct Permit {
+    _permit: OwnedSemaphorePermit,
+    gauge: IntGauge,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.gauge.dec();
+    }
+}
+
+/// One listening socket and the application behind it.
+pub struct Listener<A> {
+    pub socket: TcpListener,
+    pub tls: Option<Arc<ArcSwap<Acceptor>>>,
+    pub app: Arc<A>,
+    pub connections: Connections,
+    pub shutdown: ShutdownWatch,
+    /// Called for each connection that is refused for the cap.
+    pub refused: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl<A: ServerApp + Send + Sync + 'static> Listener<A> {
+    /// Accepts until the shutdown begins; connections live on in their own tasks.
+    pub async fn serve(mut self) {
+        let mut stop = self.shutdown.clone();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.socket.accept() => accepted,
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.accept(stream, peer),
+                // Out of descriptors or memory: let others finish first.
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    fn accept(&mut self, stream: TcpStream, peer: SocketAddr) {
+        let Some(permit) = self.connections.enter() else {
+            (self.refused)();
+            if self.tls.is_none() {
+                _ = stream.try_write(FULL);
+            }
+            return;
+        };
+        _ = stream.set_nodelay(true); // fails only on a connection that is gone
+        let stream = Accepted::new(stream, peer);
+        let tls = self.tls.as_ref().map(|tls| tls.load_full());
+        let app = Arc::clone(&self.app);
+        let shutdown = self.shutdown.clone();
+        tokio::spawn(async move {
+            let _permit = permit;
+            let stream: Stream = match tls {
+                None => Box::new(stream),
+                Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.tls_handshake(stream)).await {
+                    Ok(Ok(stream)) => Box::new(stream),
+                    Ok(Err(_)) | Err(_) => return,
+                },
+            };
+            app.process_new(stream, &shutdown).await;
+        });
+    }
+}
+
+/// An accepted connection. What is written is gathered until it is flushed, so that the
+/// head and the body of an answer leave together.
+pub struct Accepted {
+    stream: TcpStream,
+    pending: BytesMut,
+    digest: Arc<SocketDigest>,
+}
+
+/// More is not gathered.
+const MAX_PENDING: usize = 64 * 1024;
+
+impl Accepted {
+    fn new(stream: TcpStream, peer: SocketAddr) -> Self {
+        let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+        _ = digest.peer_addr.set(Some(peer.into())); // new, so it is empty
+        Accepted { stream, pending: BytesMut::new(), digest: Arc::new(digest) }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.pending.is_empty() {
+            let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.pending))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.pending.advance(sent);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Accepted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Accepted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.pending.len() >= MAX_PENDING {
+            ready!(self.poll_send(cx))?;
+        }
+        let taken = bytes.len().min(MAX_PENDING);
+        self.pending.extend_from_slice(&bytes[..taken]);
+        Poll::Ready(Ok(taken))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx))?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx))?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl std::fmt::Debug for Accepted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Accepted").field("peer", &self.digest.peer_addr()).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Shutdown for Accepted {
+    async fn shutdown(&mut self) {
+        _ = AsyncWriteExt::shutdown(self).await; // the other side may have gone first
+    }
+}
+
+impl UniqueID for Accepted {
+    fn id(&self) -> UniqueIDType {
+        self.stream.as_raw_fd()
+    }
+}
+
+impl Ssl for Accepted {}
+
+impl Peek for Accepted {}
+
+impl GetTimingDigest for Accepted {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Accepted {
+    fn get_proxy_digest(&self) -> Option<Arc<pingora::protocols::raw_connect::ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for Accepted {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(Arc::clone(&self.digest))
+    }
+}

@@ -1,0 +1,81 @@
+//! From Pingora's request to the gate's facts. Looking costs nothing, so the facts are
+//! looked at anew whenever they are needed instead of being carried along.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use pingora::http::RequestHeader;
+use pingora::protocols::http::ServerSession;
+
+use super::forward::{TRACEPARENT, trace_id};
+use crate::clock;
+use crate::gate::answer::Reason;
+use crate::gate::delivery::{Client, Head, Peer};
+use crate::telemetry::{Record, RequestId};
+
+/// The other end of the connection; `None` if it has no address.
+pub fn peer(session: &ServerSession) -> Option<Peer> {
+    let digest = session.digest()?;
+    let address = digest.socket_digest.as_ref()?.peer_addr()?.as_inet()?.ip();
+    Some(Peer { address: address.to_canonical(), tls: digest.ssl_digest.is_some() })
+}
+
+/// The path as it was sent, without the query.
+pub fn path(request: &RequestHeader) -> &[u8] {
+    let target = request.raw_path();
+    target.split(|b| *b == b'?').next().unwrap_or(target)
+}
+
+/// The head, once it is known who sent it. `Content-Length` was checked with the framing.
+pub fn head(request: &RequestHeader, client: Client, secure: bool) -> Head<'_> {
+    let declared = request.headers.get(CONTENT_LENGTH);
+    let chunked = request.headers.contains_key(http::header::TRANSFER_ENCODING);
+    let content_length = match declared {
+        Some(length) => length.to_str().ok().and_then(|l| l.trim().parse().ok()),
+        None if chunked => None,
+        None => Some(0), // neither: there is no body (RFC 9112, section 6.3)
+    };
+    Head {
+        method: &request.method,
+        path: path(request),
+        headers: &request.headers,
+        client,
+        secure,
+        content_length,
+    }
+}
+
+/// The record of a request that has just arrived.
+pub fn record(session: &ServerSession) -> Record {
+    let request = session.req_header();
+    let trace = request.headers.get(TRACEPARENT).and_then(|sent| trace_id(sent.as_bytes()));
+    Record {
+        method: request.method.clone(),
+        path: Bytes::copy_from_slice(path(request)),
+        trace_id: trace.map(str::to_owned),
+        ..unreadable(session)
+    }
+}
+
+/// The record of a request whose head Pingora's parser refuses: nothing in it can be believed.
+pub fn unreadable(session: &ServerSession) -> Record {
+    Record {
+        started: Instant::now(),
+        wall_ms: clock::now().wall_ms,
+        request_id: RequestId::next(),
+        method: http::Method::default(),
+        path: Bytes::new(),
+        peer: peer(session).map(|peer| peer.address),
+        client: None,
+        trace_id: None,
+        route: None,
+        reason: Reason::Accepted,
+        status: 0,
+        observed: Vec::new(),
+        proof: None,
+        body_size: 0,
+        verify: std::time::Duration::ZERO,
+        upstream: None,
+    }
+}

@@ -1,0 +1,320 @@
+//! The life of a delivery, top to bottom: [`Sidecar::handle`].
+//!
+//! The gate is an application on Pingora's HTTP server, not a set of its proxy hooks.
+//! Pingora's proxy contacts the application before it has the body, cuts the
+//! application's call when the sender hangs up, and answers heads that its parser
+//! refuses by itself, under its own name and out of reach of every counter. One
+//! straight function on the server below has none of these limits and is shorter.
+
+pub mod body;
+pub mod facts;
+pub mod forward;
+pub mod framing;
+pub mod respond;
+pub mod under_way;
+pub mod upstream;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
+use pingora::protocols::http::ServerSession;
+use pingora::server::ShutdownWatch;
+use pingora_timeout::timeout;
+
+use self::body::{Body, Budget};
+use self::forward::Forward;
+use self::under_way::{Entered, UnderWay};
+use self::upstream::{Reply, Undelivered, Upstream};
+use crate::clock;
+use crate::gate::answer::{Reason, Reject};
+use crate::gate::chain::{Findings, Mode, Policy};
+use crate::gate::filter::freshness::Fresh;
+use crate::store::{Claim, Outcome, ReplayStore, Reservation};
+use crate::telemetry::metrics::{RouteMetrics, UpstreamOutcome};
+use crate::telemetry::{Proof, Record, Telemetry};
+
+/// The gate as Pingora sees it.
+pub struct Sidecar {
+    pub live: ArcSwap<Live>,
+    pub store: ReplayStore,
+    pub upstream: Arc<Upstream>,
+    pub budget: Arc<Budget>,
+    pub telemetry: Arc<Telemetry>,
+    pub timeouts: Timeouts,
+    pub under_way: Arc<UnderWay>,
+}
+
+/// What a reload swaps: a delivery keeps the one it started with.
+pub struct Live {
+    pub policy: Policy,
+    /// In the order of the policy's routes.
+    pub metrics: Vec<Arc<RouteMetrics>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    pub header: Duration,
+    pub body: Duration,
+    pub idle: Duration,
+    /// How long a sender waits for the application.
+    pub upstream: Duration,
+}
+
+impl Timeouts {
+    /// How long the application may go on after the sender was told 504. Its real outcome
+    /// decides, and the provider's retry joins.
+    pub const fn exchange(upstream: Duration) -> Duration {
+        upstream.saturating_mul(2)
+    }
+}
+
+/// Why a delivery ends without the application's answer.
+enum Ending {
+    /// We answer.
+    Refused(Reject),
+    /// As our follower's leader was answered.
+    As(Reason, u16),
+}
+
+impl<T: Into<Reject>> From<T> for Ending {
+    fn from(reject: T) -> Self {
+        Ending::Refused(reject.into())
+    }
+}
+
+impl Sidecar {
+    /// One delivery.
+    async fn handle(&self, session: &mut ServerSession, record: &mut Record) -> Result<Reply, Ending> {
+        // Look at the head, and find who speaks to whom.
+        let raw_head = session.to_h1_raw();
+        framing::check(&raw_head)?;
+        let live = self.live.load_full();
+        let (index, route) = live.policy.route(facts::path(session.req_header()))?;
+        record.route = Some((Arc::clone(route), Arc::clone(&live.metrics[index])));
+        let peer = facts::peer(session).ok_or(Reason::AddressDenied)?;
+        let (client, secure) = live.policy.trusted_proxies.resolve(peer, &session.req_header().headers);
+        record.client = Some(client);
+
+        // Judge the head; only then read the body.
+        let mut findings = Findings::new(route.mode);
+        let now = clock::now();
+        let admitted = route.admit(&facts::head(session.req_header(), client, secure), now, &mut findings);
+        record.verify = record.started.elapsed();
+        let admitted = admitted?;
+        let body = body::read(session, &admitted, &self.budget, self.timeouts.body).await?;
+        record.body_size = body.len();
+
+        // Judge the body: is it genuine, fresh, first-seen?
+        let resumed = Instant::now();
+        let head = facts::head(session.req_header(), client, secure);
+        let now = clock::now();
+        let fresh = route.authenticate(admitted, &head, &body.bytes, now, &mut findings);
+        record.observed = findings.noted().to_vec();
+        record.verify += resumed.elapsed();
+        let fresh = fresh?;
+        record.proof = fresh.as_ref().map(|fresh| Proof::from(fresh.authentic()));
+        let claim = self.claim(fresh.as_ref(), route.mode, record).await?;
+
+        // Deliver it, in a task of its own that outlives the sender.
+        let forward = Forward {
+            raw_head: &raw_head,
+            head: &head,
+            peer: peer.address,
+            trusted: live.policy.trusted_proxies.trusts(peer.address),
+            route,
+            authentic: fresh.as_ref().map(Fresh::authentic),
+            observed: record.observed.first().copied(),
+            id: record.request_id,
+            body_len: body.len(),
+        };
+        let delivery = Delivery {
+            upstream: Arc::clone(&self.upstream),
+            head: forward.to_bytes(),
+            body,
+            claim,
+            limit: Timeouts::exchange(self.timeouts.upstream),
+            _under_way: self.under_way.enter(),
+        };
+        self.deliver(delivery, record).await
+    }
+
+    /// The right to deliver the event. `None` where an observing route has no proof, or
+    /// would have refused: it delivers without a claim.
+    async fn claim(
+        &self,
+        fresh: Option<&Fresh>,
+        mode: Mode,
+        record: &mut Record,
+    ) -> Result<Option<Claim>, Ending> {
+        let Some(fresh) = fresh else { return Ok(None) };
+        let started = Instant::now();
+        let reserved = self.store.reserve(fresh, clock::now());
+        record.verify += started.elapsed();
+        let refusal = match reserved {
+            Ok(Reservation::Lead(claim)) => return Ok(Some(claim)),
+            Ok(Reservation::Done) => Reason::Duplicate,
+            Ok(Reservation::Follow(_)) if mode == Mode::Observe => return Ok(None),
+            Ok(Reservation::Follow(waiting)) => match waiting.outcome().await {
+                Some(Outcome::Delivered) => Reason::Duplicate,
+                Some(Outcome::Failed { reason, status }) => return Err(Ending::As(reason, status)),
+                None => Reason::InFlight,
+            },
+            Err(_) => Reason::StoreUnavailable,
+        };
+        if mode == Mode::Observe && refusal.observable() {
+            record.observed.push(refusal);
+            return Ok(None);
+        }
+        Err(refusal.into())
+    }
+
+    /// Waits for the delivery as long as a sender should have to.
+    async fn deliver(&self, delivery: Delivery, record: &mut Record) -> Result<Reply, Ending> {
+        let started = Instant::now();
+        let task = tokio::spawn(delivery.run());
+        let ended = timeout(self.timeouts.upstream, task).await;
+        let took = started.elapsed();
+        let (outcome, result) = match ended {
+            Ok(Ok(Ok(reply))) => (UpstreamOutcome::of_status(reply.header.status.as_u16()), Ok(reply)),
+            Ok(Ok(Err(undelivered))) => (undelivered.outcome(), Err(undelivered.reason())),
+            Ok(Err(_panicked)) => (UpstreamOutcome::Broken, Err(Reason::UpstreamFailed)),
+            Err(_) => (UpstreamOutcome::Timeout, Err(Reason::UpstreamTimeout)),
+        };
+        record.upstream = Some((outcome, took));
+        Ok(result?)
+    }
+
+    /// Answers, and tells what happened.
+    async fn conclude(&self, session: &mut ServerSession, mut record: Record, ended: Result<Reply, Ending>) {
+        match ended {
+            Ok(reply) => {
+                record.status = reply.header.status.as_u16();
+                respond::reply(session, reply, record.request_id).await;
+            }
+            Err(ending) => {
+                let (reject, status) = match ending {
+                    Ending::Refused(reject) => (reject, record.status_of(reject.reason)),
+                    Ending::As(reason, status) => (Reject::new(reason), status),
+                };
+                record.reason = reject.reason;
+                record.status = status;
+                if reject.reason == Reason::FramingInvalid || self.under_way.is_draining() {
+                    session.set_keepalive(None);
+                }
+                respond::refuse(session, reject, status, record.request_id).await;
+            }
+        }
+        self.telemetry.finish(&record);
+    }
+
+    /// Reads a head within its deadline. `None` ends the connection: the sender has gone,
+    /// was too slow, or sent what Pingora's parser refuses, which is answered here.
+    async fn read_head(&self, session: &mut ServerSession) -> Option<()> {
+        let reused = session.take_connection_user_context().is_some();
+        let deadline = if reused { self.timeouts.idle + self.timeouts.header } else { self.timeouts.header };
+        session.set_keepalive(Some(self.timeouts.idle.as_secs().max(1)));
+        let read = tokio::select! {
+            biased;
+            read = timeout(deadline, session.read_request()) => read,
+            // A connection without a request is closed when the gate shuts down.
+            () = self.under_way.closing() => return None,
+        };
+        match read {
+            Ok(Ok(true)) => Some(()),
+            Ok(Err(error)) if *error.etype() == pingora::ErrorType::InvalidHTTPHeader => {
+                let mut record = facts::unreadable(session);
+                record.reason = Reason::FramingInvalid;
+                record.status = Reason::FramingInvalid.status();
+                respond::refuse_unread(session, record.reason.into(), record.request_id).await;
+                self.telemetry.finish(&record);
+                None
+            }
+            Ok(Ok(false) | Err(_)) | Err(_) => None,
+        }
+    }
+}
+
+#[async_trait]
+impl HttpServerApp for Sidecar {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        _shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        self.read_head(&mut session).await?;
+        let _under_way = self.under_way.enter();
+        let mut record = facts::record(&session);
+        let idle = self.timeouts.idle.as_secs().max(1);
+        session.set_keepalive((!self.under_way.is_draining()).then_some(idle));
+
+        let ended = self.handle(&mut session, &mut record).await;
+        self.conclude(&mut session, record, ended).await;
+
+        let mut settings = HttpPersistentSettings::for_session(&session);
+        settings.set_user_context(Box::new(Reused));
+        let stream = session.finish().await.ok().flatten()?;
+        Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+    }
+}
+
+/// Marks a connection that has served a request.
+struct Reused;
+
+/// One call of the application. It settles its claim before anybody is told.
+struct Delivery {
+    upstream: Arc<Upstream>,
+    head: Vec<u8>,
+    body: Body,
+    claim: Option<Claim>,
+    limit: Duration,
+    _under_way: Entered,
+}
+
+impl Delivery {
+    async fn run(self) -> Result<Reply, Undelivered> {
+        let result = self.upstream.exchange(&self.head, &self.body.bytes, self.limit).await;
+        if let Some(claim) = self.claim {
+            claim.settle(outcome(&result), clock::now());
+        }
+        result
+    }
+}
+
+/// Only a 2xx of the application is a delivery. What it says in a body that is too long
+/// to pass on, it has said all the same.
+fn outcome(result: &Result<Reply, Undelivered>) -> Outcome {
+    let status = match result {
+        Ok(reply) => reply.header.status.as_u16(),
+        Err(Undelivered::Oversized { status }) => *status,
+        Err(undelivered) => {
+            let reason = undelivered.reason();
+            return Outcome::Failed { reason, status: reason.status() };
+        }
+    };
+    match status {
+        200..300 => Outcome::Delivered,
+        status => Outcome::Failed { reason: Reason::UpstreamFailed, status },
+    }
+}
+
+impl Undelivered {
+    fn reason(&self) -> Reason {
+        match self {
+            Undelivered::Unreachable => Reason::UpstreamUnreachable,
+            Undelivered::Broken | Undelivered::Oversized { .. } => Reason::UpstreamFailed,
+            Undelivered::TimedOut => Reason::UpstreamTimeout,
+        }
+    }
+
+    fn outcome(&self) -> UpstreamOutcome {
+        match self {
+            Undelivered::Unreachable => UpstreamOutcome::ConnectError,
+            Undelivered::Broken => UpstreamOutcome::Broken,
+            Undelivered::TimedOut => UpstreamOutcome::Timeout,
+            Undelivered::Oversized { status } => UpstreamOutcome::of_status(*status),
+        }
+    }
+}

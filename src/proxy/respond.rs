@@ -1,0 +1,108 @@
+//! The answer to the sender: the application's, or our own short one.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
+use pingora_timeout::timeout;
+
+use super::upstream::Reply;
+use crate::gate::answer::Reject;
+use crate::telemetry::RequestId;
+
+/// How long a sender may take to read its answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a sender that was refused early may go on sending before we hang up.
+const DRAIN: Duration = Duration::from_secs(1);
+pub const REQUEST_ID: &str = "Hookgate-Request-Id";
+
+/// Returns the application's answer.
+pub async fn reply(session: &mut ServerSession, reply: Reply, id: RequestId) {
+    let Reply { mut header, body } = reply;
+    let named = header.insert_header(REQUEST_ID, id_text(&id));
+    if named.is_ok() {
+        send(session, header, body).await;
+    }
+}
+
+/// Refuses, in the words of the contract.
+pub async fn refuse(session: &mut ServerSession, reject: Reject, status: u16, id: RequestId) {
+    if let Ok(header) = refusal(reject, status, &id) {
+        // A body that came with the head is taken in, so that the connection can be used
+        // again; for one that is still under way nobody waits.
+        if !super::body::expects_continue(session) {
+            take_what_is_there(session).await;
+        }
+        send(session, Box::new(header), Bytes::from_static(reject.reason.text().as_bytes())).await;
+        drain(session).await;
+    }
+}
+
+/// Refuses a request whose head was not understood; the connection ends with it.
+pub async fn refuse_unread(session: &mut ServerSession, reject: Reject, id: RequestId) {
+    session.set_keepalive(None);
+    if let Ok(header) = refusal(reject, reject.reason.status(), &id) {
+        send(session, Box::new(header), Bytes::from_static(reject.reason.text().as_bytes())).await;
+    }
+    session.shutdown().await;
+}
+
+fn refusal(reject: Reject, status: u16, id: &RequestId) -> Result<ResponseHeader> {
+    let mut header = ResponseHeader::build(status, Some(6))?;
+    header.insert_header(CONTENT_TYPE, "text/plain")?;
+    header.insert_header(CONTENT_LENGTH, reject.reason.text().len())?;
+    header.insert_header(REQUEST_ID, id_text(id))?;
+    if let Some(seconds) = reject.retry_after_seconds() {
+        header.insert_header(RETRY_AFTER, seconds)?;
+    }
+    if status == 405 {
+        header.insert_header(ALLOW, "POST")?;
+    }
+    Ok(header)
+}
+
+fn id_text(id: &RequestId) -> String {
+    String::from_utf8_lossy(&id.hex()).into_owned()
+}
+
+/// Writes in one go. If the sender has gone, there is nobody to tell.
+async fn send(session: &mut ServerSession, header: Box<ResponseHeader>, body: Bytes) {
+    let write = async {
+        session.write_response_header(header).await?;
+        session.write_response_body(body, true).await
+    };
+    if !matches!(timeout(WRITE_TIMEOUT, write).await, Ok(Ok(()))) {
+        session.set_keepalive(None);
+    }
+}
+
+async fn take_what_is_there(session: &mut ServerSession) {
+    const AT_ONCE: Duration = Duration::from_millis(1);
+    const MOST: usize = 64 * 1024;
+    let declared =
+        session.req_header().headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+    if !session.is_body_done() && declared.is_none_or(|length: usize| length <= MOST) {
+        let mut taken = 0;
+        let take = async {
+            while let Ok(Some(piece)) = session.read_request_body().await {
+                taken += piece.len();
+                if taken > MOST {
+                    break;
+                }
+            }
+        };
+        _ = tokio::time::timeout(AT_ONCE, take).await;
+    }
+}
+
+/// Lets a sender that is still sending read its answer: closing at once would reset the
+/// connection and take the answer with it.
+async fn drain(session: &mut ServerSession) {
+    if !session.is_body_done() {
+        session.set_keepalive(None);
+        _ = tokio::time::timeout(DRAIN, session.drain_request_body()).await;
+    }
+}

@@ -1,0 +1,85 @@
+//! Counts what is under way, so that a shutdown can wait for it and for nothing else.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use prometheus::IntGauge;
+use tokio::sync::Notify;
+
+/// Requests and deliveries under way, and how far a shutdown has come.
+pub struct UnderWay {
+    count: AtomicUsize,
+    gauge: IntGauge,
+    draining: AtomicBool,
+    closing: AtomicBool,
+    close: Notify,
+    idle: Notify,
+}
+
+/// One thing that is under way; dropping it ends that.
+pub struct Entered(Arc<UnderWay>);
+
+impl UnderWay {
+    pub fn new(gauge: IntGauge) -> Arc<Self> {
+        Arc::new(UnderWay {
+            count: AtomicUsize::new(0),
+            gauge,
+            draining: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            close: Notify::new(),
+            idle: Notify::new(),
+        })
+    }
+
+    pub fn enter(self: &Arc<Self>) -> Entered {
+        self.count.fetch_add(1, Ordering::AcqRel);
+        self.gauge.inc();
+        Entered(Arc::clone(self))
+    }
+
+    /// From now on connections are closed after the request they serve.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// From now on connections that serve no request are closed.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.close.notify_waiters();
+    }
+
+    pub async fn closing(&self) {
+        let notified = self.close.notified();
+        tokio::pin!(notified);
+        notified.as_mut().enable();
+        if !self.closing.load(Ordering::Acquire) {
+            notified.await;
+        }
+    }
+
+    /// Returns when nothing is under way.
+    pub async fn idle(&self) {
+        loop {
+            let notified = self.idle.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if self.count.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.gauge.dec();
+        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 && self.0.is_draining() {
+            self.0.idle.notify_waiters();
+        }
+    }
+}

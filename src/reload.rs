@@ -1,0 +1,102 @@
+//! Reload: what was read at start is read again, from time to time and on SIGHUP, and
+//! swapped in whole if all of it is good. If anything is wrong, nothing changes, and
+//! that is said once.
+//!
+//! Files are compared by content, because a Kubernetes volume is updated by swapping a
+//! symbolic link, which a watch on the file itself does not see.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use pingora::listeners::tls::Acceptor;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::Given;
+use crate::clock;
+use crate::config::{Config, Problems, Startup};
+use crate::gate::chain::Policy;
+use crate::proxy::{Live, Sidecar};
+use crate::telemetry::Telemetry;
+use crate::telemetry::log::Severity;
+use crate::telemetry::metrics::ReloadSource;
+
+/// Watches what the configuration was made of.
+pub struct Reloader {
+    pub given: Given,
+    pub startup: Startup,
+    pub fingerprint: [u8; 32],
+    pub sidecar: Arc<Sidecar>,
+    pub acceptor: Option<Arc<ArcSwap<Acceptor>>>,
+    /// What was last complained about.
+    pub complaint: Option<String>,
+}
+
+impl Reloader {
+    /// Runs until the server stops.
+    pub async fn run(mut self) {
+        let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+        loop {
+            let interval = self.startup.reload_interval;
+            let source = tokio::select! {
+                () = tokio::time::sleep(interval), if !interval.is_zero() => ReloadSource::File,
+                _ = hangup.recv() => ReloadSource::Signal,
+            };
+            let given = self.given.clone();
+            // Reading files blocks; requests must not wait for a slow volume.
+            if let Ok(loaded) = tokio::task::spawn_blocking(move || Config::load(&given)).await {
+                self.apply(source, loaded);
+            }
+        }
+    }
+
+    fn apply(&mut self, source: ReloadSource, loaded: Result<Config, Problems>) {
+        let telemetry = Arc::clone(&self.sidecar.telemetry);
+        match loaded {
+            Ok(config) => {
+                let changed = config.fingerprint != self.fingerprint;
+                if changed || source == ReloadSource::Signal || self.complaint.is_some() {
+                    self.swap(config, &telemetry);
+                    telemetry.metrics.reloaded(source, true, clock::now().wall_ms);
+                    telemetry.log.event(
+                        Severity::Info,
+                        "hookgate.reload",
+                        "configuration, secrets and certificates reloaded",
+                    );
+                }
+                self.complaint = None;
+            }
+            Err(problems) => {
+                let complaint = problems.to_string();
+                if self.complaint.as_ref() != Some(&complaint) || source == ReloadSource::Signal {
+                    telemetry.metrics.reloaded(source, false, clock::now().wall_ms);
+                    let message = format!("reload failed, the last good state stays: {complaint}");
+                    telemetry.log.event(Severity::Error, "hookgate.reload", &message);
+                }
+                self.complaint = Some(complaint);
+            }
+        }
+    }
+
+    fn swap(&mut self, config: Config, telemetry: &Telemetry) {
+        if config.startup != self.startup {
+            let message = "listeners, limits, time-outs or the replay memory changed: they need a restart";
+            telemetry.log.event(Severity::Warn, "hookgate.reload", message);
+        }
+        let policy = config.policy.adopting(&self.sidecar.live.load().policy);
+        self.sidecar.live.store(Arc::new(Live::new(policy, telemetry)));
+        if let (Some(tls), Some(acceptor)) = (&config.tls, &self.acceptor) {
+            acceptor.store(Arc::new(tls.acceptor()));
+            for address in &self.startup.listen_tls {
+                telemetry.metrics.certificate_expires(&address.to_string(), tls.not_after());
+            }
+        }
+        self.fingerprint = config.fingerprint;
+    }
+}
+
+impl Live {
+    pub fn new(policy: Policy, telemetry: &Telemetry) -> Self {
+        let metrics = policy.routes.iter().map(|route| telemetry.metrics.route(route)).collect();
+        Live { policy, metrics }
+    }
+}

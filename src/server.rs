@@ -1,0 +1,246 @@
+//! Assembles a server from a configuration: binds, serves, and ends without losing a
+//! delivery. Several servers can live in one process; the demo and the tests do that.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use pingora::apps::ServerApp;
+use pingora::listeners::tls::Acceptor;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::watch;
+
+use crate::cli::Given;
+use crate::clock;
+use crate::config::Config;
+use crate::gate::answer::Reason;
+use crate::listener::{Connections, Listener};
+use crate::ops::Ops;
+use crate::proxy::body::Budget;
+use crate::proxy::under_way::UnderWay;
+use crate::proxy::upstream::Upstream;
+use crate::proxy::{Live, Sidecar, Timeouts};
+use crate::reload::Reloader;
+use crate::store::{Memory, ReplayStore};
+use crate::telemetry::Telemetry;
+use crate::telemetry::log::Severity;
+
+/// A server whose sockets are bound: nobody can take its ports any more.
+pub struct Server {
+    config: Config,
+    given: Given,
+    telemetry: Arc<Telemetry>,
+    plain: Vec<TcpListener>,
+    tls: Vec<TcpListener>,
+    ops: TcpListener,
+}
+
+/// Why a server cannot start.
+#[derive(Debug)]
+pub struct BindError {
+    what: &'static str,
+    address: SocketAddr,
+    error: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BindError { what, address, error } = self;
+        write!(f, "cannot listen on {address} ({what}): {error}; ")?;
+        f.write_str(match error.kind() {
+            io::ErrorKind::AddrInUse => "another process has the port: stop it, or choose another address",
+            io::ErrorKind::PermissionDenied => "choose a port above 1023, or grant the right to bind it",
+            io::ErrorKind::AddrNotAvailable => "this machine does not have that address",
+            _ => "choose another address",
+        })
+    }
+}
+
+impl std::error::Error for BindError {}
+
+/// How a server is asked to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Keep accepting for the delay, then drain.
+    Gracefully,
+    /// Drain at once.
+    WithoutDelay,
+}
+
+/// Connections to the ops listener: probes and a few scrapers.
+const OPS_CONNECTIONS: usize = 64;
+/// Between two looks at what has expired.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+const SWEEP_EVERY: u32 = 5;
+const BACKLOG: u32 = 4096;
+
+impl Server {
+    /// Binds every address of the configuration.
+    pub fn bind(config: Config, given: Given, telemetry: Arc<Telemetry>) -> Result<Self, BindError> {
+        let all = |addresses: &[SocketAddr], what| {
+            addresses.iter().map(|a| bind(*a, what)).collect::<Result<_, _>>()
+        };
+        let startup = &config.startup;
+        Ok(Server {
+            plain: all(&startup.listen, "listen")?,
+            tls: all(&startup.listen_tls, "listen_tls")?,
+            ops: bind(startup.ops_listen, "ops_listen")?,
+            config,
+            given,
+            telemetry,
+        })
+    }
+
+    /// The addresses for plain HTTP as bound, with real ports.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.plain.iter().filter_map(|l| l.local_addr().ok()).collect()
+    }
+
+    pub fn tls_addresses(&self) -> Vec<SocketAddr> {
+        self.tls.iter().filter_map(|l| l.local_addr().ok()).collect()
+    }
+
+    pub fn ops_address(&self) -> Option<SocketAddr> {
+        self.ops.local_addr().ok()
+    }
+
+    /// Serves until `stop` resolves, then ends: not ready, still accepting for the delay,
+    /// then no new connections, then idle or out of time.
+    pub async fn run(self, stop: impl Future<Output = Stop>) {
+        let Server { config, given, telemetry, plain, tls, ops } = self;
+        let startup = config.startup;
+        let metrics = &telemetry.metrics;
+        let under_way = UnderWay::new(metrics.in_flight.clone());
+        let sidecar = Arc::new(Sidecar {
+            live: ArcSwap::from_pointee(Live::new(config.policy, &telemetry)),
+            store: ReplayStore::Memory(Memory::new(
+                startup.replay,
+                startup.stale_after,
+                startup.replay_capacity,
+            )),
+            upstream: Arc::new(Upstream::new(startup.upstream.clone(), startup.upstream_connect_timeout)),
+            budget: Budget::new(startup.max_buffered),
+            telemetry: Arc::clone(&telemetry),
+            timeouts: Timeouts {
+                header: startup.header_timeout,
+                body: startup.body_timeout,
+                idle: startup.idle_timeout,
+                upstream: startup.upstream_timeout,
+            },
+            under_way: Arc::clone(&under_way),
+        });
+        metrics.loaded(clock::now().wall_ms);
+        let acceptor = config.tls.as_ref().map(|tls| {
+            for address in &startup.listen_tls {
+                metrics.certificate_expires(&address.to_string(), tls.not_after());
+            }
+            Arc::new(ArcSwap::from_pointee(tls.acceptor()))
+        });
+
+        let (close, closing) = watch::channel(false);
+        let (close_ops, closing_ops) = watch::channel(false);
+        let connections = Connections::new(startup.max_connections, metrics.connections.clone());
+        let refused: Arc<dyn Fn() + Send + Sync> = {
+            let telemetry = Arc::clone(&telemetry);
+            Arc::new(move || telemetry.metrics.unrouted(Reason::Overloaded))
+        };
+        let traffic = |socket, tls: Option<Arc<ArcSwap<Acceptor>>>| Listener {
+            socket,
+            tls,
+            app: Arc::clone(&sidecar),
+            connections: connections.clone(),
+            shutdown: closing.clone(),
+            refused: Arc::clone(&refused),
+        };
+        for socket in plain {
+            spawn_listener(traffic(socket, None));
+        }
+        for socket in tls {
+            spawn_listener(traffic(socket, acceptor.clone()));
+        }
+        let started = Arc::new(AtomicBool::new(false));
+        spawn_listener(Listener {
+            socket: ops,
+            tls: None,
+            app: Arc::new(Ops::new(Arc::clone(&sidecar), Arc::clone(&started))),
+            connections: Connections::new(
+                OPS_CONNECTIONS,
+                prometheus::IntGauge::new("unused", "unused").expect("a constant"),
+            ),
+            shutdown: closing_ops,
+            refused: Arc::new(|| {}),
+        });
+        started.store(true, Ordering::Release);
+
+        let housekeeping = tokio::spawn(housekeeping(Arc::clone(&sidecar)));
+        let reload = tokio::spawn(
+            Reloader {
+                given,
+                startup: startup.clone(),
+                fingerprint: config.fingerprint,
+                sidecar: Arc::clone(&sidecar),
+                acceptor,
+                complaint: None,
+            }
+            .run(),
+        );
+        telemetry.log.event(Severity::Info, "hookgate.ready", "every listener accepts");
+
+        let how = stop.await;
+        telemetry.log.event(Severity::Info, "hookgate.drain", "shutting down");
+        under_way.drain();
+        if how == Stop::Gracefully {
+            tokio::time::sleep(startup.shutdown_delay).await;
+        }
+        _ = close.send(true);
+        under_way.close();
+        let drained = tokio::time::timeout(startup.shutdown_timeout, under_way.idle()).await;
+        reload.abort();
+        housekeeping.abort();
+        _ = close_ops.send(true);
+        match drained {
+            Ok(()) => telemetry.log.event(Severity::Info, "hookgate.stop", "idle, nothing was cut"),
+            Err(_) => telemetry.log.event(
+                Severity::Error,
+                "hookgate.stop",
+                "the shutdown timeout passed with deliveries under way: providers will send them again",
+            ),
+        }
+    }
+}
+
+fn bind(address: SocketAddr, what: &'static str) -> Result<TcpListener, BindError> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?; // a restart need not wait for old connections to fade
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|error| BindError { what, address, error })
+}
+
+fn spawn_listener<A: ServerApp + Send + Sync + 'static>(listener: Listener<A>) {
+    tokio::spawn(listener.serve());
+}
+
+/// Forgets what has expired and closes connections that nobody uses.
+async fn housekeeping(sidecar: Arc<Sidecar>) {
+    for tick in 1u32.. {
+        tokio::time::sleep(HOUSEKEEPING).await;
+        sidecar.upstream.prune();
+        if tick.is_multiple_of(SWEEP_EVERY) || !sidecar.store.is_usable() {
+            let store = sidecar.store.clone();
+            // A million entries take milliseconds, which belong to no request.
+            let sweep = tokio::task::spawn_blocking(move || store.sweep(clock::now()));
+            if let Ok(swept) = sweep.await {
+                sidecar.telemetry.metrics.evicted("expired", swept.expired);
+                sidecar.telemetry.metrics.evicted("capacity", swept.capacity);
+            }
+        }
+    }
+}

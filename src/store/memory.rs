@@ -1,0 +1,156 @@
+//! The embedded store: a sharded map of sixteen-byte keys and eight-byte entries.
+//!
+//! The map's entry lock makes each transition atomic; it is never held across an
+//! await. Followers meet in a second, small map, which is only ever locked inside
+//! the first one's lock (reserve) or alone (settle), so the two cannot deadlock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry as Slot;
+use tokio::sync::watch;
+
+use super::{Claim, Outcome, Reservation, Swept, Unavailable, Waiting};
+use crate::clock::Now;
+use crate::gate::filter::replay::{Entry, Found, Keep, ReplayKey, ReplayPolicy, Token};
+
+/// Cloning shares the memory.
+#[derive(Clone)]
+pub struct Memory {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    policy: ReplayPolicy,
+    /// The longest time for which any route's deliveries stay fresh, plus a margin.
+    stale_after: Duration,
+    capacity: usize,
+    entries: DashMap<ReplayKey, Entry>,
+    /// Kept beside the map, whose own count visits every shard.
+    len: AtomicUsize,
+    followers: DashMap<Token, watch::Sender<Option<Outcome>>>,
+    last_token: AtomicU32,
+}
+
+/// Enough that sweeping one shard delays nobody noticeably, few enough that an empty
+/// memory is small.
+const SHARDS: usize = 64;
+/// Above this part of the capacity, sweeps also forget what may be forgotten early.
+const PRESSURE: f64 = 0.9;
+
+impl Memory {
+    pub fn new(policy: ReplayPolicy, stale_after: Duration, capacity: usize) -> Self {
+        Memory {
+            inner: Arc::new(Inner {
+                policy,
+                stale_after,
+                capacity,
+                entries: DashMap::with_shard_amount(SHARDS),
+                len: AtomicUsize::new(0),
+                followers: DashMap::with_shard_amount(2),
+                last_token: AtomicU32::new(0),
+            }),
+        }
+    }
+
+    pub(super) fn reserve(&self, key: ReplayKey, keep: Keep, now: Now) -> Result<Reservation, Unavailable> {
+        let memory = &*self.inner;
+        let token = memory.next_token();
+        let lease = memory.policy.lease();
+        match memory.entries.entry(key) {
+            Slot::Occupied(mut slot) => {
+                let (found, entry) = Entry::reserve(Some(*slot.get()), token, now.mono, lease);
+                slot.insert(entry);
+                // Still inside the entry's lock: the holder cannot settle before we listen.
+                Ok(self.reservation(found, key, token, keep))
+            }
+            Slot::Vacant(slot) => {
+                if memory.len.fetch_add(1, Ordering::Relaxed) >= memory.capacity {
+                    memory.len.fetch_sub(1, Ordering::Relaxed);
+                    return Err(Unavailable);
+                }
+                let (found, entry) = Entry::reserve(None, token, now.mono, lease);
+                slot.insert(entry);
+                Ok(self.reservation(found, key, token, keep))
+            }
+        }
+    }
+
+    fn reservation(&self, found: Found, key: ReplayKey, token: Token, keep: Keep) -> Reservation {
+        match found {
+            Found::Lead => {
+                Reservation::Lead(Claim { memory: self.clone(), key, token, keep, settled: false })
+            }
+            Found::Follow(holder) => Reservation::Follow(self.follow(holder)),
+            Found::Done => Reservation::Done,
+        }
+    }
+
+    fn follow(&self, holder: Token) -> Waiting {
+        let sender = self.inner.followers.entry(holder).or_insert_with(|| watch::channel(None).0);
+        Waiting { outcome: sender.subscribe(), wait: self.inner.policy.wait() }
+    }
+
+    pub(super) fn settle(&self, key: ReplayKey, token: Token, keep: Keep, outcome: Outcome, now: Now) {
+        let memory = &*self.inner;
+        let delivered = (outcome == Outcome::Delivered).then_some(keep);
+        if let Slot::Occupied(mut slot) = memory.entries.entry(key) {
+            let stored = Some(*slot.get());
+            match Entry::settle(stored, token, delivered, now.mono, memory.policy.window()) {
+                Some(entry) => _ = slot.insert(entry),
+                None => {
+                    slot.remove();
+                    memory.len.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+        }
+        if let Some((_, followers)) = memory.followers.remove(&token) {
+            followers.send_replace(Some(outcome));
+        }
+    }
+
+    pub(super) fn sweep(&self, now: Now) -> Swept {
+        let memory = &*self.inner;
+        let mut swept = Swept::default();
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a threshold"
+        )]
+        let pressed = self.entries() >= (memory.capacity as f64 * PRESSURE) as usize;
+        memory.entries.retain(|_, entry| {
+            if entry.expired(now.mono) {
+                swept.expired += 1;
+                return false;
+            }
+            let forget = pressed && entry.dispensable(now.mono, memory.policy.window(), memory.stale_after);
+            swept.capacity += usize::from(forget);
+            !forget
+        });
+        memory.len.fetch_sub(swept.expired + swept.capacity, Ordering::Relaxed);
+        swept
+    }
+
+    pub fn entries(&self) -> usize {
+        self.inner.len.load(Ordering::Relaxed)
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.inner.capacity
+    }
+}
+
+impl Inner {
+    /// Never one of the marks for done.
+    fn next_token(&self) -> Token {
+        loop {
+            let token = self.last_token.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+            if token != 0 && token != Token::MAX {
+                return token;
+            }
+        }
+    }
+}

@@ -1,0 +1,425 @@
+//! The log: lines are formatted into a shared buffer and written by a thread of their
+//! own, so that no request ever waits for a slow pipe. What does not fit is dropped
+//! and counted.
+
+use std::fmt::Write as _;
+use std::io::Write;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use prometheus::IntCounter;
+
+use super::{Proof, Record};
+use crate::gate::answer::{Reason, Verdict};
+use crate::gate::scheme::timestamp::to_rfc3339;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl Severity {
+    const fn label(self) -> &'static str {
+        match self {
+            Severity::Debug => "DEBUG",
+            Severity::Info => "INFO",
+            Severity::Warn => "WARN",
+            Severity::Error => "ERROR",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Json,
+    Text,
+}
+
+/// What waits to be written, at most.
+const MAX_PENDING: usize = 1 << 20;
+/// How long the writer gathers lines before it writes them in one call.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// Takes lines from any thread without blocking it on the output.
+pub struct Sink {
+    format: Format,
+    least: Severity,
+    shared: Arc<Shared>,
+    dropped: IntCounter,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    pending: Mutex<Pending>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Pending {
+    text: Vec<u8>,
+    closed: bool,
+    /// The current second, formatted once.
+    second: (i64, String),
+}
+
+impl Sink {
+    pub fn new(
+        output: Box<dyn Write + Send>,
+        format: Format,
+        least: Severity,
+        dropped: IntCounter,
+    ) -> Arc<Self> {
+        let shared = Arc::new(Shared { pending: Mutex::default(), wake: Condvar::new() });
+        let writer = std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || shared.write_to(output)
+            })
+            .ok();
+        Arc::new(Sink { format, least, shared, dropped, writer: Mutex::new(writer) })
+    }
+
+    /// A decision line, composed only if it is wanted.
+    pub(super) fn decision(&self, severity: Severity, compose: impl FnOnce(&mut Line<'_>)) {
+        self.line(severity, "hookgate.decision", compose);
+    }
+
+    /// An event of the program itself, such as a reload.
+    pub fn event(&self, severity: Severity, name: &'static str, message: &str) {
+        self.line(severity, name, |line| line.text("body", message));
+    }
+
+    fn line(&self, severity: Severity, event: &'static str, compose: impl FnOnce(&mut Line<'_>)) {
+        if severity < self.least {
+            return;
+        }
+        let mut pending = lock(&self.shared.pending);
+        if pending.text.len() >= MAX_PENDING || pending.closed {
+            self.dropped.inc();
+            return;
+        }
+        let was_empty = pending.text.is_empty();
+        let mut line = Line::begin(&mut pending, self.format, severity, event);
+        compose(&mut line);
+        line.end();
+        drop(pending);
+        if was_empty {
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// Writes what is pending and stops. Lines that come later are dropped.
+    pub fn close(&self) {
+        lock(&self.shared.pending).closed = true;
+        self.shared.wake.notify_one();
+        if let Some(writer) = lock(&self.writer).take() {
+            _ = writer.join();
+        }
+    }
+}
+
+impl Shared {
+    fn write_to(&self, mut output: Box<dyn Write + Send>) {
+        let mut batch = Vec::new();
+        loop {
+            let mut pending = lock(&self.pending);
+            while pending.text.is_empty() && !pending.closed {
+                pending = self.wake.wait(pending).unwrap_or_else(PoisonError::into_inner);
+            }
+            if !pending.closed {
+                drop(pending);
+                std::thread::sleep(GATHER);
+                pending = lock(&self.pending);
+            }
+            std::mem::swap(&mut pending.text, &mut batch);
+            let last = pending.closed;
+            drop(pending);
+            // Nobody is left to tell if the output is gone; the next batch is tried anew.
+            _ = output.write_all(&batch).and_then(|()| output.flush());
+            batch.clear();
+            if last {
+                return;
+            }
+        }
+    }
+}
+
+/// A panic while a line is composed leaves at worst half a line behind.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One line under construction. Values of strangers are escaped and cut.
+pub(super) struct Line<'l> {
+    out: &'l mut Vec<u8>,
+    format: Format,
+}
+
+/// No field of a line is longer.
+const MAX_FIELD: usize = 256;
+
+impl<'l> Line<'l> {
+    fn begin(pending: &'l mut Pending, format: Format, severity: Severity, event: &str) -> Self {
+        let ms = crate::clock::now().wall_ms;
+        let second = ms.div_euclid(1000);
+        if pending.second.0 != second {
+            pending.second = (second, to_rfc3339(second * 1000).trim_end_matches('Z').to_owned());
+        }
+        let mut line = Line { out: &mut pending.text, format };
+        let millis = ms.rem_euclid(1000);
+        match format {
+            Format::Json => {
+                line.write(format_args!(
+                    "{{\"timestamp\":\"{}.{millis:03}Z\",\"severity_text\":\"{}\",\"event.name\":\"{event}\"",
+                    pending.second.1,
+                    severity.label()
+                ));
+            }
+            Format::Text => {
+                let time = pending.second.1.split_once('T').map_or("", |(_, time)| time);
+                line.write(format_args!("{time}.{millis:03} {:5} {event}", severity.label()));
+            }
+        }
+        line
+    }
+
+    fn end(self) {
+        if self.format == Format::Json {
+            self.out.push(b'}');
+        }
+        self.out.push(b'\n');
+    }
+
+    fn write(&mut self, args: std::fmt::Arguments<'_>) {
+        _ = self.out.write_fmt(args); // writing to memory does not fail
+    }
+
+    fn key(&mut self, key: &str) {
+        match self.format {
+            Format::Json => {
+                self.out.extend_from_slice(b",\"");
+                self.out.extend_from_slice(key.as_bytes());
+                self.out.extend_from_slice(b"\":");
+            }
+            Format::Text => {
+                self.out.push(b' ');
+                if key != "body" {
+                    self.out.extend_from_slice(key.rsplit("hookgate.").next().unwrap_or(key).as_bytes());
+                    self.out.push(b'=');
+                }
+            }
+        }
+    }
+
+    fn number(&mut self, key: &str, value: impl std::fmt::Display) {
+        self.key(key);
+        self.write(format_args!("{value}"));
+    }
+
+    fn millis(&mut self, key: &str, value: Duration) {
+        self.key(key);
+        self.write(format_args!("{}.{:03}", value.as_millis(), value.subsec_micros() % 1000));
+    }
+
+    /// A word of ours: needs no escaping.
+    fn word(&mut self, key: &str, value: &str) {
+        self.key(key);
+        match self.format {
+            Format::Json => self.write(format_args!("\"{value}\"")),
+            Format::Text => self.out.extend_from_slice(value.as_bytes()),
+        }
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        self.key(key);
+        if self.format == Format::Json {
+            self.out.push(b'"');
+        }
+        for c in value.chars() {
+            self.escaped(c);
+        }
+        if self.format == Format::Json {
+            self.out.push(b'"');
+        }
+    }
+
+    /// Bytes of a stranger: not necessarily UTF-8, and not longer than [`MAX_FIELD`].
+    fn bytes(&mut self, key: &str, value: &[u8]) {
+        let cut = &value[..value.len().min(MAX_FIELD)];
+        let plain = |b: &u8| matches!(b, 0x20..=0x7e) && !matches!(b, b'"' | b'\\');
+        match std::str::from_utf8(cut) {
+            Ok(text) if cut.iter().all(plain) => self.word(key, text),
+            Ok(text) => self.text(key, text),
+            Err(_) => self.text(key, &String::from_utf8_lossy(cut)),
+        }
+    }
+
+    /// JSON's escapes (RFC 8259, section 7), plus everything that a terminal or a line
+    /// reader might act on.
+    fn escaped(&mut self, c: char) {
+        match c {
+            '"' | '\\' if self.format == Format::Json => {
+                self.out.extend_from_slice(&[b'\\', c as u8]);
+            }
+            '\u{20}'..='\u{7e}' => self.out.push(c as u8),
+            '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' => {
+                self.write(format_args!("\\u{:04x}", u32::from(c)));
+            }
+            c => {
+                let mut utf8 = [0; 4];
+                self.out.extend_from_slice(c.encode_utf8(&mut utf8).as_bytes());
+            }
+        }
+    }
+
+    pub(super) fn decision(&mut self, record: &Record, verdict: Verdict, reason: Reason, total: Duration) {
+        self.word("hookgate.verdict", verdict.label());
+        self.word("hookgate.reason", reason.label());
+        if !record.observed.is_empty() {
+            let observed: Vec<_> = record.observed.iter().map(|r| r.label()).collect();
+            self.word("hookgate.observed", &observed.join(" "));
+        }
+        self.word("http.request.method", record.method.as_str());
+        self.bytes("url.path", &record.path);
+        self.number("http.response.status_code", record.status);
+        self.number("http.request.body.size", record.body_size);
+        let mut address = String::new();
+        if let Some(client) = record.client {
+            _ = write!(address, "{client}");
+            self.word("client.address", &address);
+        }
+        if let Some(peer) = record.peer {
+            address.clear();
+            _ = write!(address, "{peer}");
+            self.word("network.peer.address", &address);
+        }
+        let id = record.request_id.hex();
+        let id = std::str::from_utf8(&id).unwrap_or_default();
+        self.word("trace_id", record.trace_id.as_deref().unwrap_or(id));
+        self.word("hookgate.request_id", id);
+        if let Some((route, _)) = &record.route {
+            self.word("hookgate.route", &route.name);
+            self.word("hookgate.provider", &route.provider);
+        }
+        if let Some(proof) = &record.proof {
+            self.proof(proof);
+        }
+        self.millis("hookgate.duration.total_ms", total);
+        self.millis("hookgate.duration.verify_ms", record.verify);
+        if let Some((_, took)) = record.upstream {
+            self.millis("hookgate.duration.upstream_ms", took);
+        }
+    }
+
+    fn proof(&mut self, proof: &Proof) {
+        self.bytes("hookgate.key_id", proof.key_id.as_bytes());
+        if let Some(id) = &proof.event_id {
+            self.bytes("hookgate.event.id", id.as_bytes());
+        }
+        if let Some(event_type) = &proof.event_type {
+            self.bytes("hookgate.event.type", event_type.as_bytes());
+        }
+        if let Some(ms) = proof.event_time_ms {
+            self.word("hookgate.event.time", &to_rfc3339(ms));
+        }
+    }
+}
+
+/// Passes warnings of the libraries underneath on. Their lower levels print request
+/// heads, which hold signatures: they stay silent at every log level.
+pub fn adopt_library_logs(sink: Arc<Sink>) {
+    struct Libraries(Arc<Sink>);
+
+    impl ::log::Log for Libraries {
+        fn enabled(&self, metadata: &::log::Metadata<'_>) -> bool {
+            metadata.level() <= ::log::Level::Warn
+        }
+
+        fn log(&self, record: &::log::Record<'_>) {
+            if self.enabled(record.metadata()) {
+                let severity =
+                    if record.level() == ::log::Level::Error { Severity::Error } else { Severity::Warn };
+                self.0.event(severity, "hookgate.library", &record.args().to_string());
+            }
+        }
+
+        fn flush(&self) {}
+    }
+
+    if ::log::set_boxed_logger(Box::new(Libraries(sink))).is_ok() {
+        ::log::set_max_level(::log::LevelFilter::Warn);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    /// Passes what is written on to the test.
+    struct Output(mpsc::Sender<Vec<u8>>);
+
+    impl Write for Output {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            _ = self.0.send(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: Format, message: &str) -> String {
+        let (sender, receiver) = mpsc::channel();
+        let dropped = IntCounter::new("dropped", "dropped").unwrap();
+        let sink = Sink::new(Box::new(Output(sender)), format, Severity::Info, dropped);
+        sink.event(Severity::Debug, "hookgate.test", "too quiet");
+        sink.event(Severity::Info, "hookgate.test", message);
+        sink.close();
+        String::from_utf8(receiver.iter().flatten().collect()).unwrap()
+    }
+
+    #[test]
+    fn a_line_stays_one_line_whatever_is_in_it() {
+        for nasty in ["a\r\nb", "\u{1b}[31mred", "quote\" back\\slash", "\u{2028}", "\u{0}", "ünï"] {
+            for format in [Format::Json, Format::Text] {
+                let text = logged(format, nasty);
+                assert_eq!(text.lines().count(), 1, "{text:?}");
+                assert!(!text.trim_end().contains(|c: char| c.is_control()), "{text:?}");
+            }
+            let line: serde_json::Value = serde_json::from_str(&logged(Format::Json, nasty)).unwrap();
+            assert_eq!(line["body"], nasty);
+            assert_eq!(line["event.name"], "hookgate.test");
+        }
+    }
+
+    #[test]
+    fn a_full_buffer_drops_and_counts() {
+        struct Stuck(mpsc::Receiver<()>);
+        impl Write for Stuck {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                _ = self.0.recv();
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let (release, stuck) = mpsc::channel();
+        let dropped = IntCounter::new("dropped", "dropped").unwrap();
+        let sink = Sink::new(Box::new(Stuck(stuck)), Format::Json, Severity::Info, dropped.clone());
+        let line = "x".repeat(1000);
+        for _ in 0..4 * MAX_PENDING / 1000 {
+            sink.event(Severity::Info, "hookgate.test", &line);
+        }
+        assert!(dropped.get() > 0, "a pipe that nobody reads costs lines, not requests");
+        drop(release);
+        sink.close();
+    }
+}

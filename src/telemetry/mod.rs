@@ -1,0 +1,170 @@
+//! What happened to a delivery, told once: one [`Record`], filled from top to bottom,
+//! becomes one log line and all counters in [`Telemetry::finish`]. There are no other
+//! request-level emissions in the tree.
+
+pub mod log;
+pub mod metrics;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use self::log::{Severity, Sink};
+use self::metrics::{Metrics, RouteMetrics, UpstreamOutcome};
+use crate::gate::answer::{Reason, Verdict};
+use crate::gate::chain::Route;
+use crate::gate::delivery::Client;
+use crate::gate::filter::signature::Authentic;
+
+/// Where logs and metrics go. One for each server.
+pub struct Telemetry {
+    pub metrics: Metrics,
+    pub log: Arc<Sink>,
+}
+
+/// One delivery, as far as it came.
+pub struct Record {
+    pub started: Instant,
+    /// Wall time at the start, in milliseconds since the epoch.
+    pub wall_ms: i64,
+    pub request_id: RequestId,
+    pub method: http::Method,
+    /// As it was sent, without the query.
+    pub path: Bytes,
+    pub peer: Option<IpAddr>,
+    pub client: Option<Client>,
+    /// The sender's; without one, the request's id is sent on as the trace id.
+    pub trace_id: Option<String>,
+    pub route: Option<(Arc<Route>, Arc<RouteMetrics>)>,
+    pub reason: Reason,
+    pub status: u16,
+    /// What an observing route would have refused it for, in the order of the checks.
+    pub observed: Vec<Reason>,
+    pub proof: Option<Proof>,
+    pub body_size: usize,
+    /// The gate's own work, without waiting for the body or the application.
+    pub verify: Duration,
+    pub upstream: Option<(UpstreamOutcome, Duration)>,
+}
+
+/// What may be told of a delivery once its signature holds.
+pub struct Proof {
+    pub key_id: Arc<str>,
+    pub event_id: Option<String>,
+    pub event_type: Option<String>,
+    pub event_time_ms: Option<i64>,
+}
+
+impl From<&Authentic> for Proof {
+    fn from(authentic: &Authentic) -> Self {
+        Proof {
+            key_id: Arc::clone(authentic.key_id()),
+            event_id: authentic.event_id().map(str::to_owned),
+            event_type: authentic.event_type().map(str::to_owned),
+            event_time_ms: authentic.signed_at().and_then(|t| t.ms),
+        }
+    }
+}
+
+impl Record {
+    /// The status for a reason, as the route or its provider demands it.
+    pub fn status_of(&self, reason: Reason) -> u16 {
+        self.route.as_ref().map_or(reason.status(), |(route, _)| route.status.status(reason))
+    }
+
+    /// The verdict: an observing route's objections show only if the delivery went through.
+    fn verdict(&self) -> (Verdict, Reason) {
+        match (self.reason, self.observed.first()) {
+            (Reason::Accepted, Some(first)) => (Verdict::Observed, *first),
+            (reason, _) => (reason.verdict(), reason),
+        }
+    }
+}
+
+impl Telemetry {
+    /// The one emission for a delivery.
+    pub fn finish(&self, record: &Record) {
+        let total = record.started.elapsed();
+        let (verdict, reason) = record.verdict();
+        self.count(record, verdict, reason, total);
+        let severity = match verdict {
+            Verdict::Accepted => Severity::Info,
+            Verdict::Refused | Verdict::Observed => Severity::Warn,
+            Verdict::Failed => Severity::Error,
+        };
+        self.log.decision(severity, |line| line.decision(record, verdict, reason, total));
+    }
+
+    fn count(&self, record: &Record, verdict: Verdict, reason: Reason, total: Duration) {
+        let Some((_, route)) = &record.route else {
+            return self.metrics.unrouted(reason);
+        };
+        route.requests(verdict, reason).inc();
+        route.request_duration.observe(total.as_secs_f64());
+        route.verify_duration.observe(record.verify.as_secs_f64());
+        if let Some((outcome, took)) = record.upstream {
+            route.upstream_responses(outcome).inc();
+            route.upstream_duration.observe(took.as_secs_f64());
+        }
+        if let Some(proof) = &record.proof {
+            route.key_matched(&proof.key_id);
+            if let Some(time) = proof.event_time_ms {
+                #[expect(clippy::cast_precision_loss, reason = "an age in seconds")]
+                let age = (record.wall_ms - time) as f64 / 1000.0;
+                route.event_age.observe(age.max(0.0));
+            }
+        }
+        if verdict == Verdict::Accepted {
+            #[expect(clippy::cast_precision_loss, reason = "exact until the year 287396")]
+            route.last_accepted.set(record.wall_ms as f64 / 1000.0);
+        }
+    }
+}
+
+/// Names one request in logs, in our headers and, if the sender brings no trace, as a trace id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId(u128);
+
+impl RequestId {
+    /// Unique: a random half for the process, and a counter that is mixed so that ids
+    /// spread evenly.
+    pub fn next() -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        use std::sync::LazyLock;
+        use std::sync::atomic::{AtomicU64, Ordering};
+
+        static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one("process") | 1);
+        static COUNT: LazyLock<AtomicU64> =
+            LazyLock::new(|| AtomicU64::new(RandomState::new().hash_one("count")));
+
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        RequestId(u128::from(*PROCESS) << 64 | u128::from(mix(count)))
+    }
+
+    /// 32 lower-case hex digits.
+    pub fn hex(self) -> [u8; 32] {
+        hex(&self.0.to_be_bytes())
+    }
+
+    /// Half of it, as a span id: 16 lower-case hex digits.
+    pub fn span_hex(self) -> [u8; 16] {
+        let mut out = [b'0'; 16];
+        out.copy_from_slice(&self.hex()[16..]);
+        out
+    }
+}
+
+/// A bijection of 64-bit words (the finaliser of SplitMix64).
+fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (x ^ (x >> 31)).max(1)
+}
+
+fn hex(bytes: &[u8; 16]) -> [u8; 32] {
+    let mut out = [0; 32];
+    data_encoding::HEXLOWER.encode_mut(bytes, &mut out);
+    out
+}
