@@ -1,5 +1,5 @@
 //! The order of the checks, on one screen: [`Route::admit`] judges the head,
-//! [`Route::authenticate`] the body. Each step returns what the next one needs, so
+//! [`Route::authenticate`] the body, [`Route::freshen`] the time. Each step returns what the next one needs, so
 //! no step can be skipped and none can move.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::filter::freshness::{self, Fresh};
 use super::filter::https::Https;
 use super::filter::ip_allowlist::IpAllowlist;
 use super::filter::rate_limit::RateLimit;
-use super::filter::signature::Signature;
+use super::filter::signature::{Authentic, Signature};
 use crate::clock::Now;
 
 /// What one endpoint demands. Immutable; a reload makes a new one.
@@ -52,20 +52,32 @@ impl Route {
         Ok(body_limit::admit(self.max_body, head, presented)?)
     }
 
-    /// Judges the body. What comes back is the proof that the delivery is genuine and
-    /// fresh; `None` if it is not and the route only observes.
+    /// Judges the body. What comes back is the proof that a key of the route signed it;
+    /// `None` if none did and the route only observes.
     pub fn authenticate(
         &self,
         admitted: Admitted,
         head: &Head<'_>,
         body: &[u8],
+        findings: &mut Findings,
+    ) -> Result<Option<Authentic>, Reject> {
+        match admitted.into_presented() {
+            Some(presented) => findings.note(self.signature.verify(&presented, &self.name, head, body)),
+            None => Ok(None),
+        }
+    }
+
+    /// Judges the signed time. What comes back is what the replay memory asks for.
+    pub fn freshen(
+        &self,
+        authentic: Option<Authentic>,
         now: Now,
         findings: &mut Findings,
     ) -> Result<Option<Fresh>, Reject> {
-        let Some(presented) = admitted.into_presented() else { return Ok(None) };
-        let verified = self.signature.verify(&presented, &self.name, head, body);
-        let Some(authentic) = findings.note(verified)? else { return Ok(None) };
-        findings.note(freshness::check(authentic, now))
+        match authentic {
+            Some(authentic) => findings.note(freshness::check(authentic, now)),
+            None => Ok(None),
+        }
     }
 
     fn method(&self, head: &Head<'_>) -> Result<(), Reason> {

@@ -110,12 +110,12 @@ impl Sidecar {
         // Judge the body: is it genuine, fresh, first-seen?
         let resumed = Instant::now();
         let head = facts::head(session.req_header(), client, secure);
-        let now = clock::now();
-        let fresh = route.authenticate(admitted, &head, &body.bytes, now, &mut findings);
-        record.observed = findings.noted().to_vec();
+        let authentic = route.authenticate(admitted, &head, &body.bytes, &mut findings);
         record.verify += resumed.elapsed();
-        let fresh = fresh?;
-        record.proof = fresh.as_ref().map(|fresh| Proof::from(fresh.authentic()));
+        let authentic = authentic?;
+        record.proof = authentic.as_ref().map(Proof::from);
+        let fresh = route.freshen(authentic, clock::now(), &mut findings)?;
+        record.observed = findings.into_noted();
         let claim = self.claim(fresh.as_ref(), route.mode, record).await?;
 
         // Deliver it, in a task of its own that outlives the sender.

@@ -5,6 +5,7 @@ pub mod algorithm;
 pub mod content;
 pub mod json;
 pub mod key;
+pub mod sign;
 pub mod source;
 pub mod timestamp;
 
