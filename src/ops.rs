@@ -1,6 +1,7 @@
 //! Health and metrics on a listener of their own: read-only, never logged, and never
 //! asking anything outside the process.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -79,7 +80,7 @@ fn health(checks: &[Check], query: &str) -> Response<Vec<u8>> {
     let mut body = String::new();
     if query.split('&').any(|part| part == "verbose" || part.starts_with("verbose=")) {
         for check in checks {
-            body += &format!("{} {}\n", if check.fine { "[ok]" } else { "[no]" }, check.name);
+            _ = writeln!(body, "{} {}", if check.fine { "[ok]" } else { "[no]" }, check.name);
         }
     }
     body += if fine { "ok\n" } else { "not ready\n" };

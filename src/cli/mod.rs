@@ -1,5 +1,7 @@
 //! The command line: one field per flag, each with its value type; no logic.
 
+#![allow(clippy::doc_markdown, reason = "doc comments are the help text, which shows no backticks")]
+
 pub mod check;
 pub mod completions;
 pub mod demo;

@@ -1,5 +1,6 @@
 //! `hookgate run`: serve.
 
+use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::log::{Format, Severity, Sink, adopt_library_logs};
 use crate::telemetry::metrics::Metrics;
 
-/// sysexits(3): EX_CONFIG.
+/// `EX_CONFIG` of sysexits(3).
 pub const INVALID_CONFIGURATION: u8 = 78;
 
 pub fn run(given: &Given) -> ExitCode {
@@ -69,10 +70,9 @@ async fn serve(config: Config, given: &Given) -> ExitCode {
 fn telemetry(startup: &Startup) -> Arc<Telemetry> {
     let metrics = Metrics::new();
     let format = match startup.log_format {
-        LogFormat::Json => Format::Json,
         LogFormat::Text => Format::Text,
         LogFormat::Auto if std::io::stdout().is_terminal() => Format::Text,
-        LogFormat::Auto => Format::Json,
+        LogFormat::Json | LogFormat::Auto => Format::Json,
     };
     let least = match startup.log_level {
         LogLevel::Error => Severity::Error,
@@ -102,10 +102,10 @@ fn announce(server: &Server, telemetry: &Telemetry) {
         format!("hookgate {} listens on {}", env!("CARGO_PKG_VERSION"), list(server.addresses()));
     let tls = server.tls_addresses();
     if !tls.is_empty() {
-        message += &format!(", with TLS on {}", list(tls));
+        _ = write!(message, ", with TLS on {}", list(tls));
     }
     if let Some(ops) = server.ops_address() {
-        message += &format!("; health and metrics on {ops}");
+        _ = write!(message, "; health and metrics on {ops}");
     }
     telemetry.log.event(Severity::Info, "hookgate.start", &message);
 }

@@ -64,7 +64,7 @@ impl Drop for Share {
 }
 
 impl Body {
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.share.taken
     }
 }

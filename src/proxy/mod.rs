@@ -105,7 +105,7 @@ impl Sidecar {
         record.verify = record.started.elapsed();
         let admitted = admitted?;
         let body = body::read(session, &admitted, &self.budget, self.timeouts.body).await?;
-        record.body_size = body.len();
+        record.body_size = body.size();
 
         // Judge the body: is it genuine, fresh, first-seen?
         let resumed = Instant::now();
@@ -128,7 +128,7 @@ impl Sidecar {
             authentic: fresh.as_ref().map(Fresh::authentic),
             observed: record.observed.first().copied(),
             id: record.request_id,
-            body_len: body.len(),
+            body_len: body.size(),
         };
         let delivery = Delivery {
             upstream: Arc::clone(&self.upstream),

@@ -12,6 +12,7 @@ use prometheus::{
 
 use crate::gate::answer::{Reason, Verdict};
 use crate::gate::chain::{Mode, Route};
+use crate::gate::filter::signature::Scheme;
 
 /// What became of a call to the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +120,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    #[expect(clippy::too_many_lines, reason = "one entry for each metric")]
     pub fn new() -> Self {
         let r = &Registry::new();
         let requests = counters(
@@ -242,7 +244,7 @@ impl Metrics {
         let requests = |verdict: Verdict, reason: Reason| {
             self.requests.with_label_values(&[name, &route.provider, verdict.label(), reason.label()])
         };
-        let key_ids = route.signature.schemes().iter().flat_map(|s| s.keys()).map(|k| Arc::clone(&k.id));
+        let key_ids = route.signature.schemes().iter().flat_map(Scheme::keys).map(|k| Arc::clone(&k.id));
         let mut keys: Vec<(Arc<str>, IntCounter)> = Vec::new();
         for id in key_ids {
             if !keys.iter().any(|(known, _)| *known == id) {

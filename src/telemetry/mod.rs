@@ -156,7 +156,7 @@ impl RequestId {
     }
 }
 
-/// A bijection of 64-bit words (the finaliser of SplitMix64).
+/// A bijection of 64-bit words (the finaliser of `SplitMix64`).
 fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
