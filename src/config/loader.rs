@@ -216,6 +216,7 @@ impl<'g> Loader<'g> {
                 && line[at + name.len()..].starts_with(':')
         };
         (1u64..).zip(self.text.lines()).find_map(|(number, line)| {
+            let line = line.split(" #").next().filter(|line| !line.starts_with('#'))?;
             let (at, _) = line.match_indices(name).find(|(at, _)| is_key(line, *at))?;
             Some(Place { file: file.clone(), line: number, column: at as u64 + 1 })
         })
