@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Given;
 use crate::clock;
-use crate::config::{Config, Problems, Startup};
+use crate::config::{Config, Problem, Problems, Startup};
 use crate::gate::chain::Policy;
 use crate::proxy::{Live, Sidecar};
 use crate::telemetry::Telemetry;
@@ -51,7 +51,7 @@ impl Reloader {
 
     fn apply(&mut self, source: ReloadSource, loaded: Result<Config, Problems>) {
         let telemetry = Arc::clone(&self.sidecar.telemetry);
-        match loaded {
+        match loaded.and_then(|config| self.compatible(config)) {
             Ok(config) => {
                 let changed = config.fingerprint != self.fingerprint;
                 if changed || source == ReloadSource::Signal || self.complaint.is_some() {
@@ -75,6 +75,16 @@ impl Reloader {
                 self.complaint = Some(complaint);
             }
         }
+    }
+
+    /// A replay memory that was made for shorter tolerances would forget events that the new
+    /// ones still take.
+    fn compatible(&self, config: Config) -> Result<Config, Problems> {
+        if config.startup.stale_after <= self.startup.stale_after {
+            return Ok(config);
+        }
+        let message = "a longer tolerance needs a replay memory that is made for it: restart to change it";
+        Err(Problems(vec![Problem { place: None, key: "tolerance".to_owned(), message: message.to_owned() }]))
     }
 
     fn swap(&mut self, config: Config, telemetry: &Telemetry) {

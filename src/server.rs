@@ -131,6 +131,7 @@ impl Server {
                 body: startup.body_timeout,
                 idle: startup.idle_timeout,
                 upstream: startup.upstream_timeout,
+                call: startup.call_limit,
             },
             under_way: Arc::clone(&under_way),
         });

@@ -37,7 +37,7 @@ const VERSION: &str = concat!(
 
 /// The webhook gate: lets only genuine, fresh, first-seen webhooks through to your application.
 #[derive(Debug, Parser)]
-#[command(name = "hookgate", version = VERSION, max_term_width = 100)]
+#[command(name = "hookgate", version = VERSION, max_term_width = 120)]
 #[command(
     after_help = "Without a command, hookgate runs: `hookgate --listen …` is `hookgate run --listen …`.\n\
     Exit codes: 0 fine, 1 failed at run time, 2 bad flags, 78 invalid configuration."
@@ -167,11 +167,11 @@ pub struct RunArgs {
     pub trusted_proxy: Option<Vec<Cidr>>,
 
     /// Take events over plain HTTP as well
-    #[arg(long, env = "HOOKGATE_INSECURE_ALLOW_HTTP", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Checks")]
+    #[arg(long, env = "HOOKGATE_INSECURE_ALLOW_HTTP", num_args = 0..=1, require_equals = true, value_parser = clap::builder::BoolishValueParser::new(), default_missing_value = "true", value_name = "BOOL", help_heading = "Checks")]
     pub insecure_allow_http: Option<bool>,
 
     /// Take keys of fewer than 16 bytes
-    #[arg(long, env = "HOOKGATE_INSECURE_SHORT_SECRET", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Checks")]
+    #[arg(long, env = "HOOKGATE_INSECURE_SHORT_SECRET", num_args = 0..=1, require_equals = true, value_parser = clap::builder::BoolishValueParser::new(), default_missing_value = "true", value_name = "BOOL", help_heading = "Checks")]
     pub insecure_short_secret: Option<bool>,
 
     /// How old an event may be [default: the provider's, else 5m]
@@ -272,9 +272,21 @@ impl Given {
     }
 }
 
+/// The command line as it is parsed and shown. The environment twins follow one rule, so
+/// the help states the rule instead of each twin.
+pub fn command() -> clap::Command {
+    let quiet = |command: clap::Command| {
+        command.mut_args(|arg| arg.hide_env(true)).after_help(
+            "Every flag has an environment twin: --max-body is HOOKGATE_MAX_BODY; lists are separated by commas.\n\
+             A flag wins over the environment, that over the file, that over the provider's preset.",
+        )
+    };
+    Cli::command().mut_subcommand("run", quiet).mut_subcommand("check", quiet)
+}
+
 /// Parses the command line and runs the command.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let matches = Cli::command().get_matches_from(with_default_command(args.into_iter().collect()));
+    let matches = command().get_matches_from(with_default_command(args.into_iter().collect()));
     let command = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli.command,
         Err(error) => error.exit(),

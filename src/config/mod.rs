@@ -49,7 +49,11 @@ pub struct Startup {
     pub listen_tls: Vec<SocketAddr>,
     pub ops_listen: SocketAddr,
     pub upstream: UpstreamUrl,
+    /// How long a sender waits for the application.
     pub upstream_timeout: Duration,
+    /// How long the application may go on after that. Its real outcome decides, and the
+    /// provider's retry joins.
+    pub call_limit: Duration,
     pub upstream_connect_timeout: Duration,
     pub max_buffered: usize,
     pub max_connections: usize,

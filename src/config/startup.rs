@@ -13,7 +13,7 @@ use crate::cli::RunArgs;
 use crate::gate::chain::Policy;
 use crate::gate::delivery::TrustedProxies;
 use crate::gate::filter::https::Https;
-use crate::gate::filter::replay::{ReplayPolicy, WINDOW_MARGIN};
+use crate::gate::filter::replay::{ReplayPolicy, WINDOW_MARGIN, WindowTooShort};
 use crate::tls::{Part, TlsMaterial};
 
 /// A configuration, still without what the loader has gathered on the way.
@@ -170,10 +170,13 @@ impl Loader<'_> {
             self.problem("replay.capacity", "0 would remember nothing: name at least 1");
         }
         let window = self.at("replay_window", replay_window, file.replay.window);
-        let exchange = upstream_connect_timeout + upstream_timeout;
+        let call_limit = upstream_timeout.saturating_mul(2);
+        let exchange = upstream_connect_timeout + call_limit;
+        let wait = upstream_connect_timeout + upstream_timeout;
         let tolerances =
             policy.routes.iter().filter_map(|route| route.freshness_window()).max().unwrap_or_default();
-        let replay = self.replay_policy(window.as_ref(), tolerances, exchange);
+        let replay = self
+            .replay_policy(window.as_ref(), |window| ReplayPolicy::new(window, tolerances, exchange, wait));
 
         Built {
             startup: Startup {
@@ -182,6 +185,7 @@ impl Loader<'_> {
                 ops_listen,
                 upstream,
                 upstream_timeout,
+                call_limit,
                 upstream_connect_timeout,
                 max_buffered: max_buffered.0,
                 max_connections,
@@ -262,14 +266,13 @@ impl Loader<'_> {
     fn replay_policy(
         &mut self,
         window: Option<&Located<Span>>,
-        tolerances: Duration,
-        exchange: Duration,
+        policy: impl Fn(Duration) -> Result<ReplayPolicy, WindowTooShort>,
     ) -> ReplayPolicy {
         let default = Duration::from_secs(24 * 3600);
         let chosen = window.map_or(default, |w| w.value.0);
         let origin = window.map_or(Origin::Default, |w| w.origin);
         self.setting("replay.window", Span(chosen), origin);
-        match ReplayPolicy::new(chosen, tolerances, exchange) {
+        match policy(chosen) {
             Ok(policy) => policy,
             Err(short) => {
                 let message = format!(
@@ -282,7 +285,7 @@ impl Loader<'_> {
                     Some(window) => self.located_problem(window, message),
                     None => self.problem("replay.window", message),
                 }
-                ReplayPolicy::new(short.needed, tolerances, exchange).expect("as long as is needed")
+                policy(short.needed).expect("as long as is needed")
             }
         }
     }

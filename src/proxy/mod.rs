@@ -61,14 +61,8 @@ pub struct Timeouts {
     pub idle: Duration,
     /// How long a sender waits for the application.
     pub upstream: Duration,
-}
-
-impl Timeouts {
-    /// How long the application may go on after the sender was told 504. Its real outcome
-    /// decides, and the provider's retry joins.
-    pub const fn exchange(upstream: Duration) -> Duration {
-        upstream.saturating_mul(2)
-    }
+    /// How long the application may take all in all.
+    pub call: Duration,
 }
 
 /// Why a delivery ends without the application's answer.
@@ -135,7 +129,7 @@ impl Sidecar {
             head: forward.to_bytes(),
             body,
             claim,
-            limit: Timeouts::exchange(self.timeouts.upstream),
+            limit: self.timeouts.call,
             _under_way: self.under_way.enter(),
         };
         self.deliver(delivery, record).await
@@ -226,8 +220,8 @@ impl Sidecar {
             Ok(Ok(true)) => Some(()),
             Ok(Err(error)) if *error.etype() == pingora::ErrorType::InvalidHTTPHeader => {
                 let mut record = facts::unreadable(session);
-                record.reason = Reason::FramingInvalid;
-                record.status = Reason::FramingInvalid.status();
+                record.reason = framing::unparsed(&error);
+                record.status = record.reason.status();
                 respond::refuse_unread(session, record.reason.into(), record.request_id).await;
                 self.telemetry.finish(&record);
                 None
