@@ -11,6 +11,8 @@ pub struct CompletionsArgs {
 }
 
 pub fn completions(args: &CompletionsArgs) -> ExitCode {
-    clap_complete::generate(args.shell, &mut super::command(), "hookgate", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut super::command(), "hookgate", &mut script);
+    super::print(String::from_utf8_lossy(&script).trim_end());
     ExitCode::SUCCESS
 }

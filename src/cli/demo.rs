@@ -11,7 +11,7 @@ use clap::Args;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Given, RunArgs};
+use super::{Given, RunArgs, print};
 use crate::clock;
 use crate::config::secret::Secret;
 use crate::config::units::UpstreamUrl;
@@ -53,8 +53,8 @@ async fn play(keep: bool) -> Result<bool, String> {
         Stop::WithoutDelay
     }));
 
-    println!(
-        "\nProvider: scalekit. The gate stands at its defaults; a trusted proxy in front of it is played as well.\n"
+    print(
+        "\nProvider: scalekit. The gate stands at its defaults; a trusted proxy in front of it is played as well.\n",
     );
     let mut fine = true;
     heading();
@@ -70,10 +70,10 @@ async fn play(keep: bool) -> Result<bool, String> {
     _ = serving.await;
     stage.telemetry.log.close();
     stage.show_log_line();
-    println!(
+    print(format_args!(
         "\n{}",
         if fine { "Every verdict was the expected one." } else { "Not every verdict was the expected one." }
-    );
+    ));
     Ok(fine)
 }
 
@@ -314,22 +314,22 @@ impl Stage {
     async fn show_metrics(&self) -> std::io::Result<()> {
         let request = b"GET /metrics HTTP/1.1\r\nHost: ops\r\nConnection: close\r\n\r\n";
         let (_, text) = ask(self.ops, request).await?;
-        println!("\nFrom GET /metrics on the ops listener:\n");
+        print("\nFrom GET /metrics on the ops listener:\n");
         let told = |line: &&str| line.starts_with("hookgate_requests_total") && !line.ends_with(" 0");
-        text.lines().filter(told).for_each(|line| println!("  {line}"));
+        text.lines().filter(told).for_each(|line| print(format_args!("  {line}")));
         Ok(())
     }
 
     fn show_log_line(&self) {
         let log = self.log.text();
         if let Some(line) = log.lines().find(|line| line.contains("hookgate.decision")) {
-            println!("\nThe log line of the first delivery:\n\n  {line}");
+            print(format_args!("\nThe log line of the first delivery:\n\n  {line}"));
         }
     }
 
     fn invite(&self) {
         let Stage { gate, ops, secret, .. } = self;
-        println!(
+        print(format_args!(
             r#"
 It goes on running; Ctrl-C ends it. Try:
 
@@ -339,7 +339,7 @@ It goes on running; Ctrl-C ends it. Try:
   curl -i http://{gate}/webhooks -d "$BODY" -H "X-Scalekit-Signature: sha256=$SIGNATURE" \
     -H 'X-Forwarded-Proto: https' -H 'X-Forwarded-For: {SENDER}'
   curl http://{ops}/metrics"#
-        );
+        ));
     }
 }
 
@@ -411,8 +411,8 @@ fn keyed(recipe: &Recipe, secret: &str) -> Result<KeyedMac, String> {
 }
 
 fn heading() {
-    println!("  {:38}  {:34}  application saw it", "sent", "answer");
-    println!("  {:-<38}  {:-<34}  {:-<18}", "", "", "");
+    print(format_args!("  {:38}  {:34}  application saw it", "sent", "answer"));
+    print(format_args!("  {:-<38}  {:-<34}  {:-<18}", "", "", ""));
 }
 
 fn row(sent: &str, answer: &str, seen: usize, fine: bool) {
@@ -427,7 +427,7 @@ fn row(sent: &str, answer: &str, seen: usize, fine: bool) {
         (true, true) => ("\u{1b}[32m", "\u{1b}[0m"),
         (true, false) => ("\u{1b}[31m", "\u{1b}[0m"),
     };
-    println!("  {sent:38}  {colour}{answer:34}{plain}  {seen}{mark}");
+    print(format_args!("  {sent:38}  {colour}{answer:34}{plain}  {seen}{mark}"));
 }
 
 /// A log that is kept in memory.

@@ -303,6 +303,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// Prints a line. A reader that has seen enough, such as `head`, is no failure.
+fn print(line: impl std::fmt::Display) {
+    use std::io::Write;
+    _ = writeln!(std::io::stdout(), "{line}");
+}
+
 /// `hookgate --listen …` means `hookgate run --listen …`.
 fn with_default_command(mut args: Vec<OsString>) -> Vec<OsString> {
     let first = args.get(1).and_then(|arg| arg.to_str());
