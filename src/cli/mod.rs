@@ -198,6 +198,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "RATE", env = "HOOKGATE_RATE_LIMIT", help_heading = "Checks")]
     pub rate_limit: Option<Rate>,
 
+    /// Failed signatures per route and client address, after which few are verified: N/PERIOD or off [default: 100/1m]
+    #[arg(long, value_name = "RATE", env = "HOOKGATE_FAILURE_LIMIT", help_heading = "Checks")]
+    pub failure_limit: Option<Rate>,
+
     /// enforce refuses; observe forwards and records what would have been refused [default: enforce]
     #[arg(long, value_name = "MODE", env = "HOOKGATE_MODE", help_heading = "Checks")]
     pub mode: Option<Mode>,

@@ -100,6 +100,8 @@ pub struct Route {
     pub allow_ip_file: Option<Spanned<PathBuf>>,
     /// Per client address.
     pub rate_limit: Option<Rate>,
+    /// Failed signatures per client address.
+    pub failure_limit: Option<Rate>,
     pub max_body: Option<ByteSize>,
     pub tolerance: Option<Span>,
     pub future_tolerance: Option<Span>,

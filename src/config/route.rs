@@ -16,11 +16,14 @@ use super::units::{ByteSize, Cidr, Rate, Span};
 use super::{Origin, Place, raw};
 use crate::gate::answer::StatusOverrides;
 use crate::gate::chain::{Mode, PathPattern, Route};
+use crate::gate::filter::failure_budget::FailureBudget;
 use crate::gate::filter::https::Https;
 use crate::gate::filter::ip_allowlist::IpAllowlist;
 use crate::gate::filter::rate_limit::{Quota, RateLimit};
 use crate::gate::filter::signature::Signature;
 use crate::gate::scheme::Recipe;
+
+const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::from_secs(60) };
 
 /// What flags say of every route, and what routes fall back to.
 pub struct ForAll {
@@ -29,6 +32,7 @@ pub struct ForAll {
     pub tolerance: Option<Span>,
     pub future_tolerance: Option<Span>,
     pub rate_limit: Option<Rate>,
+    pub failure_limit: Option<Rate>,
     pub mode: Option<raw::Mode>,
     pub max_body: Option<ByteSize>,
     /// `limits.max_body`: for routes that set none and whose provider sets none.
@@ -149,6 +153,7 @@ impl Endpoint<'_, '_> {
         let signature = self.signature(&provider, recipes, &secrets);
         let allowlist = self.allowlist();
         let rate_limit = self.rate_limit();
+        let failure_budget = self.failure_budget();
         let max_body = self.max_body();
         let mode = self.mode(&name);
         let status = self.status();
@@ -165,6 +170,7 @@ impl Endpoint<'_, '_> {
             https: self.all.https,
             allowlist,
             rate_limit,
+            failure_budget,
             max_body,
             signature,
             mode,
@@ -418,15 +424,31 @@ impl Endpoint<'_, '_> {
     }
 
     fn rate_limit(&mut self) -> Option<RateLimit> {
-        let default = Rate::Limit { count: 100, period: Duration::from_secs(60) };
         let provider = self.preset.as_ref().and_then(|p| p.rate_limit);
-        let rate = self.value("rate_limit", self.all.rate_limit, self.raw.rate_limit, provider, default);
+        let rate =
+            self.value("rate_limit", self.all.rate_limit, self.raw.rate_limit, provider, A_HUNDRED_A_MINUTE);
+        self.quota("rate_limit", rate).map(RateLimit::new)
+    }
+
+    fn failure_budget(&mut self) -> Option<FailureBudget> {
+        let rate = self.value(
+            "failure_limit",
+            self.all.failure_limit,
+            self.raw.failure_limit,
+            None,
+            A_HUNDRED_A_MINUTE,
+        );
+        let lane = Quota::new(10, Duration::from_secs(1))?;
+        Some(FailureBudget::new(self.quota("failure_limit", rate)?, lane))
+    }
+
+    fn quota(&mut self, name: &str, rate: Rate) -> Option<Quota> {
         let Rate::Limit { count, period } = rate else { return None };
         let quota = Quota::new(count, period);
         if quota.is_none() {
-            self.problem("rate_limit", format!("{rate} is out of range: name a shorter period"));
+            self.problem(name, format!("{rate} is out of range: name a shorter period"));
         }
-        quota.map(RateLimit::new)
+        quota
     }
 
     fn max_body(&mut self) -> usize {

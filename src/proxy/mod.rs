@@ -104,11 +104,12 @@ impl Sidecar {
         // Judge the body: is it genuine, fresh, first-seen?
         let resumed = Instant::now();
         let head = facts::head(session.req_header(), client, secure);
-        let authentic = route.authenticate(admitted, &head, &body.bytes, &mut findings);
+        let now = clock::now();
+        let authentic = route.authenticate(admitted, &head, &body.bytes, now, &mut findings);
         record.verify += resumed.elapsed();
         let authentic = authentic?;
         record.proof = authentic.as_ref().map(Proof::from);
-        let fresh = route.freshen(authentic, clock::now(), &mut findings)?;
+        let fresh = route.freshen(authentic, now, &mut findings)?;
         record.observed = findings.into_noted();
         let claim = self.claim(fresh.as_ref(), route.mode, record).await?;
 
