@@ -10,7 +10,7 @@
 //! | [`store`] | the replay memory |
 //! | [`config`] | from flags, environment and file to checked types |
 //! | [`telemetry`] | one record per delivery, one log line, all metrics |
-//! | [`server`], [`listener`], [`tls`], [`ops`], [`reload`] | assembling, accepting, certificates, probes, reload |
+//! | [`server`], [`listener`], [`proxy_protocol`], [`tls`], [`ops`], [`reload`] | assembling, accepting, certificates, probes, reload |
 //! | [`cli`] | one file per command |
 //! | [`clock`] | the only reader of time |
 
@@ -21,6 +21,7 @@ pub mod gate;
 pub mod listener;
 pub mod ops;
 pub mod proxy;
+pub mod proxy_protocol;
 pub mod reload;
 pub mod server;
 pub mod store;

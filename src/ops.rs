@@ -10,6 +10,7 @@ use http::{Method, Response, StatusCode};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
+use crate::clock::{self, Doubt};
 use crate::proxy::Sidecar;
 
 /// Answers probes and scrapes.
@@ -50,9 +51,10 @@ impl Ops {
         Check { name: "started", fine: self.started.load(Ordering::Acquire) }
     }
 
-    fn readiness(&self) -> [Check; 3] {
+    fn readiness(&self) -> [Check; 4] {
         [
             self.startup(),
+            Check { name: "clock believable", fine: clock_is_believable() },
             Check { name: "not draining", fine: !self.sidecar.under_way.is_draining() },
             Check { name: "replay store usable", fine: self.sidecar.store.is_usable() },
         ]
@@ -66,6 +68,16 @@ impl Ops {
         metrics.replay_capacity.set(count(self.sidecar.store.capacity()));
         metrics.buffered_bytes.set(count(self.sidecar.budget.used()));
         respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics.text())
+    }
+}
+
+/// A jump by seconds puts no delivery off; one by minutes does.
+fn clock_is_believable() -> bool {
+    let now = clock::now();
+    match now.doubt {
+        Doubt::None => true,
+        Doubt::Unset => false,
+        Doubt::Jumped { otherwise_ms } => (now.wall_ms - otherwise_ms).abs() < 60_000,
     }
 }
 

@@ -19,12 +19,13 @@ use crate::cli::Given;
 use crate::clock;
 use crate::config::Config;
 use crate::gate::answer::Reason;
-use crate::listener::{Connections, Listener};
+use crate::listener::{Connections, Listener, Trust};
 use crate::ops::Ops;
 use crate::proxy::body::Budget;
 use crate::proxy::under_way::UnderWay;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{Live, Sidecar, Timeouts};
+use crate::proxy_protocol::ProxyProtocol;
 use crate::reload::Reloader;
 use crate::store::{Memory, ReplayStore};
 use crate::telemetry::Telemetry;
@@ -145,7 +146,19 @@ impl Server {
 
         let (close, closing) = watch::channel(false);
         let (close_ops, closing_ops) = watch::channel(false);
-        let connections = Connections::new(startup.max_connections, metrics.connections.clone());
+        let connections = Connections::new(
+            startup.max_connections,
+            startup.max_connections_per_address,
+            metrics.connections.clone(),
+        );
+        let trust = Trust {
+            trusts: {
+                let sidecar = Arc::clone(&sidecar);
+                Arc::new(move |peer| sidecar.live.load().policy.trusted_proxies.trusts(peer))
+            },
+            proxy_protocol: startup.proxy_protocol,
+            patience: startup.header_timeout,
+        };
         let refused: Arc<dyn Fn() + Send + Sync> = {
             let telemetry = Arc::clone(&telemetry);
             Arc::new(move || telemetry.metrics.unrouted(Reason::Overloaded))
@@ -155,6 +168,7 @@ impl Server {
             tls,
             app: Arc::clone(&sidecar),
             connections: connections.clone(),
+            trust: trust.clone(),
             shutdown: closing.clone(),
             refused: Arc::clone(&refused),
         };
@@ -169,10 +183,12 @@ impl Server {
             socket: ops,
             tls: None,
             app: Arc::new(Ops::new(Arc::clone(&sidecar), Arc::clone(&started))),
-            connections: Connections::new(
-                OPS_CONNECTIONS,
-                prometheus::IntGauge::new("unused", "unused").expect("a constant"),
-            ),
+            connections: Connections::new(OPS_CONNECTIONS, OPS_CONNECTIONS, unregistered_gauge()),
+            trust: Trust {
+                trusts: Arc::new(|_| false),
+                proxy_protocol: ProxyProtocol::Off,
+                patience: startup.header_timeout,
+            },
             shutdown: closing_ops,
             refused: Arc::new(|| {}),
         });
@@ -215,6 +231,11 @@ impl Server {
     }
 }
 
+/// Counts what no metric tells.
+fn unregistered_gauge() -> prometheus::IntGauge {
+    prometheus::IntGauge::new("unregistered", "unregistered").expect("a constant")
+}
+
 fn bind(address: SocketAddr, what: &'static str) -> Result<TcpListener, BindError> {
     let listen = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
@@ -234,6 +255,11 @@ async fn housekeeping(sidecar: Arc<Sidecar>) {
     for tick in 1u32.. {
         tokio::time::sleep(HOUSEKEEPING).await;
         sidecar.upstream.prune();
+        if let Some(ms) = clock::follow() {
+            let message =
+                format!("the wall clock jumped by {ms} ms: events whose freshness depends on it are put off");
+            sidecar.telemetry.log.event(Severity::Error, "hookgate.clock", &message);
+        }
         if tick.is_multiple_of(SWEEP_EVERY) || !sidecar.store.is_usable() {
             let store = sidecar.store.clone();
             // A million entries take milliseconds, which belong to no request.

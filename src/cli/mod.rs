@@ -19,7 +19,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Origin;
-use crate::config::raw::{LogFormat, LogLevel, Mode};
+use crate::config::raw::{LogFormat, LogLevel, Mode, ProxyProtocol, RealIpHeader};
 use crate::config::secret::Secret;
 use crate::config::units::{ByteSize, Cidr, Rate, Span, UpstreamUrl};
 
@@ -166,6 +166,14 @@ pub struct RunArgs {
     )]
     pub trusted_proxy: Option<Vec<Cidr>>,
 
+    /// Header in which trusted proxies name the sender [default: x-forwarded-for]
+    #[arg(long, value_name = "NAME", env = "HOOKGATE_REAL_IP_HEADER", help_heading = "Checks")]
+    pub real_ip_header: Option<RealIpHeader>,
+
+    /// Whether trusted proxies send a PROXY protocol header, version 1 or 2 [default: off]
+    #[arg(long, value_name = "MODE", env = "HOOKGATE_PROXY_PROTOCOL", help_heading = "Checks")]
+    pub proxy_protocol: Option<ProxyProtocol>,
+
     /// Take events over plain HTTP as well
     #[arg(long, env = "HOOKGATE_INSECURE_ALLOW_HTTP", num_args = 0..=1, require_equals = true, value_parser = clap::builder::BoolishValueParser::new(), default_missing_value = "true", value_name = "BOOL", help_heading = "Checks")]
     pub insecure_allow_http: Option<bool>,
@@ -217,6 +225,10 @@ pub struct RunArgs {
     /// Connections at once [default: 4096]
     #[arg(long, value_name = "N", env = "HOOKGATE_MAX_CONNECTIONS", help_heading = "Limits")]
     pub max_connections: Option<usize>,
+
+    /// Connections at once from one peer that is no trusted proxy [default: as --max-connections]
+    #[arg(long, value_name = "N", env = "HOOKGATE_MAX_CONNECTIONS_PER_ADDRESS", help_heading = "Limits")]
+    pub max_connections_per_address: Option<usize>,
 
     /// Total time for a request's head [default: 10s]
     #[arg(long, value_name = "DURATION", env = "HOOKGATE_HEADER_TIMEOUT", help_heading = "Limits")]

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use self::loader::Loader;
-use self::raw::{LogFormat, LogLevel};
+use self::raw::{LogFormat, LogLevel, ProxyProtocol};
 use self::units::UpstreamUrl;
 use crate::cli::Given;
 use crate::gate::chain::Policy;
@@ -48,6 +48,7 @@ pub struct Startup {
     pub listen: Vec<SocketAddr>,
     pub listen_tls: Vec<SocketAddr>,
     pub ops_listen: SocketAddr,
+    pub proxy_protocol: ProxyProtocol,
     pub upstream: UpstreamUrl,
     /// How long a sender waits for the application.
     pub upstream_timeout: Duration,
@@ -57,6 +58,7 @@ pub struct Startup {
     pub upstream_connect_timeout: Duration,
     pub max_buffered: usize,
     pub max_connections: usize,
+    pub max_connections_per_address: usize,
     pub header_timeout: Duration,
     pub body_timeout: Duration,
     pub idle_timeout: Duration,

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::loader::{Loader, Located};
-use super::raw::{self, LogFormat, LogLevel};
+use super::raw::{self, LogFormat, LogLevel, ProxyProtocol, RealIpHeader};
 use super::route::{ForAll, OnlyRoute};
 use super::units::{ByteSize, Span, UpstreamUrl};
 use super::{Origin, Startup};
 use crate::cli::RunArgs;
 use crate::gate::chain::Policy;
-use crate::gate::delivery::TrustedProxies;
+use crate::gate::delivery::{AddressHeader, TrustedProxies};
 use crate::gate::filter::https::Https;
 use crate::gate::filter::replay::{ReplayPolicy, WINDOW_MARGIN, WindowTooShort};
 use crate::tls::{Part, TlsMaterial};
@@ -44,6 +44,8 @@ impl Loader<'_> {
             allow_ip,
             allow_ip_file,
             trusted_proxy,
+            real_ip_header,
+            proxy_protocol,
             insecure_allow_http,
             insecure_short_secret,
             tolerance,
@@ -57,6 +59,7 @@ impl Loader<'_> {
             max_body,
             max_buffered,
             max_connections,
+            max_connections_per_address,
             header_timeout,
             body_timeout,
             idle_timeout,
@@ -93,6 +96,33 @@ impl Loader<'_> {
         );
 
         let proxies = self.list("trusted_proxies", "trusted_proxy", trusted_proxy, file.trusted_proxies, &[]);
+        let real_ip_header = self.pick(
+            "real_ip_header",
+            "real_ip_header",
+            real_ip_header,
+            file.real_ip_header,
+            RealIpHeader::XForwardedFor,
+        );
+        let proxy_protocol = self.pick(
+            "proxy_protocol",
+            "proxy_protocol",
+            proxy_protocol,
+            file.proxy_protocol,
+            ProxyProtocol::Off,
+        );
+        if proxies.is_empty() && proxy_protocol == ProxyProtocol::Required {
+            self.problem(
+                "proxy_protocol",
+                "is believed from trusted proxies only: name them in trusted_proxies",
+            );
+        }
+        let networks = proxies.into_iter().map(|c| c.0).collect();
+        let address_header = match real_ip_header {
+            RealIpHeader::XForwardedFor => AddressHeader::Chain("x-forwarded-for"),
+            RealIpHeader::XRealIp => AddressHeader::Single("x-real-ip"),
+            RealIpHeader::CfConnectingIp => AddressHeader::Single("cf-connecting-ip"),
+            RealIpHeader::TrueClientIp => AddressHeader::Single("true-client-ip"),
+        };
         let allow_http = self.pick(
             "insecure_allow_http",
             "insecure_allow_http",
@@ -129,6 +159,16 @@ impl Loader<'_> {
         if max_connections == 0 {
             self.problem("limits.max_connections", "0 would let nobody in: name at least 1");
         }
+        let max_connections_per_address = self.pick(
+            "limits.max_connections_per_address",
+            "max_connections_per_address",
+            max_connections_per_address,
+            limits.max_connections_per_address,
+            max_connections,
+        );
+        if max_connections_per_address == 0 {
+            self.problem("limits.max_connections_per_address", "0 would let nobody in: name at least 1");
+        }
         let header_timeout = self.span("header_timeout", header_timeout, file.header_timeout, "10s");
         let body_timeout = self.span("body_timeout", body_timeout, file.body_timeout, "15s");
         let idle_timeout = self.span("idle_timeout", idle_timeout, file.idle_timeout, "30s");
@@ -159,10 +199,7 @@ impl Loader<'_> {
         };
         let only = OnlyRoute { provider, path, secret_file, allow_ip, allow_ip_file };
         let routes = self.routes(file.routes, &for_all, only);
-        let policy = Policy {
-            routes,
-            trusted_proxies: TrustedProxies::new(proxies.into_iter().map(|c| c.0).collect()),
-        };
+        let policy = Policy { routes, trusted_proxies: TrustedProxies::new(networks, address_header) };
 
         let store = self.at("replay_store", replay_store, file.replay.store);
         self.replay_store(store);
@@ -185,12 +222,14 @@ impl Loader<'_> {
                 listen,
                 listen_tls,
                 ops_listen,
+                proxy_protocol,
                 upstream,
                 upstream_timeout,
                 call_limit,
                 upstream_connect_timeout,
                 max_buffered: max_buffered.0,
                 max_connections,
+                max_connections_per_address,
                 header_timeout,
                 body_timeout,
                 idle_timeout,
