@@ -861,3 +861,20 @@ fn an_application_on_a_unix_socket_is_served_the_same() {
     assert_eq!(gate.send(&event).said(), said(200, "Already processed"));
     assert_eq!(app.seen(), 2);
 }
+
+#[test]
+#[ignore = "takes as long as the call that it makes: sixteen seconds"]
+fn an_event_is_held_for_as_long_as_its_call_may_take() {
+    let app = App::script([Answer::never(), Answer::ok()]);
+    let gate =
+        Gate::before(&app).with("upstream-timeout", "8s").with("upstream-connect-timeout", "100ms").start();
+    let event = Signer::github().event();
+    assert_eq!(gate.send(&event).status, 504, "the sender is let go, the call goes on");
+    while same(gate.metrics().value("hookgate_requests_in_flight"), 1.0) {
+        assert_eq!(app.seen(), 1, "a retry reached the application while it was still working");
+        let mut retry = gate.connect();
+        retry.send(event.bytes());
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    assert_eq!(gate.send(&event).status, 200, "a call that gave up releases the event");
+}
