@@ -59,7 +59,9 @@ impl ReplayPolicy {
         if window < needed {
             return Err(WindowTooShort { needed });
         }
-        Ok(ReplayPolicy { window, lease: exchange + LEASE_MARGIN, wait: exchange })
+        // The application may go on for twice as long as a sender waits for it.
+        let lease = exchange.saturating_mul(2) + LEASE_MARGIN;
+        Ok(ReplayPolicy { window, lease, wait: exchange })
     }
 
     /// How long a done event is remembered.
@@ -226,7 +228,7 @@ mod tests {
         let made = |window| ReplayPolicy::new(at(window), tolerances, at(11));
         assert_eq!(made(659), Err(WindowTooShort { needed: at(660) }));
         let policy = made(660).unwrap();
-        assert!(policy.lease() > at(11), "a lease outlives the longest exchange");
+        assert!(policy.lease() > at(2 * 11), "a lease outlives the longest exchange");
     }
 
     #[test]
