@@ -61,13 +61,13 @@ impl Connections {
             None => None,
         };
         self.gauge.inc();
-        Some(Permit { _permit: permit, _counted: counted, gauge: self.gauge.clone() })
+        Some(Permit { _of_all: permit, _of_peer: counted, gauge: self.gauge.clone() })
     }
 }
 
 struct Permit {
-    _permit: OwnedSemaphorePermit,
-    _counted: Option<Counted>,
+    _of_all: OwnedSemaphorePermit,
+    _of_peer: Option<Counted>,
     gauge: IntGauge,
 }
 

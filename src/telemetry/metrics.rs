@@ -280,14 +280,17 @@ impl Metrics {
     pub fn reloaded(&self, source: ReloadSource, success: bool, wall_ms: i64) {
         let result = if success { "success" } else { "failure" };
         self.reloads.with_label_values(&[source.label(), result]).inc();
-        self.last_reload_successful.set(i64::from(success));
         if success {
             self.loaded(wall_ms);
+        } else {
+            self.last_reload_successful.set(0);
         }
     }
 
-    /// The configuration in effect was loaded at that time.
+    /// The configuration in effect was loaded at that time. The start is the first load: an
+    /// alert on a failed one must not fire before there was any.
     pub fn loaded(&self, wall_ms: i64) {
+        self.last_reload_successful.set(1);
         #[expect(clippy::cast_precision_loss, reason = "a time in seconds")]
         self.last_reload_success.set(wall_ms as f64 / 1000.0);
     }
