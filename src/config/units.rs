@@ -18,11 +18,20 @@ impl FromStr for Span {
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
             return Err(format!("\"{text}\" has no unit: write {text}s, {text}m or {text}h"));
         }
-        humantime::parse_duration(text)
-            .map(Span)
-            .map_err(|_| format!("\"{text}\" is no duration: write for example 300ms, 10s, 5m or 24h"))
+        let span = humantime::parse_duration(text)
+            .map_err(|_| format!("\"{text}\" is no duration: write for example 300ms, 10s, 5m or 24h"))?;
+        if span.subsec_nanos() % 1_000_000 != 0 {
+            return Err(format!("\"{text}\" is finer than a millisecond"));
+        }
+        if span > LONGEST {
+            return Err(format!("\"{text}\" is longer than ten years"));
+        }
+        Ok(Span(span))
     }
 }
+
+/// A longer span is a slip of the pen, and sums of such would overflow.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -265,6 +274,8 @@ mod tests {
             ("300".parse::<Span>().map(drop), "write 300s"),
             ("".parse::<Span>().map(drop), "is no duration"),
             ("-5m".parse::<Span>().map(drop), "is no duration"),
+            ("1ms 5us".parse::<Span>().map(drop), "finer than a millisecond"),
+            ("18446744073709551615s".parse::<Span>().map(drop), "longer than ten years"),
             ("1".parse::<ByteSize>().map(drop), "has no unit"),
             ("0B".parse::<ByteSize>().map(drop), "would let nothing through"),
             ("99999999999999999999GiB".parse::<ByteSize>().map(drop), "is no size"),
