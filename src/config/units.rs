@@ -2,6 +2,7 @@
 //! line and by the configuration file alike, so that nonsense is refused in one place.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -193,11 +194,14 @@ impl FromStr for UpstreamUrl {
             Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| wrong())?),
             _ => (authority, 80),
         };
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() || port == 0 {
-            return Err(wrong());
+        let host = match host.strip_prefix('[') {
+            Some(rest) => rest.strip_suffix(']').filter(|v6| v6.parse::<Ipv6Addr>().is_ok()),
+            None => Some(host).filter(|host| !host.is_empty() && !host.contains([':', '[', ']'])),
+        };
+        match host {
+            Some(host) if port != 0 => Ok(UpstreamUrl::Tcp { host: host.to_owned(), port }),
+            Some(_) | None => Err(wrong()),
         }
-        Ok(UpstreamUrl::Tcp { host: host.to_owned(), port })
     }
 }
 
@@ -288,6 +292,10 @@ mod tests {
             ("https://app".parse::<UpstreamUrl>().map(drop), "not https"),
             ("http://app/path".parse::<UpstreamUrl>().map(drop), "more than an address"),
             ("127.0.0.1:8080".parse::<UpstreamUrl>().map(drop), "is no upstream"),
+            ("http://::1".parse::<UpstreamUrl>().map(drop), "is no upstream"),
+            ("http://[::1:80".parse::<UpstreamUrl>().map(drop), "is no upstream"),
+            ("http://[app]:80".parse::<UpstreamUrl>().map(drop), "is no upstream"),
+            ("http://app:0".parse::<UpstreamUrl>().map(drop), "is no upstream"),
             ("unix:app.sock".parse::<UpstreamUrl>().map(drop), "absolute path"),
         ];
         for (result, says) in cases {
