@@ -21,9 +21,12 @@ fn a_termination_under_load_fails_no_request() {
     let latch = Latch::default();
     let (slow, is_slow) = (latch.clone(), Arc::new(AtomicBool::new(false)));
     let holds = Arc::clone(&is_slow);
-    let app = App::new(move |_, _| match holds.load(Ordering::Relaxed) {
-        true => Answer::ok().when(&slow),
-        false => Answer::ok().after(Duration::from_millis(5)),
+    let app = App::new(move |_, _| {
+        if holds.load(Ordering::Relaxed) {
+            Answer::ok().when(&slow)
+        } else {
+            Answer::ok().after(Duration::from_millis(5))
+        }
     });
     let gate = Gate::before(&app).with("shutdown-delay", "4s").with("shutdown-timeout", TOO_LONG).start();
 
