@@ -761,7 +761,6 @@ fn connections_over_the_cap_are_turned_away_for_now() {
 }
 
 #[test]
-#[ignore = "not yet: what is said at the cap is a constant and carries no request id"]
 fn every_answer_carries_the_id_of_its_request() {
     let app = App::ok();
     let gate = Gate::before(&app).with("max-connections", 1).start();

@@ -10,7 +10,7 @@ use pingora::protocols::http::ServerSession;
 use pingora_timeout::timeout;
 
 use super::upstream::Reply;
-use crate::gate::answer::Reject;
+use crate::gate::answer::{Reason, Reject};
 use crate::telemetry::RequestId;
 
 /// How long a sender may take to read its answer.
@@ -48,6 +48,20 @@ pub async fn refuse_unread(session: &mut ServerSession, reject: Reject, id: Requ
         send(session, Box::new(header), Bytes::from_static(reject.reason.text().as_bytes())).await;
     }
     session.shutdown().await;
+}
+
+/// The answer to a connection that is not served at all.
+pub fn raw_refusal(reason: Reason, id: RequestId) -> Vec<u8> {
+    let text = reason.text();
+    let retry = Reject::new(reason).retry_after_seconds().unwrap_or(1);
+    format!(
+        "HTTP/1.1 {} Refused\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nRetry-After: {retry}\r\n\
+         {REQUEST_ID}: {}\r\nConnection: close\r\n\r\n{text}",
+        reason.status(),
+        text.len(),
+        id_text(&id)
+    )
+    .into_bytes()
 }
 
 fn refusal(reject: Reject, status: u16, id: &RequestId) -> Result<ResponseHeader> {

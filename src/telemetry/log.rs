@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use prometheus::IntCounter;
 
-use super::{Proof, Record};
+use super::{Proof, Record, RequestId};
 use crate::gate::answer::{Reason, Verdict};
 use crate::gate::scheme::timestamp::to_rfc3339;
 
@@ -92,6 +92,15 @@ impl Sink {
     /// An event of the program itself, such as a reload.
     pub fn event(&self, severity: Severity, name: &'static str, message: &str) {
         self.line(severity, name, |line| line.text("body", message));
+    }
+
+    /// What would have made a signature hold.
+    pub fn hints(&self, route: &str, id: RequestId, hints: &[String]) {
+        self.line(Severity::Warn, "hookgate.hints", |line| {
+            line.word("hookgate.request_id", std::str::from_utf8(&id.hex()).unwrap_or_default());
+            line.word("hookgate.route", route);
+            line.text("hookgate.hints", &hints.join("; "));
+        });
     }
 
     fn line(&self, severity: Severity, event: &'static str, compose: impl FnOnce(&mut Line<'_>)) {
