@@ -3,6 +3,7 @@
 use hookgate::config::provider::compile;
 use hookgate::config::raw::{Scheme, SignatureFormat, SignatureSource, Timestamp};
 use hookgate::gate::answer::Reason;
+use hookgate::gate::filter::signature::Signature;
 use hookgate::gate::scheme::Recipe;
 use hookgate::gate::scheme::algorithm::{Algorithm, Encoding};
 use hookgate::gate::scheme::key::KeyRule;
@@ -70,6 +71,20 @@ proptest! {
             event.signed_with(&key).judged_by(&signature(&event.recipe, &[&key])).unwrap().replay_key()
         });
         prop_assert_eq!(first == second, same);
+    }
+
+    /// Otherwise a reload that adds or drops a form of signing would let each event through again.
+    #[test]
+    fn an_event_stays_the_same_whatever_else_the_route_accepts(event in event(), key in key()) {
+        let other = recipe(
+            "{ algorithm: hmac-sha256, signature: { from: 'header:x-other', encoding: hex }, content: '{body}' }",
+        );
+        let alone = signature(&event.recipe, &[&key]);
+        let among = [signature(&other, &[&key]), alone.clone()].iter().flat_map(|s| s.schemes().to_vec()).collect();
+        let [alone, among] = [alone, Signature::new(among)].map(|signature| {
+            event.signed_with(&key).judged_by(&signature).unwrap().replay_key()
+        });
+        prop_assert_eq!(alone, among);
     }
 
     /// Otherwise whoever sees a delivery could move bytes between its body and what else is signed.

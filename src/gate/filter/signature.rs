@@ -120,7 +120,7 @@ impl Signature {
     ) -> Result<Authentic, Reason> {
         let scheme = &self.schemes[presented.scheme];
         let key = scheme.matching_key(&presented.tags, head, body).ok_or(Reason::SignatureMismatch)?;
-        scheme.read_signed(key, presented.scheme, route, head, body)
+        scheme.read_signed(key, route, head, body)
     }
 }
 
@@ -142,14 +142,7 @@ impl Scheme {
     }
 
     /// Reads time, id and type out of what the signature covers.
-    fn read_signed(
-        &self,
-        key: &Key,
-        scheme: usize,
-        route: &str,
-        head: &Head<'_>,
-        body: &[u8],
-    ) -> Result<Authentic, Reason> {
+    fn read_signed(&self, key: &Key, route: &str, head: &Head<'_>, body: &[u8]) -> Result<Authentic, Reason> {
         let mut values = Values::new(self, head, body);
         let signed_at = match &self.recipe.timestamp {
             None => None,
@@ -169,7 +162,7 @@ impl Scheme {
                 break;
             }
         }
-        let mut digest = identity(route, scheme);
+        let mut digest = self.identity(route);
         match &event_id {
             Some(id) if signed_id => {
                 digest.update(b"id\0");
@@ -190,15 +183,17 @@ impl Scheme {
             event_type: self.recipe.event_type.iter().find_map(|source| values.text(source)),
         })
     }
-}
 
-/// The same id on two routes is two events.
-fn identity(route: &str, scheme: usize) -> Sha256 {
-    let mut digest = Sha256::new();
-    digest.update((route.len() as u64).to_be_bytes());
-    digest.update(route);
-    digest.update((scheme as u64).to_be_bytes());
-    digest
+    /// The same id on two routes, or under two schemes, is two events. A scheme is known by its
+    /// header and not by its place, which changes when a reload leaves another scheme out.
+    fn identity(&self, route: &str) -> Sha256 {
+        let mut digest = Sha256::new();
+        for name in [route, self.recipe.signature.headers[0].as_str()] {
+            digest.update((name.len() as u64).to_be_bytes());
+            digest.update(name);
+        }
+        digest
+    }
 }
 
 fn millis(duration: std::time::Duration) -> i64 {
