@@ -25,12 +25,13 @@ const SECRET: &[u8] = b"whsec_YSBzZWNyZXQgb2YgdGhpcnR5LXR3byBieXRlcyE=";
 const SCHEMES: [&str; 2] = ["standard-webhooks", "body-hex"];
 const NOW: Now = Now::at(1_700_000_000, 1);
 
-/// The preset's route, with every check on and a rate that nobody reaches.
+/// The preset's route, with every check on and limits that nobody reaches.
 fn config() -> Config {
     const VALID: &str = "a valid value";
     let args = RunArgs {
         allow_ip: Some(vec!["127.0.0.0/8".parse().expect(VALID), "192.0.2.0/24".parse().expect(VALID)]),
         rate_limit: Some("1000000000/1m".parse().expect(VALID)),
+        failure_limit: Some("1000000000/1m".parse().expect(VALID)),
         max_body: Some(units::ByteSize(4 << 20)),
         ..RunArgs::default()
     };
@@ -83,7 +84,7 @@ impl Delivery {
     fn judge(&self, route: &Route) -> Result<Option<Fresh>, Reject> {
         let mut findings = Findings::new(Mode::Enforce);
         let admitted = route.admit(&self.head(), NOW, &mut findings)?;
-        let authentic = route.authenticate(admitted, &self.head(), &self.body, &mut findings)?;
+        let authentic = route.authenticate(admitted, &self.head(), &self.body, NOW, &mut findings)?;
         route.freshen(authentic, NOW, &mut findings)
     }
 }
@@ -110,7 +111,7 @@ fn authenticate(c: &mut Criterion) {
                     || delivery.admit(route).expect("a genuine delivery"),
                     |admitted| {
                         let mut findings = Findings::new(Mode::Enforce);
-                        route.authenticate(admitted, &delivery.head(), &delivery.body, &mut findings)
+                        route.authenticate(admitted, &delivery.head(), &delivery.body, NOW, &mut findings)
                     },
                     BatchSize::SmallInput,
                 );

@@ -193,10 +193,16 @@ def targets(place, args):
 
 
 def forged_targets(place, args):
-    gate = attempt(place, "hookgate, accepting", "hookgate", lambda port: place.hookgate(args.hookgate, port))
+    unlimited = ["--failure-limit", "100000000/1m"]
+    gate = attempt(place, "hookgate, accepting", "hookgate",
+                   lambda port: place.hookgate(args.hookgate, port) + unlimited)
+    flooded = attempt(place, "hookgate, refusing a flood", "hookgate-flooded",
+                      lambda port: place.hookgate(args.hookgate, port))
     peer = attempt(place, "HAProxy, accepting", "haproxy-checks.cfg",
                    lambda port: place.haproxy("haproxy-checks.cfg", port))
-    found = [gate, gate and gate.twin("hookgate, refusing", "forged"),
+    if flooded:
+        flooded.kind = "forged"
+    found = [gate, gate and gate.twin("hookgate, refusing", "forged"), flooded,
              peer, peer and peer.twin("HAProxy, refusing", "forged")]
     return [target for target in found if target]
 
