@@ -92,7 +92,8 @@ impl Delivery {
 fn admit(c: &mut Criterion) {
     let route = &config().policy.routes[0];
     let mut delivery = Delivery::signed(route, 1, "evt_1", 1024);
-    for (name, value) in [("host", "app.example"), ("user-agent", "sender"), ("content-type", "application/json")]
+    for (name, value) in
+        [("host", "app.example"), ("user-agent", "sender"), ("content-type", "application/json")]
     {
         delivery.headers.insert(name, HeaderValue::from_static(value));
     }

@@ -28,10 +28,11 @@ impl ProxyHttp for PassThrough {
 
 #[expect(clippy::disallowed_methods, reason = "an example reads its own arguments")]
 fn main() {
-    let [listen, application] = std::env::args().skip(1).collect::<Vec<_>>().try_into().unwrap_or_else(|_| {
-        eprintln!("usage: passthrough LISTEN APPLICATION");
-        std::process::exit(2)
-    });
+    let [listen, application] =
+        std::env::args().skip(1).collect::<Vec<_>>().try_into().unwrap_or_else(|_| {
+            eprintln!("usage: passthrough LISTEN APPLICATION");
+            std::process::exit(2)
+        });
     // One thread, like every other proxy of the comparison.
     let conf = ServerConf { threads: 1, upstream_keepalive_pool_size: 128, ..ServerConf::default() };
     let mut server = Server::new_with_opt_and_conf(None, conf);
