@@ -20,13 +20,22 @@ pub struct Now {
 /// Reads both clocks.
 #[expect(clippy::disallowed_methods, reason = "this module owns the clocks")]
 pub fn now() -> Now {
-    static START: OnceLock<Instant> = OnceLock::new();
     Now {
         wall_ms: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
-        mono: START.get_or_init(Instant::now).elapsed(),
+        mono: mono(),
     }
+}
+
+/// How long ago that was.
+pub fn since(then: Now) -> Duration {
+    mono().saturating_sub(then.mono)
+}
+
+fn mono() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
 }
 
 impl Now {

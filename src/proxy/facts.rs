@@ -1,8 +1,6 @@
 //! From Pingora's request to the gate's facts. Looking costs nothing, so the facts are
 //! looked at anew whenever they are needed instead of being carried along.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use pingora::http::RequestHeader;
@@ -61,8 +59,7 @@ pub fn record(session: &ServerSession) -> Record {
 /// The record of a request whose head Pingora's parser refuses: nothing in it can be believed.
 pub fn unreadable(session: &ServerSession) -> Record {
     Record {
-        started: Instant::now(),
-        wall_ms: clock::now().wall_ms,
+        arrived: clock::now(),
         request_id: RequestId::next(),
         method: http::Method::default(),
         path: Bytes::new(),
