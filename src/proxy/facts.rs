@@ -2,7 +2,6 @@
 //! looked at anew whenever they are needed instead of being carried along.
 
 use std::net::IpAddr;
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
@@ -63,8 +62,7 @@ pub fn record(session: &ServerSession) -> Record {
 pub fn nameless(peer: Option<IpAddr>) -> Record {
     Record {
         peer,
-        started: Instant::now(),
-        wall_ms: clock::now().wall_ms,
+        arrived: clock::now(),
         request_id: RequestId::next(),
         method: http::Method::default(),
         path: Bytes::new(),

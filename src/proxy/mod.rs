@@ -102,19 +102,18 @@ impl Sidecar {
 
         // Judge the head; only then read the body.
         let mut findings = Findings::new(route.mode);
-        let now = clock::now();
-        let admitted = route.admit(&facts::head(session.req_header(), client, secure), now, &mut findings);
-        record.verify = record.started.elapsed();
+        let head = facts::head(session.req_header(), client, secure);
+        let admitted = route.admit(&head, record.arrived, &mut findings);
+        record.verify = clock::since(record.arrived);
         let admitted = admitted?;
         let body = body::read(session, &admitted, &self.budget, self.timeouts.body).await?;
         record.body_size = body.size();
 
         // Judge the body: is it genuine, fresh, first-seen?
-        let resumed = Instant::now();
-        let head = facts::head(session.req_header(), client, secure);
         let now = clock::now();
+        let head = facts::head(session.req_header(), client, secure);
         let authentic = route.authenticate(admitted, &head, &body.bytes, now, &mut findings);
-        record.verify += resumed.elapsed();
+        record.verify += clock::since(now);
         if matches!(authentic, Err(Reject { reason: Reason::SignatureMismatch, .. })) {
             self.suspect(route, &live.secrets[index], &head, &body, record.request_id);
         }
@@ -177,9 +176,9 @@ impl Sidecar {
         record: &mut Record,
     ) -> Result<Option<Claim>, Ending> {
         let Some(fresh) = fresh else { return Ok(None) };
-        let started = Instant::now();
-        let reserved = self.store.reserve(fresh, clock::now());
-        record.verify += started.elapsed();
+        let now = clock::now();
+        let reserved = self.store.reserve(fresh, now);
+        record.verify += clock::since(now);
         let refusal = match reserved {
             Ok(Reservation::Lead(claim)) => return Ok(Some(claim)),
             Ok(Reservation::Done) => Reason::Duplicate,

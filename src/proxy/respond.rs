@@ -7,7 +7,7 @@ use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
-use pingora_timeout::timeout;
+use pingora_timeout::tokio_timeout;
 
 use super::upstream::Reply;
 use crate::gate::answer::{Reason, Reject};
@@ -88,7 +88,8 @@ async fn send(session: &mut ServerSession, header: Box<ResponseHeader>, body: By
         session.write_response_header(header).await?;
         session.write_response_body(body, true).await
     };
-    if !matches!(timeout(WRITE_TIMEOUT, write).await, Ok(Ok(()))) {
+    // Nearly always there is room for all of it at once: this kind of timer costs nothing then.
+    if !matches!(tokio_timeout(WRITE_TIMEOUT, write).await, Ok(Ok(()))) {
         session.set_keepalive(None);
     }
 }
