@@ -153,24 +153,25 @@ impl Scheme {
             }),
         };
 
+        // An id that nobody signed could be changed at will: it names the event for people, and
+        // must not even keep a signed one from telling whether it was seen before.
         let mut event_id = None;
-        let mut signed_id = false;
+        let mut signed_id = None;
         for source in &self.recipe.id {
-            if let Some(id) = values.id(source)? {
-                signed_id = self.recipe.content.covers(source);
-                event_id = Some(id.into_owned());
+            let Some(id) = values.id(source)? else { continue };
+            event_id.get_or_insert_with(|| id.clone().into_owned());
+            if self.recipe.content.covers(source) {
+                signed_id = Some(id);
                 break;
             }
         }
         let mut digest = self.identity(route);
-        match &event_id {
-            Some(id) if signed_id => {
+        match signed_id {
+            Some(id) => {
                 digest.update(b"id\0");
-                digest.update(id);
+                digest.update(id.as_bytes());
             }
-            // An id that nobody signed could be changed at will: it names the event for
-            // people, and the signed content tells whether it was seen before.
-            Some(_) | None => {
+            None => {
                 digest.update(b"content\0");
                 self.recipe.content(head, body, |bytes| digest.update(bytes));
             }
