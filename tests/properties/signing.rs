@@ -73,6 +73,19 @@ proptest! {
         prop_assert_eq!(first == second, same);
     }
 
+    /// Otherwise a replay with another unsigned id, or with one at all, would be another event.
+    #[test]
+    fn an_id_that_nobody_signed_decides_nothing(event in event(), key in key()) {
+        let mut recipe = event.recipe.clone();
+        recipe.id.insert(0, "header:x-unsigned".parse().unwrap());
+        let check = signature(&recipe, &[&key]);
+        let with = Event { recipe, ..event }.signed_with(&key);
+        let mut without = with.clone();
+        without.headers.remove("x-unsigned");
+        let [with, without] = [with, without].map(|delivery| delivery.judged_by(&check).unwrap().replay_key());
+        prop_assert_eq!(with, without);
+    }
+
     /// Otherwise a reload that adds or drops a form of signing would let each event through again.
     #[test]
     fn an_event_stays_the_same_whatever_else_the_route_accepts(event in event(), key in key()) {

@@ -153,24 +153,25 @@ impl Scheme {
             }),
         };
 
+        // An id that nobody signed could be changed at will: it names the event for people, and
+        // must not even keep a signed one from telling whether it was seen before.
         let mut event_id = None;
-        let mut signed_id = false;
+        let mut signed_id = None;
         for source in &self.recipe.id {
-            if let Some(id) = values.id(source)? {
-                signed_id = self.recipe.content.covers(source);
-                event_id = Some(id.into_owned());
+            let Some(id) = values.id(source)? else { continue };
+            event_id.get_or_insert_with(|| id.clone().into_owned());
+            if self.recipe.content.covers(source) {
+                signed_id = Some(id);
                 break;
             }
         }
-        let mut digest = identity(route, &self.recipe);
-        match &event_id {
-            Some(id) if signed_id => {
+        let mut digest = self.identity(route);
+        match signed_id {
+            Some(id) => {
                 digest.update(b"id\0");
-                digest.update(id);
+                digest.update(id.as_bytes());
             }
-            // An id that nobody signed could be changed at will: it names the event for
-            // people, and the signed content tells whether it was seen before.
-            Some(_) | None => {
+            None => {
                 digest.update(b"content\0");
                 self.recipe.content(head, body, |bytes| digest.update(bytes));
             }
@@ -183,17 +184,17 @@ impl Scheme {
             event_type: self.recipe.event_type.iter().find_map(|source| values.text(source)),
         })
     }
-}
 
-/// The same id on two routes, or signed in two ways, is two events. A way of signing is
-/// known by its header and not by its number, which a reload may change.
-fn identity(route: &str, recipe: &Recipe) -> Sha256 {
-    let mut digest = Sha256::new();
-    for part in [route, recipe.signature.headers[0].as_str()] {
-        digest.update((part.len() as u64).to_be_bytes());
-        digest.update(part);
+    /// The same id on two routes, or under two schemes, is two events. A scheme is known by its
+    /// header and not by its place, which changes when a reload leaves another scheme out.
+    fn identity(&self, route: &str) -> Sha256 {
+        let mut digest = Sha256::new();
+        for name in [route, self.recipe.signature.headers[0].as_str()] {
+            digest.update((name.len() as u64).to_be_bytes());
+            digest.update(name);
+        }
+        digest
     }
-    digest
 }
 
 fn millis(duration: std::time::Duration) -> i64 {
