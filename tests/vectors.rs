@@ -19,9 +19,12 @@ use hookgate::config::raw::Evidence;
 use hookgate::config::secret::Secret;
 use hookgate::gate::answer::Reason;
 use hookgate::gate::filter::freshness;
-use hookgate::gate::filter::signature::Signature;
+use hookgate::gate::filter::signature::{Scheme, Signature};
+use hookgate::gate::scheme::sign::Unsigned;
+use hookgate::gate::scheme::source::Source;
+use hookgate::gate::scheme::{Key, Recipe};
 use http::HeaderMap;
-use pure::Delivery;
+use pure::{Delivery, NOW};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -51,10 +54,52 @@ fn what_was_accepted_is_refused_with_one_more_byte() {
     }
 }
 
+/// Few providers publish a delivery. Every preset is at least at one with our own signer,
+/// in each of its schemes.
 #[test]
-fn every_preset_accepts_something_real() {
+fn every_scheme_accepts_what_it_would_sign_itself() {
     for (provider, _) in PRESETS {
-        assert!(of(provider).iter().any(Vector::is_accepted), "{provider} has no vector that is accepted");
+        let raw = preset(provider).unwrap().schemes;
+        let recipes: Vec<_> = raw.iter().map(|raw| compile(raw, None, None).unwrap()).collect();
+        let keyed = |recipe: &Recipe| {
+            let key = Key { id: "own".into(), mac: recipe.algorithm.keyed(KEY) };
+            Scheme::new(recipe.clone(), vec![key])
+        };
+        let signature = Signature::new(recipes.iter().map(keyed).collect());
+        for (n, recipe) in recipes.iter().enumerate() {
+            let mut delivery = signed_by(recipe);
+            assert_eq!(judged(&delivery, &signature, NOW), Reason::Accepted, "{provider}, scheme {n}");
+            delivery.body[0] ^= 1;
+            let said = judged(&delivery, &signature, NOW);
+            assert_eq!(said, Reason::SignatureMismatch, "{provider}, scheme {n}");
+        }
+    }
+}
+
+const KEY: &[u8] = b"a key that opens nothing else";
+
+/// A delivery as the sender makes it, with the time in its body where the recipe looks for it there.
+fn signed_by(recipe: &Recipe) -> Delivery {
+    let mut body = serde_json::Map::from_iter([("note".to_owned(), "a test".into())]);
+    for (rule, source) in recipe.timestamp.iter().flat_map(|rule| rule.from.iter().map(move |s| (rule, s))) {
+        if let Source::Json(pointer) = source {
+            let name = pointer.to_string().trim_start_matches('/').to_owned();
+            let time = rule.unit.format(NOW * 1000);
+            body.insert(name, serde_json::from_str(&time).unwrap_or(time.into()));
+        }
+    }
+    let body = serde_json::Value::Object(body).to_string();
+    let unsigned = Unsigned { id: "evt_1", time_ms: NOW * 1000, body: body.as_bytes() };
+    Delivery::new(recipe.sign(&recipe.algorithm.keyed(KEY), unsigned).unwrap(), body.as_bytes())
+}
+
+#[test]
+fn every_vector_has_its_preset() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
+    for file in fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        assert!(preset(name).is_some(), "{name} is no preset");
     }
 }
 
@@ -71,12 +116,24 @@ fn the_evidence_that_a_preset_claims_is_here() {
     }
 }
 
+fn judged(delivery: &Delivery, signature: &Signature, now: i64) -> Reason {
+    let authentic = delivery.judged_by(signature);
+    match authentic.and_then(|authentic| freshness::check(authentic, Now::at(now, 0))) {
+        Ok(_) => Reason::Accepted,
+        Err(reason) => reason,
+    }
+}
+
 fn all() -> impl Iterator<Item = (&'static str, Vector)> {
     PRESETS.iter().flat_map(|(provider, _)| of(provider).into_iter().map(move |vector| (*provider, vector)))
 }
 
+/// Nothing where neither the provider nor its SDK has published or signed anything.
 fn of(provider: &str) -> Vec<Vector> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/vectors/{provider}.json"));
+    if !path.exists() {
+        return Vec::new();
+    }
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
@@ -88,12 +145,7 @@ impl Vector {
 
     fn judged_by(&self, provider: &str, body: &[u8]) -> Reason {
         // Where no time is signed, any time will do.
-        let now = Now::at(self.now.unwrap_or(0), 0);
-        let authentic = Delivery::new(self.headers(), body).judged_by(&self.signature(provider));
-        match authentic.and_then(|authentic| freshness::check(authentic, now)) {
-            Ok(_) => Reason::Accepted,
-            Err(reason) => reason,
-        }
+        judged(&Delivery::new(self.headers(), body), &self.signature(provider), self.now.unwrap_or(0))
     }
 
     fn headers(&self) -> HeaderMap {
