@@ -243,7 +243,9 @@ impl HttpServerApp for Sidecar {
         let _under_way = self.under_way.enter();
         let mut record = facts::record(&session);
         let idle = self.timeouts.idle.as_secs().max(1);
-        session.set_keepalive((!self.under_way.is_draining()).then_some(idle));
+        // HTTP/1.0 ends the connection after the answer unless it asked for more.
+        let reusable = session.get_keepalive().is_some() && !self.under_way.is_draining();
+        session.set_keepalive(reusable.then_some(idle));
 
         let ended = self.handle(&mut session, &mut record).await;
         self.conclude(&mut session, record, ended).await;
