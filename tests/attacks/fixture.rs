@@ -255,8 +255,7 @@ impl Fixture {
         self.expect_on(&mut Sender::connect_from(peer, self.gate.address()), what, bytes, verdict)
     }
 
-    /// Sends the last bytes of a request, and asserts the answer, what the application saw,
-    /// the counter, and the fate of the connection.
+    /// Sends the last bytes of a request, and judges what came of it.
     pub fn expect_on(
         &self,
         sender: &mut Sender,
@@ -264,10 +263,27 @@ impl Fixture {
         bytes: impl AsRef<[u8]>,
         verdict: Verdict,
     ) -> Response {
-        let seen = self.app.seen();
-        let fragments = self.app.fragments();
-        let before = self.gate.metrics();
+        let before = self.look();
         sender.send(bytes);
+        self.judge(sender, what, &before, verdict)
+    }
+
+    /// Sends these bytes and the end, so that what follows cannot complete them.
+    pub fn expect_cut(&self, what: &str, bytes: impl AsRef<[u8]>, verdict: Verdict) {
+        let before = self.look();
+        let mut sender = self.gate.connect();
+        sender.send(bytes);
+        sender.half_close();
+        self.judge(&mut sender, what, &before, verdict);
+    }
+
+    /// What an attack could change, before it.
+    pub fn look(&self) -> Before {
+        Before { metrics: self.gate.metrics(), seen: self.app.seen(), fragments: self.app.fragments() }
+    }
+
+    /// Asserts the answer, what the application saw, the counter, and the fate of the connection.
+    pub fn judge(&self, sender: &mut Sender, what: &str, before: &Before, verdict: Verdict) -> Response {
         let answer = sender.try_response().unwrap_or_else(|e| panic!("{what}: {e} instead of an answer"));
         assert_eq!(
             (answer.status, answer.text().as_str()),
@@ -275,13 +291,13 @@ impl Fixture {
             "{what}, which is {}",
             self.gate.reason(&answer)
         );
-        assert_eq!(self.app.seen() - seen, verdict.forwarded, "{what}: what the application saw");
-        assert_eq!(self.app.fragments(), fragments, "{what}: the application saw half a request");
+        assert_eq!(self.app.seen() - before.seen, verdict.forwarded, "{what}: what the application saw");
+        assert_eq!(self.app.fragments(), before.fragments, "{what}: the application saw half a request");
         if matches!(verdict.status, 429 | 503) && verdict.forwarded == 0 {
             let after = answer.header("Retry-After").unwrap_or_else(|| panic!("{what}: no Retry-After"));
             assert!(after.parse::<u64>().unwrap() >= 1, "{what}: {after}");
         }
-        self.counted(what, &before, verdict.reason, 1.0);
+        self.counted(what, &before.metrics, verdict.reason, 1.0);
         self.judge_connection(sender, what, verdict.kept);
         answer
     }
@@ -335,6 +351,13 @@ impl Fixture {
     pub fn remembers(&self, what: &str, event: &Request) {
         self.expect(&format!("again after {what}"), event.bytes(), DUPLICATE);
     }
+}
+
+/// See [`Fixture::look`].
+pub struct Before {
+    pub metrics: Metrics,
+    pub seen: usize,
+    fragments: Vec<u8>,
 }
 
 /// A gate that is yet to start, with its secrets in files.

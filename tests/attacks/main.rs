@@ -12,9 +12,12 @@ mod support;
 
 mod binding;
 mod fixture;
+mod framing;
 mod replay;
+mod resources;
 mod signature;
 mod time;
+mod transport;
 
 use std::collections::BTreeMap;
 use std::fs;
