@@ -185,7 +185,7 @@ fn a62_what_begins_as_json_and_is_none_is_refused() {
         format!(r#"{{"id":"{id}","n":NaN}}"#),
         format!(r#"{{"id":"{id}",}}"#),
         format!(r#"{{"id":"{id}"#),
-        format!(r#"{{'id':'{id}'}}"#),
+        format!(r"{{'id':'{id}'}}"),
         format!(r#"{{"id":"{id}"}} // "#),
     ] {
         gate.expect(&body, stripe().sign(&body).bytes(), AMBIGUOUS);

@@ -11,7 +11,9 @@ use hookgate::gate::scheme::algorithm::Algorithm;
 
 use super::support::gate::{Metrics, same};
 use super::support::sender::{now_ms, unique};
-use super::support::{Answer, App, Builder, Gate, Received, Request, Response, Sender, Signer, lock, until};
+use super::support::{
+    Answer, App, Builder, Gate, Headers, Received, Request, Response, Sender, Signer, lock, until,
+};
 
 /// The secrets of the routes. `S0` is what `S1` replaces.
 pub const S1: &str = "whsec_dGhlIGtleSB0aGF0IGlzIHZhbGlkIG5vdywgMzIgYnl0ZXM=";
@@ -121,7 +123,7 @@ pub fn hex_tag(key: &str, content: &[u8]) -> String {
 
 /// A POST with nothing but these headers and this body.
 pub fn bare(path: &str, headers: &[(&str, &str)], body: &[u8]) -> Request {
-    let none = Request { target: path.to_owned(), headers: Default::default(), body: body.to_vec() };
+    let none = Request { target: path.to_owned(), headers: Headers::default(), body: body.to_vec() };
     headers.iter().fold(none, |request, (name, value)| request.with(name, value))
 }
 

@@ -52,7 +52,6 @@ fn a132_length_and_chunks_together_or_twice_are_refused() {
         ("empty", "LENGTH\r\n", "LENGTH\r\nTransfer-Encoding:\r\n"),
     ]);
     let gate = GATE.enter();
-    let event = github().event();
     for spelled in
         ["Transfer-Encoding: chunked", "transfer-encoding:\tChunked", "TRANSFER-ENCODING:CHUNKED  "]
     {

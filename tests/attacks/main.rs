@@ -13,6 +13,7 @@ mod support;
 mod binding;
 mod fixture;
 mod framing;
+mod operation;
 mod replay;
 mod resources;
 mod signature;
