@@ -217,6 +217,16 @@ impl Accepted {
     }
 }
 
+impl Drop for Accepted {
+    /// A handshake that fails writes its alert and leaves it unflushed; the other side
+    /// should learn why it is turned away.
+    fn drop(&mut self) {
+        if !self.pending.is_empty() {
+            _ = self.stream.try_write(&self.pending);
+        }
+    }
+}
+
 impl AsyncRead for Accepted {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -291,5 +301,25 @@ impl GetProxyDigest for Accepted {
 impl GetSocketDigest for Accepted {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         Some(Arc::clone(&self.digest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+
+    #[tokio::test]
+    async fn what_was_written_last_is_sent_even_if_nobody_flushes() {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let mut other = TcpStream::connect(address).await.unwrap();
+        let (stream, sender) = socket.accept().await.unwrap();
+        let mut accepted = Accepted::new(stream, sender, BytesMut::new());
+        accepted.write_all(b"alert").await.unwrap();
+        drop(accepted);
+        let mut came = Vec::new();
+        other.read_to_end(&mut came).await.unwrap();
+        assert_eq!(came, b"alert");
     }
 }

@@ -5,110 +5,11 @@
 
 mod support;
 
-use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::Command;
-use std::sync::Arc;
 
-use rustls::crypto::ring;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use support::gate::{program, same};
-use support::{App, Builder, Dir, Gate, LIMIT, Sender, Signer, until};
-
-const NAME: &str = "hooks.example";
-
-/// An authority that signs what a test needs.
-struct Authority {
-    dir: Dir,
-}
-
-/// A certificate and its key, as files.
-struct Pair {
-    cert: PathBuf,
-    key: PathBuf,
-}
-
-impl Authority {
-    /// `None`, and said aloud, where there is no openssl.
-    fn new() -> Option<Self> {
-        if program("openssl").is_none() {
-            eprintln!("SKIPPED: openssl is not on PATH");
-            return None;
-        }
-        let authority = Authority { dir: Dir::new() };
-        authority
-            .openssl(&format!("req -x509 {NEW_KEY} -keyout ca.key -out ca.pem -days 30 -subj /CN=authority"));
-        Some(authority)
-    }
-
-    fn openssl(&self, args: &str) {
-        let output =
-            Command::new("openssl").args(args.split(' ')).current_dir(self.dir.path()).output().unwrap();
-        assert!(output.status.success(), "openssl {args}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    fn issue(&self, name: &str, days: u32) -> Pair {
-        self.dir.write("extensions", format!("subjectAltName=DNS:{NAME}\n"));
-        self.openssl(&format!("req -new {NEW_KEY} -keyout {name}.key -out {name}.csr -subj /CN={name}"));
-        self.openssl(&format!(
-            "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days {days} -extfile extensions -out {name}.pem"
-        ));
-        Pair { cert: self.dir.join(&format!("{name}.pem")), key: self.dir.join(&format!("{name}.key")) }
-    }
-
-    fn root(&self) -> PathBuf {
-        self.dir.join("ca.pem")
-    }
-
-    /// A client that trusts this authority alone.
-    fn client(&self, versions: &[&'static SupportedProtocolVersion], own: Option<&Pair>) -> ClientConfig {
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate(&self.root())).unwrap();
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(versions)
-            .unwrap()
-            .with_root_certificates(roots);
-        match own {
-            None => builder.with_no_client_auth(),
-            Some(Pair { cert, key }) => {
-                let key = PrivateKeyDer::from_pem_file(key).unwrap();
-                builder.with_client_auth_cert(vec![certificate(cert)], key).unwrap()
-            }
-        }
-    }
-}
-
-const NEW_KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-
-fn certificate(path: &PathBuf) -> CertificateDer<'static> {
-    CertificateDer::from_pem_file(path).unwrap()
-}
-
-/// A gate whose certificate stands in its own directory, where a test can replace it.
-fn gate(app: &App, pair: &Pair) -> Builder {
-    let builder = Gate::before(app).without("insecure-allow-http").with("listen-tls", "127.0.0.1:0");
-    install(builder.dir(), pair);
-    let (cert, key) = (builder.dir().join("tls.pem"), builder.dir().join("tls.key"));
-    builder.with("tls-cert-file", cert.display()).with("tls-key-file", key.display())
-}
-
-fn install(dir: &Dir, pair: &Pair) {
-    dir.write("tls.pem", std::fs::read(&pair.cert).unwrap());
-    dir.write("tls.key", std::fs::read(&pair.key).unwrap());
-}
-
-/// A handshake, and the connection with the certificate that the gate showed.
-fn connect(gate: &Gate, client: ClientConfig) -> std::io::Result<(Sender, CertificateDer<'static>)> {
-    let mut socket = TcpStream::connect(gate.tls_address())?;
-    socket.set_read_timeout(Some(LIMIT))?;
-    let mut tls = ClientConnection::new(Arc::new(client), NAME.try_into().unwrap()).unwrap();
-    tls.complete_io(&mut socket)?;
-    let shown = tls.peer_certificates().unwrap()[0].clone().into_owned();
-    let raw = socket.try_clone()?;
-    Ok((Sender::over(Box::new(StreamOwned::new(tls, socket)), raw), shown))
-}
+use support::gate::same;
+use support::tls::{Authority, Pair, certificate, connect, gate, install};
+use support::{App, Sender, Signer, until};
 
 #[test]
 fn https_is_served_in_both_versions_and_plain_http_beside_it_is_not_enough() {

@@ -102,7 +102,7 @@ impl Seen {
         let fine = match name.len() {
             4 if is(b"host") => {
                 self.hosts += 1;
-                !value.is_empty()
+                is_host(value)
             }
             6 if is(b"expect") => value.eq_ignore_ascii_case(b"100-continue"),
             7 if is(b"upgrade") => false,
@@ -135,6 +135,13 @@ impl Seen {
             Err(Reason::FramingInvalid)
         }
     }
+}
+
+/// A host, perhaps with a port (RFC 9110, section 7.2). Nothing that would begin a path or a
+/// query, end credentials, or separate two hosts, wherever the application puts it.
+fn is_host(value: &[u8]) -> bool {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(b);
+    !value.is_empty() && value.iter().all(plain)
 }
 
 /// One plain number without sign or leading zero.
@@ -240,6 +247,13 @@ mod tests {
             );
         }
         assert_eq!(judged("POST / HTTP/1.1\r\n\r\n"), Err(Reason::FramingInvalid), "no host");
+        for host in ["", "a/admin", "a?b", "a#b", "a b", "a, b", "user@a", "a\\b", "\"a\"", "\u{e4}"] {
+            let head = format!("POST / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            assert_eq!(judged(&head), Err(Reason::FramingInvalid), "{host:?}");
+        }
+        for host in ["a", "a.example:8443", "192.0.2.1", "[2001:db8::1]:80", "xn--mller-kva.example", "a_b"] {
+            assert_eq!(judged(&format!("POST / HTTP/1.1\r\nHost: {host}\r\n\r\n")), Ok(()), "{host:?}");
+        }
         assert_eq!(
             judged("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"),
             Err(Reason::FramingInvalid)

@@ -292,7 +292,8 @@ impl HttpServerApp for Sidecar {
 
         let mut settings = HttpPersistentSettings::for_session(&session);
         settings.set_user_context(Box::new(Reused));
-        let stream = session.finish().await.ok().flatten()?;
+        let finished = timeout(respond::FINISH, session.finish()).await;
+        let stream = finished.ok()?.ok().flatten()?;
         Some(ReusedHttpStream::from_reusable_stream(stream, settings))
     }
 }

@@ -17,6 +17,9 @@ use crate::telemetry::RequestId;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a sender that was refused early may go on sending before we hang up.
 const DRAIN: Duration = Duration::from_secs(1);
+/// How long the end of an answer may take that was sent or given up. What a sender does not
+/// read cannot be flushed; without a limit it would hold its connection for ever.
+pub const FINISH: Duration = Duration::from_secs(1);
 pub const REQUEST_ID: &str = "Hookgate-Request-Id";
 
 /// Returns the application's answer.
@@ -47,7 +50,7 @@ pub async fn refuse_unread(session: &mut ServerSession, reject: Reject, id: Requ
     if let Ok(header) = refusal(reject, reject.reason.status(), &id) {
         send(session, Box::new(header), Bytes::from_static(reject.reason.text().as_bytes())).await;
     }
-    session.shutdown().await;
+    _ = timeout(FINISH, session.shutdown()).await;
 }
 
 /// The answer to a connection that is not served at all.

@@ -166,8 +166,13 @@ impl Gate {
         until(&format!("{name} to be {value}"), || same(self.metrics().value(name), value));
     }
 
+    /// The process.
+    pub fn id(&self) -> u32 {
+        lock(&self.child).id()
+    }
+
     pub fn signal(&self, name: &str) {
-        let id = lock(&self.child).id().to_string();
+        let id = self.id().to_string();
         assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
     }
 

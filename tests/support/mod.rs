@@ -7,6 +7,7 @@
 pub mod app;
 pub mod gate;
 pub mod sender;
+pub mod tls;
 
 use std::fs;
 use std::path::{Path, PathBuf};
