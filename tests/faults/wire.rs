@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use tokio::io::Interest;
@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::history::{Call, Entry};
-use crate::support::{Rng, lock};
+use crate::support::{LIMIT, Rng, lock};
 
 /// What can go wrong with a connection, once, at some byte of one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +186,7 @@ impl Wire {
 
     /// Listens for connections of the party's `life`.
     pub async fn listen(&self, address: SocketAddr, life: usize) -> Mouth {
-        let listener = TcpListener::bind(address).await.unwrap();
+        let listener = bind(address).await;
         let address = listener.local_addr().unwrap();
         let shared = Arc::clone(&self.0);
         let listening = tokio::spawn(async move {
@@ -310,9 +310,12 @@ impl Shared {
         if forth {
             return write(&link.far, bytes).await;
         }
-        write(&link.near, bytes).await?;
-        link.book().passed += bytes.len() as u64;
-        Ok(())
+        let written = write(&link.near, bytes).await;
+        match written {
+            Ok(()) => link.book().passed += bytes.len() as u64,
+            Err(_) => link.book().torn = true,
+        }
+        written
     }
 
     fn end_direction(&self, link: &Link, forth: bool) {
@@ -325,8 +328,10 @@ impl Shared {
 
     fn note_broken(&self, link: &Link) {
         if self.side == Side::Application {
+            let mut diary = self.diary.lock();
+            self.pull(&mut diary, link); // the gate may have left before
             let passed = link.book().passed;
-            self.diary.note(Entry::Broken { link: link.id, passed });
+            diary.push(Entry::Broken { link: link.id, passed });
         }
     }
 
@@ -379,7 +384,7 @@ impl Shared {
                 ended => {
                     book.left = true;
                     // A party that closes with something unread resets the connection.
-                    let clean = ended.is_ok() && socket.take_error().is_ok_and(|error| error.is_none());
+                    let clean = ended.is_ok() && !book.torn && matches!(socket.take_error(), Ok(None));
                     let read = if clean { book.passed } else { book.read };
                     if self.side == Side::Application {
                         diary.push(Entry::Left { link: link.id, read });
@@ -413,6 +418,8 @@ struct Book {
     inbox: Vec<u8>,
     /// The near party has closed the connection.
     left: bool,
+    /// What was written to the near party last came back as an error.
+    torn: bool,
     /// Calls that have begun, and calls that the far party has answered.
     begun: usize,
     said: usize,
@@ -433,6 +440,19 @@ impl Link {
 
     fn book(&self) -> MutexGuard<'_, Book> {
         lock(&self.book)
+    }
+}
+
+/// A process that is just being started holds a copy of what its parent has closed for a
+/// moment, so a port that was given up may have to be waited for.
+async fn bind(address: SocketAddr) -> TcpListener {
+    let started = Instant::now();
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return listener,
+            Err(error) => assert!(started.elapsed() < LIMIT, "{address}: {error}"),
+        }
+        sleep(Duration::from_millis(2)).await;
     }
 }
 
