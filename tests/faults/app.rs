@@ -112,8 +112,8 @@ impl App {
                 Reaction::Answer { status, after, form } => {
                     sleep(after).await;
                     let answer = form.write(status);
-                    let end_of_connection = usize::from(form == Form::UntilClosed);
-                    let said = answer.len() + end_of_connection;
+                    // Nobody but the gate knows whether it saw the end of the connection, too.
+                    let said = answer.len() + usize::from(form == Form::UntilClosed);
                     let end = self.wire.link(peer).map_or(u64::MAX, |link| link.says(said));
                     self.diary.note(Entry::Said { call, status, end });
                     stream.write_all(&answer).await.ok()?;

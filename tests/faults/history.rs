@@ -25,8 +25,9 @@ pub enum Entry {
     Arrived { call: Call, event: Option<Event> },
     /// The application answers. The answer ends with that byte of the connection.
     Said { call: Call, status: u16, end: u64 },
-    /// The connection breaks after that many bytes of answers were let through.
-    Broken { link: usize, passed: u64 },
+    /// The connection breaks. So many bytes of answers the gate has surely read; if it has
+    /// read more, nobody can know.
+    Broken { link: usize, read: u64 },
     /// The gate has closed the connection, and has read that many bytes of answers.
     Left { link: usize, read: u64 },
     /// A sender has read an answer.
@@ -127,8 +128,8 @@ fn deliveries(history: &[Entry]) -> Vec<Violation> {
                     calls[*known].end = end;
                 }
             }
-            Entry::Broken { link, passed: bytes } | Entry::Left { link, read: bytes } => {
-                ends.entry(link).or_default().push((at, bytes));
+            Entry::Broken { link, read } | Entry::Left { link, read } => {
+                ends.entry(link).or_default().push((at, read));
             }
             Entry::Arrived { event: None, .. } | Entry::Answered { .. } | Entry::Lost { .. } => {}
         }
@@ -136,7 +137,7 @@ fn deliveries(history: &[Entry]) -> Vec<Violation> {
     let failed_before = |known: &Known, at: usize| {
         let refused = known.said.is_some_and(|(said, status)| said < at && !is_success(status));
         let ends = ends.get(&known.call.link).into_iter().flatten();
-        refused || ends.into_iter().any(|(end, bytes)| *end < at && *bytes < known.end)
+        refused || ends.into_iter().any(|(end, read)| *end < at && *read < known.end)
     };
     let mut found = Vec::new();
     for (event, mut of_event) in by_event {
@@ -206,8 +207,8 @@ mod tests {
         assert_eq!(violations(&[&done[..], &again].concat()), twice);
         let closed = Entry::Left { link: 1, read: 100 };
         assert_eq!(violations(&[&done[..], &[closed], &again].concat()), twice, "it had read the answer");
-        let cut = Entry::Broken { link: 1, passed: 100 };
-        assert_eq!(violations(&[&done[..], &[cut], &again].concat()), twice, "it broke after the answer");
+        let cut = Entry::Broken { link: 1, read: 100 };
+        assert_eq!(violations(&[&done[..], &[cut], &again].concat()), twice, "it broke in a later call");
         let kept = Call { link: 1, turn: 2 };
         let again = [issued(kept), arrived(kept)];
         let twice = [Violation::Twice(7, FIRST, kept)];
@@ -220,9 +221,9 @@ mod tests {
         let again = [issued(SECOND), arrived(SECOND)];
         for failure in [
             &[said(FIRST, 500)][..],
-            &[Entry::Broken { link: 1, passed: 0 }],
+            &[Entry::Broken { link: 1, read: 0 }],
             &[Entry::Left { link: 1, read: 0 }],
-            &[said(FIRST, 200), Entry::Broken { link: 1, passed: 99 }],
+            &[said(FIRST, 200), Entry::Broken { link: 1, read: 99 }],
             &[said(FIRST, 200), Entry::Left { link: 1, read: 99 }],
         ] {
             assert_eq!(violations(&[&begun[..], failure, &again].concat()), [], "{failure:?}");

@@ -263,10 +263,6 @@ impl Shared {
         loop {
             let piece = if forth { self.request(link).await } else { read(&link.far).await? };
             if piece.is_empty() {
-                if !forth {
-                    // The end of a connection ends an answer whose length was not told.
-                    link.book().passed += 1;
-                }
                 self.end_direction(link, forth);
                 return Ok(());
             }
@@ -310,6 +306,7 @@ impl Shared {
         if forth {
             return write(&link.far, bytes).await;
         }
+        self.pull(&mut self.diary.lock(), link); // what comes after it has left, it does not read
         let written = write(&link.near, bytes).await;
         match written {
             Ok(()) => link.book().passed += bytes.len() as u64,
@@ -329,9 +326,11 @@ impl Shared {
     fn note_broken(&self, link: &Link) {
         if self.side == Side::Application {
             let mut diary = self.diary.lock();
-            self.pull(&mut diary, link); // the gate may have left before
-            let passed = link.book().passed;
-            diary.push(Entry::Broken { link: link.id, passed });
+            self.pull(&mut diary, link);
+            let book = link.book();
+            if !book.left {
+                diary.push(Entry::Broken { link: link.id, read: book.read });
+            }
         }
     }
 
