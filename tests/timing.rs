@@ -58,8 +58,13 @@ fn a_comparison_that_stops_at_the_first_difference_is_found_out() {
         }
         true
     };
-    let samples = Samples::take(40_000, &mut Rng::new(3), |kind| {
-        black_box(naive(black_box(&right), black_box(&forged[kind])));
-    });
+    let samples = Samples::take(
+        40_000,
+        &mut Rng::new(3),
+        |kind, _| forged[kind],
+        |forged| {
+            black_box(naive(black_box(&right), black_box(forged)));
+        },
+    );
     assert!(samples.t().abs() > LIMIT, "t = {}", samples.t());
 }

@@ -16,13 +16,20 @@ const PARTS: [f64; 6] = [1.0, 0.99, 0.95, 0.9, 0.75, 0.5];
 pub struct Samples(pub [Vec<f64>; 2]);
 
 impl Samples {
-    /// Runs the operation with the one kind or the other, as chance decides.
-    pub fn take(count: usize, rng: &mut Rng, mut operation: impl FnMut(usize)) -> Self {
+    /// Runs the operation with an input of the one kind or the other, as chance decides. Each
+    /// is made anew, in the same place, so that no place in memory stands for a kind.
+    pub fn take<T>(
+        count: usize,
+        rng: &mut Rng,
+        mut make: impl FnMut(usize, &mut Rng) -> T,
+        operation: impl Fn(&T),
+    ) -> Self {
         let mut samples = [Vec::with_capacity(count), Vec::with_capacity(count)];
         for _ in 0..count {
             let kind = rng.below(2);
+            let input = make(kind, rng);
             let started = Instant::now();
-            operation(kind);
+            operation(&input);
             samples[kind].push(started.elapsed().as_secs_f64() * 1e9);
         }
         Samples(samples)
