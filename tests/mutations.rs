@@ -45,6 +45,20 @@ fn nothing_unverified_reaches_the_application() {
     println!("{requests} requests in {:.0?}, nothing unverified passed: {answers:?}", started.elapsed());
 }
 
+/// Found by the test above: the gate took the first time and left the second one, behind more
+/// white space than it allows, to the application.
+#[test]
+fn a_signed_field_comes_once_however_it_is_spaced() {
+    let app = App::ok();
+    let gate = Gate::before(&app).with("provider", "stripe").start();
+    for second in [",t=1", ", t=1", ",  t=1", ",\tt=1", ",t =1"] {
+        let mut request = Signer::stripe().event();
+        request.headers.0[0].1.push_str(second);
+        assert_eq!(gate.send(&request).status, 401, "{second:?}");
+    }
+    app.assert_untouched("ambiguous");
+}
+
 /// One scheme of a preset, on the route of that preset.
 struct Provider {
     path: String,
@@ -73,10 +87,10 @@ fn gate(app: &App) -> Gate {
     let mut yaml = "routes:\n".to_owned();
     for (name, _) in provider::PRESETS {
         builder.dir().write(name, secret(name));
-        write!(
+        writeln!(
             yaml,
             "  - {{ name: {name}, path: /{name}, provider: {name}, allow_ips: ['127.0.0.0/8'], \
-             secrets: [{{ id: only, file: DIR/{name} }}] }}\n"
+             secrets: [{{ id: only, file: DIR/{name} }}] }}"
         )
         .unwrap();
     }
@@ -280,8 +294,8 @@ fn change_header(headers: &mut Headers, rng: &mut Rng) {
             headers.0.insert(other, (name, value));
         }
         10 => {
-            headers.0[at].1 =
-                format!("{value}{}{}", rng.pick(&[",", " ", ", ", ";", "\t"]), change_text(&value, rng))
+            let between = rng.pick(&[",", " ", ", ", ";", "\t"]);
+            headers.0[at].1 = format!("{value}{between}{}", change_text(&value, rng));
         }
         _ => headers.0[at].1 = format!(" {value}\t"),
     }

@@ -160,8 +160,8 @@ impl World {
         }
         count(&self.tally.runs);
         let history = self.diary.take();
-        let calls = history.iter().filter(|entry| matches!(entry, Entry::Issued { .. })).count();
-        self.tally.calls.fetch_add(calls as u64, Ordering::Relaxed);
+        let issued = history.iter().filter(|entry| matches!(entry, Entry::Issued { .. })).count();
+        self.tally.calls.fetch_add(issued as u64, Ordering::Relaxed);
         history
     }
 
