@@ -6,6 +6,7 @@
 
 pub mod app;
 pub mod gate;
+pub mod rng;
 pub mod sender;
 pub mod tls;
 
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 pub use app::{Answer, App, Received};
 pub use gate::{Builder, Gate};
+pub use rng::{Rng, given};
 pub use sender::{Request, Response, Sender, Signer};
 
 /// The most that anything may take on a slow and loaded machine.

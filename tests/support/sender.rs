@@ -56,6 +56,10 @@ impl Signer {
         Signer::new("scalekit", 1, SECRET)
     }
 
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
     /// The name of the header that holds the signature.
     pub fn header(&self) -> &str {
         self.recipe.signature.headers[0].as_str()

@@ -128,14 +128,15 @@ impl Recipe {
         }
     }
 
-    /// A field of the signature header that must not be ambiguous.
+    /// A field of the signature header that must not be ambiguous, whatever white space an
+    /// application's reader passes over.
     fn field<'r>(&self, name: &str, head: &Head<'r>) -> Result<Option<&'r [u8]>, Reason> {
         let SignatureFormat::Fields { split, .. } = self.signature.format else { return Ok(None) };
         let mut found = None;
         for header in &self.signature.headers {
             let Ok(Some(header)) = head.single(header) else { continue };
             for (key, value) in fields(header, split) {
-                if key == name.as_bytes() && found.replace(value).is_some() {
+                if key.trim_ascii() == name.as_bytes() && found.replace(value).is_some() {
                     return Err(Reason::SignatureMalformed);
                 }
             }
