@@ -252,7 +252,7 @@ def requests(place, count, size):
 def load(place, port, kind, args):
     """Runs wrk against a port; what replay.lua prints."""
     said = subprocess.run(
-        ["taskset", "-c", "1", "wrk", "-t1", f"-c{args.connections}", f"-d{args.seconds}s",
+        ["taskset", "-c", "1", "wrk", "-t1", f"-c{args.connections}", f"-d{args.seconds}s", "--timeout", "10s",
          "-s", HERE / "replay.lua", f"http://127.0.0.1:{port}", "--", place.directory / kind],
         capture_output=True, text=True, check=True).stdout
     result = json.loads(said.splitlines()[-1])
