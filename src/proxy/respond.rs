@@ -50,7 +50,7 @@ pub async fn refuse_unread(session: &mut ServerSession, reject: Reject, id: Requ
     if let Ok(header) = refusal(reject, reject.reason.status(), &id) {
         send(session, Box::new(header), Bytes::from_static(reject.reason.text().as_bytes())).await;
     }
-    _ = timeout(FINISH, session.shutdown()).await;
+    _ = tokio_timeout(FINISH, session.shutdown()).await;
 }
 
 /// The answer to a connection that is not served at all.
