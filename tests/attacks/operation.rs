@@ -286,7 +286,10 @@ fn a161_all_forgeries_are_answered_alike() {
         let event = hook.event();
         gate.wait_for_in_flight(0);
         gate.delivers("the known one", &event);
-        let right = event.headers.get(hook.header()).unwrap().to_owned();
+        let mut wrong = event.headers.get(hook.header()).unwrap().to_owned();
+        let digit = wrong.len() - 10;
+        let other = if &wrong[digit..=digit] == "0" { "1" } else { "0" };
+        wrong.replace_range(digit..=digit, other);
         let answers = [
             ("no signature", event.clone().without(hook.header())),
             ("no digest", set(&event, hook.header(), "v1,")),
@@ -295,14 +298,7 @@ fn a161_all_forgeries_are_answered_alike() {
                 "another's signature",
                 set(&event, hook.header(), hook.event().headers.get(hook.header()).unwrap()),
             ),
-            (
-                "the last digit wrong",
-                set(
-                    &event,
-                    hook.header(),
-                    &format!("{}0{}", &right[..right.len() - 2], &right[right.len() - 1..]),
-                ),
-            ),
+            ("one digit wrong", set(&event, hook.header(), &wrong)),
             ("stale and forged", hook.aged(9999).tampered()),
             ("from the future and forged", hook.aged(-9999).tampered()),
             ("never seen and forged", hook.event().tampered()),
