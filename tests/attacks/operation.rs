@@ -224,6 +224,9 @@ fn a157_no_body_and_no_signature_is_logged_at_any_level() {
 fn a158_the_ops_listener_tells_and_takes_nothing() {
     let gate = GATE.enter();
     let address = gate.gate.ops_address();
+    // The same paths may have been tried on the traffic listener, which logs them.
+    let logged = || gate.gate.log.count(|line| line["url.path"] == "/metrics");
+    let before = logged();
     for method in ["POST", "PUT", "DELETE", "PATCH"] {
         for path in ["/metrics", "/readyz", "/livez", "/"] {
             let mut sender = Sender::connect(address);
@@ -238,7 +241,7 @@ fn a158_the_ops_listener_tells_and_takes_nothing() {
     let mut sender = Sender::connect(address);
     assert_eq!(sender.exchange(&event).status, 405, "it is no way to the application");
     gate.delivers("where it belongs", &event);
-    assert_eq!(gate.gate.log.count(|line| line["url.path"] == "/metrics"), 0, "it is not logged");
+    assert_eq!(logged(), before, "it is not logged");
 }
 
 #[test]
