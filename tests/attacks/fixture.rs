@@ -299,13 +299,13 @@ impl Fixture {
             let after = answer.header("Retry-After").unwrap_or_else(|| panic!("{what}: no Retry-After"));
             assert!(after.parse::<u64>().unwrap() >= 1, "{what}: {after}");
         }
-        self.counted(what, &before.metrics, verdict.reason, 1.0);
-        self.judge_connection(sender, what, verdict.kept);
+        let counted = self.counted(what, &before.metrics, verdict.reason, 1.0);
+        self.judge_connection(sender, what, &counted, verdict.kept);
         answer
     }
 
-    /// Exactly so many requests were counted since, all for that reason.
-    pub fn counted(&self, what: &str, before: &Metrics, reason: &str, count: f64) {
+    /// Exactly so many requests were counted since, all for that reason. Gives what is counted now.
+    fn counted(&self, what: &str, before: &Metrics, reason: &str, count: f64) -> Metrics {
         let all = |metrics: &Metrics| metrics.sum("hookgate_requests_total", &[]);
         let mut now = self.gate.metrics();
         until(&format!("{what} to be counted"), || {
@@ -314,17 +314,17 @@ impl Fixture {
         });
         let rose = (all(&now) - all(before), now.requests(reason) - before.requests(reason));
         assert!(same(rose.0, count) && same(rose.1, count), "{what}: {rose:?} counted for {reason}");
+        now
     }
 
     /// Whether a second request on the connection is answered. It goes nowhere, and what
     /// follows an attack must in no case be taken for a request if the connection ends.
-    fn judge_connection(&self, sender: &mut Sender, what: &str, kept: bool) {
-        let before = self.gate.metrics();
+    fn judge_connection(&self, sender: &mut Sender, what: &str, before: &Metrics, kept: bool) {
         sender.send(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
         if kept {
             let second = sender.try_response().unwrap_or_else(|e| panic!("{what}: {e}, and not kept"));
             assert_eq!(second.status, 404, "{what}: the connection is out of step");
-            self.counted(what, &before, NOT_FOUND.reason, 1.0);
+            self.counted(what, before, NOT_FOUND.reason, 1.0);
         } else {
             sender.half_close();
             let rest = sender.rest();

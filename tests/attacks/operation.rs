@@ -224,6 +224,9 @@ fn a157_no_body_and_no_signature_is_logged_at_any_level() {
 fn a158_the_ops_listener_tells_and_takes_nothing() {
     let gate = GATE.enter();
     let address = gate.gate.ops_address();
+    // The same paths may have been tried on the traffic listener, which logs them.
+    let logged = || gate.gate.log.count(|line| line["url.path"] == "/metrics");
+    let before = logged();
     for method in ["POST", "PUT", "DELETE", "PATCH"] {
         for path in ["/metrics", "/readyz", "/livez", "/"] {
             let mut sender = Sender::connect(address);
@@ -238,7 +241,7 @@ fn a158_the_ops_listener_tells_and_takes_nothing() {
     let mut sender = Sender::connect(address);
     assert_eq!(sender.exchange(&event).status, 405, "it is no way to the application");
     gate.delivers("where it belongs", &event);
-    assert_eq!(gate.gate.log.count(|line| line["url.path"] == "/metrics"), 0, "it is not logged");
+    assert_eq!(logged(), before, "it is not logged");
 }
 
 #[test]
@@ -286,7 +289,10 @@ fn a161_all_forgeries_are_answered_alike() {
         let event = hook.event();
         gate.wait_for_in_flight(0);
         gate.delivers("the known one", &event);
-        let right = event.headers.get(hook.header()).unwrap().to_owned();
+        let mut wrong = event.headers.get(hook.header()).unwrap().to_owned();
+        let digit = wrong.len() - 10;
+        let other = if &wrong[digit..=digit] == "0" { "1" } else { "0" };
+        wrong.replace_range(digit..=digit, other);
         let answers = [
             ("no signature", event.clone().without(hook.header())),
             ("no digest", set(&event, hook.header(), "v1,")),
@@ -295,14 +301,7 @@ fn a161_all_forgeries_are_answered_alike() {
                 "another's signature",
                 set(&event, hook.header(), hook.event().headers.get(hook.header()).unwrap()),
             ),
-            (
-                "the last digit wrong",
-                set(
-                    &event,
-                    hook.header(),
-                    &format!("{}0{}", &right[..right.len() - 2], &right[right.len() - 1..]),
-                ),
-            ),
+            ("one digit wrong", set(&event, hook.header(), &wrong)),
             ("stale and forged", hook.aged(9999).tampered()),
             ("from the future and forged", hook.aged(-9999).tampered()),
             ("never seen and forged", hook.event().tampered()),
