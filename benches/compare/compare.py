@@ -59,6 +59,7 @@ class Missing(Exception):
 
 def main():
     args = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that everything is taken down
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
         place = Place(pathlib.Path(directory), stack)
         if args.syscalls:
