@@ -49,6 +49,11 @@ pub fn now() -> Now {
     Now { wall_ms, mono, doubt: doubt(wall_ms, mono, believed(wall_ms, mono)) }
 }
 
+/// How long ago that was.
+pub fn since(then: Now) -> Duration {
+    mono().saturating_sub(then.mono)
+}
+
 /// Follows the wall clock: small changes at once, a jump when it has lasted. Called every
 /// second. Tells when a jump is seen for the first time, and by how many milliseconds.
 pub fn follow() -> Option<i64> {
@@ -69,9 +74,13 @@ pub fn follow() -> Option<i64> {
 
 #[expect(clippy::disallowed_methods, reason = "this module owns the clocks")]
 fn read() -> (i64, Duration) {
-    static START: OnceLock<Instant> = OnceLock::new();
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    (millis(since_epoch), START.get_or_init(Instant::now).elapsed())
+    (millis(since_epoch), mono())
+}
+
+fn mono() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
 }
 
 /// The offset that was last believed; the first reading is.

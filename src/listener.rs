@@ -33,10 +33,6 @@ use crate::proxy_protocol::{self, ProxyProtocol};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a connection over the cap is told before it is closed.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\
-    Retry-After: 1\r\nConnection: close\r\n\r\nTry again";
-
 /// The caps on connections, shared by all listeners of a server.
 #[derive(Clone)]
 pub struct Connections {
@@ -138,8 +134,8 @@ pub struct Listener<A> {
     pub connections: Connections,
     pub trust: Trust,
     pub shutdown: ShutdownWatch,
-    /// Called for each connection that is refused for the cap.
-    pub refused: Arc<dyn Fn() + Send + Sync>,
+    /// Called for each connection over the cap: what it is told before it is closed.
+    pub full: Arc<dyn Fn(IpAddr) -> Vec<u8> + Send + Sync>,
 }
 
 impl<A: ServerApp + Send + Sync + 'static> Listener<A> {
@@ -162,9 +158,9 @@ impl<A: ServerApp + Send + Sync + 'static> Listener<A> {
     fn accept(&mut self, mut stream: TcpStream, peer: SocketAddr) {
         let trusted = (self.trust.trusts)(peer.ip());
         let Some(permit) = self.connections.enter((!trusted).then_some(peer.ip())) else {
-            (self.refused)();
+            let answer = (self.full)(peer.ip());
             if self.tls.is_none() {
-                _ = stream.try_write(FULL);
+                _ = stream.try_write(&answer); // it fits into the empty buffer of a new connection
             }
             return;
         };

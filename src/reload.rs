@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Given;
 use crate::clock;
+use crate::config::provider::NamedSecret;
 use crate::config::{Config, Problem, Problems, Startup};
 use crate::gate::chain::Policy;
 use crate::proxy::{Live, Sidecar};
@@ -93,7 +94,7 @@ impl Reloader {
             telemetry.log.event(Severity::Warn, "hookgate.reload", message);
         }
         let policy = config.policy.adopting(&self.sidecar.live.load().policy);
-        self.sidecar.live.store(Arc::new(Live::new(policy, telemetry)));
+        self.sidecar.live.store(Arc::new(Live::new(policy, config.secrets, telemetry)));
         if let (Some(tls), Some(acceptor)) = (&config.tls, &self.acceptor) {
             acceptor.store(Arc::new(tls.acceptor()));
             for address in &self.startup.listen_tls {
@@ -105,8 +106,8 @@ impl Reloader {
 }
 
 impl Live {
-    pub fn new(policy: Policy, telemetry: &Telemetry) -> Self {
+    pub fn new(policy: Policy, secrets: Vec<Vec<NamedSecret>>, telemetry: &Telemetry) -> Self {
         let metrics = policy.routes.iter().map(|route| telemetry.metrics.route(route)).collect();
-        Live { policy, metrics }
+        Live { policy, metrics, secrets: secrets.into_iter().map(Into::into).collect() }
     }
 }

@@ -19,11 +19,10 @@ use tokio::sync::watch;
 use crate::cli::Given;
 use crate::clock;
 use crate::config::{Config, Startup};
-use crate::gate::answer::Reason;
-use crate::gate::chain::Policy;
 use crate::listener::{Connections, Listener, Trust};
 use crate::ops::Ops;
 use crate::proxy::body::Budget;
+use crate::proxy::hints::Diagnosis;
 use crate::proxy::under_way::UnderWay;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{Live, Sidecar, Timeouts};
@@ -75,6 +74,15 @@ pub enum Stop {
     WithoutDelay,
 }
 
+/// How a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Nothing was under way any more.
+    Idle,
+    /// Out of time: deliveries were cut.
+    Cut,
+}
+
 /// Connections to the ops listener: probes and a few scrapers.
 const OPS_CONNECTIONS: usize = 64;
 /// Between two looks at what has expired.
@@ -114,10 +122,11 @@ impl Server {
 
     /// Serves until `stop` resolves, then ends: not ready, still accepting for the delay,
     /// then no new connections, then idle or out of time.
-    pub async fn run(self, stop: impl Future<Output = Stop>) {
+    pub async fn run(self, stop: impl Future<Output = Stop>) -> Ended {
         let Server { config, given, telemetry, plain, tls, ops } = self;
         let startup = config.startup;
-        let sidecar = sidecar(&startup, config.policy, &telemetry);
+        let live = Live::new(config.policy, config.secrets, &telemetry);
+        let sidecar = sidecar(&startup, live, &telemetry);
         telemetry.metrics.loaded(clock::now().wall_ms);
         let acceptor = config.tls.as_ref().map(|tls| {
             for address in &startup.listen_tls {
@@ -162,21 +171,25 @@ impl Server {
         helpers.iter().for_each(tokio::task::JoinHandle::abort);
         _ = close_ops.send(true);
         match drained {
-            Ok(()) => telemetry.log.event(Severity::Info, "hookgate.stop", "idle, nothing was cut"),
-            Err(_) => telemetry.log.event(
-                Severity::Error,
-                "hookgate.stop",
-                "the shutdown timeout passed with deliveries under way: providers will send them again",
-            ),
+            Ok(()) => {
+                telemetry.log.event(Severity::Info, "hookgate.stop", "idle, nothing was cut");
+                Ended::Idle
+            }
+            Err(_) => {
+                let message =
+                    "the shutdown timeout passed with deliveries under way: providers will send them again";
+                telemetry.log.event(Severity::Error, "hookgate.stop", message);
+                Ended::Cut
+            }
         }
     }
 }
 
 /// The application behind every traffic listener.
-fn sidecar(startup: &Startup, policy: Policy, telemetry: &Arc<Telemetry>) -> Arc<Sidecar> {
+fn sidecar(startup: &Startup, live: Live, telemetry: &Arc<Telemetry>) -> Arc<Sidecar> {
     let memory = Memory::new(startup.replay, startup.stale_after, startup.replay_capacity);
     Arc::new(Sidecar {
-        live: ArcSwap::from_pointee(Live::new(policy, telemetry)),
+        live: ArcSwap::from_pointee(live),
         store: ReplayStore::Memory(memory),
         upstream: Arc::new(Upstream::new(startup.upstream.clone(), startup.upstream_connect_timeout)),
         budget: Budget::new(startup.max_buffered),
@@ -189,6 +202,7 @@ fn sidecar(startup: &Startup, policy: Policy, telemetry: &Arc<Telemetry>) -> Arc
             call: startup.call_limit,
         },
         under_way: UnderWay::new(telemetry.metrics.in_flight.clone()),
+        diagnosis: Diagnosis::new(),
     })
 }
 
@@ -197,23 +211,21 @@ struct Listeners {
     sidecar: Arc<Sidecar>,
     connections: Connections,
     trust: Trust,
-    refused: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Listeners {
     fn new(startup: &Startup, sidecar: &Arc<Sidecar>) -> Self {
         let (most, per_address) = (startup.max_connections, startup.max_connections_per_address);
-        let telemetry = Arc::clone(&sidecar.telemetry);
+        let connections = sidecar.telemetry.metrics.connections.clone();
         let trusting = Arc::clone(sidecar);
         Listeners {
             sidecar: Arc::clone(sidecar),
-            connections: Connections::new(most, per_address, telemetry.metrics.connections.clone()),
+            connections: Connections::new(most, per_address, connections),
             trust: Trust {
                 trusts: Arc::new(move |peer| trusting.live.load().policy.trusted_proxies.trusts(peer)),
                 proxy_protocol: startup.proxy_protocol,
                 patience: startup.header_timeout,
             },
-            refused: Arc::new(move || telemetry.metrics.unrouted(Reason::Overloaded)),
         }
     }
 
@@ -225,7 +237,10 @@ impl Listeners {
             connections: self.connections.clone(),
             trust: self.trust.clone(),
             shutdown,
-            refused: Arc::clone(&self.refused),
+            full: {
+                let sidecar = Arc::clone(&self.sidecar);
+                Arc::new(move |peer| sidecar.refuse_connection(peer))
+            },
         });
     }
 }
@@ -244,7 +259,7 @@ fn open_ops(socket: TcpListener, ops: Ops, shutdown: ShutdownWatch) {
             patience: Duration::ZERO,
         },
         shutdown,
-        refused: Arc::new(|| {}),
+        full: Arc::new(|_| Vec::new()),
     });
 }
 

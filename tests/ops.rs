@@ -82,6 +82,16 @@ fn it_is_read_only_and_knows_what_it_does_not_have() {
 }
 
 #[test]
+fn a_head_request_gets_the_head_alone() {
+    let app = App::ok();
+    let gate = Gate::before(&app).start();
+    let mut sender = Sender::connect(gate.ops_address());
+    sender.send("HEAD /livez HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n");
+    let came = String::from_utf8(sender.rest()).unwrap();
+    assert!(came.starts_with("HTTP/1.1 200 OK\r\n") && came.ends_with("\r\n\r\n"), "{came}");
+}
+
+#[test]
 fn the_traffic_port_does_not_serve_it_and_it_does_not_serve_traffic() {
     let app = App::ok();
     let gate = Gate::before(&app).start();

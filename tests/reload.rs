@@ -195,6 +195,24 @@ fn what_was_delivered_and_who_has_sent_how_much_is_remembered() {
     assert_eq!(app.seen(), 2);
 }
 
+/// A new secret may fit a scheme of the preset that the old one did not fit.
+#[test]
+fn what_was_delivered_is_remembered_when_another_scheme_comes_into_use() {
+    let app = App::ok();
+    let text = "text that is no base64, and long enough";
+    let builder = Gate::before(&app).with("provider", "scalekit").with("allow-ip", "127.0.0.0/8");
+    let spare = builder.dir().write("key-2", "more text that is no base64");
+    builder.dir().write("key-1", text);
+    let gate = builder.and("secret-file", spare.display()).start();
+    let event = Signer::new("scalekit", 1, text).event();
+    assert_eq!(gate.send(&event).text(), "app");
+    gate.dir.write("key-2", SECRET);
+    gate.signal("HUP");
+    let standard = Signer::new("scalekit", 0, SECRET);
+    until("the new scheme", || gate.send(&standard.event()).status == 200);
+    assert_eq!(gate.send(&event).text(), "Already processed");
+}
+
 #[test]
 fn no_valid_request_is_refused_while_secrets_rotate() {
     let app = Arc::new(App::ok());

@@ -125,6 +125,22 @@ fn a_delivery_whose_sender_has_gone_is_waited_for() {
 }
 
 #[test]
+fn a_call_that_its_sender_no_longer_waits_for_is_waited_for() {
+    let latch = Latch::default();
+    let app = App::always(Answer::ok().when(&latch));
+    let gate = Gate::before(&app).with("upstream-timeout", "4s").with("shutdown-timeout", TOO_LONG).start();
+    assert_eq!(gate.send(&Signer::github().event()).status, 504);
+    gate.signal("TERM");
+    until("the listener to close", || TcpStream::connect(gate.address()).is_err());
+    // Time for a gate that believes itself idle to be gone.
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(gate.is_running(), "the call is under way");
+    latch.open();
+    assert_eq!(gate.ended().code(), Some(0));
+    assert!(gate.log.text().contains("nothing was cut"), "{}", gate.log.text());
+}
+
+#[test]
 fn an_application_that_never_answers_is_not_waited_for_for_ever() {
     let app = App::always(Answer::never());
     let gate = Gate::before(&app).with("upstream-timeout", "100s").with("shutdown-timeout", "1s").start();

@@ -118,7 +118,7 @@ fn check_and_run_agree_on_what_is_valid() {
 fn a_flag_wins_over_the_environment_and_that_over_the_file() {
     let file = "limits: { max_connections: 11 }\nheader_timeout: 11s\nbody_timeout: 11s\n\
                 routes:\n  - provider: github\n    secrets: [{ file: DIR/key-1 }]\n";
-    let builder = builder().config(file).with("body-timeout", "13s");
+    let builder = builder().config(file).with("body-timeout", "13s").without("idle-timeout");
     let mut check = builder.command("check");
     check.env("HOOKGATE_HEADER_TIMEOUT", "12s").env("HOOKGATE_BODY_TIMEOUT", "12s");
     let out = run(&mut check).out;

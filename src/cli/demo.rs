@@ -232,9 +232,9 @@ impl Stage {
     async fn play(&self, scene: &Scene) -> std::io::Result<bool> {
         let before = self.app.seen.load(Ordering::SeqCst);
         if scene.how == How::TooOften {
-            for _ in 0..100 {
-                self.send(How::Unsigned, EAGER_SENDER).await?;
-            }
+            // All at once: the limit lets one more through every 0.6 seconds.
+            let request = Arc::new(self.request(How::Unsigned, EAGER_SENDER));
+            self.send_at_once(100, &request).await?;
         }
         let from = match scene.how {
             How::TooOften => EAGER_SENDER,
@@ -260,17 +260,22 @@ impl Stage {
     /// The same bytes on eight connections. The application is slow, so that they meet.
     async fn send_copies(&self, from: &str) -> std::io::Result<(u16, String)> {
         let request = Arc::new(self.request(How::CopiesAtOnce, from));
-        let copies: Vec<_> = (0..8)
-            .map(|_| {
-                let (gate, request) = (self.gate, Arc::clone(&request));
-                tokio::spawn(async move { ask(gate, &request).await })
-            })
-            .collect();
+        let worst = self.send_at_once(8, &request).await?;
+        Ok((worst, "to each of them".to_owned()))
+    }
+
+    /// So many copies on connections of their own; the highest status of the answers.
+    async fn send_at_once(&self, copies: usize, request: &Arc<Vec<u8>>) -> std::io::Result<u16> {
+        let gate = self.gate;
+        let send = |_| {
+            let request = Arc::clone(request);
+            tokio::spawn(async move { ask(gate, &request).await })
+        };
         let mut worst = 0;
-        for copy in copies {
+        for copy in (0..copies).map(send).collect::<Vec<_>>() {
             worst = worst.max(copy.await??.0);
         }
-        Ok((worst, "to each of them".to_owned()))
+        Ok(worst)
     }
 
     /// A whole request, as a proxy would pass it on that took it over HTTPS.

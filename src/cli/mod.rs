@@ -6,8 +6,12 @@ pub mod check;
 pub mod completions;
 pub mod demo;
 pub mod healthcheck;
+pub mod providers;
 pub mod run;
 pub mod schema;
+pub mod send;
+pub mod sign;
+pub mod verify;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -55,6 +59,14 @@ pub enum Command {
     Check(Box<check::CheckArgs>),
     /// Show the gate at work on real signed traffic, in one process
     Demo(demo::DemoArgs),
+    /// List the presets, or show one
+    Providers(providers::ProvidersArgs),
+    /// Print the headers that a provider would send for a body
+    Sign(sign::SignArgs),
+    /// Sign and deliver, also in the ways that a gate must refuse
+    Send(send::SendArgs),
+    /// Judge a captured raw HTTP request offline
+    Verify(Box<verify::VerifyArgs>),
     /// Print the JSON Schema of the configuration file
     Schema,
     /// Ask a running gate how it is (for exec probes in an image without a shell)
@@ -313,6 +325,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(args) => run::run(&given(*args)),
         Command::Check(args) => check::check(&given(args.run), args.output),
         Command::Demo(args) => demo::demo(&args),
+        Command::Providers(args) => providers::providers(&args),
+        Command::Sign(args) => sign::sign(&args),
+        Command::Send(args) => send::send(&args),
+        Command::Verify(args) => verify::verify(&args),
         Command::Schema => schema::schema(),
         Command::Healthcheck(args) => healthcheck::healthcheck(&args),
         Command::Completions(args) => completions::completions(&args),

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Given;
 use crate::config::raw::{LogFormat, LogLevel};
 use crate::config::{Config, Startup};
-use crate::server::{Server, Stop};
+use crate::server::{Ended, Server, Stop};
 use crate::telemetry::Telemetry;
 use crate::telemetry::log::{Format, Severity, Sink, adopt_library_logs};
 use crate::telemetry::metrics::Metrics;
@@ -46,6 +46,8 @@ pub fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 async fn serve(config: Config, given: &Given) -> ExitCode {
+    // Without a handler, a SIGHUP that comes early would end the process.
+    _ = signal(SignalKind::hangup());
     let telemetry = telemetry(&config.startup);
     adopt_library_logs(Arc::clone(&telemetry.log));
     count_panics(&telemetry);
@@ -55,8 +57,10 @@ async fn serve(config: Config, given: &Given) -> ExitCode {
     let code = match Server::bind(config, given.clone(), Arc::clone(&telemetry)) {
         Ok(server) => {
             announce(&server, &telemetry);
-            server.run(stop_signal()).await;
-            ExitCode::SUCCESS
+            match server.run(stop_signal()).await {
+                Ended::Idle => ExitCode::SUCCESS,
+                Ended::Cut => ExitCode::FAILURE,
+            }
         }
         Err(error) => {
             eprintln!("{error}");
@@ -95,14 +99,11 @@ fn count_panics(telemetry: &Arc<Telemetry>) {
 }
 
 fn announce(server: &Server, telemetry: &Telemetry) {
-    let list = |addresses: Vec<std::net::SocketAddr>| {
-        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    };
-    let mut message =
-        format!("hookgate {} listens on {}", env!("CARGO_PKG_VERSION"), list(server.addresses()));
-    let tls = server.tls_addresses();
-    if !tls.is_empty() {
-        _ = write!(message, ", with TLS on {}", list(tls));
+    let mut message = format!("hookgate {} listens", env!("CARGO_PKG_VERSION"));
+    for (how, addresses) in [(" on", server.addresses()), (" with TLS on", server.tls_addresses())] {
+        for (n, address) in addresses.iter().enumerate() {
+            _ = write!(message, "{} {address}", if n == 0 { how } else { "," });
+        }
     }
     if let Some(ops) = server.ops_address() {
         _ = write!(message, "; health and metrics on {ops}");

@@ -38,9 +38,10 @@ impl<'g> Loader<'g> {
     /// The configuration, or all that is wrong with it.
     pub fn finish(self, built: Option<Built>) -> Result<Config, Problems> {
         match built {
-            Some(Built { startup, policy, tls }) if self.problems.is_empty() => Ok(Config {
+            Some(Built { startup, policy, secrets, tls }) if self.problems.is_empty() => Ok(Config {
                 startup,
                 policy,
+                secrets,
                 tls,
                 settings: self.settings,
                 notices: self.notices,

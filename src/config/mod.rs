@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use self::loader::Loader;
+use self::provider::NamedSecret;
 use self::raw::{LogFormat, LogLevel, ProxyProtocol};
 use self::units::UpstreamUrl;
 use crate::cli::Given;
@@ -32,6 +33,8 @@ pub struct Config {
     pub startup: Startup,
     /// Swapped whole by a reload.
     pub policy: Policy,
+    /// The secrets of each route, in the order of the policy's routes; for diagnosis.
+    pub secrets: Vec<Vec<NamedSecret>>,
     /// Certificates, swapped by a reload.
     pub tls: Option<TlsMaterial>,
     /// Each value in effect and where it came from; secrets by id only.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_saphyr::Spanned;
 
-use super::loader::{Loader, Located, closest, flag_value, join};
+use super::loader::{Loader, Located, flag_value, join};
 use super::provider::{self, NamedSecret};
 use super::secret::Secret;
 use super::units::{ByteSize, Cidr, Rate, Span};
@@ -86,12 +86,13 @@ impl OnlyRoute {
 
 impl Loader<'_> {
     /// The routes of the file; without any, the one that the flags describe.
+    /// With each its secrets.
     pub fn routes(
         &mut self,
         mut raw: Vec<Spanned<raw::Route>>,
         all: &ForAll,
         only: OnlyRoute,
-    ) -> Vec<Arc<Route>> {
+    ) -> (Vec<Arc<Route>>, Vec<Vec<NamedSecret>>) {
         if raw.is_empty() {
             raw = vec![flag_value(raw::Route { name: Some("default".to_owned()), ..raw::Route::default() })];
         }
@@ -106,14 +107,17 @@ impl Loader<'_> {
                 self.problem_at(None, &format!("--{flag}"), message);
             }
         }
-        let mut routes = Vec::new();
+        let (mut routes, mut secrets) = (Vec::new(), Vec::new());
         for (index, raw) in raw.iter().enumerate() {
             let place = self.place(raw.referenced);
             let mut endpoint = Endpoint { loader: self, index, place, raw: &raw.value, preset: None, all };
-            routes.extend(endpoint.build(count == 1));
+            if let Some((route, its_secrets)) = endpoint.build(count == 1) {
+                routes.push(route);
+                secrets.push(its_secrets);
+            }
         }
         self.tell_apart(&routes);
-        routes.into_iter().map(Arc::new).collect()
+        (routes.into_iter().map(Arc::new).collect(), secrets)
     }
 
     fn tell_apart(&mut self, routes: &[Route]) {
@@ -143,7 +147,7 @@ struct Endpoint<'e, 'g> {
 }
 
 impl Endpoint<'_, '_> {
-    fn build(&mut self, only: bool) -> Option<Route> {
+    fn build(&mut self, only: bool) -> Option<(Route, Vec<NamedSecret>)> {
         let before = self.loader.problems();
         let (provider, schemes) = self.provider()?;
         let name = self.name(&provider);
@@ -161,7 +165,7 @@ impl Endpoint<'_, '_> {
             return None;
         }
         let signature = signature?;
-        Some(Route {
+        let route = Route {
             headers: signature.schemes().iter().flat_map(|s| s.recipe().headers()).collect(),
             name: name.into(),
             provider: provider.into(),
@@ -175,7 +179,8 @@ impl Endpoint<'_, '_> {
             signature,
             mode,
             status,
-        })
+        };
+        Some((route, secrets))
     }
 
     fn key(&self, name: &str) -> String {
@@ -226,7 +231,7 @@ impl Endpoint<'_, '_> {
                     None => Located::default(self.key("provider"), "scalekit".to_owned()),
                 };
                 let Some(preset) = provider::preset(&at.value) else {
-                    self.loader.located_problem(&at, no_preset(&at.value));
+                    self.loader.located_problem(&at, provider::unknown(&at.value));
                     return None;
                 };
                 if preset.evidence == raw::Evidence::Unconfirmed {
@@ -497,14 +502,6 @@ impl Endpoint<'_, '_> {
             }
         }
         status
-    }
-}
-
-fn no_preset(name: &str) -> String {
-    let names: Vec<_> = provider::PRESETS.iter().map(|(name, _)| *name).collect();
-    match closest(name, &names) {
-        Some(close) => format!("\"{name}\" is no preset: did you mean {close}?"),
-        None => format!("\"{name}\" is no preset: write one of {}", names.join(", ")),
     }
 }
 

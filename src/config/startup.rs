@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::loader::{Loader, Located};
+use super::provider::NamedSecret;
 use super::raw::{self, LogFormat, LogLevel, ProxyProtocol, RealIpHeader};
 use super::route::{ForAll, OnlyRoute};
 use super::units::{ByteSize, Span, UpstreamUrl};
@@ -20,6 +21,7 @@ use crate::tls::{Part, TlsMaterial};
 pub struct Built {
     pub startup: Startup,
     pub policy: Policy,
+    pub secrets: Vec<Vec<NamedSecret>>,
     pub tls: Option<TlsMaterial>,
 }
 
@@ -198,7 +200,7 @@ impl Loader<'_> {
             max_buffered,
         };
         let only = OnlyRoute { provider, path, secret_file, allow_ip, allow_ip_file };
-        let routes = self.routes(file.routes, &for_all, only);
+        let (routes, secrets) = self.routes(file.routes, &for_all, only);
         let policy = Policy { routes, trusted_proxies: TrustedProxies::new(networks, address_header) };
 
         let store = self.at("replay_store", replay_store, file.replay.store);
@@ -244,6 +246,7 @@ impl Loader<'_> {
                 log_level,
             },
             policy,
+            secrets,
             tls,
         }
     }

@@ -2,6 +2,7 @@
 //! line and by the configuration file alike, so that nonsense is refused in one place.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -18,11 +19,20 @@ impl FromStr for Span {
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
             return Err(format!("\"{text}\" has no unit: write {text}s, {text}m or {text}h"));
         }
-        humantime::parse_duration(text)
-            .map(Span)
-            .map_err(|_| format!("\"{text}\" is no duration: write for example 300ms, 10s, 5m or 24h"))
+        let span = humantime::parse_duration(text)
+            .map_err(|_| format!("\"{text}\" is no duration: write for example 300ms, 10s, 5m or 24h"))?;
+        if span.subsec_nanos() % 1_000_000 != 0 {
+            return Err(format!("\"{text}\" is finer than a millisecond"));
+        }
+        if span > LONGEST {
+            return Err(format!("\"{text}\" is longer than ten years"));
+        }
+        Ok(Span(span))
     }
 }
+
+/// A longer span is a slip of the pen, and sums of such would overflow.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -185,11 +195,14 @@ impl FromStr for UpstreamUrl {
             Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| wrong())?),
             _ => (authority, 80),
         };
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() || port == 0 {
-            return Err(wrong());
+        let host = match host.strip_prefix('[') {
+            Some(rest) => rest.strip_suffix(']').filter(|v6| v6.parse::<Ipv6Addr>().is_ok()),
+            None => Some(host).filter(|host| !host.is_empty() && !host.contains([':', '[', ']'])),
+        };
+        match host {
+            Some(host) if port != 0 => Ok(UpstreamUrl::Tcp { host: host.to_owned(), port }),
+            Some(_) | None => Err(wrong()),
         }
-        Ok(UpstreamUrl::Tcp { host: host.to_owned(), port })
     }
 }
 
@@ -266,6 +279,8 @@ mod tests {
             ("300".parse::<Span>().map(drop), "write 300s"),
             ("".parse::<Span>().map(drop), "is no duration"),
             ("-5m".parse::<Span>().map(drop), "is no duration"),
+            ("1ms 5us".parse::<Span>().map(drop), "finer than a millisecond"),
+            ("18446744073709551615s".parse::<Span>().map(drop), "longer than ten years"),
             ("1".parse::<ByteSize>().map(drop), "has no unit"),
             ("0B".parse::<ByteSize>().map(drop), "would let nothing through"),
             ("99999999999999999999GiB".parse::<ByteSize>().map(drop), "is no size"),
@@ -278,6 +293,10 @@ mod tests {
             ("https://app".parse::<UpstreamUrl>().map(drop), "not https"),
             ("http://app/path".parse::<UpstreamUrl>().map(drop), "more than an address"),
             ("127.0.0.1:8080".parse::<UpstreamUrl>().map(drop), "is no upstream"),
+            ("http://::1".parse::<UpstreamUrl>().map(drop), "is no upstream"),
+            ("http://[::1:80".parse::<UpstreamUrl>().map(drop), "is no upstream"),
+            ("http://[app]:80".parse::<UpstreamUrl>().map(drop), "is no upstream"),
+            ("http://app:0".parse::<UpstreamUrl>().map(drop), "is no upstream"),
             ("unix:app.sock".parse::<UpstreamUrl>().map(drop), "absolute path"),
         ];
         for (result, says) in cases {

@@ -37,6 +37,7 @@ impl Builder {
             ("rate-limit", "off"),
             ("reload-interval", "0s"), // a test that wants a reload asks for it
             ("shutdown-delay", "0s"),
+            ("idle-timeout", "300s"), // an end that comes within a test's time was meant
             ("log-format", "json"),
         ];
         let flags = flags.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();

@@ -120,7 +120,7 @@ impl Signature {
     ) -> Result<Authentic, Reason> {
         let scheme = &self.schemes[presented.scheme];
         let key = scheme.matching_key(&presented.tags, head, body).ok_or(Reason::SignatureMismatch)?;
-        scheme.read_signed(key, presented.scheme, route, head, body)
+        scheme.read_signed(key, route, head, body)
     }
 }
 
@@ -142,14 +142,7 @@ impl Scheme {
     }
 
     /// Reads time, id and type out of what the signature covers.
-    fn read_signed(
-        &self,
-        key: &Key,
-        scheme: usize,
-        route: &str,
-        head: &Head<'_>,
-        body: &[u8],
-    ) -> Result<Authentic, Reason> {
+    fn read_signed(&self, key: &Key, route: &str, head: &Head<'_>, body: &[u8]) -> Result<Authentic, Reason> {
         let mut values = Values::new(self, head, body);
         let signed_at = match &self.recipe.timestamp {
             None => None,
@@ -169,7 +162,7 @@ impl Scheme {
                 break;
             }
         }
-        let mut digest = identity(route, scheme);
+        let mut digest = identity(route, &self.recipe);
         match &event_id {
             Some(id) if signed_id => {
                 digest.update(b"id\0");
@@ -192,12 +185,14 @@ impl Scheme {
     }
 }
 
-/// The same id on two routes is two events.
-fn identity(route: &str, scheme: usize) -> Sha256 {
+/// The same id on two routes, or signed in two ways, is two events. A way of signing is
+/// known by its header and not by its number, which a reload may change.
+fn identity(route: &str, recipe: &Recipe) -> Sha256 {
     let mut digest = Sha256::new();
-    digest.update((route.len() as u64).to_be_bytes());
-    digest.update(route);
-    digest.update((scheme as u64).to_be_bytes());
+    for part in [route, recipe.signature.headers[0].as_str()] {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
     digest
 }
 

@@ -1,6 +1,7 @@
 //! What is signed: a template, compiled once into segments, so that signing is a
 //! walk over borrowed bytes. No string is built and the body need not be text.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -38,12 +39,22 @@ impl Content {
         })
     }
 
-    /// The byte that ends the value of segment `n`. A value that contains it could be
-    /// split in another way, so that two deliveries would share one signature.
-    pub fn separator_after(&self, n: usize) -> Option<u8> {
-        match self.segments.get(n + 1) {
-            Some(Segment::Literal(text)) => text.first().copied(),
-            _ => None,
+    /// The byte that parts the value of segment `n` from what stands between it and the body.
+    /// A value that contains it could be split in another way, so that two deliveries would
+    /// share one signature.
+    pub fn separator(&self, n: usize) -> Option<u8> {
+        let body = self.segments.iter().position(|segment| *segment == Segment::Body)?;
+        match n.cmp(&body) {
+            Ordering::Less => self.literal(n + 1)?.first().copied(),
+            Ordering::Equal => None,
+            Ordering::Greater => self.literal(n - 1)?.last().copied(),
+        }
+    }
+
+    fn literal(&self, n: usize) -> Option<&[u8]> {
+        match self.segments.get(n)? {
+            Segment::Literal(text) => Some(text),
+            Segment::Body | Segment::Header(_) | Segment::Field(_) => None,
         }
     }
 }
@@ -104,10 +115,17 @@ mod tests {
         let content: Content = "v0:{header:X-Time}:{body}".parse().unwrap();
         assert_eq!(content.segments().len(), 4);
         assert_eq!(content.to_string(), "v0:{header:x-time}:{body}");
-        assert_eq!(content.separator_after(1), Some(b':'));
         assert!(content.covers(&"header:x-time".parse().unwrap()));
         assert!(content.covers(&"json:/id".parse().unwrap()));
         assert!(!content.covers(&"header:x-delivery".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_value_ends_where_the_way_to_the_body_begins() {
+        let separator = |template: &str, n| template.parse::<Content>().unwrap().separator(n);
+        assert_eq!(separator("v0:{header:X-Time}.|{body}", 1), Some(b'.'));
+        assert_eq!(separator("{body}|.{header:X-Time}:v0", 2), Some(b'.'));
+        assert_eq!(separator("{body}{header:X-Time}", 1), None, "nothing parts them");
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl<'b> Visitor<'b> for Walk<'_, 'b> {
     fn visit_seq<A: SeqAccess<'b>>(mut self, mut seq: A) -> Result<(), A::Error> {
         self.leaf(&Scalar::Other);
         for index in 0usize.. {
-            let mask = self.next(|token| token.parse() == Ok(index));
+            let mask = self.next(|token| is_index(token, index));
             let more = if mask == 0 {
                 seq.next_element::<IgnoredAny>()?.is_some()
             } else {
@@ -186,6 +186,11 @@ impl<'b> Visitor<'b> for Walk<'_, 'b> {
         }
         Ok(())
     }
+}
+
+/// An index has neither sign nor leading zero (RFC 6901, section 4).
+fn is_index(token: &str, index: usize) -> bool {
+    token.parse() == Ok(index) && (token == "0" || !token.starts_with(['0', '+']))
 }
 
 /// Compares an object's key, after unescaping, with the tokens that are wanted next.
@@ -234,6 +239,7 @@ mod tests {
         assert_eq!(at(r#"{"x":{"id":"no"},"id":"a"}"#, "/id"), Ok(Some(text("a"))));
         assert_eq!(at(r#"{"event":{"id":"a"}}"#, "/event/id"), Ok(Some(text("a"))));
         assert_eq!(at(r#"[{"id":"a"},{"id":"b"}]"#, "/1/id"), Ok(Some(text("b"))));
+        assert_eq!(at(r#"[{"id":"a"},{"id":"b"}]"#, "/01/id"), Ok(None), "no index");
         assert_eq!(at(r#"{"a/b":{"~":"x"}}"#, "/a~1b/~0"), Ok(Some(text("x"))));
         assert_eq!(at(r#"{"n":-5}"#, "/n"), Ok(Some(Scalar::Integer(-5))));
         assert_eq!(at(r#"{"n":1.5}"#, "/n"), Ok(Some(Scalar::Other)));

@@ -108,7 +108,7 @@ impl Recipe {
         for (n, segment) in self.content.segments().iter().enumerate() {
             let Some(source) = segment.source() else { continue };
             let value = self.value(&source, head)?.ok_or(Reason::SignatureMissing)?;
-            if !is_plain(value) || self.content.separator_after(n).is_some_and(|b| value.contains(&b)) {
+            if !is_plain(value) || self.content.separator(n).is_some_and(|b| value.contains(&b)) {
                 return Err(Reason::SignatureMalformed);
             }
             let rule = self.timestamp.as_ref().filter(|rule| rule.from.contains(&source));
