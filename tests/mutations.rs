@@ -57,6 +57,11 @@ fn a_signed_field_comes_once_however_it_is_spaced() {
         request.headers.0[0].1.push_str(second);
         assert_eq!(gate.send(&request).status, 401, "{second:?}");
     }
+    for only in ["t\t=", "t =", "\tt=", "  t="] {
+        let mut request = Signer::stripe().event();
+        request.headers.0[0].1 = request.headers.0[0].1.replacen("t=", &format!("v1=0,{only}"), 1);
+        assert_eq!(gate.send(&request).status, 401, "{only:?}");
+    }
     app.assert_untouched("ambiguous");
 }
 
@@ -173,8 +178,9 @@ fn covered(signer: &Signer, headers: &Headers, body: &[u8]) -> Option<Covered> {
         } else if let Segment::Field(name) = segment {
             let SignatureFormat::Fields { split, .. } = signer.recipe().signature.format else { return None };
             let header = only(headers.all(signer.header()))?;
-            let fields = header.split(char::from(split)).filter_map(|field| field.trim().split_once('='));
-            values.push(only(fields.filter(|(key, _)| key == name).map(|(_, value)| value).collect())?);
+            let fields = header.split(char::from(split)).filter_map(|field| field.split_once('='));
+            values
+                .push(only(fields.filter(|(key, _)| key.trim() == name).map(|(_, value)| value).collect())?);
         }
     }
     Some((values, body.to_vec()))
