@@ -120,11 +120,12 @@ impl Drop for Peer {
     }
 }
 
+static LONG: [u8; 65_537] = [b'a'; 65_537];
+
 /// Requests that the gate takes, plain and peculiar.
 fn corpus(signer: &Signer) -> Vec<(Request, bool)> {
     let targets = ["/hooks", "/hooks?a=1&b=%2F..%2f", "/hooks;v=1/x", "/hooks/%C3%A9?q=a+b", "/a%20b"];
-    let bodies: [&[u8]; 6] =
-        [b"", b"x", b"0\r\n\r\nGET / HTTP/1.1\r\n\r\n", b"\x00\xff\r\n", &[b'a'; 65_537], b"{}"];
+    let bodies: [&[u8]; 6] = [b"", b"x", b"0\r\n\r\nGET / HTTP/1.1\r\n\r\n", b"\x00\xff\r\n", &LONG, b"{}"];
     let mut corpus = Vec::new();
     for target in targets {
         for body in bodies {

@@ -128,15 +128,16 @@ impl Recipe {
         }
     }
 
-    /// A field of the signature header that must not be ambiguous, whatever white space an
-    /// application's reader passes over.
+    /// A field of the signature header that must not be ambiguous, not even to a reader that
+    /// passes over white space.
     fn field<'r>(&self, name: &str, head: &Head<'r>) -> Result<Option<&'r [u8]>, Reason> {
         let SignatureFormat::Fields { split, .. } = self.signature.format else { return Ok(None) };
         let mut found = None;
         for header in &self.signature.headers {
             let Ok(Some(header)) = head.single(header) else { continue };
             for (key, value) in fields(header, split) {
-                if key.trim_ascii() == name.as_bytes() && found.replace(value).is_some() {
+                let name = name.as_bytes();
+                if key.trim_ascii() == name && (key != name || found.replace(value).is_some()) {
                     return Err(Reason::SignatureMalformed);
                 }
             }
