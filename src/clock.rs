@@ -1,37 +1,137 @@
-//! The only reader of time. Everything else is handed a [`Now`], so that the
-//! gate's judgement is a function of its inputs and tests need not sleep.
+//! The only reader of time. Everything else is handed a [`Now`], so that the gate's
+//! judgement is a function of its inputs and tests need not sleep.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// One reading of both clocks, taken together.
 ///
-/// `wall` judges freshness, because a sender's timestamp is wall time. `mono`
-/// measures everything that is remembered (leases, windows, rates), because the
-/// wall clock may be set back and an event must not be forgotten or revived by that.
+/// `wall` judges freshness, because a sender's timestamp is wall time. `mono` measures
+/// everything that is remembered (leases, windows, rates), because the wall clock may be
+/// set back and an event must not be forgotten or revived by that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
     /// Milliseconds since the Unix epoch.
     pub wall_ms: i64,
     /// Time since the process first asked; never goes back.
     pub mono: Duration,
+    pub doubt: Doubt,
 }
 
+/// Whether the wall clock can be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    None,
+    /// It jumped against the monotonic clock, by which it would be this time.
+    Jumped {
+        otherwise_ms: i64,
+    },
+    /// It stands before this program was written.
+    Unset,
+}
+
+/// No clock that is set shows an earlier time than this: 2026-01-01.
+const WRITTEN_MS: i64 = 1_767_225_600_000;
+/// Smaller differences are the clock being disciplined.
+const STEADY_MS: i64 = 1000;
+/// After so long the wall clock is believed again, jump or not.
+const FORGIVE: Duration = Duration::from_secs(600);
+
+/// Wall time minus monotonic time, as last believed.
+static OFFSET: AtomicI64 = AtomicI64::new(i64::MIN);
+/// When a jump was first seen, in monotonic milliseconds; zero if there is none.
+static JUMPED_AT: AtomicU64 = AtomicU64::new(0);
+
 /// Reads both clocks.
-#[expect(clippy::disallowed_methods, reason = "this module owns the clocks")]
 pub fn now() -> Now {
-    static START: OnceLock<Instant> = OnceLock::new();
-    Now {
-        wall_ms: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
-        mono: START.get_or_init(Instant::now).elapsed(),
+    let (wall_ms, mono) = read();
+    Now { wall_ms, mono, doubt: doubt(wall_ms, mono, believed(wall_ms, mono)) }
+}
+
+/// How long ago that was.
+pub fn since(then: Now) -> Duration {
+    mono().saturating_sub(then.mono)
+}
+
+/// Follows the wall clock: small changes at once, a jump when it has lasted. Called every
+/// second. Tells when a jump is seen for the first time, and by how many milliseconds.
+pub fn follow() -> Option<i64> {
+    let (wall_ms, mono) = read();
+    let offset = believed(wall_ms, mono);
+    let jump = wall_ms - millis(mono) - offset;
+    let mono_ms = u64::try_from(mono.as_millis()).unwrap_or(u64::MAX).max(1);
+    let since = JUMPED_AT.load(Ordering::Relaxed);
+    let lasted = since != 0 && Duration::from_millis(mono_ms - since.min(mono_ms)) >= FORGIVE;
+    if jump.abs() < STEADY_MS || lasted {
+        OFFSET.store(offset + jump, Ordering::Relaxed);
+        JUMPED_AT.store(0, Ordering::Relaxed);
+        return None;
     }
+    let first = JUMPED_AT.compare_exchange(0, mono_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+    first.then_some(jump)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this module owns the clocks")]
+fn read() -> (i64, Duration) {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (millis(since_epoch), mono())
+}
+
+fn mono() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
+}
+
+/// The offset that was last believed; the first reading is.
+fn believed(wall_ms: i64, mono: Duration) -> i64 {
+    let first = wall_ms - millis(mono);
+    match OFFSET.compare_exchange(i64::MIN, first, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => first,
+        Err(offset) => offset,
+    }
+}
+
+fn doubt(wall_ms: i64, mono: Duration, offset: i64) -> Doubt {
+    let otherwise_ms = offset + millis(mono);
+    if wall_ms < WRITTEN_MS {
+        Doubt::Unset
+    } else if (wall_ms - otherwise_ms).abs() < STEADY_MS {
+        Doubt::None
+    } else {
+        Doubt::Jumped { otherwise_ms }
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Now {
     /// A reading for tests: `wall` in seconds since the epoch, `mono` in seconds since start.
     pub const fn at(wall: i64, mono: u64) -> Self {
-        Now { wall_ms: wall * 1000, mono: Duration::from_secs(mono) }
+        Now { wall_ms: wall * 1000, mono: Duration::from_secs(mono), doubt: Doubt::None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jump_is_doubted_and_discipline_is_not() {
+        let at = |wall_ms, mono| doubt(wall_ms, Duration::from_secs(mono), WRITTEN_MS);
+        assert_eq!(at(WRITTEN_MS + 60_000, 60), Doubt::None);
+        assert_eq!(at(WRITTEN_MS + 60_900, 60), Doubt::None);
+        let otherwise_ms = WRITTEN_MS + 60_000;
+        assert_eq!(at(WRITTEN_MS + 62_000, 60), Doubt::Jumped { otherwise_ms });
+        assert_eq!(at(WRITTEN_MS + 1000, 60), Doubt::Jumped { otherwise_ms });
+        assert_eq!(at(1000, 60), Doubt::Unset);
+    }
+
+    #[test]
+    fn the_machine_that_runs_this_has_a_clock() {
+        assert_eq!(now().doubt, Doubt::None);
+        assert_eq!(follow(), None);
     }
 }

@@ -9,18 +9,21 @@
 //! | [`proxy`] | the life of a delivery on Pingora: read, judge, reserve, exchange, settle, answer |
 //! | [`store`] | the replay memory |
 //! | [`config`] | from flags, environment and file to checked types |
+//! | [`diagnosis`] | why a signature does not hold, for operators |
 //! | [`telemetry`] | one record per delivery, one log line, all metrics |
-//! | [`server`], [`listener`], [`tls`], [`ops`], [`reload`] | assembling, accepting, certificates, probes, reload |
+//! | [`server`], [`listener`], [`proxy_protocol`], [`tls`], [`ops`], [`reload`] | assembling, accepting, certificates, probes, reload |
 //! | [`cli`] | one file per command |
 //! | [`clock`] | the only reader of time |
 
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod diagnosis;
 pub mod gate;
 pub mod listener;
 pub mod ops;
 pub mod proxy;
+pub mod proxy_protocol;
 pub mod reload;
 pub mod server;
 pub mod store;

@@ -6,7 +6,7 @@
 //! handed a bound socket and does what the gate promises.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
+use dashmap::DashMap;
 use pingora::apps::ServerApp;
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::{
@@ -28,33 +29,41 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::proxy_protocol::{self, ProxyProtocol};
+
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a connection over the cap is told before it is closed.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\
-    Retry-After: 1\r\nConnection: close\r\n\r\nTry again";
-
-/// The cap on connections, shared by all listeners of a server.
+/// The caps on connections, shared by all listeners of a server.
 #[derive(Clone)]
 pub struct Connections {
     permits: Arc<Semaphore>,
+    per_address: usize,
+    by_address: Arc<DashMap<IpAddr, usize>>,
     gauge: IntGauge,
 }
 
 impl Connections {
-    pub fn new(most: usize, gauge: IntGauge) -> Self {
-        Connections { permits: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))), gauge }
+    /// `most` in all, `per_address` for each peer that is no trusted proxy.
+    pub fn new(most: usize, per_address: usize, gauge: IntGauge) -> Self {
+        let permits = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+        Connections { permits, per_address, by_address: Arc::default(), gauge }
     }
 
-    fn enter(&self) -> Option<Permit> {
+    /// `peer` is `None` for a trusted proxy, which speaks for many senders.
+    fn enter(&self, peer: Option<IpAddr>) -> Option<Permit> {
         let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+        let counted = match peer {
+            Some(peer) => Some(Counted::enter(&self.by_address, peer, self.per_address)?),
+            None => None,
+        };
         self.gauge.inc();
-        Some(Permit { _permit: permit, gauge: self.gauge.clone() })
+        Some(Permit { _of_all: permit, _of_peer: counted, gauge: self.gauge.clone() })
     }
 }
 
 struct Permit {
-    _permit: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
+    _of_peer: Option<Counted>,
     gauge: IntGauge,
 }
 
@@ -64,15 +73,69 @@ impl Drop for Permit {
     }
 }
 
+/// One of the connections of an address. An address without any is forgotten.
+struct Counted {
+    by_address: Arc<DashMap<IpAddr, usize>>,
+    peer: IpAddr,
+}
+
+impl Counted {
+    fn enter(by_address: &Arc<DashMap<IpAddr, usize>>, peer: IpAddr, most: usize) -> Option<Self> {
+        let mut count = by_address.entry(peer).or_insert(0);
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Counted { by_address: Arc::clone(by_address), peer })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.by_address.remove_if_mut(&self.peer, |_, count| {
+            *count -= 1;
+            *count == 0
+        });
+    }
+}
+
+/// What a listener asks about its peers.
+#[derive(Clone)]
+pub struct Trust {
+    pub trusts: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
+    pub proxy_protocol: ProxyProtocol,
+    /// How long a peer may keep silent.
+    pub patience: Duration,
+}
+
+impl Trust {
+    /// Who sends, and what was read to find out. `None` drops the connection.
+    async fn preamble(
+        &self,
+        stream: &mut TcpStream,
+        peer: SocketAddr,
+        trusted: bool,
+    ) -> Option<(SocketAddr, BytesMut)> {
+        let mode = match (self.proxy_protocol, trusted) {
+            (ProxyProtocol::Required, false) => return None,
+            (_, false) => ProxyProtocol::Off,
+            (mode, true) => mode,
+        };
+        let preamble = proxy_protocol::read(stream, mode, self.patience).await.ok()?;
+        Some((preamble.sender.unwrap_or(peer), preamble.ahead))
+    }
+}
+
 /// One listening socket and the application behind it.
 pub struct Listener<A> {
     pub socket: TcpListener,
     pub tls: Option<Arc<ArcSwap<Acceptor>>>,
     pub app: Arc<A>,
     pub connections: Connections,
+    pub trust: Trust,
     pub shutdown: ShutdownWatch,
-    /// Called for each connection that is refused for the cap.
-    pub refused: Arc<dyn Fn() + Send + Sync>,
+    /// Called for each connection over the cap: what it is told before it is closed.
+    pub full: Arc<dyn Fn(IpAddr) -> Vec<u8> + Send + Sync>,
 }
 
 impl<A: ServerApp + Send + Sync + 'static> Listener<A> {
@@ -92,21 +155,24 @@ impl<A: ServerApp + Send + Sync + 'static> Listener<A> {
         }
     }
 
-    fn accept(&mut self, stream: TcpStream, peer: SocketAddr) {
-        let Some(permit) = self.connections.enter() else {
-            (self.refused)();
+    fn accept(&mut self, mut stream: TcpStream, peer: SocketAddr) {
+        let trusted = (self.trust.trusts)(peer.ip());
+        let Some(permit) = self.connections.enter((!trusted).then_some(peer.ip())) else {
+            let answer = (self.full)(peer.ip());
             if self.tls.is_none() {
-                _ = stream.try_write(FULL);
+                _ = stream.try_write(&answer); // it fits into the empty buffer of a new connection
             }
             return;
         };
         _ = stream.set_nodelay(true); // fails only on a connection that is gone
-        let stream = Accepted::new(stream, peer);
+        let trust = self.trust.clone();
         let tls = self.tls.as_ref().map(|tls| tls.load_full());
         let app = Arc::clone(&self.app);
         let shutdown = self.shutdown.clone();
         tokio::spawn(async move {
             let _permit = permit;
+            let Some((sender, ahead)) = trust.preamble(&mut stream, peer, trusted).await else { return };
+            let stream = Accepted::new(stream, sender, ahead);
             let stream: Stream = match tls {
                 None => Box::new(stream),
                 Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.tls_handshake(stream)).await {
@@ -123,6 +189,8 @@ impl<A: ServerApp + Send + Sync + 'static> Listener<A> {
 /// head and the body of an answer leave together.
 pub struct Accepted {
     stream: TcpStream,
+    /// Read already, in front of what the stream holds.
+    ahead: BytesMut,
     pending: BytesMut,
     digest: Arc<SocketDigest>,
 }
@@ -131,10 +199,10 @@ pub struct Accepted {
 const MAX_PENDING: usize = 64 * 1024;
 
 impl Accepted {
-    fn new(stream: TcpStream, peer: SocketAddr) -> Self {
+    fn new(stream: TcpStream, sender: SocketAddr, ahead: BytesMut) -> Self {
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
-        _ = digest.peer_addr.set(Some(peer.into())); // new, so it is empty
-        Accepted { stream, pending: BytesMut::new(), digest: Arc::new(digest) }
+        _ = digest.peer_addr.set(Some(sender.into())); // new, so it is empty
+        Accepted { stream, ahead, pending: BytesMut::new(), digest: Arc::new(digest) }
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -155,6 +223,11 @@ impl AsyncRead for Accepted {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let taken = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead.split_to(taken));
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

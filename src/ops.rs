@@ -1,6 +1,7 @@
 //! Health and metrics on a listener of their own: read-only, never logged, and never
 //! asking anything outside the process.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,6 +10,7 @@ use http::{Method, Response, StatusCode};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
+use crate::clock::{self, Doubt};
 use crate::proxy::Sidecar;
 
 /// Answers probes and scrapes.
@@ -49,9 +51,10 @@ impl Ops {
         Check { name: "started", fine: self.started.load(Ordering::Acquire) }
     }
 
-    fn readiness(&self) -> [Check; 3] {
+    fn readiness(&self) -> [Check; 4] {
         [
             self.startup(),
+            Check { name: "clock believable", fine: clock_is_believable() },
             Check { name: "not draining", fine: !self.sidecar.under_way.is_draining() },
             Check { name: "replay store usable", fine: self.sidecar.store.is_usable() },
         ]
@@ -68,6 +71,16 @@ impl Ops {
     }
 }
 
+/// A jump by seconds puts no delivery off; one by minutes does.
+fn clock_is_believable() -> bool {
+    let now = clock::now();
+    match now.doubt {
+        Doubt::None => true,
+        Doubt::Unset => false,
+        Doubt::Jumped { otherwise_ms } => (now.wall_ms - otherwise_ms).abs() < 60_000,
+    }
+}
+
 fn count(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
@@ -79,7 +92,7 @@ fn health(checks: &[Check], query: &str) -> Response<Vec<u8>> {
     let mut body = String::new();
     if query.split('&').any(|part| part == "verbose" || part.starts_with("verbose=")) {
         for check in checks {
-            body += &format!("{} {}\n", if check.fine { "[ok]" } else { "[no]" }, check.name);
+            _ = writeln!(body, "{} {}", if check.fine { "[ok]" } else { "[no]" }, check.name);
         }
     }
     body += if fine { "ok\n" } else { "not ready\n" };

@@ -13,7 +13,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Given;
 use crate::clock;
-use crate::config::{Config, Problems, Startup};
+use crate::config::provider::NamedSecret;
+use crate::config::{Config, Problem, Problems, Startup};
 use crate::gate::chain::Policy;
 use crate::proxy::{Live, Sidecar};
 use crate::telemetry::Telemetry;
@@ -51,7 +52,7 @@ impl Reloader {
 
     fn apply(&mut self, source: ReloadSource, loaded: Result<Config, Problems>) {
         let telemetry = Arc::clone(&self.sidecar.telemetry);
-        match loaded {
+        match loaded.and_then(|config| self.compatible(config)) {
             Ok(config) => {
                 let changed = config.fingerprint != self.fingerprint;
                 if changed || source == ReloadSource::Signal || self.complaint.is_some() {
@@ -77,13 +78,23 @@ impl Reloader {
         }
     }
 
+    /// A replay memory that was made for shorter tolerances would forget events that the new
+    /// ones still take.
+    fn compatible(&self, config: Config) -> Result<Config, Problems> {
+        if config.startup.stale_after <= self.startup.stale_after {
+            return Ok(config);
+        }
+        let message = "a longer tolerance needs a replay memory that is made for it: restart to change it";
+        Err(Problems(vec![Problem { place: None, key: "tolerance".to_owned(), message: message.to_owned() }]))
+    }
+
     fn swap(&mut self, config: Config, telemetry: &Telemetry) {
         if config.startup != self.startup {
             let message = "listeners, limits, time-outs or the replay memory changed: they need a restart";
             telemetry.log.event(Severity::Warn, "hookgate.reload", message);
         }
         let policy = config.policy.adopting(&self.sidecar.live.load().policy);
-        self.sidecar.live.store(Arc::new(Live::new(policy, telemetry)));
+        self.sidecar.live.store(Arc::new(Live::new(policy, config.secrets, telemetry)));
         if let (Some(tls), Some(acceptor)) = (&config.tls, &self.acceptor) {
             acceptor.store(Arc::new(tls.acceptor()));
             for address in &self.startup.listen_tls {
@@ -95,8 +106,8 @@ impl Reloader {
 }
 
 impl Live {
-    pub fn new(policy: Policy, telemetry: &Telemetry) -> Self {
+    pub fn new(policy: Policy, secrets: Vec<Vec<NamedSecret>>, telemetry: &Telemetry) -> Self {
         let metrics = policy.routes.iter().map(|route| telemetry.metrics.route(route)).collect();
-        Live { policy, metrics }
+        Live { policy, metrics, secrets: secrets.into_iter().map(Into::into).collect() }
     }
 }

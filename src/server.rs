@@ -12,19 +12,21 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use pingora::apps::ServerApp;
 use pingora::listeners::tls::Acceptor;
+use pingora::server::ShutdownWatch;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
 use crate::cli::Given;
 use crate::clock;
-use crate::config::Config;
-use crate::gate::answer::Reason;
-use crate::listener::{Connections, Listener};
+use crate::config::{Config, Startup};
+use crate::listener::{Connections, Listener, Trust};
 use crate::ops::Ops;
 use crate::proxy::body::Budget;
+use crate::proxy::hints::Diagnosis;
 use crate::proxy::under_way::UnderWay;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{Live, Sidecar, Timeouts};
+use crate::proxy_protocol::ProxyProtocol;
 use crate::reload::Reloader;
 use crate::store::{Memory, ReplayStore};
 use crate::telemetry::Telemetry;
@@ -72,6 +74,15 @@ pub enum Stop {
     WithoutDelay,
 }
 
+/// How a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Nothing was under way any more.
+    Idle,
+    /// Out of time: deliveries were cut.
+    Cut,
+}
+
 /// Connections to the ops listener: probes and a few scrapers.
 const OPS_CONNECTIONS: usize = 64;
 /// Between two looks at what has expired.
@@ -111,107 +122,145 @@ impl Server {
 
     /// Serves until `stop` resolves, then ends: not ready, still accepting for the delay,
     /// then no new connections, then idle or out of time.
-    pub async fn run(self, stop: impl Future<Output = Stop>) {
+    pub async fn run(self, stop: impl Future<Output = Stop>) -> Ended {
         let Server { config, given, telemetry, plain, tls, ops } = self;
         let startup = config.startup;
-        let metrics = &telemetry.metrics;
-        let under_way = UnderWay::new(metrics.in_flight.clone());
-        let sidecar = Arc::new(Sidecar {
-            live: ArcSwap::from_pointee(Live::new(config.policy, &telemetry)),
-            store: ReplayStore::Memory(Memory::new(
-                startup.replay,
-                startup.stale_after,
-                startup.replay_capacity,
-            )),
-            upstream: Arc::new(Upstream::new(startup.upstream.clone(), startup.upstream_connect_timeout)),
-            budget: Budget::new(startup.max_buffered),
-            telemetry: Arc::clone(&telemetry),
-            timeouts: Timeouts {
-                header: startup.header_timeout,
-                body: startup.body_timeout,
-                idle: startup.idle_timeout,
-                upstream: startup.upstream_timeout,
-            },
-            under_way: Arc::clone(&under_way),
-        });
-        metrics.loaded(clock::now().wall_ms);
+        let live = Live::new(config.policy, config.secrets, &telemetry);
+        let sidecar = sidecar(&startup, live, &telemetry);
+        telemetry.metrics.loaded(clock::now().wall_ms);
         let acceptor = config.tls.as_ref().map(|tls| {
             for address in &startup.listen_tls {
-                metrics.certificate_expires(&address.to_string(), tls.not_after());
+                telemetry.metrics.certificate_expires(&address.to_string(), tls.not_after());
             }
             Arc::new(ArcSwap::from_pointee(tls.acceptor()))
         });
 
         let (close, closing) = watch::channel(false);
         let (close_ops, closing_ops) = watch::channel(false);
-        let connections = Connections::new(startup.max_connections, metrics.connections.clone());
-        let refused: Arc<dyn Fn() + Send + Sync> = {
-            let telemetry = Arc::clone(&telemetry);
-            Arc::new(move || telemetry.metrics.unrouted(Reason::Overloaded))
-        };
-        let traffic = |socket, tls: Option<Arc<ArcSwap<Acceptor>>>| Listener {
-            socket,
-            tls,
-            app: Arc::clone(&sidecar),
-            connections: connections.clone(),
-            shutdown: closing.clone(),
-            refused: Arc::clone(&refused),
-        };
+        let listeners = Listeners::new(&startup, &sidecar);
         for socket in plain {
-            spawn_listener(traffic(socket, None));
+            listeners.open(socket, None, closing.clone());
         }
         for socket in tls {
-            spawn_listener(traffic(socket, acceptor.clone()));
+            listeners.open(socket, acceptor.clone(), closing.clone());
         }
         let started = Arc::new(AtomicBool::new(false));
-        spawn_listener(Listener {
-            socket: ops,
-            tls: None,
-            app: Arc::new(Ops::new(Arc::clone(&sidecar), Arc::clone(&started))),
-            connections: Connections::new(
-                OPS_CONNECTIONS,
-                prometheus::IntGauge::new("unused", "unused").expect("a constant"),
-            ),
-            shutdown: closing_ops,
-            refused: Arc::new(|| {}),
-        });
+        open_ops(ops, Ops::new(Arc::clone(&sidecar), Arc::clone(&started)), closing_ops);
         started.store(true, Ordering::Release);
 
-        let housekeeping = tokio::spawn(housekeeping(Arc::clone(&sidecar)));
-        let reload = tokio::spawn(
-            Reloader {
-                given,
-                startup: startup.clone(),
-                fingerprint: config.fingerprint,
-                sidecar: Arc::clone(&sidecar),
-                acceptor,
-                complaint: None,
-            }
-            .run(),
-        );
+        let reloader = Reloader {
+            given,
+            startup: startup.clone(),
+            fingerprint: config.fingerprint,
+            sidecar: Arc::clone(&sidecar),
+            acceptor,
+            complaint: None,
+        };
+        let helpers = [tokio::spawn(housekeeping(Arc::clone(&sidecar))), tokio::spawn(reloader.run())];
         telemetry.log.event(Severity::Info, "hookgate.ready", "every listener accepts");
 
         let how = stop.await;
         telemetry.log.event(Severity::Info, "hookgate.drain", "shutting down");
-        under_way.drain();
+        sidecar.under_way.drain();
         if how == Stop::Gracefully {
             tokio::time::sleep(startup.shutdown_delay).await;
         }
         _ = close.send(true);
-        under_way.close();
-        let drained = tokio::time::timeout(startup.shutdown_timeout, under_way.idle()).await;
-        reload.abort();
-        housekeeping.abort();
+        sidecar.under_way.close();
+        let drained = tokio::time::timeout(startup.shutdown_timeout, sidecar.under_way.idle()).await;
+        helpers.iter().for_each(tokio::task::JoinHandle::abort);
         _ = close_ops.send(true);
         match drained {
-            Ok(()) => telemetry.log.event(Severity::Info, "hookgate.stop", "idle, nothing was cut"),
-            Err(_) => telemetry.log.event(
-                Severity::Error,
-                "hookgate.stop",
-                "the shutdown timeout passed with deliveries under way: providers will send them again",
-            ),
+            Ok(()) => {
+                telemetry.log.event(Severity::Info, "hookgate.stop", "idle, nothing was cut");
+                Ended::Idle
+            }
+            Err(_) => {
+                let message =
+                    "the shutdown timeout passed with deliveries under way: providers will send them again";
+                telemetry.log.event(Severity::Error, "hookgate.stop", message);
+                Ended::Cut
+            }
         }
     }
+}
+
+/// The application behind every traffic listener.
+fn sidecar(startup: &Startup, live: Live, telemetry: &Arc<Telemetry>) -> Arc<Sidecar> {
+    let memory = Memory::new(startup.replay, startup.stale_after, startup.replay_capacity);
+    Arc::new(Sidecar {
+        live: ArcSwap::from_pointee(live),
+        store: ReplayStore::Memory(memory),
+        upstream: Arc::new(Upstream::new(startup.upstream.clone(), startup.upstream_connect_timeout)),
+        budget: Budget::new(startup.max_buffered),
+        telemetry: Arc::clone(telemetry),
+        timeouts: Timeouts {
+            header: startup.header_timeout,
+            body: startup.body_timeout,
+            idle: startup.idle_timeout,
+            upstream: startup.upstream_timeout,
+            call: startup.call_limit,
+        },
+        under_way: UnderWay::new(telemetry.metrics.in_flight.clone()),
+        diagnosis: Diagnosis::new(),
+    })
+}
+
+/// What the traffic listeners share.
+struct Listeners {
+    sidecar: Arc<Sidecar>,
+    connections: Connections,
+    trust: Trust,
+}
+
+impl Listeners {
+    fn new(startup: &Startup, sidecar: &Arc<Sidecar>) -> Self {
+        let (most, per_address) = (startup.max_connections, startup.max_connections_per_address);
+        let connections = sidecar.telemetry.metrics.connections.clone();
+        let trusting = Arc::clone(sidecar);
+        Listeners {
+            sidecar: Arc::clone(sidecar),
+            connections: Connections::new(most, per_address, connections),
+            trust: Trust {
+                trusts: Arc::new(move |peer| trusting.live.load().policy.trusted_proxies.trusts(peer)),
+                proxy_protocol: startup.proxy_protocol,
+                patience: startup.header_timeout,
+            },
+        }
+    }
+
+    fn open(&self, socket: TcpListener, tls: Option<Arc<ArcSwap<Acceptor>>>, shutdown: ShutdownWatch) {
+        spawn_listener(Listener {
+            socket,
+            tls,
+            app: Arc::clone(&self.sidecar),
+            connections: self.connections.clone(),
+            trust: self.trust.clone(),
+            shutdown,
+            full: {
+                let sidecar = Arc::clone(&self.sidecar);
+                Arc::new(move |peer| sidecar.refuse_connection(peer))
+            },
+        });
+    }
+}
+
+/// Nobody in front of the ops listener is believed, and what it refuses is not told.
+fn open_ops(socket: TcpListener, ops: Ops, shutdown: ShutdownWatch) {
+    let untold = prometheus::IntGauge::new("untold", "untold").expect("a constant");
+    spawn_listener(Listener {
+        socket,
+        tls: None,
+        app: Arc::new(ops),
+        connections: Connections::new(OPS_CONNECTIONS, OPS_CONNECTIONS, untold),
+        trust: Trust {
+            trusts: Arc::new(|_| false),
+            proxy_protocol: ProxyProtocol::Off,
+            patience: Duration::ZERO,
+        },
+        shutdown,
+        full: Arc::new(|_| Vec::new()),
+    });
 }
 
 fn bind(address: SocketAddr, what: &'static str) -> Result<TcpListener, BindError> {
@@ -233,6 +282,11 @@ async fn housekeeping(sidecar: Arc<Sidecar>) {
     for tick in 1u32.. {
         tokio::time::sleep(HOUSEKEEPING).await;
         sidecar.upstream.prune();
+        if let Some(ms) = clock::follow() {
+            let message =
+                format!("the wall clock jumped by {ms} ms: events whose freshness depends on it are put off");
+            sidecar.telemetry.log.event(Severity::Error, "hookgate.clock", &message);
+        }
         if tick.is_multiple_of(SWEEP_EVERY) || !sidecar.store.is_usable() {
             let store = sidecar.store.clone();
             // A million entries take milliseconds, which belong to no request.

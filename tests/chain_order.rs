@@ -12,7 +12,7 @@ use std::time::Duration;
 use hookgate::clock::Now;
 use hookgate::gate::answer::{Reason, Reject, StatusOverrides};
 use hookgate::gate::chain::{Findings, Mode, Policy, Route};
-use hookgate::gate::delivery::{Client, TrustedProxies};
+use hookgate::gate::delivery::{AddressHeader, Client, TrustedProxies};
 use hookgate::gate::filter::https::Https;
 use hookgate::gate::filter::ip_allowlist::IpAllowlist;
 use hookgate::gate::filter::rate_limit::{Quota, RateLimit};
@@ -221,15 +221,19 @@ impl Gate {
             https: Https::Required,
             allowlist: IpAllowlist::networks(&["192.0.2.0/24".parse().unwrap()]),
             rate_limit: Some(rate_limit.clone()),
+            failure_budget: None,
             max_body: MAX_BODY,
             signature: provider.signature.clone(),
             mode,
             status: StatusOverrides::default(),
             headers: vec![],
         };
-        let replay = ReplayPolicy::new(minutes(60), minutes(10), minutes(1)).unwrap();
+        let replay = ReplayPolicy::new(minutes(60), minutes(10), minutes(2), minutes(1)).unwrap();
         Gate {
-            policy: Policy { routes: vec![Arc::new(route)], trusted_proxies: TrustedProxies::default() },
+            policy: Policy {
+                routes: vec![Arc::new(route)],
+                trusted_proxies: TrustedProxies::new(vec![], AddressHeader::Chain("x-forwarded-for")),
+            },
             rate_limit,
             store: ReplayStore::Memory(Memory::new(replay, minutes(11), 100)),
         }
@@ -240,7 +244,7 @@ impl Gate {
         let head = delivery.head();
         let (_, route) = self.policy.route(head.path)?;
         let admitted = route.admit(&head, Gate::NOW, findings)?;
-        let authentic = route.authenticate(admitted, &head, &delivery.body, findings)?;
+        let authentic = route.authenticate(admitted, &head, &delivery.body, Gate::NOW, findings)?;
         let Some(fresh) = route.freshen(authentic, Gate::NOW, findings)? else { return Ok(()) };
         match self.store.reserve(&fresh, Gate::NOW) {
             Ok(Reservation::Lead(claim)) => claim.settle(Outcome::Delivered, Gate::NOW),

@@ -24,7 +24,8 @@ const MOST_BYTES: usize = 64;
 #[test]
 fn a_remembered_event_costs_at_most_64_bytes() {
     let seconds = Duration::from_secs;
-    let policy = ReplayPolicy::new(seconds(86_400), seconds(600), seconds(20)).expect("a sane window");
+    let policy =
+        ReplayPolicy::new(seconds(86_400), seconds(600), seconds(20), seconds(10)).expect("a sane window");
 
     let before = ALLOCATOR.allocated();
     let store = ReplayStore::Memory(Memory::new(policy, seconds(660), EVENTS));

@@ -51,7 +51,7 @@ macro_rules! contract {
 contract!(memory, super::open_memory);
 
 fn open_memory(terms: Terms) -> ReplayStore {
-    let policy = ReplayPolicy::new(WINDOW, TOLERANCES, terms.exchange).unwrap();
+    let policy = ReplayPolicy::new(WINDOW, TOLERANCES, terms.exchange, terms.exchange).unwrap();
     ReplayStore::Memory(Memory::new(policy, STALE_AFTER, terms.capacity))
 }
 

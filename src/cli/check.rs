@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use super::run::INVALID_CONFIGURATION;
-use super::{Given, RunArgs};
+use super::{Given, RunArgs, print};
 use crate::config::{Config, Problems};
 
 #[derive(Debug, Args)]
@@ -39,12 +39,12 @@ fn print_text(loaded: &Result<Config, Problems>) {
         Ok(config) => {
             let width = config.settings.iter().map(|s| s.key.len()).max().unwrap_or_default();
             for setting in &config.settings {
-                println!("{:width$}  {}  [{}]", setting.key, setting.value, setting.origin);
+                print(format_args!("{:width$}  {}  [{}]", setting.key, setting.value, setting.origin));
             }
             for notice in &config.notices {
-                println!("note: {notice}");
+                print(format_args!("note: {notice}"));
             }
-            println!("ok: the configuration is valid");
+            print("ok: the configuration is valid");
         }
         Err(problems) => eprintln!("{problems}"),
     }
@@ -72,5 +72,5 @@ fn print_json(loaded: &Result<Config, Problems>) {
             })).collect::<Vec<_>>(),
         }),
     };
-    println!("{json:#}");
+    print(format_args!("{json:#}"));
 }

@@ -1,11 +1,17 @@
 //! The command line: one field per flag, each with its value type; no logic.
 
+#![allow(clippy::doc_markdown, reason = "doc comments are the help text, which shows no backticks")]
+
 pub mod check;
 pub mod completions;
 pub mod demo;
 pub mod healthcheck;
+pub mod providers;
 pub mod run;
 pub mod schema;
+pub mod send;
+pub mod sign;
+pub mod verify;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -17,7 +23,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Origin;
-use crate::config::raw::{LogFormat, LogLevel, Mode};
+use crate::config::raw::{LogFormat, LogLevel, Mode, ProxyProtocol, RealIpHeader};
 use crate::config::secret::Secret;
 use crate::config::units::{ByteSize, Cidr, Rate, Span, UpstreamUrl};
 
@@ -35,7 +41,7 @@ const VERSION: &str = concat!(
 
 /// The webhook gate: lets only genuine, fresh, first-seen webhooks through to your application.
 #[derive(Debug, Parser)]
-#[command(name = "hookgate", version = VERSION, max_term_width = 100)]
+#[command(name = "hookgate", version = VERSION, max_term_width = 120)]
 #[command(
     after_help = "Without a command, hookgate runs: `hookgate --listen …` is `hookgate run --listen …`.\n\
     Exit codes: 0 fine, 1 failed at run time, 2 bad flags, 78 invalid configuration."
@@ -53,6 +59,14 @@ pub enum Command {
     Check(Box<check::CheckArgs>),
     /// Show the gate at work on real signed traffic, in one process
     Demo(demo::DemoArgs),
+    /// List the presets, or show one
+    Providers(providers::ProvidersArgs),
+    /// Print the headers that a provider would send for a body
+    Sign(sign::SignArgs),
+    /// Sign and deliver, also in the ways that a gate must refuse
+    Send(send::SendArgs),
+    /// Judge a captured raw HTTP request offline
+    Verify(Box<verify::VerifyArgs>),
     /// Print the JSON Schema of the configuration file
     Schema,
     /// Ask a running gate how it is (for exec probes in an image without a shell)
@@ -164,12 +178,20 @@ pub struct RunArgs {
     )]
     pub trusted_proxy: Option<Vec<Cidr>>,
 
+    /// Header in which trusted proxies name the sender [default: x-forwarded-for]
+    #[arg(long, value_name = "NAME", env = "HOOKGATE_REAL_IP_HEADER", help_heading = "Checks")]
+    pub real_ip_header: Option<RealIpHeader>,
+
+    /// Whether trusted proxies send a PROXY protocol header, version 1 or 2 [default: off]
+    #[arg(long, value_name = "MODE", env = "HOOKGATE_PROXY_PROTOCOL", help_heading = "Checks")]
+    pub proxy_protocol: Option<ProxyProtocol>,
+
     /// Take events over plain HTTP as well
-    #[arg(long, env = "HOOKGATE_INSECURE_ALLOW_HTTP", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Checks")]
+    #[arg(long, env = "HOOKGATE_INSECURE_ALLOW_HTTP", num_args = 0..=1, require_equals = true, value_parser = clap::builder::BoolishValueParser::new(), default_missing_value = "true", value_name = "BOOL", help_heading = "Checks")]
     pub insecure_allow_http: Option<bool>,
 
     /// Take keys of fewer than 16 bytes
-    #[arg(long, env = "HOOKGATE_INSECURE_SHORT_SECRET", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Checks")]
+    #[arg(long, env = "HOOKGATE_INSECURE_SHORT_SECRET", num_args = 0..=1, require_equals = true, value_parser = clap::builder::BoolishValueParser::new(), default_missing_value = "true", value_name = "BOOL", help_heading = "Checks")]
     pub insecure_short_secret: Option<bool>,
 
     /// How old an event may be [default: the provider's, else 5m]
@@ -196,6 +218,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "RATE", env = "HOOKGATE_RATE_LIMIT", help_heading = "Checks")]
     pub rate_limit: Option<Rate>,
 
+    /// Failed signatures per route and client address, after which few are verified: N/PERIOD or off [default: 100/1m]
+    #[arg(long, value_name = "RATE", env = "HOOKGATE_FAILURE_LIMIT", help_heading = "Checks")]
+    pub failure_limit: Option<Rate>,
+
     /// enforce refuses; observe forwards and records what would have been refused [default: enforce]
     #[arg(long, value_name = "MODE", env = "HOOKGATE_MODE", help_heading = "Checks")]
     pub mode: Option<Mode>,
@@ -211,6 +237,10 @@ pub struct RunArgs {
     /// Connections at once [default: 4096]
     #[arg(long, value_name = "N", env = "HOOKGATE_MAX_CONNECTIONS", help_heading = "Limits")]
     pub max_connections: Option<usize>,
+
+    /// Connections at once from one peer that is no trusted proxy [default: as --max-connections]
+    #[arg(long, value_name = "N", env = "HOOKGATE_MAX_CONNECTIONS_PER_ADDRESS", help_heading = "Limits")]
+    pub max_connections_per_address: Option<usize>,
 
     /// Total time for a request's head [default: 10s]
     #[arg(long, value_name = "DURATION", env = "HOOKGATE_HEADER_TIMEOUT", help_heading = "Limits")]
@@ -270,9 +300,21 @@ impl Given {
     }
 }
 
+/// The command line as it is parsed and shown. The environment twins follow one rule, so
+/// the help states the rule instead of each twin.
+pub fn command() -> clap::Command {
+    let quiet = |command: clap::Command| {
+        command.mut_args(|arg| arg.hide_env(true)).after_help(
+            "Every flag has an environment twin: --max-body is HOOKGATE_MAX_BODY; lists are separated by commas.\n\
+             A flag wins over the environment, that over the file, that over the provider's preset.",
+        )
+    };
+    Cli::command().mut_subcommand("run", quiet).mut_subcommand("check", quiet)
+}
+
 /// Parses the command line and runs the command.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let matches = Cli::command().get_matches_from(with_default_command(args.into_iter().collect()));
+    let matches = command().get_matches_from(with_default_command(args.into_iter().collect()));
     let command = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli.command,
         Err(error) => error.exit(),
@@ -283,10 +325,20 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(args) => run::run(&given(*args)),
         Command::Check(args) => check::check(&given(args.run), args.output),
         Command::Demo(args) => demo::demo(&args),
+        Command::Providers(args) => providers::providers(&args),
+        Command::Sign(args) => sign::sign(&args),
+        Command::Send(args) => send::send(&args),
+        Command::Verify(args) => verify::verify(&args),
         Command::Schema => schema::schema(),
         Command::Healthcheck(args) => healthcheck::healthcheck(&args),
         Command::Completions(args) => completions::completions(&args),
     }
+}
+
+/// Prints a line. A reader that has seen enough, such as `head`, is no failure.
+fn print(line: impl std::fmt::Display) {
+    use std::io::Write;
+    _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// `hookgate --listen …` means `hookgate run --listen …`.

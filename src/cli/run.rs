@@ -1,5 +1,6 @@
 //! `hookgate run`: serve.
 
+use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,12 +10,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Given;
 use crate::config::raw::{LogFormat, LogLevel};
 use crate::config::{Config, Startup};
-use crate::server::{Server, Stop};
+use crate::server::{Ended, Server, Stop};
 use crate::telemetry::Telemetry;
 use crate::telemetry::log::{Format, Severity, Sink, adopt_library_logs};
 use crate::telemetry::metrics::Metrics;
 
-/// sysexits(3): EX_CONFIG.
+/// `EX_CONFIG` of sysexits(3).
 pub const INVALID_CONFIGURATION: u8 = 78;
 
 pub fn run(given: &Given) -> ExitCode {
@@ -45,6 +46,8 @@ pub fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 async fn serve(config: Config, given: &Given) -> ExitCode {
+    // Without a handler, a SIGHUP that comes early would end the process.
+    _ = signal(SignalKind::hangup());
     let telemetry = telemetry(&config.startup);
     adopt_library_logs(Arc::clone(&telemetry.log));
     count_panics(&telemetry);
@@ -54,8 +57,10 @@ async fn serve(config: Config, given: &Given) -> ExitCode {
     let code = match Server::bind(config, given.clone(), Arc::clone(&telemetry)) {
         Ok(server) => {
             announce(&server, &telemetry);
-            server.run(stop_signal()).await;
-            ExitCode::SUCCESS
+            match server.run(stop_signal()).await {
+                Ended::Idle => ExitCode::SUCCESS,
+                Ended::Cut => ExitCode::FAILURE,
+            }
         }
         Err(error) => {
             eprintln!("{error}");
@@ -69,10 +74,9 @@ async fn serve(config: Config, given: &Given) -> ExitCode {
 fn telemetry(startup: &Startup) -> Arc<Telemetry> {
     let metrics = Metrics::new();
     let format = match startup.log_format {
-        LogFormat::Json => Format::Json,
         LogFormat::Text => Format::Text,
         LogFormat::Auto if std::io::stdout().is_terminal() => Format::Text,
-        LogFormat::Auto => Format::Json,
+        LogFormat::Json | LogFormat::Auto => Format::Json,
     };
     let least = match startup.log_level {
         LogLevel::Error => Severity::Error,
@@ -95,17 +99,14 @@ fn count_panics(telemetry: &Arc<Telemetry>) {
 }
 
 fn announce(server: &Server, telemetry: &Telemetry) {
-    let list = |addresses: Vec<std::net::SocketAddr>| {
-        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    };
-    let mut message =
-        format!("hookgate {} listens on {}", env!("CARGO_PKG_VERSION"), list(server.addresses()));
-    let tls = server.tls_addresses();
-    if !tls.is_empty() {
-        message += &format!(", with TLS on {}", list(tls));
+    let mut message = format!("hookgate {} listens", env!("CARGO_PKG_VERSION"));
+    for (how, addresses) in [(" on", server.addresses()), (" with TLS on", server.tls_addresses())] {
+        for (n, address) in addresses.iter().enumerate() {
+            _ = write!(message, "{} {address}", if n == 0 { how } else { "," });
+        }
     }
     if let Some(ops) = server.ops_address() {
-        message += &format!("; health and metrics on {ops}");
+        _ = write!(message, "; health and metrics on {ops}");
     }
     telemetry.log.event(Severity::Info, "hookgate.start", &message);
 }

@@ -5,6 +5,6 @@ use std::process::ExitCode;
 use crate::config::raw::File;
 
 pub fn schema() -> ExitCode {
-    println!("{:#}", schemars::schema_for!(File).to_value());
+    super::print(format_args!("{:#}", schemars::schema_for!(File).to_value()));
     ExitCode::SUCCESS
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use super::loader::closest;
 use super::raw;
 use super::secret::Secret;
 use crate::gate::filter::signature::Scheme;
@@ -23,6 +24,15 @@ pub const DEFAULT_TOLERANCE: Duration = Duration::from_secs(300);
 pub fn preset(name: &str) -> Option<raw::Preset> {
     let (_, text) = PRESETS.iter().find(|(preset, _)| *preset == name)?;
     Some(parse(text).expect("the catalogue is tested: every preset in it parses"))
+}
+
+/// What to say of a name that is no preset's.
+pub fn unknown(name: &str) -> String {
+    let names: Vec<_> = PRESETS.iter().map(|(name, _)| *name).collect();
+    match closest(name, &names) {
+        Some(close) => format!("\"{name}\" is no preset: did you mean {close}?"),
+        None => format!("\"{name}\" is no preset: write one of {}", names.join(", ")),
+    }
 }
 
 fn parse(text: &str) -> Result<raw::Preset, serde_saphyr::Error> {

@@ -39,6 +39,8 @@ pub struct File {
     pub upstream_connect_timeout: Option<Span>,
     /// Networks whose forwarding headers count.
     pub trusted_proxies: Option<Vec<Cidr>>,
+    pub real_ip_header: Option<RealIpHeader>,
+    pub proxy_protocol: Option<ProxyProtocol>,
     pub insecure_allow_http: Option<bool>,
     pub insecure_short_secret: Option<bool>,
     pub limits: Limits,
@@ -64,6 +66,8 @@ pub struct Limits {
     /// Sum of the bodies that are held at once.
     pub max_buffered: Option<ByteSize>,
     pub max_connections: Option<usize>,
+    /// For each peer that is no trusted proxy.
+    pub max_connections_per_address: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -100,6 +104,8 @@ pub struct Route {
     pub allow_ip_file: Option<Spanned<PathBuf>>,
     /// Per client address.
     pub rate_limit: Option<Rate>,
+    /// Failed signatures per client address.
+    pub failure_limit: Option<Rate>,
     pub max_body: Option<ByteSize>,
     pub tolerance: Option<Span>,
     pub future_tolerance: Option<Span>,
@@ -241,6 +247,26 @@ pub enum Mode {
     Observe,
 }
 
+/// The header in which trusted proxies name the sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum RealIpHeader {
+    /// A list, walked from the right.
+    XForwardedFor,
+    XRealIp,
+    CfConnectingIp,
+    TrueClientIp,
+}
+
+/// Whether trusted proxies name the sender before the first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyProtocol {
+    Off,
+    Optional,
+    Required,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -269,7 +295,7 @@ macro_rules! display_as_value {
         }
     )*};
 }
-display_as_value!(Mode, LogFormat, LogLevel);
+display_as_value!(Mode, RealIpHeader, ProxyProtocol, LogFormat, LogLevel);
 
 /// A single value may stand for a list of one.
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {

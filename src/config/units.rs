@@ -38,7 +38,8 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.0.as_millis();
         let units = [(3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms")];
-        let (size, unit) = units.iter().find(|(size, _)| ms != 0 && ms % size == 0).unwrap_or(&(1000, "s"));
+        let (size, unit) =
+            units.iter().find(|(size, _)| ms != 0 && u128::is_multiple_of(ms, *size)).unwrap_or(&(1000, "s"));
         write!(f, "{}{unit}", ms / size)
     }
 }

@@ -166,6 +166,11 @@ impl Reason {
         )
     }
 
+    /// Whether no key of the route signed the delivery.
+    pub const fn is_signature(self) -> bool {
+        matches!(self, Reason::SignatureMalformed | Reason::SignatureMismatch | Reason::SignatureMissing)
+    }
+
     /// The status that the sender reads. Never 3xx: senders count it as a failure.
     /// Never 410: some senders delete the endpoint.
     pub const fn status(self) -> u16 {
@@ -269,9 +274,7 @@ pub struct StatusOverrides {
 impl StatusOverrides {
     pub fn status(&self, reason: Reason) -> u16 {
         let own = match reason {
-            Reason::SignatureMalformed | Reason::SignatureMismatch | Reason::SignatureMissing => {
-                self.signature
-            }
+            reason if reason.is_signature() => self.signature,
             Reason::TimestampFuture | Reason::TimestampMissing | Reason::TimestampStale => self.timestamp,
             Reason::Duplicate => self.duplicate,
             _ => None,

@@ -10,6 +10,7 @@ use http::{HeaderName, Method};
 use super::answer::{Reason, Reject, StatusOverrides};
 use super::delivery::{Head, TrustedProxies};
 use super::filter::body_limit::{self, Admitted};
+use super::filter::failure_budget::FailureBudget;
 use super::filter::freshness::{self, Fresh};
 use super::filter::https::Https;
 use super::filter::ip_allowlist::IpAllowlist;
@@ -26,6 +27,7 @@ pub struct Route {
     pub https: Https,
     pub allowlist: IpAllowlist,
     pub rate_limit: Option<RateLimit>,
+    pub failure_budget: Option<FailureBudget>,
     pub max_body: usize,
     pub signature: Signature,
     pub mode: Mode,
@@ -48,7 +50,8 @@ impl Route {
         findings.note(self.https.check(head))?;
         findings.note(self.allowlist.check(head.client))?;
         findings.note(self.rate_limit(head, now))?;
-        let presented = findings.note(self.signature.presented(head))?;
+        findings.note(self.failure_budget(head, now))?;
+        let presented = findings.note(self.charged(head, now, self.signature.presented(head)))?;
         Ok(body_limit::admit(self.max_body, head, presented)?)
     }
 
@@ -59,12 +62,12 @@ impl Route {
         admitted: Admitted,
         head: &Head<'_>,
         body: &[u8],
+        now: Now,
         findings: &mut Findings,
     ) -> Result<Option<Authentic>, Reject> {
-        match admitted.into_presented() {
-            Some(presented) => findings.note(self.signature.verify(&presented, &self.name, head, body)),
-            None => Ok(None),
-        }
+        let Some(presented) = admitted.into_presented() else { return Ok(None) };
+        let verified = self.signature.verify(&presented, &self.name, head, body);
+        findings.note(self.charged(head, now, verified))
     }
 
     /// Judges the signed time. What comes back is what the replay memory asks for.
@@ -86,6 +89,20 @@ impl Route {
 
     fn rate_limit(&self, head: &Head<'_>, now: Now) -> Result<(), Reject> {
         self.rate_limit.as_ref().map_or(Ok(()), |limit| limit.check(head.client, now))
+    }
+
+    fn failure_budget(&self, head: &Head<'_>, now: Now) -> Result<(), Reject> {
+        self.failure_budget.as_ref().map_or(Ok(()), |budget| budget.check(head.client, now))
+    }
+
+    /// Charges the client for a signature that is none.
+    fn charged<T>(&self, head: &Head<'_>, now: Now, judged: Result<T, Reason>) -> Result<T, Reason> {
+        if let (Err(reason), Some(budget)) = (&judged, &self.failure_budget)
+            && reason.is_signature()
+        {
+            budget.charge(head.client, now);
+        }
+        judged
     }
 
     /// The longest time for which a delivery stays fresh; `None` if no time is signed
@@ -159,10 +176,14 @@ impl Policy {
     #[must_use]
     pub fn adopting(mut self, old: &Policy) -> Policy {
         for route in &mut self.routes {
-            let before = old.routes.iter().find(|o| o.name == route.name).and_then(|o| o.rate_limit.as_ref());
+            let before = old.routes.iter().find(|before| before.name == route.name);
             // A new policy is not shared yet, so its routes can still be changed.
-            if let (Some(route), Some(before)) = (Arc::get_mut(route), before) {
-                route.rate_limit = route.rate_limit.as_ref().map(|limit| limit.adopting(before));
+            let (Some(route), Some(before)) = (Arc::get_mut(route), before) else { continue };
+            if let (Some(limit), Some(before)) = (&mut route.rate_limit, &before.rate_limit) {
+                *limit = limit.adopting(before);
+            }
+            if let (Some(budget), Some(before)) = (&mut route.failure_budget, &before.failure_budget) {
+                *budget = budget.adopting(before);
             }
         }
         self

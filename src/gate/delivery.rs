@@ -61,20 +61,32 @@ pub struct Peer {
     pub tls: bool,
 }
 
-/// The proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count. Nobody, unless configured.
-#[derive(Clone, Debug, Default)]
-pub struct TrustedProxies(Vec<IpNet>);
+/// The proxies whose forwarding headers count. Nobody, unless configured.
+#[derive(Clone, Debug)]
+pub struct TrustedProxies {
+    networks: Vec<IpNet>,
+    header: AddressHeader,
+}
+
+/// Where a trusted proxy names the sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressHeader {
+    /// A list to which each proxy appends the address that it saw.
+    Chain(&'static str),
+    /// One address, set by the first proxy and kept by the others.
+    Single(&'static str),
+}
 
 /// More hops than any real chain has; a longer list is not walked.
 const MAX_HOPS: usize = 50;
 
 impl TrustedProxies {
-    pub fn new(networks: Vec<IpNet>) -> Self {
-        TrustedProxies(networks)
+    pub fn new(networks: Vec<IpNet>, header: AddressHeader) -> Self {
+        TrustedProxies { networks, header }
     }
 
     pub fn trusts(&self, address: IpAddr) -> bool {
-        contains(&self.0, address)
+        contains(&self.networks, address)
     }
 
     /// Who sent this, and did they use HTTPS?
@@ -84,15 +96,19 @@ impl TrustedProxies {
     /// What stands further left was written by the sender and proves nothing.
     pub fn resolve(&self, peer: Peer, headers: &HeaderMap) -> (Client, bool) {
         let peer_address = peer.address.to_canonical();
-        if self.0.is_empty() || !self.trusts(peer_address) {
+        if self.networks.is_empty() || !self.trusts(peer_address) {
             return (Client::Known(peer_address), peer.tls);
         }
-        (self.walk(peer_address, headers), peer.tls || forwarded_https(headers))
+        let client = match self.header {
+            AddressHeader::Chain(name) => self.walk(name, peer_address, headers),
+            AddressHeader::Single(name) => single(name, peer_address, headers),
+        };
+        (client, peer.tls || forwarded_https(headers))
     }
 
-    fn walk(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
+    fn walk(&self, name: &str, peer: IpAddr, headers: &HeaderMap) -> Client {
         let mut client = peer;
-        let lines: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
+        let lines: Vec<_> = headers.get_all(name).iter().collect();
         let hops = lines.iter().rev().flat_map(|line| line.as_bytes().rsplit(|b| *b == b','));
         for (n, hop) in hops.enumerate() {
             let Some(address) = parse_address(hop).filter(|_| n < MAX_HOPS) else {
@@ -104,6 +120,16 @@ impl TrustedProxies {
             }
         }
         Client::Known(client)
+    }
+}
+
+/// The only value of a header; twice, or no address, makes the sender unknown.
+fn single(name: &str, peer: IpAddr, headers: &HeaderMap) -> Client {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Client::Known(peer),
+        (Some(value), None) => parse_address(value.as_bytes()).map_or(Client::Unknown, Client::Known),
+        (Some(_), Some(_)) => Client::Unknown,
     }
 }
 
@@ -145,7 +171,7 @@ mod tests {
     }
 
     fn proxies() -> TrustedProxies {
-        TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()])
+        TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()], AddressHeader::Chain("x-forwarded-for"))
     }
 
     fn client(peer: &str, lines: &[(&'static str, &'static str)]) -> String {
@@ -180,6 +206,28 @@ mod tests {
             assert_eq!(client("10.0.0.1", &[("x-forwarded-for", line)]), "unknown", "{junk:?}");
         }
         assert_eq!(client("10.0.0.1", &[("x-forwarded-for", "junk, 203.0.113.1")]), "203.0.113.1");
+    }
+
+    #[test]
+    fn a_header_with_one_address_is_taken_as_it_is_or_not_at_all() {
+        let proxies = TrustedProxies::new(
+            vec!["10.0.0.0/8".parse().unwrap()],
+            AddressHeader::Single("cf-connecting-ip"),
+        );
+        let client = |peer: &str, lines: &[(&'static str, &'static str)]| {
+            let peer = Peer { address: peer.parse().unwrap(), tls: false };
+            proxies.resolve(peer, &headers(lines)).0.to_string()
+        };
+        let named = ("cf-connecting-ip", "203.0.113.1");
+        assert_eq!(client("10.0.0.1", &[named]), "203.0.113.1");
+        assert_eq!(client("192.0.2.9", &[named]), "192.0.2.9", "an untrusted peer names nobody");
+        assert_eq!(
+            client("10.0.0.1", &[("x-forwarded-for", "203.0.113.1")]),
+            "10.0.0.1",
+            "another header is not read"
+        );
+        assert_eq!(client("10.0.0.1", &[named, named]), "unknown");
+        assert_eq!(client("10.0.0.1", &[("cf-connecting-ip", "a, b")]), "unknown");
     }
 
     #[test]

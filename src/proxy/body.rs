@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use pingora::protocols::http::ServerSession;
-use pingora_timeout::timeout;
+use pingora_timeout::tokio_timeout;
 
 use crate::gate::answer::Reason;
 use crate::gate::filter::body_limit::Admitted;
@@ -64,7 +64,7 @@ impl Drop for Share {
 }
 
 impl Body {
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.share.taken
     }
 }
@@ -77,7 +77,8 @@ pub async fn read(
     deadline: Duration,
 ) -> Result<Body, Reason> {
     let mut share = Share { budget: Arc::clone(budget), taken: 0 };
-    let bytes = match timeout(deadline, collect(session, admitted, &mut share)).await {
+    // A short body comes with its head: this kind of timer costs nothing then.
+    let bytes = match tokio_timeout(deadline, collect(session, admitted, &mut share)).await {
         Ok(result) => result?,
         Err(_) => return Err(Reason::BodyTimeout),
     };

@@ -1,7 +1,7 @@
 //! From Pingora's request to the gate's facts. Looking costs nothing, so the facts are
 //! looked at anew whenever they are needed instead of being carried along.
 
-use std::time::Instant;
+use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
@@ -54,19 +54,18 @@ pub fn record(session: &ServerSession) -> Record {
         method: request.method.clone(),
         path: Bytes::copy_from_slice(path(request)),
         trace_id: trace.map(str::to_owned),
-        ..unreadable(session)
+        ..nameless(peer(session).map(|peer| peer.address))
     }
 }
 
-/// The record of a request whose head Pingora's parser refuses: nothing in it can be believed.
-pub fn unreadable(session: &ServerSession) -> Record {
+/// The record of a request without a head that could be believed.
+pub fn nameless(peer: Option<IpAddr>) -> Record {
     Record {
-        started: Instant::now(),
-        wall_ms: clock::now().wall_ms,
+        peer,
+        arrived: clock::now(),
         request_id: RequestId::next(),
         method: http::Method::default(),
         path: Bytes::new(),
-        peer: peer(session).map(|peer| peer.address),
         client: None,
         trace_id: None,
         route: None,

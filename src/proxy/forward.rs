@@ -2,7 +2,8 @@
 //! belongs to the sender's connection and without anything that looks like our word,
 //! and then our word.
 
-use std::fmt::Write as _;
+use std::fmt::Display;
+use std::io::Write;
 use std::net::IpAddr;
 
 use http::HeaderName;
@@ -13,7 +14,7 @@ use crate::gate::chain::Route;
 use crate::gate::delivery::Head;
 use crate::gate::filter::signature::Authentic;
 use crate::gate::scheme::timestamp::to_rfc3339;
-use crate::telemetry::RequestId;
+use crate::telemetry::{RequestId, hex};
 
 /// A delivery that may go to the application.
 pub struct Forward<'f> {
@@ -54,7 +55,8 @@ impl Forward<'_> {
     }
 
     fn our_word(&self, out: &mut Vec<u8>) {
-        line(out, b"Content-Length", self.body_len.to_string().as_bytes());
+        out.extend_from_slice(b"Content-Length: ");
+        end(out, self.body_len);
         match self.observed {
             None => line(out, b"Hookgate-Verdict", b"accepted"),
             Some(reason) => {
@@ -75,7 +77,7 @@ impl Forward<'_> {
             if let Some(ms) = authentic.signed_at().and_then(|t| t.ms) {
                 line(out, b"Hookgate-Event-Time", to_rfc3339(ms).as_bytes());
             }
-            line(out, b"Hookgate-Idempotency-Key", authentic.replay_key().to_string().as_bytes());
+            line(out, b"Hookgate-Idempotency-Key", &hex(authentic.replay_key().as_bytes()));
         }
         line(out, b"Hookgate-Request-Id", &self.id.hex());
         self.forwarded(out);
@@ -83,16 +85,15 @@ impl Forward<'_> {
     }
 
     fn forwarded(&self, out: &mut Vec<u8>) {
-        let mut chain = String::new();
+        out.extend_from_slice(b"X-Forwarded-For: ");
         if self.trusted {
-            for value in self.head.headers.get_all("x-forwarded-for") {
-                if let Ok(value) = value.to_str() {
-                    _ = write!(chain, "{value}, ");
-                }
+            let before = self.head.headers.get_all("x-forwarded-for");
+            for value in before.iter().filter_map(|value| value.to_str().ok()) {
+                out.extend_from_slice(value.as_bytes());
+                out.extend_from_slice(b", ");
             }
         }
-        _ = write!(chain, "{}", self.peer);
-        line(out, b"X-Forwarded-For", chain.as_bytes());
+        end(out, self.peer);
         line(out, b"X-Forwarded-Proto", if self.head.secure { b"https" } else { b"http" });
         let forwarded = self.head.headers.get("x-forwarded-host").filter(|_| self.trusted);
         if let Some(host) = forwarded.or_else(|| self.head.headers.get(http::header::HOST)) {
@@ -135,6 +136,11 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+/// The value that a line ends with.
+fn end(out: &mut Vec<u8>, value: impl Display) {
+    _ = write!(out, "{value}\r\n"); // writing to memory does not fail
 }
 
 /// What ends at the gate: the sender's connection (RFC 9110, section 7.6.1), who it says

@@ -142,6 +142,13 @@ fn is_length(value: &[u8]) -> bool {
     matches!(value, [b'0'] | [b'1'..=b'9', ..]) && value.len() <= 18 && value.iter().all(u8::is_ascii_digit)
 }
 
+/// Why Pingora's parser took no head out of what was sent: too much of it, or no HTTP.
+pub fn unparsed(error: &pingora::Error) -> Reason {
+    let too_many = error.root_cause().downcast_ref() == Some(&httparse::Error::TooManyHeaders);
+    let too_large = error.context.as_ref().is_some_and(|context| context.as_str().contains("larger than"));
+    if too_many || too_large { Reason::HeadersTooLarge } else { Reason::FramingInvalid }
+}
+
 /// The lines of a head that passed [`check`]: name and value of each header, as sent.
 pub fn headers(raw: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let raw = raw.strip_prefix(b"\r\n").unwrap_or(raw);

@@ -10,10 +10,12 @@ pub mod body;
 pub mod facts;
 pub mod forward;
 pub mod framing;
+pub mod hints;
 pub mod respond;
 pub mod under_way;
 pub mod upstream;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,15 +28,18 @@ use pingora_timeout::timeout;
 
 use self::body::{Body, Budget};
 use self::forward::Forward;
+use self::hints::{Diagnosis, Suspect};
 use self::under_way::{Entered, UnderWay};
 use self::upstream::{Reply, Undelivered, Upstream};
 use crate::clock;
+use crate::config::provider::NamedSecret;
 use crate::gate::answer::{Reason, Reject};
-use crate::gate::chain::{Findings, Mode, Policy};
+use crate::gate::chain::{Findings, Mode, Policy, Route};
+use crate::gate::delivery::Head;
 use crate::gate::filter::freshness::Fresh;
 use crate::store::{Claim, Outcome, ReplayStore, Reservation};
 use crate::telemetry::metrics::{RouteMetrics, UpstreamOutcome};
-use crate::telemetry::{Proof, Record, Telemetry};
+use crate::telemetry::{Proof, Record, RequestId, Telemetry};
 
 /// The gate as Pingora sees it.
 pub struct Sidecar {
@@ -45,6 +50,7 @@ pub struct Sidecar {
     pub telemetry: Arc<Telemetry>,
     pub timeouts: Timeouts,
     pub under_way: Arc<UnderWay>,
+    pub diagnosis: Diagnosis,
 }
 
 /// What a reload swaps: a delivery keeps the one it started with.
@@ -52,6 +58,8 @@ pub struct Live {
     pub policy: Policy,
     /// In the order of the policy's routes.
     pub metrics: Vec<Arc<RouteMetrics>>,
+    /// For diagnosis.
+    pub secrets: Vec<Arc<[NamedSecret]>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,14 +69,8 @@ pub struct Timeouts {
     pub idle: Duration,
     /// How long a sender waits for the application.
     pub upstream: Duration,
-}
-
-impl Timeouts {
-    /// How long the application may go on after the sender was told 504. Its real outcome
-    /// decides, and the provider's retry joins.
-    pub const fn exchange(upstream: Duration) -> Duration {
-        upstream.saturating_mul(2)
-    }
+    /// How long the application may take all in all.
+    pub call: Duration,
 }
 
 /// Why a delivery ends without the application's answer.
@@ -100,21 +102,24 @@ impl Sidecar {
 
         // Judge the head; only then read the body.
         let mut findings = Findings::new(route.mode);
-        let now = clock::now();
-        let admitted = route.admit(&facts::head(session.req_header(), client, secure), now, &mut findings);
-        record.verify = record.started.elapsed();
+        let head = facts::head(session.req_header(), client, secure);
+        let admitted = route.admit(&head, record.arrived, &mut findings);
+        record.verify = clock::since(record.arrived);
         let admitted = admitted?;
         let body = body::read(session, &admitted, &self.budget, self.timeouts.body).await?;
-        record.body_size = body.len();
+        record.body_size = body.size();
 
         // Judge the body: is it genuine, fresh, first-seen?
-        let resumed = Instant::now();
+        let now = clock::now();
         let head = facts::head(session.req_header(), client, secure);
-        let authentic = route.authenticate(admitted, &head, &body.bytes, &mut findings);
-        record.verify += resumed.elapsed();
+        let authentic = route.authenticate(admitted, &head, &body.bytes, now, &mut findings);
+        record.verify += clock::since(now);
+        if matches!(authentic, Err(Reject { reason: Reason::SignatureMismatch, .. })) {
+            self.suspect(route, &live.secrets[index], &head, &body, record.request_id);
+        }
         let authentic = authentic?;
         record.proof = authentic.as_ref().map(Proof::from);
-        let fresh = route.freshen(authentic, clock::now(), &mut findings)?;
+        let fresh = route.freshen(authentic, now, &mut findings)?;
         record.observed = findings.into_noted();
         let claim = self.claim(fresh.as_ref(), route.mode, record).await?;
 
@@ -128,17 +133,38 @@ impl Sidecar {
             authentic: fresh.as_ref().map(Fresh::authentic),
             observed: record.observed.first().copied(),
             id: record.request_id,
-            body_len: body.len(),
+            body_len: body.size(),
         };
         let delivery = Delivery {
             upstream: Arc::clone(&self.upstream),
             head: forward.to_bytes(),
             body,
             claim,
-            limit: Timeouts::exchange(self.timeouts.upstream),
+            limit: self.timeouts.call,
             _under_way: self.under_way.enter(),
         };
         self.deliver(delivery, record).await
+    }
+
+    /// Has a delivery whose signature does not hold looked at, if there is time.
+    fn suspect(
+        &self,
+        route: &Arc<Route>,
+        secrets: &Arc<[NamedSecret]>,
+        head: &Head<'_>,
+        body: &Body,
+        id: RequestId,
+    ) {
+        if body.size() <= hints::MAX_BODY && self.diagnosis.has_time(clock::now()) {
+            let suspect = Suspect {
+                route: Arc::clone(route),
+                secrets: Arc::clone(secrets),
+                headers: head.headers.clone(),
+                body: body.bytes.clone(),
+                id,
+            };
+            suspect.diagnose(Arc::clone(&self.telemetry));
+        }
     }
 
     /// The right to deliver the event. `None` where an observing route has no proof, or
@@ -150,9 +176,9 @@ impl Sidecar {
         record: &mut Record,
     ) -> Result<Option<Claim>, Ending> {
         let Some(fresh) = fresh else { return Ok(None) };
-        let started = Instant::now();
-        let reserved = self.store.reserve(fresh, clock::now());
-        record.verify += started.elapsed();
+        let now = clock::now();
+        let reserved = self.store.reserve(fresh, now);
+        record.verify += clock::since(now);
         let refusal = match reserved {
             Ok(Reservation::Lead(claim)) => return Ok(Some(claim)),
             Ok(Reservation::Done) => Reason::Duplicate,
@@ -210,6 +236,15 @@ impl Sidecar {
         self.telemetry.finish(&record);
     }
 
+    /// A connection over the cap: it is counted, told, and given this answer.
+    pub fn refuse_connection(&self, peer: IpAddr) -> Vec<u8> {
+        let mut record = facts::nameless(Some(peer));
+        record.reason = Reason::Overloaded;
+        record.status = record.reason.status();
+        self.telemetry.finish(&record);
+        respond::raw_refusal(record.reason, record.request_id)
+    }
+
     /// Reads a head within its deadline. `None` ends the connection: the sender has gone,
     /// was too slow, or sent what Pingora's parser refuses, which is answered here.
     async fn read_head(&self, session: &mut ServerSession) -> Option<()> {
@@ -225,9 +260,9 @@ impl Sidecar {
         match read {
             Ok(Ok(true)) => Some(()),
             Ok(Err(error)) if *error.etype() == pingora::ErrorType::InvalidHTTPHeader => {
-                let mut record = facts::unreadable(session);
-                record.reason = Reason::FramingInvalid;
-                record.status = Reason::FramingInvalid.status();
+                let mut record = facts::nameless(facts::peer(session).map(|peer| peer.address));
+                record.reason = framing::unparsed(&error);
+                record.status = record.reason.status();
                 respond::refuse_unread(session, record.reason.into(), record.request_id).await;
                 self.telemetry.finish(&record);
                 None
@@ -248,7 +283,9 @@ impl HttpServerApp for Sidecar {
         let _under_way = self.under_way.enter();
         let mut record = facts::record(&session);
         let idle = self.timeouts.idle.as_secs().max(1);
-        session.set_keepalive((!self.under_way.is_draining()).then_some(idle));
+        // HTTP/1.0 ends the connection after the answer unless it asked for more.
+        let reusable = session.get_keepalive().is_some() && !self.under_way.is_draining();
+        session.set_keepalive(reusable.then_some(idle));
 
         let ended = self.handle(&mut session, &mut record).await;
         self.conclude(&mut session, record, ended).await;

@@ -7,10 +7,10 @@ use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
-use pingora_timeout::timeout;
+use pingora_timeout::tokio_timeout;
 
 use super::upstream::Reply;
-use crate::gate::answer::Reject;
+use crate::gate::answer::{Reason, Reject};
 use crate::telemetry::RequestId;
 
 /// How long a sender may take to read its answer.
@@ -50,6 +50,20 @@ pub async fn refuse_unread(session: &mut ServerSession, reject: Reject, id: Requ
     session.shutdown().await;
 }
 
+/// The answer to a connection that is not served at all.
+pub fn raw_refusal(reason: Reason, id: RequestId) -> Vec<u8> {
+    let text = reason.text();
+    let retry = Reject::new(reason).retry_after_seconds().unwrap_or(1);
+    format!(
+        "HTTP/1.1 {} Refused\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nRetry-After: {retry}\r\n\
+         {REQUEST_ID}: {}\r\nConnection: close\r\n\r\n{text}",
+        reason.status(),
+        text.len(),
+        id_text(&id)
+    )
+    .into_bytes()
+}
+
 fn refusal(reject: Reject, status: u16, id: &RequestId) -> Result<ResponseHeader> {
     let mut header = ResponseHeader::build(status, Some(6))?;
     header.insert_header(CONTENT_TYPE, "text/plain")?;
@@ -74,7 +88,8 @@ async fn send(session: &mut ServerSession, header: Box<ResponseHeader>, body: By
         session.write_response_header(header).await?;
         session.write_response_body(body, true).await
     };
-    if !matches!(timeout(WRITE_TIMEOUT, write).await, Ok(Ok(()))) {
+    // Nearly always there is room for all of it at once: this kind of timer costs nothing then.
+    if !matches!(tokio_timeout(WRITE_TIMEOUT, write).await, Ok(Ok(()))) {
         session.set_keepalive(None);
     }
 }

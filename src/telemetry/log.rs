@@ -2,16 +2,18 @@
 //! own, so that no request ever waits for a slow pipe. What does not fit is dropped
 //! and counted.
 
-use std::fmt::Write as _;
 use std::io::Write;
+use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use prometheus::IntCounter;
 
-use super::{Proof, Record};
+use super::{Proof, Record, RequestId};
+use crate::clock::{self, Now};
 use crate::gate::answer::{Reason, Verdict};
+use crate::gate::delivery::Client;
 use crate::gate::scheme::timestamp::to_rfc3339;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,16 +87,25 @@ impl Sink {
     }
 
     /// A decision line, composed only if it is wanted.
-    pub(super) fn decision(&self, severity: Severity, compose: impl FnOnce(&mut Line<'_>)) {
-        self.line(severity, "hookgate.decision", compose);
+    pub(super) fn decision(&self, severity: Severity, now: Now, compose: impl FnOnce(&mut Line<'_>)) {
+        self.line(severity, now, "hookgate.decision", compose);
     }
 
     /// An event of the program itself, such as a reload.
     pub fn event(&self, severity: Severity, name: &'static str, message: &str) {
-        self.line(severity, name, |line| line.text("body", message));
+        self.line(severity, clock::now(), name, |line| line.text("body", message));
     }
 
-    fn line(&self, severity: Severity, event: &'static str, compose: impl FnOnce(&mut Line<'_>)) {
+    /// What would have made a signature hold.
+    pub fn hints(&self, route: &str, id: RequestId, hints: &[String]) {
+        self.line(Severity::Warn, clock::now(), "hookgate.hints", |line| {
+            line.word("hookgate.request_id", std::str::from_utf8(&id.hex()).unwrap_or_default());
+            line.word("hookgate.route", route);
+            line.text("hookgate.hints", &hints.join("; "));
+        });
+    }
+
+    fn line(&self, severity: Severity, now: Now, event: &'static str, compose: impl FnOnce(&mut Line<'_>)) {
         if severity < self.least {
             return;
         }
@@ -104,7 +115,7 @@ impl Sink {
             return;
         }
         let was_empty = pending.text.is_empty();
-        let mut line = Line::begin(&mut pending, self.format, severity, event);
+        let mut line = Line::begin(&mut pending, now, self.format, severity, event);
         compose(&mut line);
         line.end();
         drop(pending);
@@ -162,27 +173,31 @@ pub(super) struct Line<'l> {
 
 /// No field of a line is longer.
 const MAX_FIELD: usize = 256;
+const DIGITS: &[u8; 10] = b"0123456789";
 
 impl<'l> Line<'l> {
-    fn begin(pending: &'l mut Pending, format: Format, severity: Severity, event: &str) -> Self {
-        let ms = crate::clock::now().wall_ms;
+    fn begin(pending: &'l mut Pending, now: Now, format: Format, severity: Severity, event: &str) -> Self {
+        let ms = now.wall_ms;
         let second = ms.div_euclid(1000);
         if pending.second.0 != second {
             pending.second = (second, to_rfc3339(second * 1000).trim_end_matches('Z').to_owned());
         }
         let mut line = Line { out: &mut pending.text, format };
-        let millis = ms.rem_euclid(1000);
+        let millis = usize::try_from(ms.rem_euclid(1000)).unwrap_or_default();
         match format {
             Format::Json => {
-                line.write(format_args!(
-                    "{{\"timestamp\":\"{}.{millis:03}Z\",\"severity_text\":\"{}\",\"event.name\":\"{event}\"",
-                    pending.second.1,
-                    severity.label()
-                ));
+                line.push("{\"timestamp\":\"");
+                line.push(&pending.second.1);
+                line.thousandths(millis);
+                line.push("Z\"");
+                line.word("severity_text", severity.label());
+                line.word("event.name", event);
             }
             Format::Text => {
                 let time = pending.second.1.split_once('T').map_or("", |(_, time)| time);
-                line.write(format_args!("{time}.{millis:03} {:5} {event}", severity.label()));
+                line.push(time);
+                line.thousandths(millis);
+                line.write(format_args!(" {:5} {event}", severity.label()));
             }
         }
         line
@@ -199,53 +214,97 @@ impl<'l> Line<'l> {
         _ = self.out.write_fmt(args); // writing to memory does not fail
     }
 
+    fn push(&mut self, text: &str) {
+        self.out.extend_from_slice(text.as_bytes());
+    }
+
+    fn quote(&mut self) {
+        if self.format == Format::Json {
+            self.out.push(b'"');
+        }
+    }
+
     fn key(&mut self, key: &str) {
         match self.format {
             Format::Json => {
-                self.out.extend_from_slice(b",\"");
-                self.out.extend_from_slice(key.as_bytes());
-                self.out.extend_from_slice(b"\":");
+                self.push(",\"");
+                self.push(key);
+                self.push("\":");
             }
             Format::Text => {
-                self.out.push(b' ');
+                self.push(" ");
                 if key != "body" {
-                    self.out.extend_from_slice(key.rsplit("hookgate.").next().unwrap_or(key).as_bytes());
-                    self.out.push(b'=');
+                    self.push(key.rsplit("hookgate.").next().unwrap_or(key));
+                    self.push("=");
                 }
             }
         }
     }
 
-    fn number(&mut self, key: &str, value: impl std::fmt::Display) {
+    fn number(&mut self, key: &str, value: usize) {
         self.key(key);
-        self.write(format_args!("{value}"));
+        self.digits(value);
     }
 
     fn millis(&mut self, key: &str, value: Duration) {
+        let micros = usize::try_from(value.as_micros()).unwrap_or(usize::MAX);
         self.key(key);
-        self.write(format_args!("{}.{:03}", value.as_millis(), value.subsec_micros() % 1000));
+        self.digits(micros / 1000);
+        self.thousandths(micros % 1000);
+    }
+
+    /// A dozen numbers stand in each line: through `fmt` they would cost as much as all
+    /// the rest of it.
+    fn digits(&mut self, mut number: usize) {
+        let mut text = [0; 20]; // what the greatest number takes
+        let mut start = text.len();
+        loop {
+            start -= 1;
+            text[start] = DIGITS[number % 10];
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        self.out.extend_from_slice(&text[start..]);
+    }
+
+    fn thousandths(&mut self, number: usize) {
+        self.out.extend([b'.', DIGITS[number / 100 % 10], DIGITS[number / 10 % 10], DIGITS[number % 10]]);
+    }
+
+    fn address(&mut self, key: &str, address: IpAddr) {
+        self.key(key);
+        self.quote();
+        match address {
+            IpAddr::V4(v4) => {
+                for (n, octet) in v4.octets().into_iter().enumerate() {
+                    if n > 0 {
+                        self.push(".");
+                    }
+                    self.digits(octet.into());
+                }
+            }
+            IpAddr::V6(v6) => self.write(format_args!("{v6}")),
+        }
+        self.quote();
     }
 
     /// A word of ours: needs no escaping.
     fn word(&mut self, key: &str, value: &str) {
         self.key(key);
-        match self.format {
-            Format::Json => self.write(format_args!("\"{value}\"")),
-            Format::Text => self.out.extend_from_slice(value.as_bytes()),
-        }
+        self.quote();
+        self.push(value);
+        self.quote();
     }
 
     fn text(&mut self, key: &str, value: &str) {
         self.key(key);
-        if self.format == Format::Json {
-            self.out.push(b'"');
-        }
+        self.quote();
         for c in value.chars() {
             self.escaped(c);
         }
-        if self.format == Format::Json {
-            self.out.push(b'"');
-        }
+        self.quote();
     }
 
     /// Bytes of a stranger: not necessarily UTF-8, and not longer than [`MAX_FIELD`].
@@ -286,17 +345,15 @@ impl<'l> Line<'l> {
         }
         self.word("http.request.method", record.method.as_str());
         self.bytes("url.path", &record.path);
-        self.number("http.response.status_code", record.status);
+        self.number("http.response.status_code", record.status.into());
         self.number("http.request.body.size", record.body_size);
-        let mut address = String::new();
-        if let Some(client) = record.client {
-            _ = write!(address, "{client}");
-            self.word("client.address", &address);
+        match record.client {
+            Some(Client::Known(client)) => self.address("client.address", client),
+            Some(Client::Unknown) => self.word("client.address", "unknown"),
+            None => {}
         }
         if let Some(peer) = record.peer {
-            address.clear();
-            _ = write!(address, "{peer}");
-            self.word("network.peer.address", &address);
+            self.address("network.peer.address", peer);
         }
         let id = record.request_id.hex();
         let id = std::str::from_utf8(&id).unwrap_or_default();

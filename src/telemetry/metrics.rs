@@ -12,6 +12,7 @@ use prometheus::{
 
 use crate::gate::answer::{Reason, Verdict};
 use crate::gate::chain::{Mode, Route};
+use crate::gate::filter::signature::Scheme;
 
 /// What became of a call to the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +120,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    #[expect(clippy::too_many_lines, reason = "one entry for each metric")]
     pub fn new() -> Self {
         let r = &Registry::new();
         let requests = counters(
@@ -242,7 +244,7 @@ impl Metrics {
         let requests = |verdict: Verdict, reason: Reason| {
             self.requests.with_label_values(&[name, &route.provider, verdict.label(), reason.label()])
         };
-        let key_ids = route.signature.schemes().iter().flat_map(|s| s.keys()).map(|k| Arc::clone(&k.id));
+        let key_ids = route.signature.schemes().iter().flat_map(Scheme::keys).map(|k| Arc::clone(&k.id));
         let mut keys: Vec<(Arc<str>, IntCounter)> = Vec::new();
         for id in key_ids {
             if !keys.iter().any(|(known, _)| *known == id) {
@@ -278,14 +280,17 @@ impl Metrics {
     pub fn reloaded(&self, source: ReloadSource, success: bool, wall_ms: i64) {
         let result = if success { "success" } else { "failure" };
         self.reloads.with_label_values(&[source.label(), result]).inc();
-        self.last_reload_successful.set(i64::from(success));
         if success {
             self.loaded(wall_ms);
+        } else {
+            self.last_reload_successful.set(0);
         }
     }
 
-    /// The configuration in effect was loaded at that time.
+    /// The configuration in effect was loaded at that time. The start is the first load: an
+    /// alert on a failed one must not fire before there was any.
     pub fn loaded(&self, wall_ms: i64) {
+        self.last_reload_successful.set(1);
         #[expect(clippy::cast_precision_loss, reason = "a time in seconds")]
         self.last_reload_success.set(wall_ms as f64 / 1000.0);
     }

@@ -7,12 +7,13 @@ pub mod metrics;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use self::log::{Severity, Sink};
 use self::metrics::{Metrics, RouteMetrics, UpstreamOutcome};
+use crate::clock::{self, Now};
 use crate::gate::answer::{Reason, Verdict};
 use crate::gate::chain::Route;
 use crate::gate::delivery::Client;
@@ -26,9 +27,8 @@ pub struct Telemetry {
 
 /// One delivery, as far as it came.
 pub struct Record {
-    pub started: Instant,
-    /// Wall time at the start, in milliseconds since the epoch.
-    pub wall_ms: i64,
+    /// When its head was complete.
+    pub arrived: Now,
     pub request_id: RequestId,
     pub method: http::Method,
     /// As it was sent, without the query.
@@ -86,7 +86,8 @@ impl Record {
 impl Telemetry {
     /// The one emission for a delivery.
     pub fn finish(&self, record: &Record) {
-        let total = record.started.elapsed();
+        let now = clock::now();
+        let total = now.mono.saturating_sub(record.arrived.mono);
         let (verdict, reason) = record.verdict();
         self.count(record, verdict, reason, total);
         let severity = match verdict {
@@ -94,7 +95,7 @@ impl Telemetry {
             Verdict::Refused | Verdict::Observed => Severity::Warn,
             Verdict::Failed => Severity::Error,
         };
-        self.log.decision(severity, |line| line.decision(record, verdict, reason, total));
+        self.log.decision(severity, now, |line| line.decision(record, verdict, reason, total));
     }
 
     fn count(&self, record: &Record, verdict: Verdict, reason: Reason, total: Duration) {
@@ -112,13 +113,13 @@ impl Telemetry {
             route.key_matched(&proof.key_id);
             if let Some(time) = proof.event_time_ms {
                 #[expect(clippy::cast_precision_loss, reason = "an age in seconds")]
-                let age = (record.wall_ms - time) as f64 / 1000.0;
+                let age = (record.arrived.wall_ms - time) as f64 / 1000.0;
                 route.event_age.observe(age.max(0.0));
             }
         }
         if verdict == Verdict::Accepted {
             #[expect(clippy::cast_precision_loss, reason = "exact until the year 287396")]
-            route.last_accepted.set(record.wall_ms as f64 / 1000.0);
+            route.last_accepted.set(record.arrived.wall_ms as f64 / 1000.0);
         }
     }
 }
@@ -156,14 +157,15 @@ impl RequestId {
     }
 }
 
-/// A bijection of 64-bit words (the finaliser of SplitMix64).
+/// A bijection of 64-bit words (the finaliser of `SplitMix64`).
 fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     (x ^ (x >> 31)).max(1)
 }
 
-fn hex(bytes: &[u8; 16]) -> [u8; 32] {
+/// Lower-case hex digits.
+pub fn hex(bytes: &[u8; 16]) -> [u8; 32] {
     let mut out = [0; 32];
     data_encoding::HEXLOWER.encode_mut(bytes, &mut out);
     out

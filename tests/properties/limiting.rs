@@ -48,7 +48,7 @@ proptest! {
     fn a_client_that_obeys_retry_after_is_admitted((limit, gaps) in traffic()) {
         let checked = RateLimit::new(limit.quota());
         let mut now = Duration::ZERO;
-        let ask = |now| checked.check(Client::Unknown, Now { wall_ms: 0, mono: now });
+        let ask = |now| checked.check(Client::Unknown, Now { mono: now, ..Now::at(0, 0) });
         for gap in gaps {
             now += Duration::from_nanos(gap);
             if let Err(refused) = ask(now) {

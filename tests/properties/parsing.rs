@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use hookgate::config::units::{ByteSize, Cidr, Rate, Span, UpstreamUrl};
 use hookgate::gate::chain::PathPattern;
-use hookgate::gate::delivery::{Client, Peer, TrustedProxies};
+use hookgate::gate::delivery::{AddressHeader, Client, Peer, TrustedProxies};
 use hookgate::gate::scheme::content::Content;
 use hookgate::gate::scheme::json::{self, Pointer};
 use hookgate::gate::scheme::key::{KeyDecoding, KeyRule};
@@ -110,7 +110,8 @@ where
 
 /// Whom a trusted proxy's forwarded lines name, those that a header can hold.
 fn sender(lines: &[&[u8]]) -> Client {
-    let trusted = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
+    let trusted =
+        TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()], AddressHeader::Chain("x-forwarded-for"));
     let peer = Peer { address: IpAddr::from([10, 0, 0, 1]), tls: false };
     let lines = lines.iter().filter_map(|line| HeaderValue::from_bytes(line).ok());
     let headers: HeaderMap = lines.map(|line| (X_FORWARDED_FOR, line)).collect();

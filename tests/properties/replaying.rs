@@ -205,7 +205,7 @@ struct Embedded {
 impl Embedded {
     fn new() -> Self {
         let exchange = seconds(0); // the lease is five seconds longer
-        let policy = ReplayPolicy::new(seconds(WINDOW), seconds(0), exchange).unwrap();
+        let policy = ReplayPolicy::new(seconds(WINDOW), seconds(0), exchange, exchange).unwrap();
         let provider = Provider::timed();
         Embedded {
             store: ReplayStore::Memory(Memory::new(policy, seconds(WINDOW), 1000)),

@@ -3,6 +3,7 @@
 //! count or answer: it has no way to.
 
 pub mod body_limit;
+pub mod failure_budget;
 pub mod freshness;
 pub mod https;
 pub mod ip_allowlist;

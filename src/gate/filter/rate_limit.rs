@@ -74,8 +74,14 @@ impl RateLimit {
         RateLimit { quota: self.quota, cells: Arc::clone(&old.cells) }
     }
 
+    /// Whether [`check`](Self::check) would let the client through; uses nothing up.
+    pub fn peek(&self, client: Client, now: Now) -> Result<(), Reject> {
+        let arrival = self.cells.arrivals.get(&cell_of(client)).map_or(0, |arrival| *arrival);
+        self.step(arrival, nanos(now)).map(drop)
+    }
+
     pub fn check(&self, client: Client, now: Now) -> Result<(), Reject> {
-        let now = u64::try_from(now.mono.as_nanos()).unwrap_or(u64::MAX);
+        let now = nanos(now);
         let key = cell_of(client);
         if let Some(mut arrival) = self.cells.arrivals.get_mut(&key) {
             *arrival = self.step(*arrival, now)?;
@@ -114,6 +120,10 @@ impl Cells {
         }
         self.arrivals.len() >= MAX_CLIENTS
     }
+}
+
+fn nanos(now: Now) -> u64 {
+    u64::try_from(now.mono.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// One cell for each IPv4 address and for each IPv6 /64, which is what one customer

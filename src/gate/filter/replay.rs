@@ -53,13 +53,19 @@ const LEASE_MARGIN: Duration = Duration::from_secs(5);
 
 impl ReplayPolicy {
     /// `tolerances` is past plus future tolerance, the longest of any route: an event
-    /// that could still be fresh must not be forgotten.
-    pub fn new(window: Duration, tolerances: Duration, exchange: Duration) -> Result<Self, WindowTooShort> {
+    /// that could still be fresh must not be forgotten. `exchange` is the longest that a
+    /// delivery can take, `wait` how long a copy waits for it.
+    pub fn new(
+        window: Duration,
+        tolerances: Duration,
+        exchange: Duration,
+        wait: Duration,
+    ) -> Result<Self, WindowTooShort> {
         let needed = tolerances + WINDOW_MARGIN;
         if window < needed {
             return Err(WindowTooShort { needed });
         }
-        Ok(ReplayPolicy { window, lease: exchange + LEASE_MARGIN, wait: exchange })
+        Ok(ReplayPolicy { window, lease: exchange + LEASE_MARGIN, wait })
     }
 
     /// How long a done event is remembered.
@@ -223,10 +229,10 @@ mod tests {
     #[test]
     fn a_window_that_forgets_too_soon_cannot_be_made() {
         let tolerances = at(600);
-        let made = |window| ReplayPolicy::new(at(window), tolerances, at(11));
+        let made = |window| ReplayPolicy::new(at(window), tolerances, at(21), at(11));
         assert_eq!(made(659), Err(WindowTooShort { needed: at(660) }));
         let policy = made(660).unwrap();
-        assert!(policy.lease() > at(11), "a lease outlives the longest exchange");
+        assert!(policy.lease() > at(21), "a lease outlives the longest exchange");
     }
 
     #[test]

@@ -111,10 +111,9 @@ impl Recipe {
             if !is_plain(value) || self.content.separator(n).is_some_and(|b| value.contains(&b)) {
                 return Err(Reason::SignatureMalformed);
             }
-            if let Some(rule) = &self.timestamp {
-                if rule.from.contains(&source) && rule.unit.parse(value).is_none() {
-                    return Err(Reason::SignatureMalformed);
-                }
+            let rule = self.timestamp.as_ref().filter(|rule| rule.from.contains(&source));
+            if rule.is_some_and(|rule| rule.unit.parse(value).is_none()) {
+                return Err(Reason::SignatureMalformed);
             }
         }
         Ok(())

@@ -1,0 +1,203 @@
+//! What each step of the gate costs, without network: `cargo bench`.
+
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use hookgate::cli::{Given, RunArgs};
+use hookgate::clock::Now;
+use hookgate::config::secret::Secret;
+use hookgate::config::{Config, units};
+use hookgate::gate::answer::{Reason, Reject};
+use hookgate::gate::chain::{Findings, Mode, Route};
+use hookgate::gate::delivery::{Client, Head};
+use hookgate::gate::filter::body_limit::Admitted;
+use hookgate::gate::filter::freshness::Fresh;
+use hookgate::gate::scheme::sign::Unsigned;
+use hookgate::gate::scheme::timestamp::to_rfc3339;
+use hookgate::store::{Memory, Outcome, ReplayStore, Reservation};
+use http::{HeaderMap, HeaderValue, Method};
+
+/// Read as base64 by one scheme of the preset and as it stands by the other.
+const SECRET: &[u8] = b"whsec_YSBzZWNyZXQgb2YgdGhpcnR5LXR3byBieXRlcyE=";
+/// The schemes of the preset, in its order.
+const SCHEMES: [&str; 2] = ["standard-webhooks", "body-hex"];
+const NOW: Now = Now::at(1_700_000_000, 1);
+
+/// The preset's route, with every check on and limits that nobody reaches.
+fn config() -> Config {
+    const VALID: &str = "a valid value";
+    let args = RunArgs {
+        allow_ip: Some(vec!["127.0.0.0/8".parse().expect(VALID), "192.0.2.0/24".parse().expect(VALID)]),
+        rate_limit: Some("1000000000/1m".parse().expect(VALID)),
+        failure_limit: Some("1000000000/1m".parse().expect(VALID)),
+        max_body: Some(units::ByteSize(4 << 20)),
+        ..RunArgs::default()
+    };
+    let secret = Some(Secret::from_bytes(SECRET.to_vec()).0);
+    Config::load(&Given { secret, ..Given::flags(args) }).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// A request as the gate sees it.
+struct Delivery {
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Delivery {
+    /// Signed under one scheme of the route, with a body of that size.
+    fn signed(route: &Route, scheme: usize, id: &str, size: usize) -> Self {
+        let scheme = &route.signature.schemes()[scheme];
+        let time = to_rfc3339(NOW.wall_ms);
+        let event = format!(r#"{{"id":"{id}","type":"user.created","created":"{time}","data":""#);
+        let filling = "x".repeat(size.saturating_sub(event.len() + 2));
+        let body = format!("{event}{filling}\"}}").into_bytes();
+        let unsigned = Unsigned { id, time_ms: NOW.wall_ms, body: &body };
+        let headers = scheme.recipe().sign(&scheme.keys()[0].mac, unsigned).expect("a plain id");
+        Delivery { headers, body }
+    }
+
+    /// Everything is right but the body.
+    fn forged(mut self) -> Self {
+        let last = self.body.len() - 3;
+        self.body[last] = b'y';
+        self
+    }
+
+    fn head(&self) -> Head<'_> {
+        Head {
+            method: &Method::POST,
+            path: b"/webhooks",
+            headers: &self.headers,
+            client: Client::Known([127, 0, 0, 1].into()),
+            secure: true,
+            content_length: Some(self.body.len() as u64),
+        }
+    }
+
+    fn admit(&self, route: &Route) -> Result<Admitted, Reject> {
+        route.admit(&self.head(), NOW, &mut Findings::new(Mode::Enforce))
+    }
+
+    /// All that the gate does before it asks the replay memory.
+    fn judge(&self, route: &Route) -> Result<Option<Fresh>, Reject> {
+        let mut findings = Findings::new(Mode::Enforce);
+        let admitted = route.admit(&self.head(), NOW, &mut findings)?;
+        let authentic = route.authenticate(admitted, &self.head(), &self.body, NOW, &mut findings)?;
+        route.freshen(authentic, NOW, &mut findings)
+    }
+}
+
+fn admit(c: &mut Criterion) {
+    let route = &config().policy.routes[0];
+    let mut delivery = Delivery::signed(route, 1, "evt_1", 1024);
+    for (name, value) in
+        [("host", "app.example"), ("user-agent", "sender"), ("content-type", "application/json")]
+    {
+        delivery.headers.insert(name, HeaderValue::from_static(value));
+    }
+    c.bench_function("admit", |b| b.iter(|| delivery.admit(route)));
+}
+
+fn authenticate(c: &mut Criterion) {
+    let route = &config().policy.routes[0];
+    let mut group = c.benchmark_group("authenticate");
+    for (scheme, name) in SCHEMES.iter().enumerate() {
+        for size in [256, 1024, 64 * 1024, 1024 * 1024] {
+            let delivery = Delivery::signed(route, scheme, "evt_1", size);
+            group.throughput(Throughput::Bytes(size as u64));
+            group.bench_function(BenchmarkId::new(*name, size), |b| {
+                b.iter_batched(
+                    || delivery.admit(route).expect("a genuine delivery"),
+                    |admitted| {
+                        let mut findings = Findings::new(Mode::Enforce);
+                        route.authenticate(admitted, &delivery.head(), &delivery.body, NOW, &mut findings)
+                    },
+                    BatchSize::SmallInput,
+                );
+            });
+        }
+    }
+}
+
+/// A flood of forgeries must cost less than the traffic it imitates.
+fn judge(c: &mut Criterion) {
+    let route = &config().policy.routes[0];
+    let mut group = c.benchmark_group("judge");
+    for (name, delivery) in [
+        ("genuine", Delivery::signed(route, 1, "evt_1", 1024)),
+        ("forged", Delivery::signed(route, 1, "evt_1", 1024).forged()),
+    ] {
+        let refused = delivery.judge(route).err().map(|reject| reject.reason);
+        assert_eq!(refused, (name == "forged").then_some(Reason::SignatureMismatch));
+        group.bench_function(name, |b| b.iter(|| delivery.judge(route)));
+    }
+}
+
+/// Events that go through the replay memory again and again. Each time a day has passed,
+/// so that they are forgotten and lead anew.
+fn store(c: &mut Criterion) {
+    const EVENTS: usize = 65_536;
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let config = config();
+    let route = &config.policy.routes[0];
+    let events: Vec<Fresh> = (0..EVENTS)
+        .map(|n| {
+            let delivery = Delivery::signed(route, 0, &format!("evt_{n}"), 128);
+            delivery.judge(route).expect("a genuine delivery").expect("an enforcing route")
+        })
+        .collect();
+    let startup = &config.startup;
+    let memory =
+        || ReplayStore::Memory(Memory::new(startup.replay, startup.stale_after, startup.replay_capacity));
+    let deliver = |store: &ReplayStore, events: &[Fresh], times: u64| {
+        let mut now = NOW;
+        for (n, event) in (0..times).zip(events.iter().cycle()) {
+            if n % events.len() as u64 == 0 {
+                now.mono += DAY;
+            }
+            match store.reserve(black_box(event), now) {
+                Ok(Reservation::Lead(claim)) => claim.settle(Outcome::Delivered, now),
+                Ok(Reservation::Follow(_) | Reservation::Done) | Err(_) => panic!("every event leads"),
+            }
+        }
+    };
+
+    let mut group = c.benchmark_group("reserve and settle");
+    for threads in [1, 2] {
+        group.throughput(Throughput::Elements(threads));
+        group.bench_function(BenchmarkId::new("threads", threads), |b| {
+            b.iter_custom(|times| {
+                let store = memory();
+                let start = Barrier::new(usize::try_from(threads).unwrap_or_default());
+                std::thread::scope(|scope| {
+                    let running: Vec<_> = events
+                        .chunks(EVENTS / 2)
+                        .zip(0..threads)
+                        .map(|(share, _)| {
+                            scope.spawn(|| {
+                                start.wait();
+                                let started = Instant::now();
+                                deliver(&store, share, times);
+                                started.elapsed()
+                            })
+                        })
+                        .collect();
+                    running.into_iter().map(|thread| thread.join().expect("no panic")).max()
+                })
+                .unwrap_or_default()
+            });
+        });
+    }
+}
+
+criterion_group! {
+    name = gate;
+    // Short by default; `cargo bench -- --measurement-time 10` takes longer and knows more.
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2));
+    targets = admit, authenticate, judge, store
+}
+criterion_main!(gate);

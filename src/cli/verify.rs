@@ -1,0 +1,211 @@
+//! `hookgate verify FILE`: judge a captured raw HTTP request offline, and say what would
+//! have made its signature hold.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use super::sign::{Unable, parse_time, read, secret};
+use super::{Given, RunArgs, print};
+use crate::clock::{self, Doubt, Now};
+use crate::config::Config;
+use crate::config::provider::{NamedSecret, compile, keyed, preset, unknown};
+use crate::diagnosis::{Case, hints};
+use crate::gate::answer::Reason;
+use crate::gate::delivery::{Client, Head};
+use crate::gate::filter::freshness;
+use crate::gate::filter::signature::{Authentic, Signature};
+use crate::gate::scheme::Recipe;
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The raw request: request line, headers, an empty line, body; `-` is standard input
+    file: PathBuf,
+
+    /// Whose way of signing: the name of a preset [default: scalekit]
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    provider: Option<String>,
+
+    /// File with a signing secret; repeatable; of any length here
+    #[arg(long, value_name = "PATH", conflicts_with = "config")]
+    secret_file: Vec<PathBuf>,
+
+    /// Judge by a route of this configuration file instead
+    #[arg(short, long, value_name = "PATH")]
+    config: Option<PathBuf>,
+
+    /// Which route, if the file has several
+    #[arg(long, value_name = "NAME", requires = "config")]
+    route: Option<String>,
+
+    /// When it arrived: Unix seconds or RFC 3339 [default: now]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    now: Option<i64>,
+
+    /// The URL that the provider was given, for providers that sign it
+    #[arg(long)]
+    url: Option<String>,
+}
+
+/// Exit 0 accepted, 1 refused.
+pub fn verify(args: &VerifyArgs) -> ExitCode {
+    match judged(args) {
+        Ok((accepted, json)) => {
+            print(json);
+            if accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(unable) => unable.exit(),
+    }
+}
+
+/// What a request is judged by.
+struct Demands {
+    provider: String,
+    route: String,
+    recipes: Vec<Recipe>,
+    secrets: Vec<NamedSecret>,
+    signature: Signature,
+}
+
+fn judged(args: &VerifyArgs) -> Result<(bool, serde_json::Value), Unable> {
+    let demands = demands(args)?;
+    let captured = Captured::parse(&read(&args.file)?).map_err(Unable::usage)?;
+    let head = captured.head();
+    let wall_ms = args.now.unwrap_or_else(|| clock::now().wall_ms);
+    let now = Now { wall_ms, mono: std::time::Duration::ZERO, doubt: Doubt::None };
+
+    let verified = demands
+        .signature
+        .presented(&head)
+        .and_then(|presented| demands.signature.verify(&presented, &demands.route, &head, &captured.body));
+    let authentic = verified.as_ref().ok().cloned();
+    let reason = match verified.and_then(|authentic| freshness::check(authentic, now)) {
+        Ok(_) => Reason::Accepted,
+        Err(reason) => reason,
+    };
+    let hints = if reason.is_signature() {
+        let Demands { provider, recipes, secrets, .. } = &demands;
+        hints(&Case { provider, recipes, secrets, head: &head, body: &captured.body })
+    } else {
+        Vec::new()
+    };
+    let told = |value: fn(&Authentic) -> Option<&str>| authentic.as_ref().and_then(value);
+    let json = serde_json::json!({
+        "verdict": reason.verdict().label(),
+        "reason": reason.label(),
+        "key_id": told(|a| Some(a.key_id())),
+        "event_id": told(Authentic::event_id),
+        "event_type": told(Authentic::event_type),
+        "hints": hints,
+    });
+    Ok((reason == Reason::Accepted, json))
+}
+
+fn demands(args: &VerifyArgs) -> Result<Demands, Unable> {
+    match &args.config {
+        Some(_) => demands_of_route(args),
+        None => demands_of_preset(args),
+    }
+}
+
+fn demands_of_preset(args: &VerifyArgs) -> Result<Demands, Unable> {
+    let provider = args.provider.clone().unwrap_or_else(|| "scalekit".to_owned());
+    let preset = preset(&provider).ok_or_else(|| Unable::usage(unknown(&provider)))?;
+    if args.secret_file.is_empty() {
+        return Err(Unable::usage("no secret: give --secret-file, or --config and --route"));
+    }
+    let mut secrets = Vec::new();
+    for path in &args.secret_file {
+        let id = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        secrets.push(NamedSecret { id: id.as_ref().into(), secret: secret(path)? });
+    }
+    let mut recipes = Vec::new();
+    for scheme in &preset.schemes {
+        recipes.push(compile(scheme, None, None).map_err(|fault| Unable::failed(fault.message))?);
+    }
+    // Schemes that no secret fits stay: a delivery under them is refused, and diagnosed.
+    let schemes = recipes.iter().map(|recipe| keyed(recipe.clone(), &secrets, true).0).collect();
+    Ok(Demands { route: provider.clone(), provider, recipes, secrets, signature: Signature::new(schemes) })
+}
+
+fn demands_of_route(args: &VerifyArgs) -> Result<Demands, Unable> {
+    let given = Given::flags(RunArgs { config: args.config.clone(), ..RunArgs::default() });
+    let config = Config::load(&given).map_err(|problems| Unable::configuration(problems.to_string()))?;
+    let names: Vec<_> = config.policy.routes.iter().map(|route| route.name.to_string()).collect();
+    let index = match (&args.route, names.len()) {
+        (None, 1) => 0,
+        (None, _) => {
+            return Err(Unable::usage(format!("which route? --route is one of {}", names.join(", "))));
+        }
+        (Some(name), _) => names.iter().position(|known| known == name).ok_or_else(|| {
+            Unable::usage(format!("no route is called {name}: write one of {}", names.join(", ")))
+        })?,
+    };
+    let route = &config.policy.routes[index];
+    Ok(Demands {
+        provider: route.provider.to_string(),
+        route: route.name.to_string(),
+        recipes: route.signature.schemes().iter().map(|scheme| scheme.recipe().clone()).collect(),
+        secrets: config.secrets[index].clone(),
+        signature: route.signature.clone(),
+    })
+}
+
+/// A request as it was captured; line ends may be LF or CR LF.
+struct Captured {
+    method: Method,
+    path: Vec<u8>,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Captured {
+    fn parse(raw: &[u8]) -> Result<Self, String> {
+        let (head, body) =
+            split(raw).ok_or("this is no HTTP request: an empty line must follow the headers")?;
+        let head = String::from_utf8_lossy(head);
+        let mut lines = head.lines();
+        let mut first = lines.next().unwrap_or_default().split(' ');
+        let (Some(method), Some(target)) = (first.next(), first.next()) else {
+            return Err("this is no HTTP request: the first line is METHOD /path HTTP/1.1".to_owned());
+        };
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            let (name, value) = line.split_once(':').ok_or_else(|| format!("\"{line}\" is no header"))?;
+            let name = HeaderName::from_bytes(name.as_bytes())
+                .map_err(|_| format!("\"{name}\" is no header name"))?;
+            let value = HeaderValue::from_str(value.trim())
+                .map_err(|_| format!("the value of {name} cannot be read"))?;
+            headers.append(name, value);
+        }
+        let declared =
+            headers.get(http::header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+        // A capture may have a newline after the body, or be cut.
+        let body = &body[..declared.unwrap_or(body.len()).min(body.len())];
+        let method =
+            Method::from_bytes(method.as_bytes()).map_err(|_| format!("\"{method}\" is no method"))?;
+        Ok(Captured { method, path: target.as_bytes().to_vec(), headers, body: body.to_vec() })
+    }
+
+    fn head(&self) -> Head<'_> {
+        Head {
+            method: &self.method,
+            path: self.path.split(|b| *b == b'?').next().unwrap_or_default(),
+            headers: &self.headers,
+            client: Client::Unknown,
+            secure: true,
+            content_length: Some(self.body.len() as u64),
+        }
+    }
+}
+
+fn split(raw: &[u8]) -> Option<(&[u8], &[u8])> {
+    let find = |mark: &[u8]| raw.windows(mark.len()).position(|w| w == mark).map(|at| (at, at + mark.len()));
+    let (end, start) = match (find(b"\r\n\r\n"), find(b"\n\n")) {
+        (Some(crlf), Some(lf)) => crlf.min(lf),
+        (one, other) => one.or(other)?,
+    };
+    Some((&raw[..end], &raw[start..]))
+}

@@ -1,0 +1,512 @@
+//! What one endpoint demands: the words of a route, over its provider's preset, compiled.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde_saphyr::Spanned;
+
+use super::loader::{Loader, Located, flag_value, join};
+use super::provider::{self, NamedSecret};
+use super::secret::Secret;
+use super::units::{ByteSize, Cidr, Rate, Span};
+use super::{Origin, Place, raw};
+use crate::gate::answer::StatusOverrides;
+use crate::gate::chain::{Mode, PathPattern, Route};
+use crate::gate::filter::failure_budget::FailureBudget;
+use crate::gate::filter::https::Https;
+use crate::gate::filter::ip_allowlist::IpAllowlist;
+use crate::gate::filter::rate_limit::{Quota, RateLimit};
+use crate::gate::filter::signature::Signature;
+use crate::gate::scheme::Recipe;
+
+const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::from_secs(60) };
+
+/// What flags say of every route, and what routes fall back to.
+pub struct ForAll {
+    pub https: Https,
+    pub short_secret: bool,
+    pub tolerance: Option<Span>,
+    pub future_tolerance: Option<Span>,
+    pub rate_limit: Option<Rate>,
+    pub failure_limit: Option<Rate>,
+    pub mode: Option<raw::Mode>,
+    pub max_body: Option<ByteSize>,
+    /// `limits.max_body`: for routes that set none and whose provider sets none.
+    pub default_max_body: Option<ByteSize>,
+    pub max_buffered: ByteSize,
+}
+
+/// What flags say of the only route there is.
+pub struct OnlyRoute {
+    pub provider: Option<String>,
+    pub path: Option<String>,
+    pub secret_file: Option<Vec<PathBuf>>,
+    pub allow_ip: Option<Vec<Cidr>>,
+    pub allow_ip_file: Option<PathBuf>,
+}
+
+impl OnlyRoute {
+    /// Lowers the flags into the words of the file, so that there is one checker and not two.
+    fn apply(self, route: &mut raw::Route) {
+        if let Some(provider) = self.provider {
+            route.provider = Some(flag_value(provider));
+            route.scheme = None;
+        }
+        if let Some(path) = self.path {
+            route.path = Some(flag_value(path));
+        }
+        if let Some(files) = self.secret_file {
+            let source = |file| raw::SecretSource { id: None, file: flag_value(file) };
+            route.secrets = files.into_iter().map(source).collect();
+        }
+        if self.allow_ip.is_some() {
+            route.allow_ips = self.allow_ip;
+        }
+        if let Some(file) = self.allow_ip_file {
+            route.allow_ip_file = Some(flag_value(file));
+        }
+    }
+
+    fn given(&self) -> impl Iterator<Item = &'static str> {
+        [
+            ("provider", self.provider.is_some()),
+            ("path", self.path.is_some()),
+            ("secret-file", self.secret_file.is_some()),
+            ("allow-ip", self.allow_ip.is_some()),
+            ("allow-ip-file", self.allow_ip_file.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(flag, given)| given.then_some(flag))
+    }
+}
+
+impl Loader<'_> {
+    /// The routes of the file; without any, the one that the flags describe.
+    /// With each its secrets.
+    pub fn routes(
+        &mut self,
+        mut raw: Vec<Spanned<raw::Route>>,
+        all: &ForAll,
+        only: OnlyRoute,
+    ) -> (Vec<Arc<Route>>, Vec<Vec<NamedSecret>>) {
+        if raw.is_empty() {
+            raw = vec![flag_value(raw::Route { name: Some("default".to_owned()), ..raw::Route::default() })];
+        }
+        let count = raw.len();
+        if let [route] = raw.as_mut_slice() {
+            only.apply(&mut route.value);
+        } else {
+            for flag in only.given() {
+                let message = format!(
+                    "speaks of the only route, but the file has {count}: set it in the file's routes"
+                );
+                self.problem_at(None, &format!("--{flag}"), message);
+            }
+        }
+        let (mut routes, mut secrets) = (Vec::new(), Vec::new());
+        for (index, raw) in raw.iter().enumerate() {
+            let place = self.place(raw.referenced);
+            let mut endpoint = Endpoint { loader: self, index, place, raw: &raw.value, preset: None, all };
+            if let Some((route, its_secrets)) = endpoint.build(count == 1) {
+                routes.push(route);
+                secrets.push(its_secrets);
+            }
+        }
+        self.tell_apart(&routes);
+        (routes.into_iter().map(Arc::new).collect(), secrets)
+    }
+
+    fn tell_apart(&mut self, routes: &[Route]) {
+        let mut names = HashSet::new();
+        let mut paths = HashSet::new();
+        for (index, route) in routes.iter().enumerate() {
+            if !names.insert(&route.name) {
+                let message = format!("\"{}\" names two routes: give each its own name", route.name);
+                self.problem(&format!("routes[{index}].name"), message);
+            }
+            if !paths.insert(route.path.to_string()) {
+                let message = format!("\"{}\" is the path of two routes: give each its own", route.path);
+                self.problem(&format!("routes[{index}].path"), message);
+            }
+        }
+    }
+}
+
+/// One route under construction.
+struct Endpoint<'e, 'g> {
+    loader: &'e mut Loader<'g>,
+    index: usize,
+    place: Option<Place>,
+    raw: &'e raw::Route,
+    preset: Option<raw::Preset>,
+    all: &'e ForAll,
+}
+
+impl Endpoint<'_, '_> {
+    fn build(&mut self, only: bool) -> Option<(Route, Vec<NamedSecret>)> {
+        let before = self.loader.problems();
+        let (provider, schemes) = self.provider()?;
+        let name = self.name(&provider);
+        let path = self.path();
+        let recipes = self.recipes(&schemes);
+        let secrets = self.secrets(only);
+        let signature = self.signature(&provider, recipes, &secrets);
+        let allowlist = self.allowlist();
+        let rate_limit = self.rate_limit();
+        let failure_budget = self.failure_budget();
+        let max_body = self.max_body();
+        let mode = self.mode(&name);
+        let status = self.status();
+        if self.loader.problems() > before {
+            return None;
+        }
+        let signature = signature?;
+        let route = Route {
+            headers: signature.schemes().iter().flat_map(|s| s.recipe().headers()).collect(),
+            name: name.into(),
+            provider: provider.into(),
+            path: path?,
+            methods: vec![http::Method::POST],
+            https: self.all.https,
+            allowlist,
+            rate_limit,
+            failure_budget,
+            max_body,
+            signature,
+            mode,
+            status,
+        };
+        Some((route, secrets))
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("routes[{}].{name}", self.index)
+    }
+
+    /// A problem of this route, at its place in the file unless a better one is known.
+    fn problem(&mut self, name: &str, message: impl Into<String>) {
+        let (place, key) = (self.place.clone(), self.key(name));
+        self.loader.problem_at(place, &key, message);
+    }
+
+    /// Flag or environment, else route, else provider, else default.
+    fn value<T: fmt::Display + Copy>(
+        &mut self,
+        name: &str,
+        given: Option<T>,
+        route: Option<T>,
+        provider: Option<T>,
+        default: T,
+    ) -> T {
+        let (value, origin) = match (given, route, provider) {
+            (Some(value), ..) => (value, self.loader.given.origin(name)),
+            (None, Some(value), _) => (value, Origin::File),
+            (None, None, Some(value)) => (value, Origin::Provider),
+            (None, None, None) => (default, Origin::Default),
+        };
+        self.loader.setting(&self.key(name), value, origin);
+        value
+    }
+
+    /// The provider's name, and its schemes or the route's own.
+    fn provider(&mut self) -> Option<(String, Vec<raw::Scheme>)> {
+        let raw = self.raw;
+        match (&raw.provider, &raw.scheme) {
+            (Some(provider), Some(_)) => {
+                let at = self.loader.located(&self.key("provider"), "provider", provider);
+                self.loader.located_problem(&at, "a route has a provider or a scheme: leave one out");
+                None
+            }
+            (None, Some(scheme)) => {
+                self.loader.setting(&self.key("scheme"), "custom", Origin::File);
+                Some(("custom".to_owned(), vec![scheme.value.clone()]))
+            }
+            (provider, None) => {
+                let at = match provider {
+                    Some(provider) => self.loader.located(&self.key("provider"), "provider", provider),
+                    None => Located::default(self.key("provider"), "scalekit".to_owned()),
+                };
+                let Some(preset) = provider::preset(&at.value) else {
+                    self.loader.located_problem(&at, provider::unknown(&at.value));
+                    return None;
+                };
+                if preset.evidence == raw::Evidence::Unconfirmed {
+                    self.loader.notice(format!(
+                        "the preset {} is unconfirmed: try it with a real delivery",
+                        at.value
+                    ));
+                }
+                self.loader.setting(&at.key, &at.value, at.origin);
+                let schemes = preset.schemes.clone();
+                self.preset = Some(preset);
+                Some((at.value, schemes))
+            }
+        }
+    }
+
+    fn name(&mut self, provider: &str) -> String {
+        let name = self.raw.name.clone().unwrap_or_else(|| provider.to_owned());
+        let origin =
+            if self.raw.name.is_some() && self.place.is_some() { Origin::File } else { Origin::Default };
+        if !is_name(&name) {
+            self.problem("name", format!("\"{name}\" is no name: write letters, digits, '.', '_' and '-'"));
+        }
+        self.loader.setting(&self.key("name"), &name, origin);
+        name
+    }
+
+    fn path(&mut self) -> Option<PathPattern> {
+        let path = match &self.raw.path {
+            Some(path) => self.loader.located(&self.key("path"), "path", path),
+            None => Located::default(self.key("path"), "/webhooks".to_owned()),
+        };
+        self.loader.setting(&path.key, &path.value, path.origin);
+        match path.value.parse() {
+            Ok(pattern) => Some(pattern),
+            Err(message) => {
+                self.loader.located_problem::<String>(&path, message);
+                None
+            }
+        }
+    }
+
+    fn recipes(&mut self, schemes: &[raw::Scheme]) -> Vec<Recipe> {
+        let tolerance = self.all.tolerance.or(self.raw.tolerance).map(|s| s.0);
+        let future = self.all.future_tolerance.or(self.raw.future_tolerance).map(|s| s.0);
+        let mut recipes = Vec::new();
+        for scheme in schemes {
+            match provider::compile(scheme, tolerance, future) {
+                Ok(recipe) => recipes.push(recipe),
+                Err(fault) => {
+                    let place = self.raw.scheme.as_ref().and_then(|s| self.loader.place(s.referenced));
+                    self.loader.problem_at(place, &self.key(&format!("scheme.{}", fault.key)), fault.message);
+                }
+            }
+        }
+        if let Some(rule) = recipes.iter().find_map(|recipe| recipe.timestamp.as_ref()) {
+            let all = self.all;
+            let (past, ahead) = (Some(Span(rule.tolerance)), Some(Span(rule.future_tolerance)));
+            let default = Span(provider::DEFAULT_TOLERANCE);
+            self.value("tolerance", all.tolerance, self.raw.tolerance, past, default);
+            self.value("future_tolerance", all.future_tolerance, self.raw.future_tolerance, ahead, default);
+        }
+        recipes
+    }
+
+    fn secrets(&mut self, only: bool) -> Vec<NamedSecret> {
+        if self.raw.secrets.is_empty() {
+            return self.trial_secret(only).into_iter().collect();
+        }
+        let mut secrets = Vec::<NamedSecret>::new();
+        for (n, source) in self.raw.secrets.iter().enumerate() {
+            let file =
+                self.loader.located(&self.key(&format!("secrets[{n}].file")), "secret_file", &source.file);
+            let file_name = || file.value.file_name().map(|name| name.to_string_lossy().into_owned());
+            let id = source.id.clone().or_else(file_name).unwrap_or_else(|| n.to_string());
+            if secrets.iter().any(|known| *known.id == *id) {
+                let message = format!("the key id {id} is used twice: give each secret its own id");
+                self.loader.located_problem(&file, message);
+            } else if let Some(secret) = self.read_secret(&file) {
+                let shown = format!("{id} ({})", file.value.display());
+                self.loader.setting(&self.key(&format!("secrets[{n}]")), shown, file.origin);
+                secrets.push(NamedSecret { id: id.into(), secret });
+            }
+        }
+        secrets
+    }
+
+    fn read_secret(&mut self, file: &Located<PathBuf>) -> Option<Secret> {
+        let (secret, newline) = Secret::from_bytes(self.loader.read(file)?);
+        let shown = file.value.display();
+        if secret.is_empty() {
+            let message = format!("{shown} is empty: put the provider's signing secret into it");
+            self.loader.located_problem(file, message);
+            return None;
+        }
+        if newline {
+            self.loader.notice(format!("{shown}: the newline at its end is not part of the secret"));
+        }
+        Some(secret)
+    }
+
+    fn trial_secret(&mut self, only: bool) -> Option<NamedSecret> {
+        let Some(secret) = self.loader.given.secret.clone().filter(|_| only) else {
+            let remedy =
+                "no secret: give --secret-file, or secrets in the route, or HOOKGATE_SECRET for a trial";
+            self.problem("secrets", remedy);
+            return None;
+        };
+        self.loader.digest(secret.expose());
+        self.loader.setting(&self.key("secrets[0]"), "env (HOOKGATE_SECRET)", Origin::Env);
+        self.loader.notice(
+            "HOOKGATE_SECRET is for trials: a file can be rotated, and its content is not in the environment",
+        );
+        Some(NamedSecret { id: "env".into(), secret })
+    }
+
+    /// The recipes that have a key. One that no secret fits is left out, and said.
+    fn signature(
+        &mut self,
+        provider: &str,
+        recipes: Vec<Recipe>,
+        secrets: &[NamedSecret],
+    ) -> Option<Signature> {
+        if recipes.is_empty() || secrets.is_empty() {
+            return None; // said already
+        }
+        let mut schemes = Vec::new();
+        let mut unfit = Vec::new();
+        for recipe in recipes {
+            let header = recipe.signature.headers[0].clone();
+            let (scheme, errors) = provider::keyed(recipe, secrets, self.all.short_secret);
+            unfit.extend(
+                errors.iter().map(|(id, e)| format!("{provider}'s {header} cannot use the secret {id}: {e}")),
+            );
+            if !scheme.keys().is_empty() {
+                schemes.push(scheme);
+            }
+        }
+        if schemes.is_empty() {
+            let short = unfit.iter().any(|text| text.contains("fewer than"));
+            let remedy = if short {
+                "use a longer one, or --insecure-short-secret for a trial"
+            } else {
+                "store it as the provider shows it"
+            };
+            self.problem("secrets", format!("{}; {remedy}", unfit.join("; ")));
+            return None;
+        }
+        for text in unfit {
+            self.loader.notice(format!("{text}; that form is left out for it"));
+        }
+        Some(Signature::new(schemes))
+    }
+
+    fn allowlist(&mut self) -> IpAllowlist {
+        let plain = |list: &Vec<Cidr>| list.iter().map(|c| c.0).collect::<Vec<IpNet>>();
+        let mut networks = self.raw.allow_ips.as_ref().map(plain);
+        let mut origin = self.loader.given.origins.get("allow_ip").copied().unwrap_or(Origin::File);
+        if let Some(file) = &self.raw.allow_ip_file {
+            let file = self.loader.located(&self.key("allow_ip_file"), "allow_ip_file", file);
+            origin = file.origin;
+            networks.get_or_insert_default().extend(self.networks_of(&file));
+        }
+        if networks.is_none() {
+            networks = self.preset.as_ref().and_then(|p| p.allow_ips.as_ref()).map(plain);
+            origin = Origin::Provider;
+        }
+        let key = self.key("allow_ips");
+        let Some(networks) = networks else {
+            self.loader.setting(&key, "any", Origin::Default);
+            return IpAllowlist::Any;
+        };
+        if networks.is_empty() {
+            self.loader.notice(format!("{key} is empty: nobody may send"));
+        }
+        self.loader.setting(&key, join(&networks), origin);
+        IpAllowlist::networks(&networks)
+    }
+
+    fn networks_of(&mut self, file: &Located<PathBuf>) -> Vec<IpNet> {
+        let Some(bytes) = self.loader.read(file) else { return Vec::new() };
+        let mut networks = Vec::new();
+        for (line, text) in (1u64..).zip(String::from_utf8_lossy(&bytes).lines()) {
+            let text = text.split('#').next().unwrap_or_default().trim();
+            match text.parse::<Cidr>() {
+                _ if text.is_empty() => {}
+                Ok(network) => networks.push(network.0),
+                Err(message) => {
+                    let place = Place { file: file.value.clone(), line, column: 1 };
+                    self.loader.problem_at(Some(place), &file.key, message);
+                }
+            }
+        }
+        networks
+    }
+
+    fn rate_limit(&mut self) -> Option<RateLimit> {
+        let provider = self.preset.as_ref().and_then(|p| p.rate_limit);
+        let rate =
+            self.value("rate_limit", self.all.rate_limit, self.raw.rate_limit, provider, A_HUNDRED_A_MINUTE);
+        self.quota("rate_limit", rate).map(RateLimit::new)
+    }
+
+    fn failure_budget(&mut self) -> Option<FailureBudget> {
+        let rate = self.value(
+            "failure_limit",
+            self.all.failure_limit,
+            self.raw.failure_limit,
+            None,
+            A_HUNDRED_A_MINUTE,
+        );
+        let lane = Quota::new(10, Duration::from_secs(1))?;
+        Some(FailureBudget::new(self.quota("failure_limit", rate)?, lane))
+    }
+
+    fn quota(&mut self, name: &str, rate: Rate) -> Option<Quota> {
+        let Rate::Limit { count, period } = rate else { return None };
+        let quota = Quota::new(count, period);
+        if quota.is_none() {
+            self.problem(name, format!("{rate} is out of range: name a shorter period"));
+        }
+        quota
+    }
+
+    fn max_body(&mut self) -> usize {
+        let provider = self.preset.as_ref().and_then(|p| p.max_body);
+        let default = self.all.default_max_body.unwrap_or(ByteSize(1 << 20));
+        let size = self.value("max_body", self.all.max_body, self.raw.max_body, provider, default);
+        let most = self.all.max_buffered;
+        if size > most {
+            self.problem(
+                "max_body",
+                format!("{size} is more than limits.max_buffered ({most}): raise that or lower this"),
+            );
+        }
+        size.0
+    }
+
+    fn mode(&mut self, name: &str) -> Mode {
+        match self.value("mode", self.all.mode, self.raw.mode, None, raw::Mode::Enforce) {
+            raw::Mode::Enforce => Mode::Enforce,
+            raw::Mode::Observe => {
+                self.loader.notice(format!("route {name} only observes: it forwards what it would refuse"));
+                Mode::Observe
+            }
+        }
+    }
+
+    fn status(&mut self) -> StatusOverrides {
+        const REFUSAL: &str = "a refusal is a 4xx or 5xx, and 410 makes providers delete the endpoint";
+        const DUPLICATE: &str =
+            "a duplicate was processed: anything but 2xx makes the provider send it again";
+
+        let provider = self.preset.as_ref().map(|p| p.status).unwrap_or_default();
+        let own = self.raw.status;
+        let status = StatusOverrides {
+            signature: own.signature.or(provider.signature),
+            timestamp: own.timestamp.or(provider.timestamp),
+            duplicate: own.duplicate.or(provider.duplicate),
+        };
+        for (name, status, range, why) in [
+            ("signature", status.signature, 400..600, REFUSAL),
+            ("timestamp", status.timestamp, 400..600, REFUSAL),
+            ("duplicate", status.duplicate, 200..300, DUPLICATE),
+        ] {
+            if let Some(status) = status.filter(|s| !range.contains(s) || *s == 410) {
+                self.problem(&format!("status.{name}"), format!("{status} cannot be used: {why}"));
+            }
+        }
+        status
+    }
+}
+
+/// Names become metric labels and header values.
+fn is_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    name.len() <= 64 && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(plain)
+}

@@ -1,0 +1,340 @@
+//! What is fixed until a restart: sockets, sizes, time-outs; and the assembly of the whole.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::loader::{Loader, Located};
+use super::provider::NamedSecret;
+use super::raw::{self, LogFormat, LogLevel, ProxyProtocol, RealIpHeader};
+use super::route::{ForAll, OnlyRoute};
+use super::units::{ByteSize, Span, UpstreamUrl};
+use super::{Origin, Startup};
+use crate::cli::RunArgs;
+use crate::gate::chain::Policy;
+use crate::gate::delivery::{AddressHeader, TrustedProxies};
+use crate::gate::filter::https::Https;
+use crate::gate::filter::replay::{ReplayPolicy, WINDOW_MARGIN, WindowTooShort};
+use crate::tls::{Part, TlsMaterial};
+
+/// A configuration, still without what the loader has gathered on the way.
+pub struct Built {
+    pub startup: Startup,
+    pub policy: Policy,
+    pub secrets: Vec<Vec<NamedSecret>>,
+    pub tls: Option<TlsMaterial>,
+}
+
+impl Loader<'_> {
+    #[expect(clippy::too_many_lines, reason = "one line for each flag, in the order of the help")]
+    pub fn config(&mut self, file: raw::File) -> Built {
+        // Taken apart completely: a flag that is not handled here does not compile.
+        let RunArgs {
+            config: _,
+            listen,
+            listen_tls,
+            tls_cert_file,
+            tls_key_file,
+            tls_client_ca_file,
+            ops_listen,
+            upstream,
+            upstream_timeout,
+            upstream_connect_timeout,
+            provider,
+            path,
+            secret_file,
+            allow_ip,
+            allow_ip_file,
+            trusted_proxy,
+            real_ip_header,
+            proxy_protocol,
+            insecure_allow_http,
+            insecure_short_secret,
+            tolerance,
+            future_tolerance,
+            replay_window,
+            replay_capacity,
+            replay_store,
+            rate_limit,
+            failure_limit,
+            mode,
+            max_body,
+            max_buffered,
+            max_connections,
+            max_connections_per_address,
+            header_timeout,
+            body_timeout,
+            idle_timeout,
+            shutdown_delay,
+            shutdown_timeout,
+            reload_interval,
+            threads,
+            log_format,
+            log_level,
+        } = self.given.args.clone();
+
+        let listen = self.list("listen", "listen", listen, file.listen, &[default_listen(17080)]);
+        let listen_tls = self.list("listen_tls", "listen_tls", listen_tls, file.listen_tls, &[]);
+        let ops_listen =
+            self.pick("ops_listen", "ops_listen", ops_listen, file.ops_listen, default_listen(17090));
+        if listen.is_empty() && listen_tls.is_empty() {
+            self.problem("listen", "nothing to listen on: name an address in listen or listen_tls");
+        }
+        let tls = self.tls(
+            !listen_tls.is_empty(),
+            self.at("tls_cert_file", tls_cert_file, file.tls_cert_file),
+            self.at("tls_key_file", tls_key_file, file.tls_key_file),
+            self.at("tls_client_ca_file", tls_client_ca_file, file.tls_client_ca_file),
+        );
+
+        let default_upstream = UpstreamUrl::Tcp { host: "127.0.0.1".into(), port: 8080 };
+        let upstream = self.pick("upstream", "upstream", upstream, file.upstream, default_upstream);
+        let upstream_timeout = self.span("upstream_timeout", upstream_timeout, file.upstream_timeout, "10s");
+        let upstream_connect_timeout = self.span(
+            "upstream_connect_timeout",
+            upstream_connect_timeout,
+            file.upstream_connect_timeout,
+            "1s",
+        );
+
+        let proxies = self.list("trusted_proxies", "trusted_proxy", trusted_proxy, file.trusted_proxies, &[]);
+        let real_ip_header = self.pick(
+            "real_ip_header",
+            "real_ip_header",
+            real_ip_header,
+            file.real_ip_header,
+            RealIpHeader::XForwardedFor,
+        );
+        let proxy_protocol = self.pick(
+            "proxy_protocol",
+            "proxy_protocol",
+            proxy_protocol,
+            file.proxy_protocol,
+            ProxyProtocol::Off,
+        );
+        if proxies.is_empty() && proxy_protocol == ProxyProtocol::Required {
+            self.problem(
+                "proxy_protocol",
+                "is believed from trusted proxies only: name them in trusted_proxies",
+            );
+        }
+        let networks = proxies.into_iter().map(|c| c.0).collect();
+        let address_header = match real_ip_header {
+            RealIpHeader::XForwardedFor => AddressHeader::Chain("x-forwarded-for"),
+            RealIpHeader::XRealIp => AddressHeader::Single("x-real-ip"),
+            RealIpHeader::CfConnectingIp => AddressHeader::Single("cf-connecting-ip"),
+            RealIpHeader::TrueClientIp => AddressHeader::Single("true-client-ip"),
+        };
+        let allow_http = self.pick(
+            "insecure_allow_http",
+            "insecure_allow_http",
+            insecure_allow_http,
+            file.insecure_allow_http,
+            false,
+        );
+        let short_secret = self.pick(
+            "insecure_short_secret",
+            "insecure_short_secret",
+            insecure_short_secret,
+            file.insecure_short_secret,
+            false,
+        );
+        if allow_http {
+            self.notice("insecure_allow_http is on: events are taken over plain HTTP");
+        }
+
+        let limits = file.limits;
+        let max_buffered = self.pick(
+            "limits.max_buffered",
+            "max_buffered",
+            max_buffered,
+            limits.max_buffered,
+            ByteSize(64 << 20),
+        );
+        let max_connections = self.pick(
+            "limits.max_connections",
+            "max_connections",
+            max_connections,
+            limits.max_connections,
+            4096,
+        );
+        if max_connections == 0 {
+            self.problem("limits.max_connections", "0 would let nobody in: name at least 1");
+        }
+        let max_connections_per_address = self.pick(
+            "limits.max_connections_per_address",
+            "max_connections_per_address",
+            max_connections_per_address,
+            limits.max_connections_per_address,
+            max_connections,
+        );
+        if max_connections_per_address == 0 {
+            self.problem("limits.max_connections_per_address", "0 would let nobody in: name at least 1");
+        }
+        let header_timeout = self.span("header_timeout", header_timeout, file.header_timeout, "10s");
+        let body_timeout = self.span("body_timeout", body_timeout, file.body_timeout, "15s");
+        let idle_timeout = self.span("idle_timeout", idle_timeout, file.idle_timeout, "30s");
+        let shutdown_delay = self.span_or_zero("shutdown_delay", shutdown_delay, file.shutdown_delay, "5s");
+        let shutdown_timeout =
+            self.span_or_zero("shutdown_timeout", shutdown_timeout, file.shutdown_timeout, "20s");
+        let reload_interval =
+            self.span_or_zero("reload_interval", reload_interval, file.reload_interval, "10s");
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = self.pick("threads", "threads", threads, file.threads, cores);
+        if threads == 0 {
+            self.problem("threads", "0 threads do no work: leave it out to follow the CPU quota");
+        }
+        let log_format = self.pick("log_format", "log_format", log_format, file.log_format, LogFormat::Auto);
+        let log_level = self.pick("log_level", "log_level", log_level, file.log_level, LogLevel::Info);
+
+        let for_all = ForAll {
+            https: if allow_http { Https::Optional } else { Https::Required },
+            short_secret,
+            tolerance,
+            future_tolerance,
+            rate_limit,
+            failure_limit,
+            mode,
+            max_body,
+            default_max_body: limits.max_body,
+            max_buffered,
+        };
+        let only = OnlyRoute { provider, path, secret_file, allow_ip, allow_ip_file };
+        let (routes, secrets) = self.routes(file.routes, &for_all, only);
+        let policy = Policy { routes, trusted_proxies: TrustedProxies::new(networks, address_header) };
+
+        let store = self.at("replay_store", replay_store, file.replay.store);
+        self.replay_store(store);
+        let capacity =
+            self.pick("replay.capacity", "replay_capacity", replay_capacity, file.replay.capacity, 1_000_000);
+        if capacity == 0 {
+            self.problem("replay.capacity", "0 would remember nothing: name at least 1");
+        }
+        let window = self.at("replay_window", replay_window, file.replay.window);
+        let call_limit = upstream_timeout.saturating_mul(2);
+        let exchange = upstream_connect_timeout + call_limit;
+        let wait = upstream_connect_timeout + upstream_timeout;
+        let tolerances =
+            policy.routes.iter().filter_map(|route| route.freshness_window()).max().unwrap_or_default();
+        let replay = self
+            .replay_policy(window.as_ref(), |window| ReplayPolicy::new(window, tolerances, exchange, wait));
+
+        Built {
+            startup: Startup {
+                listen,
+                listen_tls,
+                ops_listen,
+                proxy_protocol,
+                upstream,
+                upstream_timeout,
+                call_limit,
+                upstream_connect_timeout,
+                max_buffered: max_buffered.0,
+                max_connections,
+                max_connections_per_address,
+                header_timeout,
+                body_timeout,
+                idle_timeout,
+                replay,
+                stale_after: tolerances + WINDOW_MARGIN,
+                replay_capacity: capacity,
+                shutdown_delay,
+                shutdown_timeout,
+                reload_interval,
+                threads,
+                log_format,
+                log_level,
+            },
+            policy,
+            secrets,
+            tls,
+        }
+    }
+    fn tls(
+        &mut self,
+        wanted: bool,
+        cert: Option<Located<PathBuf>>,
+        key: Option<Located<PathBuf>>,
+        client_ca: Option<Located<PathBuf>>,
+    ) -> Option<TlsMaterial> {
+        if !wanted {
+            if cert.is_some() || key.is_some() || client_ca.is_some() {
+                self.notice("certificates are given, but nothing listens for HTTPS: set listen_tls");
+            }
+            return None;
+        }
+        let read = |loader: &mut Self, what: &str, path: &Option<Located<PathBuf>>| {
+            if path.is_none() {
+                loader.problem(what, format!("listen_tls needs it: name the file in {what}"));
+            }
+            loader.read(path.as_ref()?)
+        };
+        let cert_pem = read(self, "tls_cert_file", &cert);
+        let key_pem = read(self, "tls_key_file", &key);
+        let ca_pem = match &client_ca {
+            Some(path) => Some(self.read(path)?),
+            None => None,
+        };
+        let (cert_pem, key_pem) = (cert_pem?, key_pem?);
+        match TlsMaterial::new(&cert_pem, &key_pem, ca_pem.as_deref()) {
+            Ok(material) => {
+                for file in [cert, key, client_ca].into_iter().flatten() {
+                    self.setting(&file.key, file.value.display(), file.origin);
+                }
+                Some(material)
+            }
+            Err(error) => {
+                let culprit = match error.part {
+                    Part::Certificate => cert,
+                    Part::Key => key,
+                    Part::ClientCa => client_ca,
+                };
+                let culprit = culprit?;
+                self.located_problem(&culprit, format!("{}: {}", culprit.value.display(), error.message));
+                None
+            }
+        }
+    }
+
+    fn replay_store(&mut self, store: Option<Located<String>>) {
+        match store {
+            None => self.setting("replay.store", "memory", Origin::Default),
+            Some(store) if store.value == "memory" => self.setting("replay.store", "memory", store.origin),
+            Some(store) => {
+                // The URL may hold a password: it is not repeated.
+                self.located_problem(&store, "is no store of this build: write memory".to_owned());
+            }
+        }
+    }
+
+    fn replay_policy(
+        &mut self,
+        window: Option<&Located<Span>>,
+        policy: impl Fn(Duration) -> Result<ReplayPolicy, WindowTooShort>,
+    ) -> ReplayPolicy {
+        let default = Duration::from_secs(24 * 3600);
+        let chosen = window.map_or(default, |w| w.value.0);
+        let origin = window.map_or(Origin::Default, |w| w.origin);
+        self.setting("replay.window", Span(chosen), origin);
+        match policy(chosen) {
+            Ok(policy) => policy,
+            Err(short) => {
+                let message = format!(
+                    "{} is too short: an event that is still fresh would be forgotten; write at least {} \
+                     (past and future tolerance, plus 60s)",
+                    Span(chosen),
+                    Span(short.needed)
+                );
+                match window {
+                    Some(window) => self.located_problem(window, message),
+                    None => self.problem("replay.window", message),
+                }
+                policy(short.needed).expect("as long as is needed")
+            }
+        }
+    }
+}
+
+fn default_listen(port: u16) -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], port))
+}

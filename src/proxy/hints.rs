@@ -1,0 +1,83 @@
+//! Tells the operator what would have made a signature hold: off the way of the request,
+//! a few times a minute, and never to the sender.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+
+use crate::clock::Now;
+use crate::config::provider::NamedSecret;
+use crate::diagnosis::{Case, hints};
+use crate::gate::chain::Route;
+use crate::gate::delivery::{Client, Head};
+use crate::gate::filter::rate_limit::{Quota, RateLimit};
+use crate::telemetry::{RequestId, Telemetry};
+
+/// A delivery whose signature does not hold, kept for a closer look.
+pub struct Suspect {
+    pub route: Arc<Route>,
+    pub secrets: Arc<[NamedSecret]>,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    pub id: RequestId,
+}
+
+/// How often anything is diagnosed at all.
+pub struct Diagnosis {
+    limit: Option<RateLimit>,
+}
+
+const A_MINUTE: Duration = Duration::from_secs(60);
+const MOST_A_MINUTE: u32 = 6;
+/// Trying a dozen changes on a larger body would take noticeable time.
+pub const MAX_BODY: usize = 256 * 1024;
+
+impl Diagnosis {
+    pub fn new() -> Self {
+        Diagnosis { limit: Quota::new(MOST_A_MINUTE, A_MINUTE).map(RateLimit::new) }
+    }
+
+    /// Whether there is time for one more.
+    pub fn has_time(&self, now: Now) -> bool {
+        self.limit.as_ref().is_some_and(|limit| limit.check(Client::Unknown, now).is_ok())
+    }
+}
+
+impl Default for Diagnosis {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Suspect {
+    /// Looks closer in a thread for such work, and tells the log.
+    pub fn diagnose(self, telemetry: Arc<Telemetry>) {
+        tokio::task::spawn_blocking(move || {
+            let found = self.hints();
+            if !found.is_empty() {
+                telemetry.log.hints(&self.route.name, self.id, &found);
+            }
+        });
+    }
+
+    fn hints(&self) -> Vec<String> {
+        let recipes: Vec<_> = self.route.signature.schemes().iter().map(|s| s.recipe().clone()).collect();
+        let head = Head {
+            method: &Method::POST,
+            path: b"",
+            headers: &self.headers,
+            client: Client::Unknown,
+            secure: true,
+            content_length: None,
+        };
+        hints(&Case {
+            provider: &self.route.provider,
+            recipes: &recipes,
+            secrets: &self.secrets,
+            head: &head,
+            body: &self.body,
+        })
+    }
+}
