@@ -165,7 +165,7 @@ impl Scheme {
                 break;
             }
         }
-        let mut digest = identity(route, &self.recipe);
+        let mut digest = self.identity(route);
         match signed_id {
             Some(id) => {
                 digest.update(b"id\0");
@@ -184,17 +184,17 @@ impl Scheme {
             event_type: self.recipe.event_type.iter().find_map(|source| values.text(source)),
         })
     }
-}
 
-/// The same id on two routes, or signed in two ways, is two events. A way of signing is
-/// known by its header and not by its number, which a reload may change.
-fn identity(route: &str, recipe: &Recipe) -> Sha256 {
-    let mut digest = Sha256::new();
-    for part in [route, recipe.signature.headers[0].as_str()] {
-        digest.update((part.len() as u64).to_be_bytes());
-        digest.update(part);
+    /// The same id on two routes, or under two schemes, is two events. A scheme is known by its
+    /// header and not by its place, which changes when a reload leaves another scheme out.
+    fn identity(&self, route: &str) -> Sha256 {
+        let mut digest = Sha256::new();
+        for name in [route, self.recipe.signature.headers[0].as_str()] {
+            digest.update((name.len() as u64).to_be_bytes());
+            digest.update(name);
+        }
+        digest
     }
-    digest
 }
 
 fn millis(duration: std::time::Duration) -> i64 {
