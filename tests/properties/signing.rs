@@ -1,15 +1,19 @@
 //! Whatever the recipe: what the sender signed is accepted, and nothing else is.
 
+use std::time::Duration;
+
+use hookgate::clock::Now;
 use hookgate::config::provider::compile;
 use hookgate::config::raw::{Scheme, SignatureFormat, SignatureSource, Timestamp};
 use hookgate::gate::answer::Reason;
+use hookgate::gate::filter::freshness;
 use hookgate::gate::filter::replay::ReplayKey;
-use hookgate::gate::filter::signature::Signature;
+use hookgate::gate::filter::signature::{Authentic, Signature};
 use hookgate::gate::scheme::Recipe;
 use hookgate::gate::scheme::algorithm::{Algorithm, Encoding};
 use hookgate::gate::scheme::key::KeyRule;
 use hookgate::gate::scheme::sign::Unsigned;
-use hookgate::gate::scheme::timestamp::TimeUnit;
+use hookgate::gate::scheme::timestamp::{TimeUnit, TimestampRule};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::collection::vec;
 use proptest::option;
@@ -17,7 +21,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use crate::kept;
-use crate::pure::{Delivery, recipe, signature};
+use crate::pure::{Delivery, NOW, recipe, signature};
 
 proptest! {
     #![proptest_config(kept())]
@@ -107,37 +111,61 @@ proptest! {
     fn one_signature_fits_one_delivery(content in "[ab.]{1,12}", template in select(TEMPLATES)) {
         let fitting = content.match_indices('.').filter(|(dot, _)| {
             let (left, right) = (&content.as_bytes()[..*dot], &content.as_bytes()[dot + 1..]);
-            let (id, body) = if template.ends_with("{body}") { (left, right) } else { (right, left) };
-            id_is_accepted(template, id, body)
+            let (value, body) = if template.ends_with("{body}") { (left, right) } else { (right, left) };
+            judged_with(value, body, &plain("x-signature", template)).is_ok()
         });
         prop_assert!(fitting.count() <= 1);
+    }
+
+    /// Some providers put nothing between the time and the body.
+    #[test]
+    fn a_time_that_touches_the_body_tells_where_it_ends(
+        (time_ms, unit) in (0..YEAR_MS, unit()).prop_map(|(ms, unit)| (NOW * 1000 + ms, unit)),
+        body in "[0-9Z:.+ -]{0,9}",
+        body_first: bool,
+    ) {
+        let template = if body_first { "{body}{header:x-value}" } else { "{header:x-value}{body}" };
+        let (from, five) = (vec!["header:x-value".parse().unwrap()], Duration::from_secs(300));
+        let rule = TimestampRule { from, unit, tolerance: five, future_tolerance: five };
+        let recipe = Recipe { timestamp: Some(rule), ..plain("x-signature", template) };
+        let time = unit.format(time_ms);
+        let content = if body_first { body + &time } else { time + &body };
+        let fresh = (0..=content.len()).filter(|end| {
+            let (left, right) = content.as_bytes().split_at(*end);
+            let (value, body) = if body_first { (right, left) } else { (left, right) };
+            let authentic = judged_with(value, body, &recipe);
+            authentic.and_then(|authentic| freshness::check(authentic, Now::at(time_ms / 1000, 0))).is_ok()
+        });
+        prop_assert_eq!(fresh.count(), 1, "{:?}", content);
     }
 
     /// Visible ASCII of a sane length, even if a provider signs something else.
     #[test]
     fn a_signed_value_is_plain_text(
-        id in prop_oneof![vec(any::<u8>(), 0..4), vec(b'!'..=b'~', 0..300)],
+        value in prop_oneof![vec(any::<u8>(), 0..4), vec(b'!'..=b'~', 0..300)],
         template in select(TEMPLATES),
     ) {
-        let separable = id.iter().all(|b| (b' '..=b'~').contains(b) && *b != b'.');
-        prop_assert_eq!(id_is_accepted(template, &id, b"{}"), separable && (1..=256).contains(&id.len()));
+        let plain_text = value.iter().all(|b| (b' '..=b'~').contains(b) && *b != b'.');
+        let sane = plain_text && (1..=256).contains(&value.len());
+        prop_assert_eq!(judged_with(&value, b"{}", &plain("x-signature", template)).is_ok(), sane);
     }
 }
 
-const TEMPLATES: &[&str] = &["{header:x-id}.{body}", "{body}.{header:x-id}"];
+const TEMPLATES: &[&str] = &["{header:x-value}.{body}", "{body}.{header:x-value}"];
+const YEAR_MS: i64 = 365 * 24 * 3600 * 1000;
 
-/// Whether a delivery passes that a provider has signed with this id in a header, whatever it is.
-fn id_is_accepted(template: &str, id: &[u8], body: &[u8]) -> bool {
+/// What is made of a delivery that a provider has signed with this value in a header, whatever
+/// the value is.
+fn judged_with(value: &[u8], body: &[u8], recipe: &Recipe) -> Result<Authentic, Reason> {
     const KEY: &[u8] = b"a key like any other";
-    let recipe = plain("x-signature", template);
-    let Ok(id) = HeaderValue::from_bytes(id) else { return false };
     let mut delivery = Delivery::new(HeaderMap::new(), body);
-    delivery.headers.insert("x-id", id);
+    let value = HeaderValue::from_bytes(value).map_err(|_| Reason::FramingInvalid)?;
+    delivery.headers.insert("x-value", value);
     let mut mac = recipe.algorithm.keyed(KEY);
     recipe.content(&delivery.head(), body, |bytes| mac.update(bytes));
     let tag = recipe.signature.encoding.encode(&mac.finish());
     delivery.headers.insert("x-signature", tag.parse().unwrap());
-    delivery.judged_by(&signature(&recipe, &[KEY])).is_ok()
+    delivery.judged_by(&signature(recipe, &[KEY]))
 }
 
 fn plain(header: &str, content: &str) -> Recipe {
@@ -244,11 +272,10 @@ fn scheme() -> impl Strategy<Value = Scheme> {
     ]);
     let id = option::of(select(vec!["header:x-id", "kv:id", "json:/id"]));
     let time = option::of(select(vec!["header:x-time", "kv:t", "json:/time"]));
-    let unit = select(vec![TimeUnit::S, TimeUnit::Ms, TimeUnit::Rfc3339, TimeUnit::HttpDate]);
     let order = Just([0, 1, 2]).prop_shuffle();
     // Nothing that can stand in an id or a time: such values are refused.
     let separator = select(vec!["|", "\n", "~|"]);
-    (algorithm, signature_source(), id, time, unit, order, separator)
+    (algorithm, signature_source(), id, time, unit(), order, separator)
         .prop_filter("only a header of fields has kv", |(_, signature, id, time, ..)| {
             let kv = [id, time].into_iter().flatten().any(|source| source.starts_with("kv:"));
             !kv || signature.format == SignatureFormat::Kv
@@ -267,6 +294,10 @@ fn scheme() -> impl Strategy<Value = Scheme> {
             id: id.map(str::to_owned).into_iter().collect(),
             event_type: vec![],
         })
+}
+
+fn unit() -> impl Strategy<Value = TimeUnit> {
+    select(vec![TimeUnit::S, TimeUnit::Ms, TimeUnit::Rfc3339, TimeUnit::HttpDate])
 }
 
 fn signature_source() -> impl Strategy<Value = SignatureSource> {
