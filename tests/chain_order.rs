@@ -53,6 +53,18 @@ fn a_delivery_without_fault_is_accepted() {
 }
 
 #[test]
+fn what_just_keeps_a_limit_is_accepted() {
+    let faultless = Attempt::FAULTLESS;
+    for (that, attempt) in [
+        ("it declares the longest body", Attempt { declared: Some(MAX_BODY as u64), ..faultless.clone() }),
+        ("it is as old as it may be", Attempt { time: Some(NOW - TOLERANCE), ..faultless.clone() }),
+        ("it is as early as it may be", Attempt { time: Some(NOW + TOLERANCE), ..faultless }),
+    ] {
+        assert_eq!(judge(Mode::Enforce, &attempt).0, Ok(()), "{that}");
+    }
+}
+
+#[test]
 fn each_fault_alone_is_found() {
     for fault @ (reason, that, _) in FAULTS {
         let (judged, _) = judge(Mode::Enforce, &Attempt::with(&[*fault]));
@@ -90,6 +102,10 @@ fn what_protects_the_gate_itself_is_refused_even_when_observing() {
             let (judged, _) = judge(Mode::Observe, &Attempt::with(&FAULTS[n..]));
             assert_eq!(judged, Err(*reason), "no mode lifts a limit, and {that}");
         }
+    }
+    for reason in Reason::ALL {
+        let noted = Findings::new(Mode::Observe).note::<(), _>(Err(reason));
+        assert_eq!(noted.is_ok(), reason.observable(), "{reason}");
     }
 }
 
@@ -170,8 +186,9 @@ impl Attempt {
 /// Judges a delivery as the proxy does, by a gate that has let one event through before.
 fn judge(mode: Mode, attempt: &Attempt) -> (Result<(), Reason>, Vec<Reason>) {
     let provider = Provider::new(
-        "{ algorithm: hmac-sha256, signature: { from: 'header:x-signature', encoding: hex }, content: '{body}',
-           timestamp: { from: 'json:/time', unit: s, tolerance: 5m, future_tolerance: 5m }, id: 'json:/id' }",
+        "{ algorithm: hmac-sha256, signature: { from: 'header:x-signature', encoding: hex },
+           content: '{body}', id: 'json:/id',
+           timestamp: { from: 'json:/time', unit: s, tolerance: 5m, future_tolerance: 5m } }",
     );
     let gate = Gate::new(mode, &provider);
     let earlier = Attempt { ids: &["seen"], client: "192.0.2.1", ..Attempt::FAULTLESS };

@@ -84,14 +84,17 @@ macro_rules! read_back {
 
 read_back! {
     byte_sizes_read_back: ByteSize = "[0-9]{1,12} ?(B|KB|MB|GB|KiB|MiB|GiB)";
-    contents_read_back: Content = r"([a-z.:}]{0,3}\{(body|header:[A-Za-z-]{1,5}|kv:[^{}]{1,3})\}){1,3}[a-z.:}]{0,3}";
-    networks_read_back: Cidr = r"(10|1?27)\.[0-9]{1,3}\.0\.0(/(16|24|32))?|(::|::ffff:|2001:db8::)(0|1\.2\.0\.0)?(/(96|112|128))?";
+    contents_read_back: Content =
+        r"([a-z.}]{0,3}\{(body|header:[A-Z-]{1,5}|kv:[^}]{1,3})\}){1,3}[a-z.}]{0,3}";
+    networks_v4_read_back: Cidr = r"(10|1?27)\.[0-9]{1,3}\.0\.0(/(16|24|32))?";
+    networks_v6_read_back: Cidr = r"(::|::ffff:|2001:db8::)(0|1\.2\.0\.0)?(/(96|112|128))?";
     paths_read_back: PathPattern = r"/[!-~]{0,8}\*?";
     pointers_read_back: Pointer = "(/[~01ab/]{0,4}){1,3}";
     rates_read_back: Rate = "[0-9]{1,5} ?/ ?[0-9]{0,4}(ms|s|m|h|d|us|ns)";
     sources_read_back: Source = r"(header:[A-Za-z-]{1,8}|kv:\PC{1,8}|json:(/[~01ab/]{0,4}){1,3})";
     spans_read_back: Span = "([0-9]{1,4} ?(ns|us|ms|s|m|h|d|w|M|y) ?){1,3}";
-    upstreams_read_back: UpstreamUrl = r"http://([a-z0-9.-]{1,6}|\[?[0-9a-f:]{1,6}\]?)(:[0-9]{1,5})?/?|unix:/\PC{0,8}";
+    upstreams_read_back: UpstreamUrl =
+        r"http://([a-z.-]{1,6}|\[?[0-9a-f:]{1,6}\]?)(:[0-9]{1,5})?/?|unix:/.{0,8}";
 }
 
 fn reads_back<T>(text: &str) -> TestCaseResult

@@ -1,22 +1,27 @@
 //! Whatever the recipe: what the sender signed is accepted, and nothing else is.
 
+use std::time::Duration;
+
+use hookgate::clock::Now;
 use hookgate::config::provider::compile;
 use hookgate::config::raw::{Scheme, SignatureFormat, SignatureSource, Timestamp};
 use hookgate::gate::answer::Reason;
-use hookgate::gate::filter::signature::Signature;
+use hookgate::gate::filter::freshness;
+use hookgate::gate::filter::replay::ReplayKey;
+use hookgate::gate::filter::signature::{Authentic, Signature};
 use hookgate::gate::scheme::Recipe;
 use hookgate::gate::scheme::algorithm::{Algorithm, Encoding};
 use hookgate::gate::scheme::key::KeyRule;
 use hookgate::gate::scheme::sign::Unsigned;
-use hookgate::gate::scheme::timestamp::TimeUnit;
-use http::{HeaderName, HeaderValue};
+use hookgate::gate::scheme::timestamp::{TimeUnit, TimestampRule};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use crate::kept;
-use crate::pure::{Delivery, recipe, signature};
+use crate::pure::{Delivery, NOW, recipe, signature};
 
 proptest! {
     #![proptest_config(kept())]
@@ -67,10 +72,16 @@ proptest! {
     fn a_signed_id_makes_the_event_without_one_the_content_does(event in event(), key in key()) {
         let later = Event { time_ms: event.time_ms + 60_000, ..event.clone() };
         let same = event.signed_id().is_some() || event.signed_time().is_none();
-        let [first, second] = [event, later].map(|event| {
-            event.signed_with(&key).judged_by(&signature(&event.recipe, &[&key])).unwrap().replay_key()
-        });
+        let check = signature(&event.recipe, &[&key]);
+        let [first, second] = [event, later].map(|event| replay_key(&event.signed_with(&key), &check));
         prop_assert_eq!(first == second, same);
+    }
+
+    #[test]
+    fn on_another_route_it_is_another_event(event in event(), key in key(), other in "[a-z]*") {
+        let (delivery, check) = (event.signed_with(&key), signature(&event.recipe, &[&key]));
+        let on = |route| delivery.judged_on(route, &check).unwrap().replay_key();
+        prop_assert_eq!(on("here") == on(&other), other == "here");
     }
 
     /// Otherwise a replay with another unsigned id, or with one at all, would be another event.
@@ -82,43 +93,89 @@ proptest! {
         let with = Event { recipe, ..event }.signed_with(&key);
         let mut without = with.clone();
         without.headers.remove("x-unsigned");
-        let [with, without] = [with, without].map(|delivery| delivery.judged_by(&check).unwrap().replay_key());
-        prop_assert_eq!(with, without);
+        prop_assert_eq!(replay_key(&with, &check), replay_key(&without, &check));
     }
 
     /// Otherwise a reload that adds or drops a form of signing would let each event through again.
     #[test]
     fn an_event_stays_the_same_whatever_else_the_route_accepts(event in event(), key in key()) {
-        let other = recipe(
-            "{ algorithm: hmac-sha256, signature: { from: 'header:x-other', encoding: hex }, content: '{body}' }",
-        );
-        let alone = signature(&event.recipe, &[&key]);
-        let among = [signature(&other, &[&key]), alone.clone()].iter().flat_map(|s| s.schemes().to_vec()).collect();
-        let [alone, among] = [alone, Signature::new(among)].map(|signature| {
-            event.signed_with(&key).judged_by(&signature).unwrap().replay_key()
-        });
-        prop_assert_eq!(alone, among);
+        let recipes = [&event.recipe, &plain("x-other", "{body}")];
+        let [own, other] = recipes.map(|recipe| signature(recipe, &[&key]));
+        let both = Signature::new([other.schemes(), own.schemes()].concat());
+        let delivery = event.signed_with(&key);
+        prop_assert_eq!(replay_key(&delivery, &own), replay_key(&delivery, &both));
     }
 
     /// Otherwise whoever sees a delivery could move bytes between its body and what else is signed.
     #[test]
-    fn one_signature_fits_one_delivery(content in "[ab.]{1,12}", body_first: bool) {
-        let template = if body_first { "{body}.{header:x-id}" } else { "{header:x-id}.{body}" };
-        let recipe = recipe(&format!(
-            "{{ algorithm: hmac-sha256, signature: {{ from: 'header:x-signature', encoding: hex }},
-                content: '{template}' }}"
-        ));
+    fn one_signature_fits_one_delivery(content in "[ab.]{1,12}", template in select(TEMPLATES)) {
         let fitting = content.match_indices('.').filter(|(dot, _)| {
-            let (left, right) = (&content[..*dot], &content[dot + 1..]);
-            let (id, body) = if body_first { (right, left) } else { (left, right) };
-            let delivery = signed(&recipe, id, 0, body.as_bytes(), KEY);
-            delivery.judged_by(&signature(&recipe, &[KEY])).is_ok()
+            let (left, right) = (&content.as_bytes()[..*dot], &content.as_bytes()[dot + 1..]);
+            let (value, body) = if template.ends_with("{body}") { (left, right) } else { (right, left) };
+            judged_with(value, body, &plain("x-signature", template)).is_ok()
         });
         prop_assert!(fitting.count() <= 1);
     }
+
+    /// Some providers put nothing between the time and the body.
+    #[test]
+    fn a_time_that_touches_the_body_tells_where_it_ends(
+        (time_ms, unit) in (0..YEAR_MS, unit()).prop_map(|(ms, unit)| (NOW * 1000 + ms, unit)),
+        body in "[0-9Z:.+ -]{0,9}",
+        body_first: bool,
+    ) {
+        let template = if body_first { "{body}{header:x-value}" } else { "{header:x-value}{body}" };
+        let (from, five) = (vec!["header:x-value".parse().unwrap()], Duration::from_secs(300));
+        let rule = TimestampRule { from, unit, tolerance: five, future_tolerance: five };
+        let recipe = Recipe { timestamp: Some(rule), ..plain("x-signature", template) };
+        let time = unit.format(time_ms);
+        let content = if body_first { body + &time } else { time + &body };
+        let fresh = (0..=content.len()).filter(|end| {
+            let (left, right) = content.as_bytes().split_at(*end);
+            let (value, body) = if body_first { (right, left) } else { (left, right) };
+            let authentic = judged_with(value, body, &recipe);
+            authentic.and_then(|authentic| freshness::check(authentic, Now::at(time_ms / 1000, 0))).is_ok()
+        });
+        prop_assert_eq!(fresh.count(), 1, "{:?}", content);
+    }
+
+    /// Visible ASCII of a sane length, even if a provider signs something else.
+    #[test]
+    fn a_signed_value_is_plain_text(
+        value in prop_oneof![vec(any::<u8>(), 0..4), vec(b'!'..=b'~', 0..300)],
+        template in select(TEMPLATES),
+    ) {
+        let plain_text = value.iter().all(|b| (b' '..=b'~').contains(b) && *b != b'.');
+        let sane = plain_text && (1..=256).contains(&value.len());
+        prop_assert_eq!(judged_with(&value, b"{}", &plain("x-signature", template)).is_ok(), sane);
+    }
 }
 
-const KEY: &[u8] = b"a key like any other";
+const TEMPLATES: &[&str] = &["{header:x-value}.{body}", "{body}.{header:x-value}"];
+const YEAR_MS: i64 = 365 * 24 * 3600 * 1000;
+
+/// What is made of a delivery that a provider has signed with this value in a header, whatever
+/// the value is.
+fn judged_with(value: &[u8], body: &[u8], recipe: &Recipe) -> Result<Authentic, Reason> {
+    const KEY: &[u8] = b"a key like any other";
+    let mut delivery = Delivery::new(HeaderMap::new(), body);
+    let value = HeaderValue::from_bytes(value).map_err(|_| Reason::FramingInvalid)?;
+    delivery.headers.insert("x-value", value);
+    let mut mac = recipe.algorithm.keyed(KEY);
+    recipe.content(&delivery.head(), body, |bytes| mac.update(bytes));
+    let tag = recipe.signature.encoding.encode(&mac.finish());
+    delivery.headers.insert("x-signature", tag.parse().unwrap());
+    delivery.judged_by(&signature(recipe, &[KEY]))
+}
+
+fn plain(header: &str, content: &str) -> Recipe {
+    let signature = format!("{{ from: 'header:{header}', encoding: hex }}");
+    recipe(&format!("{{ algorithm: hmac-sha256, signature: {signature}, content: '{content}' }}"))
+}
+
+fn replay_key(delivery: &Delivery, check: &Signature) -> ReplayKey {
+    delivery.judged_by(check).unwrap().replay_key()
+}
 
 /// A way of signing, and something to sign.
 #[derive(Clone, Debug)]
@@ -131,7 +188,9 @@ struct Event {
 
 impl Event {
     fn signed_with(&self, key: &[u8]) -> Delivery {
-        signed(&self.recipe, &self.id, self.time_ms, &self.body(), key)
+        let (id, time_ms, body) = (&*self.id, self.time_ms, self.body());
+        let key = self.recipe.algorithm.keyed(key);
+        Delivery::new(self.recipe.sign(&key, Unsigned { id, time_ms, body: &body }).unwrap(), &body)
     }
 
     /// JSON, if the recipe reads from it.
@@ -163,11 +222,6 @@ impl Event {
         let is_signature = genuine.headers["x-signature"] != flipped.headers["x-signature"];
         self.recipe.signature.encoding == Encoding::Hex && is_signature && tag(genuine) == tag(flipped)
     }
-}
-
-fn signed(recipe: &Recipe, id: &str, time_ms: i64, body: &[u8], key: &[u8]) -> Delivery {
-    let headers = recipe.sign(&recipe.algorithm.keyed(key), Unsigned { id, time_ms, body });
-    Delivery::new(headers.unwrap(), body)
 }
 
 /// Flips a bit of a header's value or of the body. `None` if that makes what no header may hold,
@@ -218,11 +272,10 @@ fn scheme() -> impl Strategy<Value = Scheme> {
     ]);
     let id = option::of(select(vec!["header:x-id", "kv:id", "json:/id"]));
     let time = option::of(select(vec!["header:x-time", "kv:t", "json:/time"]));
-    let unit = select(vec![TimeUnit::S, TimeUnit::Ms, TimeUnit::Rfc3339, TimeUnit::HttpDate]);
     let order = Just([0, 1, 2]).prop_shuffle();
     // Nothing that can stand in an id or a time: such values are refused.
     let separator = select(vec!["|", "\n", "~|"]);
-    (algorithm, signature_source(), id, time, unit, order, separator)
+    (algorithm, signature_source(), id, time, unit(), order, separator)
         .prop_filter("only a header of fields has kv", |(_, signature, id, time, ..)| {
             let kv = [id, time].into_iter().flatten().any(|source| source.starts_with("kv:"));
             !kv || signature.format == SignatureFormat::Kv
@@ -241,6 +294,10 @@ fn scheme() -> impl Strategy<Value = Scheme> {
             id: id.map(str::to_owned).into_iter().collect(),
             event_type: vec![],
         })
+}
+
+fn unit() -> impl Strategy<Value = TimeUnit> {
+    select(vec![TimeUnit::S, TimeUnit::Ms, TimeUnit::Rfc3339, TimeUnit::HttpDate])
 }
 
 fn signature_source() -> impl Strategy<Value = SignatureSource> {

@@ -18,7 +18,7 @@ use self::content::{Content, Segment};
 use self::json::Pointer;
 use self::key::KeyRule;
 use self::source::Source;
-use self::timestamp::TimestampRule;
+use self::timestamp::{TimeUnit, TimestampRule};
 use super::answer::Reason;
 use super::delivery::Head;
 
@@ -108,11 +108,15 @@ impl Recipe {
         for (n, segment) in self.content.segments().iter().enumerate() {
             let Some(source) = segment.source() else { continue };
             let value = self.value(&source, head)?.ok_or(Reason::SignatureMissing)?;
-            if !is_plain(value) || self.content.separator(n).is_some_and(|b| value.contains(&b)) {
+            let separator = self.content.separator(n);
+            if !is_plain(value) || separator.is_some_and(|b| value.contains(&b)) {
                 return Err(Reason::SignatureMalformed);
             }
             let rule = self.timestamp.as_ref().filter(|rule| rule.from.contains(&source));
-            if rule.is_some_and(|rule| rule.unit.parse(value).is_none()) {
+            let is_time = |unit: TimeUnit| {
+                unit.parse(value).is_some() && (separator.is_some() || unit.shows_its_end(value))
+            };
+            if !rule.is_none_or(|rule| is_time(rule.unit)) {
                 return Err(Reason::SignatureMalformed);
             }
         }

@@ -42,10 +42,23 @@ impl TimeUnit {
             TimeUnit::S => digits(text, 12)?.checked_mul(1000),
             TimeUnit::Ms => digits(text, 15),
             TimeUnit::Rfc3339 => rfc3339(std::str::from_utf8(text).ok()?),
-            TimeUnit::HttpDate => {
+            TimeUnit::HttpDate if text.trim_ascii() == text => {
                 let time = httpdate::parse_http_date(std::str::from_utf8(text).ok()?).ok()?;
                 let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
                 i64::try_from(since.as_millis()).ok()
+            }
+            TimeUnit::HttpDate => None,
+        }
+    }
+
+    /// Whether a time that [`parse`](Self::parse) takes shows by itself where it ends: cut
+    /// short or made longer, it is none, or another one by far.
+    pub fn shows_its_end(self, text: &[u8]) -> bool {
+        match self {
+            TimeUnit::S | TimeUnit::Ms | TimeUnit::HttpDate => true,
+            // Without a zone, what is left of a fraction that is cut short is nearly the same time.
+            TimeUnit::Rfc3339 => {
+                std::str::from_utf8(text).is_ok_and(|text| DateTime::parse_from_rfc3339(text).is_ok())
             }
         }
     }
@@ -108,6 +121,8 @@ mod tests {
         assert_eq!(TimeUnit::Rfc3339.parse(b"2023-11-14T22:13:20"), Some(1_700_000_000_000));
         assert_eq!(TimeUnit::Rfc3339.parse(b"2023-11-14T23:13:20+01:00"), Some(1_700_000_000_000));
         assert_eq!(TimeUnit::HttpDate.parse(b"Tue, 14 Nov 2023 22:13:20 GMT"), Some(1_700_000_000_000));
+        assert_eq!(TimeUnit::HttpDate.parse(b"Tue, 14 Nov 2023 22:13:20 GMT "), None);
+        assert_eq!(TimeUnit::Rfc3339.parse(b"023-11-14T22:13:20Z"), None);
     }
 
     #[test]
