@@ -96,7 +96,8 @@ impl Signer {
     pub fn event_at(&self, time_ms: i64) -> Request {
         let id = unique("evt");
         let body = serde_json::json!({
-            "id": id, "type": "user.created", "created": to_rfc3339(time_ms), "data": { "n": 1 },
+            "id": id, "type": "user.created", "created": to_rfc3339(time_ms),
+            "webhookTimestamp": time_ms, "data": { "n": 1 },
         });
         self.sign_at(time_ms, &id, body.to_string().as_bytes())
     }
