@@ -49,7 +49,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 SECRET = "a-secret-of-at-least-sixteen-bytes"
 ALLOWED = ["127.0.0.0/8", "52.206.68.0/24", "54.236.0.0/16"]
 # More than any proxy passes on with one core, so that no event is sent twice.
-REQUESTS_PER_SECOND = 60_000
+REQUESTS_PER_SECOND = 120_000
 BASE = "HAProxy, all checks"
 
 
