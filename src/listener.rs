@@ -33,6 +33,7 @@ use crate::proxy_protocol::{self, ProxyProtocol};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The caps on connections, shared by all listeners of a server.
 #[derive(Clone)]
 pub struct Connections {

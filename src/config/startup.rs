@@ -250,6 +250,7 @@ impl Loader<'_> {
             tls,
         }
     }
+
     fn tls(
         &mut self,
         wanted: bool,

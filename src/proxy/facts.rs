@@ -54,12 +54,12 @@ pub fn record(session: &ServerSession) -> Record {
         method: request.method.clone(),
         path: Bytes::copy_from_slice(path(request)),
         trace_id: trace.map(str::to_owned),
-        ..nameless(peer(session).map(|peer| peer.address))
+        ..nameless(peer(session).map(|peer| peer.address), Reason::Accepted)
     }
 }
 
 /// The record of a request without a head that could be believed.
-pub fn nameless(peer: Option<IpAddr>) -> Record {
+pub fn nameless(peer: Option<IpAddr>, reason: Reason) -> Record {
     Record {
         peer,
         arrived: clock::now(),
@@ -69,8 +69,8 @@ pub fn nameless(peer: Option<IpAddr>) -> Record {
         client: None,
         trace_id: None,
         route: None,
-        reason: Reason::Accepted,
-        status: 0,
+        reason,
+        status: reason.status(),
         observed: Vec::new(),
         proof: None,
         body_size: 0,

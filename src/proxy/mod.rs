@@ -238,9 +238,7 @@ impl Sidecar {
 
     /// A connection over the cap: it is counted, told, and given this answer.
     pub fn refuse_connection(&self, peer: IpAddr) -> Vec<u8> {
-        let mut record = facts::nameless(Some(peer));
-        record.reason = Reason::Overloaded;
-        record.status = record.reason.status();
+        let record = facts::nameless(Some(peer), Reason::Overloaded);
         self.telemetry.finish(&record);
         respond::raw_refusal(record.reason, record.request_id)
     }
@@ -260,9 +258,8 @@ impl Sidecar {
         match read {
             Ok(Ok(true)) => Some(()),
             Ok(Err(error)) if *error.etype() == pingora::ErrorType::InvalidHTTPHeader => {
-                let mut record = facts::nameless(facts::peer(session).map(|peer| peer.address));
-                record.reason = framing::unparsed(&error);
-                record.status = record.reason.status();
+                let peer = facts::peer(session).map(|peer| peer.address);
+                let record = facts::nameless(peer, framing::unparsed(&error));
                 respond::refuse_unread(session, record.reason.into(), record.request_id).await;
                 self.telemetry.finish(&record);
                 None

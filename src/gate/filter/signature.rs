@@ -12,6 +12,7 @@ use crate::gate::filter::replay::ReplayKey;
 use crate::gate::scheme::algorithm::Tag;
 use crate::gate::scheme::json::{self, Pointer, Scalar};
 use crate::gate::scheme::source::Source;
+use crate::gate::scheme::timestamp::TimestampRule;
 use crate::gate::scheme::{Key, Recipe, is_plain};
 
 /// What a route demands: the recipes of its provider, each with the keys that fit it.
@@ -227,7 +228,7 @@ impl<'v, 'b> Values<'v, 'b> {
         Ok(value.filter(|v| is_plain(v)).and_then(|v| std::str::from_utf8(v).ok()))
     }
 
-    fn time(&mut self, rule: &super::super::scheme::timestamp::TimestampRule) -> Result<Option<i64>, Reason> {
+    fn time(&mut self, rule: &TimestampRule) -> Result<Option<i64>, Reason> {
         for source in &rule.from {
             let time = match source {
                 Source::Json(pointer) => match self.json(pointer)? {
