@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let recipe = pure::recipe(
         "{ algorithm: hmac-sha256, signature: { from: 'header:x-signature', encoding: hex }, content: '{body}' }",
     );
-    let mut mac = recipe.algorithm.keyed(KEY);
+    let mut mac = recipe.algorithm.keyed(KEY).expect("a shared key");
     mac.update(BODY);
     let right = mac.finish();
     let signature = pure::signature(&recipe, &[KEY]);

@@ -3,11 +3,11 @@
 //! Each finding is one plain sentence with the remedy, for the operator. It is never
 //! shown to a sender, and nothing here decides anything.
 
-use subtle::ConstantTimeEq;
-
-use crate::config::provider::{NamedSecret, PRESETS, compile, preset};
+use crate::config::provider::{NamedSecret, PRESETS, preset};
+use crate::config::scheme::compile;
 use crate::gate::delivery::Head;
-use crate::gate::scheme::Recipe;
+use crate::gate::scheme::reading::Reading;
+use crate::gate::scheme::{Recipe, Verifier};
 use crate::gate::scheme::algorithm::{Algorithm, Encoding};
 use crate::gate::scheme::key::{KeyDecoding, KeyRule};
 use crate::gate::scheme::timestamp::TimeUnit;
@@ -49,16 +49,17 @@ pub fn hints(case: &Case<'_>) -> Vec<String> {
 
 /// Whether a tag that the sender presents is the right one under this recipe and key.
 fn holds(recipe: &Recipe, key: &[u8], head: &Head<'_>, body: &[u8]) -> bool {
-    let Ok(tags) = recipe.presented(head) else { return false };
-    let mut mac = recipe.algorithm.keyed(key);
-    recipe.content(head, body, |bytes| mac.update(bytes));
-    let expected = mac.finish();
-    tags.iter().any(|tag| expected.as_bytes().ct_eq(tag.as_bytes()).into())
+    let (Ok(presented), Ok(verifier)) = (recipe.presented(head), Verifier::new(recipe.algorithm, key)) else {
+        return false;
+    };
+    let reading = Reading::new(recipe, head, body);
+    let tags = presented.map_or_else(|| reading.tags(), Ok).unwrap_or_default();
+    reading.check().is_ok() && verifier.made_any(&tags, &reading).into()
 }
 
 /// The secret, read in another way.
 fn other_key(case: &Case<'_>, recipe: &Recipe, secret: &[u8]) -> Option<String> {
-    let rule = |decode| KeyRule { decode, strip: recipe.key.strip.clone() };
+    let rule = |decode| KeyRule { decode, ..recipe.key.clone() };
     let text = KeyRule::default();
     let ways = [
         (secret.trim_ascii(), recipe.key.clone(), "has white space around it: remove that from the file"),
@@ -185,7 +186,7 @@ fn missing_header(case: &Case<'_>) -> Option<String> {
         return None;
     }
     let wanted: Vec<_> =
-        case.recipes.iter().flat_map(|r| &r.signature.headers).map(ToString::to_string).collect();
+        case.recipes.iter().flat_map(Recipe::signature_headers).map(ToString::to_string).collect();
     Some(format!("none of the headers that {} signs with is there: {}", case.provider, wanted.join(", ")))
 }
 

@@ -16,7 +16,8 @@ use std::time::Instant;
 
 use hookgate::config::provider;
 use hookgate::gate::scheme::SignatureFormat;
-use hookgate::gate::scheme::content::Segment;
+use hookgate::gate::scheme::content::{Piece, Segment};
+use hookgate::gate::scheme::source::Source;
 use sha2::{Digest, Sha256};
 use support::{
     Answer, App, Builder, Gate, Headers, Received, Request, Response, Rng, Sender, Signer, given, lock,
@@ -174,12 +175,12 @@ fn covered(signer: &Signer, headers: &Headers, body: &[u8]) -> Option<Covered> {
     };
     let mut values = Vec::new();
     for segment in signer.recipe().content.segments() {
-        if let Segment::Header(name) = segment {
+        if let Segment::Piece(Piece::Value(Source::Header(name)), _) = segment {
             values.push(only(headers.all(name.as_str()))?);
-        } else if let Segment::Field(name) = segment {
-            let SignatureFormat::Fields { split, .. } = signer.recipe().signature.format else { return None };
+        } else if let Segment::Piece(Piece::Value(Source::Field(name)), _) = segment {
+            let SignatureFormat::Fields { split, .. } = &signer.recipe().signature.format else { return None };
             let header = only(headers.all(signer.header()))?;
-            let fields = header.split(char::from(split)).filter_map(|field| field.split_once('='));
+            let fields = header.split(char::from(split[0])).filter_map(|field| field.split_once('='));
             values
                 .push(only(fields.filter(|(key, _)| key.trim() == name).map(|(_, value)| value).collect())?);
         }

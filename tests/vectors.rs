@@ -1,8 +1,8 @@
 //! What providers and their SDKs have signed, judged by the built-in presets.
 //!
 //! `vectors/PROVIDER.json` holds data only: `secret`, `headers` and `body` as they were
-//! published, the time `now` in seconds (null where no time is signed), and what to `expect`:
-//! `accepted`, or the reason for which it is refused.
+//! published, the time `now` in seconds (null where no time is signed), `method` and `url` where
+//! they are signed, and what to `expect`: `accepted`, or the reason for which it is refused.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,15 +14,18 @@ use std::fs;
 use std::path::Path;
 
 use hookgate::clock::Now;
-use hookgate::config::provider::{NamedSecret, PRESETS, compile, keyed, preset};
-use hookgate::config::raw::Evidence;
+use hookgate::config::provider::{NamedSecret, PRESETS, keyed, preset};
+use hookgate::config::scheme::compile;
+use hookgate::config::raw::{self, Evidence};
 use hookgate::config::secret::Secret;
 use hookgate::gate::answer::Reason;
+use hookgate::gate::delivery::split_target;
 use hookgate::gate::filter::freshness;
 use hookgate::gate::filter::signature::{Scheme, Signature};
 use hookgate::gate::scheme::sign::Unsigned;
 use hookgate::gate::scheme::source::Source;
-use hookgate::gate::scheme::{Key, Recipe};
+use hookgate::gate::scheme::url::{PublicUrl, SignedQuery};
+use hookgate::gate::scheme::{Key, Proof, Recipe, Verifier};
 use http::HeaderMap;
 use pure::{Delivery, NOW};
 use serde::Deserialize;
@@ -34,8 +37,15 @@ struct Vector {
     headers: BTreeMap<String, String>,
     body: String,
     now: Option<i64>,
+    #[serde(default = "post")]
+    method: String,
+    url: Option<String>,
     expect: String,
     origin: String,
+}
+
+fn post() -> String {
+    "POST".to_owned()
 }
 
 #[test]
@@ -49,8 +59,12 @@ fn presets_judge_as_the_providers_do() {
 #[test]
 fn what_was_accepted_is_refused_with_one_more_byte() {
     for (provider, vector) in all().filter(|(_, vector)| vector.is_accepted()) {
-        let said = vector.judged_by(provider, format!("{} ", vector.body).as_bytes());
-        assert_eq!(said, Reason::SignatureMismatch, "{provider}: {}", vector.id);
+        // Some providers sign a few values of the body only; their presets say so.
+        if !covers_body(provider) {
+            continue;
+        }
+        let said = vector.judged_by(provider, format!("{}0", vector.body).as_bytes());
+        assert!(said.is_signature() || said == Reason::BodyMalformed, "{provider}: {}: {said:?}", vector.id);
     }
 }
 
@@ -60,18 +74,25 @@ fn what_was_accepted_is_refused_with_one_more_byte() {
 fn every_scheme_accepts_what_it_would_sign_itself() {
     for (provider, _) in PRESETS {
         let raw = preset(provider).unwrap().schemes;
-        let recipes: Vec<_> = raw.iter().map(|raw| compile(raw, None, None).unwrap()).collect();
+        let mut recipes: Vec<_> = raw.iter().map(|raw| compile(raw, None, None).unwrap()).collect();
+        recipes.retain(|recipe| !recipe.algorithm.is_public());
+        for recipe in &mut recipes {
+            recipe.url = Some("https://example.com/hooks".parse().unwrap());
+        }
         let keyed = |recipe: &Recipe| {
-            let key = Key { id: "own".into(), mac: recipe.algorithm.keyed(KEY) };
+            let key = Key { id: "own".into(), verifier: Verifier::new(recipe.algorithm, KEY).unwrap() };
             Scheme::new(recipe.clone(), vec![key])
         };
         let signature = Signature::new(recipes.iter().map(keyed).collect());
         for (n, recipe) in recipes.iter().enumerate() {
             let mut delivery = signed_by(recipe);
             assert_eq!(judged(&delivery, &signature, NOW), Reason::Accepted, "{provider}, scheme {n}");
+            if recipe.proof() == Proof::Credential || !recipe.covers_body() {
+                continue;
+            }
             delivery.body[0] ^= 1;
             let said = judged(&delivery, &signature, NOW);
-            assert_eq!(said, Reason::SignatureMismatch, "{provider}, scheme {n}");
+            assert!(said.is_signature(), "{provider}, scheme {n}: {said:?}");
         }
     }
 }
@@ -90,7 +111,8 @@ fn signed_by(recipe: &Recipe) -> Delivery {
     }
     let body = serde_json::Value::Object(body).to_string();
     let unsigned = Unsigned { id: "evt_1", time_ms: NOW * 1000, body: body.as_bytes() };
-    Delivery::new(recipe.sign(&recipe.algorithm.keyed(KEY), unsigned).unwrap(), body.as_bytes())
+    let key = recipe.algorithm.keyed(KEY).unwrap();
+    Delivery::sent(recipe.sign(&key, unsigned).unwrap())
 }
 
 #[test]
@@ -124,6 +146,10 @@ fn judged(delivery: &Delivery, signature: &Signature, now: i64) -> Reason {
     }
 }
 
+fn covers_body(provider: &str) -> bool {
+    preset(provider).unwrap().schemes.iter().all(|raw| compile(raw, None, None).unwrap().covers_body())
+}
+
 fn all() -> impl Iterator<Item = (&'static str, Vector)> {
     PRESETS.iter().flat_map(|(provider, _)| of(provider).into_iter().map(move |vector| (*provider, vector)))
 }
@@ -144,8 +170,26 @@ impl Vector {
     }
 
     fn judged_by(&self, provider: &str, body: &[u8]) -> Reason {
+        let mut delivery = Delivery::new(self.headers(), body);
+        delivery.method = self.method.parse().unwrap();
+        if let Some(url) = &self.url {
+            let target = url.splitn(4, '/').nth(3).map_or("/".to_owned(), |target| format!("/{target}"));
+            let (path, query) = split_target(target.as_bytes());
+            let text = |part: &[u8]| String::from_utf8(part.to_vec()).unwrap();
+            (delivery.path, delivery.query) = (text(path), query.map(text));
+        }
         // Where no time is signed, any time will do.
-        judged(&Delivery::new(self.headers(), body), &self.signature(provider), self.now.unwrap_or(0))
+        judged(&delivery, &self.signature(provider), self.now.unwrap_or(0))
+    }
+
+    /// As on a route whose `public_url` is what the provider was given.
+    fn recipe(&self, raw: &raw::Scheme) -> Recipe {
+        let mut recipe = compile(raw, None, None).unwrap();
+        recipe.url = self.url.as_ref().map(|url| {
+            let url: PublicUrl = url.parse().unwrap();
+            if recipe.url_rule.query == SignedQuery::AsReceived { url.without_query() } else { url }
+        });
+        recipe
     }
 
     fn headers(&self) -> HeaderMap {
@@ -158,7 +202,7 @@ impl Vector {
         let secrets = [NamedSecret { id: "published".into(), secret }];
         let schemes = preset(provider).unwrap().schemes;
         // Published secrets are short.
-        let scheme = |raw| keyed(compile(raw, None, None).unwrap(), &secrets, true).0;
+        let scheme = |raw| keyed(self.recipe(raw), &secrets, true).0;
         Signature::new(schemes.iter().map(scheme).filter(|scheme| !scheme.keys().is_empty()).collect())
     }
 }

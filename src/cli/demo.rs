@@ -15,7 +15,7 @@ use super::{Given, RunArgs, print};
 use crate::clock;
 use crate::config::secret::Secret;
 use crate::config::units::UpstreamUrl;
-use crate::config::{Config, provider};
+use crate::config::{Config, provider, scheme};
 use crate::gate::scheme::Recipe;
 use crate::gate::scheme::algorithm::KeyedMac;
 use crate::gate::scheme::sign::{Unsigned, lines};
@@ -222,8 +222,8 @@ impl Stage {
         let server = Server::bind(config, given, Arc::clone(&telemetry)).map_err(|e| e.to_string())?;
 
         let preset = provider::preset("scalekit").ok_or("no preset")?;
-        let recipe = provider::compile(&preset.schemes[0], None, None).map_err(|fault| fault.message)?;
-        let key = keyed(&recipe, &secret)?;
+        let recipe = scheme::compile(&preset.schemes[0], None, None).map_err(|fault| fault.message)?;
+        let key = recipe.signer(secret.as_bytes()).map_err(|e| e.to_string())?;
         let gate = *server.addresses().first().ok_or("no listener")?;
         let ops = server.ops_address().ok_or("no ops listener")?;
         Ok((Stage { app, gate, ops, secret, recipe, key, telemetry, log }, server))
@@ -292,7 +292,7 @@ impl Stage {
         }
         let age = if how == How::Stale { 600_000 } else { 0 };
         let time_ms = clock::now().wall_ms - age;
-        let other = keyed(&self.recipe, &random_secret());
+        let other = self.recipe.signer(random_secret().as_bytes());
         let key = match &other {
             Ok(other) if how == How::OtherSecret => other,
             _ => &self.key,
@@ -310,7 +310,7 @@ impl Stage {
             head += "X-Forwarded-Proto: https\r\n";
         }
         if how != How::Unsigned {
-            lines(&signed).for_each(|(name, value)| head += &[name.as_str(), ": ", value, "\r\n"].concat());
+            lines(&signed.headers).for_each(|(name, value)| head += &[name.as_str(), ": ", value, "\r\n"].concat());
         }
         head += "\r\n";
         [head.into_bytes(), body].concat()
@@ -408,11 +408,6 @@ fn random_secret() -> String {
     use std::hash::{BuildHasher, RandomState};
     let bytes: Vec<u8> = (0..3).flat_map(|n| RandomState::new().hash_one(n).to_be_bytes()).collect();
     format!("whsec_{}", data_encoding::BASE64.encode(&bytes))
-}
-
-fn keyed(recipe: &Recipe, secret: &str) -> Result<KeyedMac, String> {
-    let key = recipe.key.decode(secret.as_bytes()).map_err(|e| e.to_string())?;
-    Ok(recipe.algorithm.keyed(&key))
 }
 
 fn heading() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::print;
-use super::sign::{SignerArgs, Unable, read};
+use super::sign::{SignerArgs, Unable, read, with_query};
 use crate::gate::scheme::sign::lines;
 use crate::gate::scheme::timestamp::to_rfc3339;
 
@@ -18,6 +18,10 @@ use crate::gate::scheme::timestamp::to_rfc3339;
 pub struct SendArgs {
     /// Where to, such as http://127.0.0.1:17080/webhooks
     url: String,
+
+    /// The URL that the provider was given, if it signs that [default: the one above]
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
 
     #[command(flatten)]
     signer: SignerArgs,
@@ -90,7 +94,9 @@ fn request(args: &SendArgs, authority: &str, target: &str) -> Result<Vec<u8>, Un
             event.to_string().into_bytes()
         }
     };
-    let headers = signer.sign(&body, age_ms)?;
+    let sent = signer.sign(&body, age_ms, Some(args.public_url.as_ref().unwrap_or(&args.url)))?;
+    let target = with_query(target, sent.query.as_deref());
+    body = sent.body;
     if args.tamper {
         match body.last_mut() {
             Some(byte) => *byte ^= 1,
@@ -102,7 +108,7 @@ fn request(args: &SendArgs, authority: &str, target: &str) -> Result<Vec<u8>, Un
          Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n",
         body.len()
     );
-    let ours = lines(&headers).map(|(name, value)| format!("{name}: {value}"));
+    let ours = lines(&sent.headers).map(|(name, value)| format!("{name}: {value}"));
     for line in ours.chain(args.header.iter().cloned()) {
         head = head + &line + "\r\n";
     }

@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use http::HeaderMap;
 
 use super::print;
 use super::run::INVALID_CONFIGURATION;
 use crate::clock;
-use crate::config::provider::{compile, preset, unknown};
+use crate::config::provider::{preset, unknown};
+use crate::config::scheme::compile;
 use crate::config::secret::Secret;
 use crate::gate::scheme::Recipe;
-use crate::gate::scheme::sign::{Unsigned, lines};
+use crate::gate::scheme::sign::{Signed, Unsigned, lines};
 use crate::gate::scheme::timestamp::TimeUnit;
 use crate::telemetry::RequestId;
 
@@ -47,9 +47,13 @@ pub struct SignArgs {
     #[arg(long, value_name = "FILE", default_value = "-")]
     body: PathBuf,
 
-    /// Where it would be sent; printed with --curl
+    /// Where it would be sent: printed with --curl, and signed if the provider signs it
     #[arg(long)]
     url: Option<String>,
+
+    /// Where to write the body, for providers that put the signature into it
+    #[arg(long, value_name = "FILE")]
+    body_out: Option<PathBuf>,
 
     /// Print arguments for curl: curl $(hookgate sign --curl …)
     #[arg(long)]
@@ -98,34 +102,61 @@ pub fn sign(args: &SignArgs) -> ExitCode {
 /// The lines to print, and whether a shell would split one of them.
 fn signed(args: &SignArgs) -> Result<(Vec<String>, bool), Unable> {
     let body = read(&args.body)?;
-    let headers = args.signer.sign(&body, 0)?;
+    let signed = args.signer.sign(&body, 0, args.url.as_deref())?;
+    let body_file = body_file(args, &body, &signed)?;
+    let url = args.url.as_ref().map(|url| with_query(url, signed.query.as_deref()));
     if !args.curl {
-        return Ok((lines(&headers).map(|(name, value)| format!("{name}: {value}")).collect(), false));
+        let mut shown: Vec<_> = lines(&signed.headers).map(|(name, value)| format!("{name}: {value}")).collect();
+        if url != args.url {
+            shown.extend(url.map(|url| format!("send it to {url}")));
+        }
+        return Ok((shown, false));
     }
     // A shell splits what it substitutes at white space and does not look for quotes.
-    let mut words: Vec<_> = lines(&headers).map(|(name, value)| format!("-H {name}:{value}")).collect();
-    let spaced = lines(&headers).any(|(_, value)| value.contains(' '));
-    if args.body != Path::new("-") {
-        words.push(format!("--data-binary @{}", args.body.display()));
-    }
-    words.extend(args.url.clone());
+    let mut words: Vec<_> = lines(&signed.headers).map(|(name, value)| format!("-H {name}:{value}")).collect();
+    let spaced = lines(&signed.headers).any(|(_, value)| value.contains(' '));
+    words.extend(body_file.map(|file| format!("--data-binary @{}", file.display())));
+    words.extend(url);
     Ok((words, spaced))
 }
 
+/// The file that holds what is to be sent; `None` if that came from standard input.
+fn body_file<'a>(args: &'a SignArgs, body: &[u8], signed: &Signed) -> Result<Option<&'a Path>, Unable> {
+    if let Some(file) = &args.body_out {
+        std::fs::write(file, &signed.body)
+            .map_err(|e| Unable::failed(format!("cannot write {}: {e}", file.display())))?;
+        return Ok(Some(file));
+    }
+    if signed.body != body {
+        let provider = &args.signer.provider;
+        return Err(Unable::usage(format!("{provider} puts its signature into the body: say where to write it with --body-out")));
+    }
+    Ok(Some(args.body.as_path()).filter(|path| *path != Path::new("-")))
+}
+
+/// The URL with the query that is sent.
+pub fn with_query(url: &str, query: Option<&str>) -> String {
+    let bare = url.split('?').next().unwrap_or(url);
+    query.map_or_else(|| bare.to_owned(), |query| format!("{bare}?{query}"))
+}
+
 impl SignerArgs {
-    /// The headers for a body, signed `age_ms` ago.
-    pub fn sign(&self, body: &[u8], age_ms: i64) -> Result<HeaderMap, Unable> {
-        let recipe = recipe(&self.provider)?;
+    /// What the provider would send for a body to this URL, signed `age_ms` ago.
+    pub fn sign(&self, body: &[u8], age_ms: i64, url: Option<&str>) -> Result<Signed, Unable> {
+        let mut recipe = recipe(&self.provider)?;
+        recipe.url = url.map(str::parse).transpose().map_err(Unable::usage)?;
+        if recipe.url.is_none() && recipe.needs_url() {
+            return Err(Unable::usage(format!("{} signs the URL: give --url", self.provider)));
+        }
         let secret = secret(&self.secret_file)?;
         let key = recipe
-            .key
-            .decode(secret.expose())
+            .signer(secret.expose())
             .map_err(|e| Unable::configuration(format!("{}: {e}", self.secret_file.display())))?;
         let id = self.id();
         let time_ms = self.now.unwrap_or_else(|| clock::now().wall_ms) - age_ms;
         recipe
-            .sign(&recipe.algorithm.keyed(&key), Unsigned { id: &id, time_ms, body })
-            .ok_or_else(|| Unable::usage(format!("the id \"{id}\" cannot stand in a header")))
+            .sign(&key, Unsigned { id: &id, time_ms, body })
+            .ok_or_else(|| Unable::usage(format!("the id \"{id}\" or the body cannot be sent in {}'s way", self.provider)))
     }
 
     pub fn id(&self) -> String {

@@ -11,13 +11,15 @@ use super::sign::{Unable, parse_time, read, secret};
 use super::{Given, RunArgs, print};
 use crate::clock::{self, Doubt, Now};
 use crate::config::Config;
-use crate::config::provider::{NamedSecret, compile, keyed, preset, unknown};
+use crate::config::provider::{NamedSecret, keyed, preset, unknown};
+use crate::config::scheme::compile;
 use crate::diagnosis::{Case, hints};
 use crate::gate::answer::Reason;
-use crate::gate::delivery::{Client, Head};
+use crate::gate::delivery::{Client, Head, split_target};
 use crate::gate::filter::freshness;
 use crate::gate::filter::signature::{Authentic, Signature};
 use crate::gate::scheme::Recipe;
+
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
@@ -156,7 +158,8 @@ fn demands_of_route(args: &VerifyArgs) -> Result<Demands, Unable> {
 /// A request as it was captured; line ends may be LF or CR LF.
 struct Captured {
     method: Method,
-    path: Vec<u8>,
+    /// Path and query.
+    target: Vec<u8>,
     headers: HeaderMap,
     body: Vec<u8>,
 }
@@ -186,13 +189,15 @@ impl Captured {
         let body = &body[..declared.unwrap_or(body.len()).min(body.len())];
         let method =
             Method::from_bytes(method.as_bytes()).map_err(|_| format!("\"{method}\" is no method"))?;
-        Ok(Captured { method, path: target.as_bytes().to_vec(), headers, body: body.to_vec() })
+        Ok(Captured { method, target: target.as_bytes().to_vec(), headers, body: body.to_vec() })
     }
 
     fn head(&self) -> Head<'_> {
+        let (path, query) = split_target(&self.target);
         Head {
             method: &self.method,
-            path: self.path.split(|b| *b == b'?').next().unwrap_or_default(),
+            path,
+            query,
             headers: &self.headers,
             client: Client::Unknown,
             secure: true,

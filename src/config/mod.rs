@@ -9,6 +9,7 @@ mod loader;
 pub mod provider;
 pub mod raw;
 mod route;
+pub mod scheme;
 pub mod secret;
 mod startup;
 pub mod units;

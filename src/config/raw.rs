@@ -14,6 +14,7 @@ use super::units::{ByteSize, Cidr, Rate, Span, UpstreamUrl};
 use crate::gate::scheme::algorithm::{Algorithm, Encoding};
 use crate::gate::scheme::key::KeyRule;
 use crate::gate::scheme::timestamp::TimeUnit;
+use crate::gate::scheme::url::SignedQuery;
 
 /// The whole file. Every key has a flag of the same name, with `-` for `_`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -95,6 +96,9 @@ pub struct Route {
     /// Instead of a preset, in the words of one.
     #[schemars(with = "Option<Scheme>")]
     pub scheme: Option<Spanned<Scheme>>,
+    /// The URL that the provider was given; for providers that sign it.
+    #[schemars(with = "Option<String>")]
+    pub public_url: Option<Spanned<String>>,
     /// Newest first.
     pub secrets: Vec<SecretSource>,
     /// Who may send; the provider's published list if absent; nobody if empty.
@@ -146,8 +150,24 @@ pub struct Scheme {
     #[serde(default)]
     pub key: KeyRule,
     pub signature: SignatureSource,
-    /// What is signed: `{body}`, `{header:Name}` and `{kv:field}`, other text as it stands.
+    /// What is signed: `{body}`, `{header:Name}`, `{kv:field}` and so on, other text as it stands.
+    /// Not with `algorithm: token`.
+    #[serde(default)]
     pub content: String,
+    /// What must hold besides the signature, such as `query:bodySHA256 == {body|sha256hex}`.
+    #[serde(default, deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<String>")]
+    pub also: Vec<String>,
+    /// Sources without which a delivery is not signed in this way.
+    #[serde(default, deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<String>")]
+    pub when: Vec<String>,
+    /// Where the JSON is if it is not the whole body: `form:field` or `multipart:field`.
+    pub payload: Option<String>,
+    /// `false` if the provider leaves the body, or a part of it, unsigned.
+    pub signs_body: Option<bool>,
+    #[serde(default)]
+    pub url: Url,
     pub timestamp: Option<Timestamp>,
     /// Where the event's id stands: `header:Name`, `kv:field` or `json:/pointer`.
     #[serde(default, deserialize_with = "one_or_many")]
@@ -159,10 +179,19 @@ pub struct Scheme {
     pub event_type: Vec<String>,
 }
 
+/// How the URL is signed.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Url {
+    pub query: SignedQuery,
+    /// Whether the sender may write the default port out or not.
+    pub either_port: bool,
+}
+
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignatureSource {
-    /// `header:Name`, or a list of such.
+    /// `header:Name`, `query:name`, `json:/pointer` or `form:field`, or a list of such.
     #[serde(deserialize_with = "one_or_many")]
     #[schemars(with = "Vec<String>")]
     pub from: Vec<String>,
@@ -171,23 +200,38 @@ pub struct SignatureSource {
     /// What stands before each tag, such as `sha256=` or `v1,`.
     #[serde(default)]
     pub prefix: String,
-    /// One character between the elements of a list.
+    /// The characters between the elements of a list; each of them parts two.
     pub split: Option<String>,
-    /// With `format: kv`: the fields that hold tags.
+    /// With `format: kv`: the character between a field's name and its value.
+    #[serde(default = "equals")]
+    pub assign: char,
+    /// With `format: kv`: the fields that hold tags; `*` for all.
     #[serde(default)]
     pub keys: Vec<String>,
-    pub encoding: Encoding,
+    /// Needless with tokens, which have one of their own.
+    pub encoding: Option<Encoding>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum SignatureFormat {
     /// The header is a tag, or a list of tags.
     #[default]
     Plain,
     /// The header is a list of `name=value`.
     Kv,
+    /// The header is a list in which the place tells the meaning; fields are named `0`, `1` and so on.
+    Positional,
+    /// A JSON Web Token; what it binds stands in `also`.
+    Jwt,
+    /// A JSON Web Signature whose payload is the content.
+    JwsDetached,
 }
+
+const fn equals() -> char {
+    '='
+}
+
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -197,6 +241,8 @@ pub struct Timestamp {
     #[schemars(with = "Vec<String>")]
     pub from: Vec<String>,
     pub unit: TimeUnit,
+    /// Where the sender says until when the event is good.
+    pub expires: Option<String>,
     /// How old an event may be.
     pub tolerance: Option<Span>,
     /// How far ahead the sender's clock may be.
@@ -220,6 +266,9 @@ pub struct Preset {
     pub max_body: Option<ByteSize>,
     #[serde(default)]
     pub status: Status,
+    /// The methods that it sends with, if not only POST.
+    #[serde(default)]
+    pub methods: Vec<String>,
     /// The first whose signature header is present decides alone.
     pub schemes: Vec<Scheme>,
 }

@@ -13,7 +13,7 @@ use super::loader::{Loader, Located, flag_value, join};
 use super::provider::{self, NamedSecret};
 use super::secret::Secret;
 use super::units::{ByteSize, Cidr, Rate, Span};
-use super::{Origin, Place, raw};
+use super::{Origin, Place, raw, scheme};
 use crate::gate::answer::StatusOverrides;
 use crate::gate::chain::{Mode, PathPattern, Route};
 use crate::gate::filter::failure_budget::FailureBudget;
@@ -22,6 +22,7 @@ use crate::gate::filter::ip_allowlist::IpAllowlist;
 use crate::gate::filter::rate_limit::{Quota, RateLimit};
 use crate::gate::filter::signature::Signature;
 use crate::gate::scheme::Recipe;
+use crate::gate::scheme::url::{PublicUrl, SignedQuery};
 
 const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::from_secs(60) };
 
@@ -152,7 +153,8 @@ impl Endpoint<'_, '_> {
         let (provider, schemes) = self.provider()?;
         let name = self.name(&provider);
         let path = self.path();
-        let recipes = self.recipes(&schemes);
+        let mut recipes = self.recipes(&schemes);
+        self.public_url(path.as_ref(), &mut recipes);
         let secrets = self.secrets(only);
         let signature = self.signature(&provider, recipes, &secrets);
         let allowlist = self.allowlist();
@@ -170,7 +172,7 @@ impl Endpoint<'_, '_> {
             name: name.into(),
             provider: provider.into(),
             path: path?,
-            methods: vec![http::Method::POST],
+            methods: self.methods(),
             https: self.all.https,
             allowlist,
             rate_limit,
@@ -279,7 +281,7 @@ impl Endpoint<'_, '_> {
         let future = self.all.future_tolerance.or(self.raw.future_tolerance).map(|s| s.0);
         let mut recipes = Vec::new();
         for scheme in schemes {
-            match provider::compile(scheme, tolerance, future) {
+            match scheme::compile(scheme, tolerance, future) {
                 Ok(recipe) => recipes.push(recipe),
                 Err(fault) => {
                     let place = self.raw.scheme.as_ref().and_then(|s| self.loader.place(s.referenced));
@@ -290,11 +292,42 @@ impl Endpoint<'_, '_> {
         if let Some(rule) = recipes.iter().find_map(|recipe| recipe.timestamp.as_ref()) {
             let all = self.all;
             let (past, ahead) = (Some(Span(rule.tolerance)), Some(Span(rule.future_tolerance)));
-            let default = Span(provider::DEFAULT_TOLERANCE);
+            let default = Span(scheme::DEFAULT_TOLERANCE);
             self.value("tolerance", all.tolerance, self.raw.tolerance, past, default);
             self.value("future_tolerance", all.future_tolerance, self.raw.future_tolerance, ahead, default);
         }
         recipes
+    }
+
+    /// What the provider was given, if it signs that.
+    fn public_url(&mut self, path: Option<&PathPattern>, recipes: &mut [Recipe]) {
+        let Some(raw) = &self.raw.public_url else {
+            if recipes.iter().any(Recipe::needs_url) {
+                let remedy = "this provider signs the URL that it was given: write public_url: https://…";
+                self.problem("public_url", remedy);
+            }
+            return;
+        };
+        let text = self.loader.located(&self.key("public_url"), "public_url", raw);
+        self.loader.setting(&text.key, &text.value, text.origin);
+        let url: PublicUrl = match text.value.parse() {
+            Ok(url) => url,
+            Err(message) => return self.loader.located_problem(&text, message),
+        };
+        if !url.has_path() && matches!(path, Some(PathPattern::Prefix(_))) {
+            let message = "names no path, and the route has many: write the whole URL, or a route for each path";
+            self.loader.located_problem(&text, message);
+        }
+        for recipe in recipes {
+            let received = recipe.url_rule.query == SignedQuery::AsReceived;
+            recipe.url = Some(if received { url.clone().without_query() } else { url.clone() });
+        }
+    }
+
+    fn methods(&self) -> Vec<http::Method> {
+        let named = self.preset.iter().flat_map(|preset| &preset.methods);
+        let methods: Vec<_> = named.filter_map(|name| name.parse().ok()).collect();
+        if methods.is_empty() { vec![http::Method::POST] } else { methods }
     }
 
     fn secrets(&mut self, only: bool) -> Vec<NamedSecret> {
@@ -361,10 +394,11 @@ impl Endpoint<'_, '_> {
         let mut schemes = Vec::new();
         let mut unfit = Vec::new();
         for recipe in recipes {
-            let header = recipe.signature.headers[0].clone();
+            let place = recipe.signature.from[0].to_string();
+            let place = place.strip_prefix("header:").unwrap_or(&place);
             let (scheme, errors) = provider::keyed(recipe, secrets, self.all.short_secret);
             unfit.extend(
-                errors.iter().map(|(id, e)| format!("{provider}'s {header} cannot use the secret {id}: {e}")),
+                errors.iter().map(|(id, e)| format!("{provider}'s {place} cannot use the secret {id}: {e}")),
             );
             if !scheme.keys().is_empty() {
                 schemes.push(scheme);

@@ -13,6 +13,8 @@ pub struct Head<'r> {
     pub method: &'r Method,
     /// The path exactly as it was sent, without the query.
     pub path: &'r [u8],
+    /// What follows the first `?`, as it was sent.
+    pub query: Option<&'r [u8]>,
     pub headers: &'r HeaderMap,
     pub client: Client,
     /// Whether the sender spoke HTTPS, to us or to a trusted proxy.
@@ -30,6 +32,14 @@ impl<'r> Head<'r> {
             (Some(value), None) => Ok(Some(value.as_bytes())),
             (Some(_), Some(_)) => Err(Repeated),
         }
+    }
+}
+
+/// The path and the query of a request's target.
+pub fn split_target(target: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match target.iter().position(|b| *b == b'?') {
+        Some(mark) => (&target[..mark], Some(&target[mark + 1..])),
+        None => (target, None),
     }
 }
 

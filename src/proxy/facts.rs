@@ -11,7 +11,7 @@ use pingora::protocols::http::ServerSession;
 use super::forward::{TRACEPARENT, trace_id};
 use crate::clock;
 use crate::gate::answer::Reason;
-use crate::gate::delivery::{Client, Head, Peer};
+use crate::gate::delivery::{Client, Head, Peer, split_target};
 use crate::telemetry::{Record, RequestId};
 
 /// The other end of the connection; `None` if it has no address.
@@ -23,8 +23,12 @@ pub fn peer(session: &ServerSession) -> Option<Peer> {
 
 /// The path as it was sent, without the query.
 pub fn path(request: &RequestHeader) -> &[u8] {
-    let target = request.raw_path();
-    target.split(|b| *b == b'?').next().unwrap_or(target)
+    target(request).0
+}
+
+/// Path and query as they were sent.
+fn target(request: &RequestHeader) -> (&[u8], Option<&[u8]>) {
+    split_target(request.raw_path())
 }
 
 /// The head, once it is known who sent it. `Content-Length` was checked with the framing.
@@ -36,9 +40,11 @@ pub fn head(request: &RequestHeader, client: Client, secure: bool) -> Head<'_> {
         None if chunked => None,
         None => Some(0), // neither: there is no body (RFC 9112, section 6.3)
     };
+    let (path, query) = target(request);
     Head {
         method: &request.method,
-        path: path(request),
+        path,
+        query,
         headers: &request.headers,
         client,
         secure,

@@ -11,7 +11,7 @@ use crate::clock::Now;
 use crate::config::provider::NamedSecret;
 use crate::diagnosis::{Case, hints};
 use crate::gate::chain::Route;
-use crate::gate::delivery::{Client, Head};
+use crate::gate::delivery::{Client, Head, split_target};
 use crate::gate::filter::rate_limit::{Quota, RateLimit};
 use crate::telemetry::{RequestId, Telemetry};
 
@@ -19,6 +19,9 @@ use crate::telemetry::{RequestId, Telemetry};
 pub struct Suspect {
     pub route: Arc<Route>,
     pub secrets: Arc<[NamedSecret]>,
+    pub method: Method,
+    /// Path and query.
+    pub target: Bytes,
     pub headers: HeaderMap,
     pub body: Bytes,
     pub id: RequestId,
@@ -64,9 +67,11 @@ impl Suspect {
 
     fn hints(&self) -> Vec<String> {
         let recipes: Vec<_> = self.route.signature.schemes().iter().map(|s| s.recipe().clone()).collect();
+        let (path, query) = split_target(&self.target);
         let head = Head {
-            method: &Method::POST,
-            path: b"",
+            method: &self.method,
+            path,
+            query,
             headers: &self.headers,
             client: Client::Unknown,
             secure: true,

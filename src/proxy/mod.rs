@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use bytes::Bytes;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
@@ -159,6 +160,11 @@ impl Sidecar {
             let suspect = Suspect {
                 route: Arc::clone(route),
                 secrets: Arc::clone(secrets),
+                method: head.method.clone(),
+                target: match head.query {
+                    Some(query) => [head.path, b"?", query].concat().into(),
+                    None => Bytes::copy_from_slice(head.path),
+                },
                 headers: head.headers.clone(),
                 body: body.bytes.clone(),
                 id,

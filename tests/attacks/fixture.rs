@@ -112,7 +112,7 @@ pub fn set(request: &Request, name: &str, value: &str) -> Request {
 }
 
 pub fn hmac(algorithm: Algorithm, key: &[u8], content: &[u8]) -> Vec<u8> {
-    let mut mac = algorithm.keyed(key);
+    let mut mac = algorithm.keyed(key).unwrap();
     mac.update(content);
     mac.finish().as_bytes().to_vec()
 }

@@ -46,7 +46,7 @@ proptest! {
             _ = unit.parse(&bytes);
         }
         for decode in [KeyDecoding::Utf8, KeyDecoding::Base64, KeyDecoding::Hex] {
-            _ = KeyRule { strip: vec!["whsec_".to_owned()], decode }.decode(&bytes);
+            _ = KeyRule { strip: vec!["whsec_".to_owned()], decode, derive: None }.decode(&bytes);
         }
         _ = sender(&[&bytes]);
     }

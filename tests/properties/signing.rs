@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use hookgate::clock::Now;
-use hookgate::config::provider::compile;
-use hookgate::config::raw::{Scheme, SignatureFormat, SignatureSource, Timestamp};
+use hookgate::config::scheme::compile;
+use hookgate::config::raw::{Scheme, SignatureFormat, SignatureSource, Timestamp, Url};
 use hookgate::gate::answer::Reason;
 use hookgate::gate::filter::freshness;
 use hookgate::gate::filter::replay::ReplayKey;
@@ -12,6 +12,7 @@ use hookgate::gate::filter::signature::{Authentic, Signature};
 use hookgate::gate::scheme::Recipe;
 use hookgate::gate::scheme::algorithm::{Algorithm, Encoding};
 use hookgate::gate::scheme::key::KeyRule;
+use hookgate::gate::scheme::reading::Reading;
 use hookgate::gate::scheme::sign::Unsigned;
 use hookgate::gate::scheme::timestamp::{TimeUnit, TimestampRule};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -126,7 +127,7 @@ proptest! {
     ) {
         let template = if body_first { "{body}{header:x-value}" } else { "{header:x-value}{body}" };
         let (from, five) = (vec!["header:x-value".parse().unwrap()], Duration::from_secs(300));
-        let rule = TimestampRule { from, unit, tolerance: five, future_tolerance: five };
+        let rule = TimestampRule { from, unit, expires: None, tolerance: five, future_tolerance: five };
         let recipe = Recipe { timestamp: Some(rule), ..plain("x-signature", template) };
         let time = unit.format(time_ms);
         let content = if body_first { body + &time } else { time + &body };
@@ -161,8 +162,8 @@ fn judged_with(value: &[u8], body: &[u8], recipe: &Recipe) -> Result<Authentic, 
     let mut delivery = Delivery::new(HeaderMap::new(), body);
     let value = HeaderValue::from_bytes(value).map_err(|_| Reason::FramingInvalid)?;
     delivery.headers.insert("x-value", value);
-    let mut mac = recipe.algorithm.keyed(KEY);
-    recipe.content(&delivery.head(), body, |bytes| mac.update(bytes));
+    let mut mac = recipe.algorithm.keyed(KEY).unwrap();
+    Reading::new(recipe, &delivery.head(), body).content(&[], |bytes| mac.update(bytes));
     let tag = recipe.signature.encoding.encode(&mac.finish());
     delivery.headers.insert("x-signature", tag.parse().unwrap());
     delivery.judged_by(&signature(recipe, &[KEY]))
@@ -189,8 +190,8 @@ struct Event {
 impl Event {
     fn signed_with(&self, key: &[u8]) -> Delivery {
         let (id, time_ms, body) = (&*self.id, self.time_ms, self.body());
-        let key = self.recipe.algorithm.keyed(key);
-        Delivery::new(self.recipe.sign(&key, Unsigned { id, time_ms, body: &body }).unwrap(), &body)
+        let key = self.recipe.algorithm.keyed(key).unwrap();
+        Delivery::sent(self.recipe.sign(&key, Unsigned { id, time_ms, body: &body }).unwrap())
     }
 
     /// JSON, if the recipe reads from it.
@@ -285,9 +286,15 @@ fn scheme() -> impl Strategy<Value = Scheme> {
             key: KeyRule::default(),
             signature,
             content: content(id, time, order, separator),
+            also: vec![],
+            when: vec![],
+            payload: None,
+            signs_body: None,
+            url: Url::default(),
             timestamp: time.map(|time| Timestamp {
                 from: vec![time.to_owned()],
                 unit,
+                expires: None,
                 tolerance: None,
                 future_tolerance: None,
             }),
@@ -312,8 +319,9 @@ fn signature_source() -> impl Strategy<Value = SignatureSource> {
             format,
             prefix: prefix.to_owned(),
             split: split.map(str::to_owned),
+            assign: '=',
             keys,
-            encoding,
+            encoding: Some(encoding),
         }
     })
 }

@@ -5,14 +5,14 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use hookgate::clock::Now;
-use hookgate::config::provider::compile;
+use hookgate::config::scheme::compile;
 use hookgate::gate::answer::Reason;
 use hookgate::gate::delivery::{Client, Head};
 use hookgate::gate::filter::freshness::{self, Fresh};
 use hookgate::gate::filter::signature::{Authentic, Scheme, Signature};
 use hookgate::gate::scheme::algorithm::KeyedMac;
-use hookgate::gate::scheme::sign::Unsigned;
-use hookgate::gate::scheme::{Key, Recipe};
+use hookgate::gate::scheme::sign::{Signed, Unsigned};
+use hookgate::gate::scheme::{Key, Recipe, Verifier};
 use http::{HeaderMap, Method};
 
 /// When these tests happen, in seconds since the epoch.
@@ -22,7 +22,8 @@ pub const NOW: i64 = 1_700_000_000;
 #[derive(Clone, Debug)]
 pub struct Delivery {
     pub method: Method,
-    pub path: &'static str,
+    pub path: String,
+    pub query: Option<String>,
     pub headers: HeaderMap,
     pub client: Client,
     pub secure: bool,
@@ -35,7 +36,8 @@ impl Delivery {
     pub fn new(headers: HeaderMap, body: &[u8]) -> Self {
         Delivery {
             method: Method::POST,
-            path: "/",
+            path: "/".to_owned(),
+            query: None,
             headers,
             client: Client::Known(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))),
             secure: true,
@@ -44,10 +46,16 @@ impl Delivery {
         }
     }
 
+    /// As a sender sends it.
+    pub fn sent(signed: Signed) -> Self {
+        Delivery { query: signed.query, ..Delivery::new(signed.headers, &signed.body) }
+    }
+
     pub fn head(&self) -> Head<'_> {
         Head {
             method: &self.method,
             path: self.path.as_bytes(),
+            query: self.query.as_deref().map(str::as_bytes),
             headers: &self.headers,
             client: self.client,
             secure: self.secure,
@@ -76,7 +84,7 @@ pub fn recipe(yaml: &str) -> Recipe {
 /// A check of one recipe with these keys; a key's id is its place.
 pub fn signature(recipe: &Recipe, keys: &[&[u8]]) -> Signature {
     let keyed =
-        |(n, key): (usize, &&[u8])| Key { id: n.to_string().into(), mac: recipe.algorithm.keyed(key) };
+        |(n, key): (usize, &&[u8])| Key { id: n.to_string().into(), verifier: Verifier::new(recipe.algorithm, key).unwrap() };
     Signature::new(vec![Scheme::new(recipe.clone(), keys.iter().enumerate().map(keyed).collect())])
 }
 
@@ -91,7 +99,7 @@ impl Provider {
     pub fn new(scheme: &str) -> Self {
         const SECRET: &[u8] = b"sixteen bytes or more";
         let recipe = recipe(scheme);
-        let key = recipe.algorithm.keyed(SECRET);
+        let key = recipe.algorithm.keyed(SECRET).expect("a shared key");
         Provider { signature: signature(&recipe, &[SECRET]), key, recipe }
     }
 
@@ -115,7 +123,7 @@ impl Provider {
     /// A delivery that was signed [`NOW`].
     pub fn delivery(&self, id: &str, body: &[u8]) -> Delivery {
         let unsigned = Unsigned { id, time_ms: NOW * 1000, body };
-        Delivery::new(self.recipe.sign(&self.key, unsigned).expect("an id that can be a header"), body)
+        Delivery::sent(self.recipe.sign(&self.key, unsigned).expect("an id that can be a header"))
     }
 
     /// The proof that the replay memory asks for. It cannot be made up, so this signs and verifies.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use data_encoding::BASE64;
 use hookgate::config::provider;
+use hookgate::config::scheme::compile;
 use hookgate::gate::scheme::Recipe;
 use hookgate::gate::scheme::algorithm::KeyedMac;
 use hookgate::gate::scheme::sign::{Unsigned, lines};
@@ -34,8 +35,8 @@ impl Signer {
     /// The scheme with that number of a preset, and a secret.
     pub fn new(preset: &str, scheme: usize, secret: &str) -> Self {
         let preset = provider::preset(preset).unwrap();
-        let recipe = provider::compile(&preset.schemes[scheme], None, None).unwrap();
-        let key = recipe.algorithm.keyed(&recipe.key.decode(secret.as_bytes()).unwrap());
+        let recipe = compile(&preset.schemes[scheme], None, None).unwrap();
+        let key = recipe.signer(secret.as_bytes()).unwrap();
         Signer { recipe, key }
     }
 
@@ -62,7 +63,7 @@ impl Signer {
 
     /// The name of the header that holds the signature.
     pub fn header(&self) -> &str {
-        self.recipe.signature.headers[0].as_str()
+        self.recipe.signature_headers().next().unwrap().as_str()
     }
 
     /// The code over exactly these bytes, for contents that no provider would sign.
@@ -78,9 +79,9 @@ impl Signer {
     }
 
     pub fn sign_at(&self, time_ms: i64, id: &str, body: &[u8]) -> Request {
-        let headers = self.recipe.sign(&self.key, Unsigned { id, time_ms, body }).unwrap();
-        let headers = lines(&headers).map(|(name, value)| (name.to_string(), value.to_owned())).collect();
-        Request { target: PATH.to_owned(), headers: Headers(headers), body: body.to_vec() }
+        let signed = self.recipe.sign(&self.key, Unsigned { id, time_ms, body }).unwrap();
+        let headers = lines(&signed.headers).map(|(name, value)| (name.to_string(), value.to_owned())).collect();
+        Request { target: PATH.to_owned(), headers: Headers(headers), body: signed.body }
     }
 
     /// An event that nobody has sent before.

@@ -42,7 +42,8 @@ fn judge(signed: SignedTime, wall_ms: i64) -> Result<(), Reason> {
     // Both in whole seconds, as most providers sign them: an event that is exactly
     // as old as the tolerance is not yet too old.
     let age = wall_ms.div_euclid(1000).saturating_sub(ms.div_euclid(1000));
-    if age.saturating_mul(1000) > signed.tolerance_ms {
+    let expired = signed.expires_ms.is_some_and(|until| wall_ms > until.saturating_add(signed.future_tolerance_ms));
+    if age.saturating_mul(1000) > signed.tolerance_ms || expired {
         return Err(Reason::TimestampStale);
     }
     if age.saturating_neg().saturating_mul(1000) > signed.future_tolerance_ms {
@@ -57,10 +58,12 @@ mod tests {
 
     const NOW: i64 = 1_800_000_000;
 
+    fn signed_at(ms: Option<i64>) -> SignedTime {
+        SignedTime { ms, tolerance_ms: 300_000, future_tolerance_ms: 60_000, expires_ms: None }
+    }
+
     fn judged(signed: i64, now: Now) -> Result<(), Reason> {
-        let signed =
-            SignedTime { ms: Some(signed * 1000), tolerance_ms: 300_000, future_tolerance_ms: 60_000 };
-        judge_in_doubt(signed, now)
+        judge_in_doubt(signed_at(Some(signed * 1000)), now)
     }
 
     #[test]
@@ -80,8 +83,15 @@ mod tests {
 
     #[test]
     fn a_body_without_a_time_has_none() {
-        let signed = SignedTime { ms: None, tolerance_ms: 300_000, future_tolerance_ms: 300_000 };
-        assert_eq!(judge_in_doubt(signed, Now::at(NOW, 0)), Err(Reason::TimestampMissing));
+        assert_eq!(judge_in_doubt(signed_at(None), Now::at(NOW, 0)), Err(Reason::TimestampMissing));
+    }
+
+    #[test]
+    fn what_the_sender_calls_expired_is_stale() {
+        let until = |at: i64| SignedTime { expires_ms: Some(at * 1000), ..signed_at(Some(NOW * 1000)) };
+        assert_eq!(judge_in_doubt(until(NOW), Now::at(NOW + 60, 0)), Ok(()), "a clock may differ a little");
+        assert_eq!(judge_in_doubt(until(NOW), Now::at(NOW + 61, 0)), Err(Reason::TimestampStale));
+        assert_eq!(judge_in_doubt(until(NOW + 9000), Now::at(NOW + 301, 0)), Err(Reason::TimestampStale));
     }
 
     #[test]

@@ -1,16 +1,21 @@
-//! The message authentication codes that providers use, keyed once per secret
-//! and cloned per request, and the text forms in which they travel.
+//! The codes and signatures that providers use, keyed once per secret and cloned per
+//! request, and the text forms in which they travel.
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
 use hmac::{Hmac, KeyInit, Mac};
+use md5::Md5;
 use serde::{Deserialize, Serialize};
 use sha1::Sha1;
-use sha2::{Sha256, Sha384, Sha512};
+use sha2::{Digest, Sha256, Sha384, Sha512};
+use smallvec::SmallVec;
+use zeroize::Zeroizing;
 
 /// Which code a recipe demands. Never taken from the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Algorithm {
+    /// RFC 2104 with MD5; for providers that offer nothing newer.
+    HmacMd5,
     /// RFC 2104 with SHA-1; for providers that offer nothing newer.
     HmacSha1,
     /// RFC 2104 with SHA-256.
@@ -19,79 +24,169 @@ pub enum Algorithm {
     HmacSha384,
     /// RFC 2104 with SHA-512.
     HmacSha512,
+    /// MD5 over a content that holds `{secret}`; no provider should do this.
+    DigestMd5,
+    /// SHA-1 over a content that holds `{secret}`; no provider should do this.
+    DigestSha1,
+    /// SHA-256 over a content that holds `{secret}`; weaker than an HMAC.
+    DigestSha256,
+    /// RFC 8032, with the provider's public key.
+    Ed25519,
+    /// FIPS 186-5 over P-256 with SHA-256, signature in DER.
+    EcdsaP256Sha256,
+    /// FIPS 186-5 over P-521 with SHA-512, signature as two numbers of 66 bytes (RFC 7518, ES512).
+    EcdsaP521Sha512,
+    /// RFC 8017 PKCS #1 v1.5 with SHA-1, keys from 1024 bits; for providers that offer nothing newer.
+    RsaSha1,
+    /// RFC 8017 PKCS #1 v1.5 with SHA-256, keys from 2048 bits.
+    RsaSha256,
+    /// RFC 8017 PKCS #1 v1.5 with SHA-512, keys from 2048 bits.
+    RsaSha512,
+    /// Nothing is signed: the sender shows the secret itself, and whoever sees one delivery has it.
+    Token,
 }
 
 impl Algorithm {
-    /// Length of a tag in bytes.
-    pub const fn tag_len(self) -> usize {
+    /// Length of a tag in bytes, where there is only one.
+    pub const fn tag_len(self) -> Option<usize> {
         match self {
-            Algorithm::HmacSha1 => 20,
-            Algorithm::HmacSha256 => 32,
-            Algorithm::HmacSha384 => 48,
-            Algorithm::HmacSha512 => 64,
+            Algorithm::HmacMd5 | Algorithm::DigestMd5 => Some(16),
+            Algorithm::HmacSha1 | Algorithm::DigestSha1 => Some(20),
+            Algorithm::HmacSha256 | Algorithm::DigestSha256 => Some(32),
+            Algorithm::HmacSha384 => Some(48),
+            Algorithm::HmacSha512 | Algorithm::Ed25519 => Some(64),
+            Algorithm::EcdsaP521Sha512 => Some(132),
+            Algorithm::EcdsaP256Sha256
+            | Algorithm::RsaSha1
+            | Algorithm::RsaSha256
+            | Algorithm::RsaSha512
+            | Algorithm::Token => None,
         }
     }
 
-    /// A code that holds the key schedule; the key itself is not kept.
-    pub fn keyed(self, key: &[u8]) -> KeyedMac {
+    /// Whether the secret is hashed together with the content, instead of keying a code.
+    pub const fn is_digest(self) -> bool {
+        matches!(self, Algorithm::DigestMd5 | Algorithm::DigestSha1 | Algorithm::DigestSha256)
+    }
+
+    /// Whether the gate holds a public key, with which nothing can be signed.
+    pub const fn is_public(self) -> bool {
+        matches!(
+            self,
+            Algorithm::Ed25519
+                | Algorithm::EcdsaP256Sha256
+                | Algorithm::EcdsaP521Sha512
+                | Algorithm::RsaSha1
+                | Algorithm::RsaSha256
+                | Algorithm::RsaSha512
+        )
+    }
+
+    /// A code that holds the key; `None` where the key is a public one.
+    pub fn keyed(self, key: &[u8]) -> Option<KeyedMac> {
         const ANY: &str = "HMAC takes a key of any length (RFC 2104, section 3)";
-        match self {
+        let secret = || Zeroizing::new(key.to_vec());
+        Some(match self {
+            Algorithm::HmacMd5 => KeyedMac::Md5(Hmac::new_from_slice(key).expect(ANY)),
             Algorithm::HmacSha1 => KeyedMac::Sha1(Hmac::new_from_slice(key).expect(ANY)),
             Algorithm::HmacSha256 => KeyedMac::Sha256(Hmac::new_from_slice(key).expect(ANY)),
             Algorithm::HmacSha384 => KeyedMac::Sha384(Hmac::new_from_slice(key).expect(ANY)),
             Algorithm::HmacSha512 => KeyedMac::Sha512(Hmac::new_from_slice(key).expect(ANY)),
-        }
+            Algorithm::DigestMd5 => KeyedMac::Digest(AnyDigest::Md5(Md5::new()), secret()),
+            Algorithm::DigestSha1 => KeyedMac::Digest(AnyDigest::Sha1(Sha1::new()), secret()),
+            Algorithm::DigestSha256 => KeyedMac::Digest(AnyDigest::Sha256(Sha256::new()), secret()),
+            Algorithm::Token => KeyedMac::Token(secret()),
+            Algorithm::Ed25519
+            | Algorithm::EcdsaP256Sha256
+            | Algorithm::EcdsaP521Sha512
+            | Algorithm::RsaSha1
+            | Algorithm::RsaSha256
+            | Algorithm::RsaSha512 => return None,
+        })
     }
 }
 
-/// An HMAC with its key absorbed. Cloning it starts a new message.
+/// A code with its key absorbed. Cloning it starts a new message.
 #[derive(Clone)]
 pub enum KeyedMac {
+    Md5(Hmac<Md5>),
     Sha1(Hmac<Sha1>),
     Sha256(Hmac<Sha256>),
     Sha384(Hmac<Sha384>),
     Sha512(Hmac<Sha512>),
+    /// The content says where the secret goes.
+    Digest(AnyDigest, Zeroizing<Vec<u8>>),
+    /// The secret is shown as it is.
+    Token(Zeroizing<Vec<u8>>),
+}
+
+#[derive(Clone)]
+pub enum AnyDigest {
+    Md5(Md5),
+    Sha1(Sha1),
+    Sha256(Sha256),
 }
 
 impl KeyedMac {
     pub fn update(&mut self, bytes: &[u8]) {
         match self {
+            KeyedMac::Md5(mac) => mac.update(bytes),
             KeyedMac::Sha1(mac) => mac.update(bytes),
             KeyedMac::Sha256(mac) => mac.update(bytes),
             KeyedMac::Sha384(mac) => mac.update(bytes),
             KeyedMac::Sha512(mac) => mac.update(bytes),
+            KeyedMac::Digest(AnyDigest::Md5(digest), _) => Digest::update(digest, bytes),
+            KeyedMac::Digest(AnyDigest::Sha1(digest), _) => Digest::update(digest, bytes),
+            KeyedMac::Digest(AnyDigest::Sha256(digest), _) => Digest::update(digest, bytes),
+            KeyedMac::Token(_) => {}
         }
     }
 
     pub fn finish(self) -> Tag {
         match self {
+            KeyedMac::Md5(mac) => Tag::new(&mac.finalize().into_bytes()),
             KeyedMac::Sha1(mac) => Tag::new(&mac.finalize().into_bytes()),
             KeyedMac::Sha256(mac) => Tag::new(&mac.finalize().into_bytes()),
             KeyedMac::Sha384(mac) => Tag::new(&mac.finalize().into_bytes()),
             KeyedMac::Sha512(mac) => Tag::new(&mac.finalize().into_bytes()),
+            KeyedMac::Digest(AnyDigest::Md5(digest), _) => Tag::new(&digest.finalize()),
+            KeyedMac::Digest(AnyDigest::Sha1(digest), _) => Tag::new(&digest.finalize()),
+            KeyedMac::Digest(AnyDigest::Sha256(digest), _) => Tag::new(&digest.finalize()),
+            KeyedMac::Token(secret) => Tag::of_token(&secret),
+        }
+    }
+
+    /// What `{secret}` stands for in the content; nothing where the key is absorbed.
+    pub fn secret(&self) -> &[u8] {
+        match self {
+            KeyedMac::Digest(_, secret) | KeyedMac::Token(secret) => secret,
+            _ => &[],
         }
     }
 }
 
-/// The longest tag: HMAC-SHA512.
-const MAX_TAG: usize = 64;
-
-/// A tag, inline: either computed here or presented by a sender.
-#[derive(Clone, Copy, Debug)]
-pub struct Tag {
-    bytes: [u8; MAX_TAG],
-    len: u8,
-}
+/// A tag: either computed here or presented by a sender. Inline, but for long public-key signatures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag(SmallVec<[u8; 64]>);
 
 impl Tag {
-    fn new(tag: &[u8]) -> Self {
-        let mut bytes = [0; MAX_TAG];
-        bytes[..tag.len()].copy_from_slice(tag);
-        Tag { bytes, len: u8::try_from(tag.len()).expect("a tag has at most 64 bytes") }
+    pub fn new(tag: &[u8]) -> Self {
+        Tag(SmallVec::from_slice(tag))
+    }
+
+    /// Credentials are compared by their digests, so that their length does not show.
+    fn of_token(token: &[u8]) -> Self {
+        Tag::new(&Sha256::digest(token))
     }
 
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+        &self.0
+    }
+}
+
+impl AsRef<[u8]> for Tag {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -106,6 +201,8 @@ pub enum Encoding {
     Base64,
     /// Base64url without padding (RFC 4648, section 5).
     Base64url,
+    /// As it stands; for tokens.
+    Text,
 }
 
 impl Encoding {
@@ -115,18 +212,31 @@ impl Encoding {
             Encoding::Hex => HEXLOWER_PERMISSIVE,
             Encoding::Base64 => BASE64,
             Encoding::Base64url => BASE64URL_NOPAD,
+            Encoding::Text if text.is_empty() || algorithm != Algorithm::Token => return None,
+            Encoding::Text => return Some(Tag::of_token(text)),
         };
-        let mut bytes = [0; MAX_TAG + 2];
-        let room = codec.decode_len(text.len()).ok().filter(|n| *n <= bytes.len())?;
-        let len = codec.decode_mut(text, &mut bytes[..room]).ok()?;
-        (len == algorithm.tag_len()).then(|| Tag::new(&bytes[..len]))
+        let room = codec.decode_len(text.len()).ok()?;
+        if algorithm.tag_len().is_some_and(|len| room > len + 2) {
+            return None;
+        }
+        let mut bytes = SmallVec::from_elem(0, room);
+        let len = codec.decode_mut(text, &mut bytes).ok()?;
+        bytes.truncate(len);
+        match algorithm.tag_len() {
+            None if len == 0 => None,
+            None if algorithm == Algorithm::Token => Some(Tag::of_token(&bytes)),
+            Some(wanted) if len != wanted => None,
+            None | Some(_) => Some(Tag(bytes)),
+        }
     }
 
-    pub fn encode(self, tag: &Tag) -> String {
+    pub fn encode(self, tag: impl AsRef<[u8]>) -> String {
+        let tag = tag.as_ref();
         match self {
-            Encoding::Hex => HEXLOWER.encode(tag.as_bytes()),
-            Encoding::Base64 => BASE64.encode(tag.as_bytes()),
-            Encoding::Base64url => BASE64URL_NOPAD.encode(tag.as_bytes()),
+            Encoding::Hex => HEXLOWER.encode(tag),
+            Encoding::Base64 => BASE64.encode(tag),
+            Encoding::Base64url => BASE64URL_NOPAD.encode(tag),
+            Encoding::Text => String::from_utf8_lossy(tag).into_owned(),
         }
     }
 }
@@ -136,9 +246,9 @@ mod tests {
     use super::*;
 
     fn hex(algorithm: Algorithm, key: &[u8], message: &[u8]) -> String {
-        let mut mac = algorithm.keyed(key);
+        let mut mac = algorithm.keyed(key).unwrap();
         mac.update(message);
-        Encoding::Hex.encode(&mac.finish())
+        Encoding::Hex.encode(mac.finish())
     }
 
     // RFC 4231, section 4.3 (test case 2), and RFC 2202 test case 2 for SHA-1.
@@ -160,9 +270,33 @@ mod tests {
         );
     }
 
+    // RFC 1321, appendix A.5; FIPS 180-2, appendices A.1 and B.1.
+    #[test]
+    fn digests_hash_the_secret_where_the_content_has_it() {
+        assert_eq!(hex(Algorithm::DigestMd5, b"", b"abc"), "900150983cd24fb0d6963f7d28e17f72");
+        assert_eq!(hex(Algorithm::DigestSha1, b"", b"abc"), "a9993e364706816aba3e25717850c26c9cd0d89d");
+        assert_eq!(
+            hex(Algorithm::DigestSha256, b"", b"abc"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert_eq!(Algorithm::DigestSha1.keyed(b"key").unwrap().secret(), b"key");
+        assert_eq!(Algorithm::HmacSha1.keyed(b"key").unwrap().secret(), b"");
+    }
+
+    #[test]
+    fn a_token_is_compared_whole() {
+        let token = |encoding: Encoding, text: &str| encoding.decode(text.as_bytes(), Algorithm::Token);
+        let expected = Algorithm::Token.keyed(b"opensesame").unwrap().finish();
+        assert_eq!(token(Encoding::Text, "opensesame"), Some(expected.clone()));
+        assert_eq!(token(Encoding::Base64, "b3BlbnNlc2FtZQ=="), Some(expected.clone()));
+        assert_ne!(token(Encoding::Text, "opensesam"), Some(expected));
+        assert_eq!(token(Encoding::Text, ""), None);
+        assert_eq!(Encoding::Text.decode(b"x", Algorithm::HmacSha256), None);
+    }
+
     #[test]
     fn decoding_is_strict() {
-        let mut mac = Algorithm::HmacSha256.keyed(b"k");
+        let mut mac = Algorithm::HmacSha256.keyed(b"k").unwrap();
         mac.update(b"m");
         let tag = mac.finish();
         let hex = Encoding::Hex.encode(&tag);

@@ -16,6 +16,17 @@ pub struct Pointer {
     tokens: Vec<String>,
 }
 
+impl Pointer {
+    /// To a member of the outermost object, whatever its name.
+    pub fn key(name: &str) -> Self {
+        Pointer { tokens: vec![name.to_owned()] }
+    }
+
+    pub fn tokens(&self) -> &[String] {
+        &self.tokens
+    }
+}
+
 impl FromStr for Pointer {
     type Err = String;
 
@@ -41,6 +52,16 @@ pub enum Scalar<'b> {
     Integer(i64),
     /// There, but neither text nor an integer.
     Other,
+}
+
+impl Scalar<'_> {
+    pub fn into_owned(self) -> Scalar<'static> {
+        match self {
+            Scalar::Text(text) => Scalar::Text(Cow::Owned(text.into_owned())),
+            Scalar::Integer(n) => Scalar::Integer(n),
+            Scalar::Other => Scalar::Other,
+        }
+    }
 }
 
 /// The body starts like JSON and is not, or is ambiguous on the way to a pointer.
@@ -222,11 +243,7 @@ mod tests {
 
     fn at(body: &str, pointer: &str) -> Result<Option<Scalar<'static>>, Malformed> {
         let found = pick(body.as_bytes(), &[pointer.parse().unwrap()])?;
-        Ok(found.into_iter().next().flatten().map(|s| match s {
-            Scalar::Text(t) => Scalar::Text(Cow::Owned(t.into_owned())),
-            Scalar::Integer(i) => Scalar::Integer(i),
-            Scalar::Other => Scalar::Other,
-        }))
+        Ok(found.into_iter().next().flatten().map(Scalar::into_owned))
     }
 
     fn text(s: &str) -> Scalar<'static> {

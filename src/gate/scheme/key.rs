@@ -4,6 +4,7 @@ use std::fmt;
 
 use data_encoding::{BASE64, BASE64_NOPAD, HEXLOWER_PERMISSIVE};
 use serde::{Deserialize, Serialize};
+use sha1::{Digest, Sha1};
 use zeroize::Zeroizing;
 
 /// What a provider means by the secret that it shows.
@@ -15,6 +16,16 @@ pub struct KeyRule {
     pub strip: Vec<String>,
     /// How the rest becomes bytes.
     pub decode: KeyDecoding,
+    /// What is made of these bytes before they become the key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub derive: Option<KeyDerivation>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyDerivation {
+    /// Their SHA-1, 20 bytes.
+    Sha1,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -27,6 +38,8 @@ pub enum KeyDecoding {
     Base64,
     /// Hexadecimal in either case.
     Hex,
+    /// A public key: PEM, or the base64 of its DER.
+    Spki,
 }
 
 impl KeyRule {
@@ -39,12 +52,26 @@ impl KeyRule {
                 BASE64.decode(text).or_else(|_| BASE64_NOPAD.decode(text)).map_err(|_| KeyError::NotBase64)
             }
             KeyDecoding::Hex => HEXLOWER_PERMISSIVE.decode(text).map_err(|_| KeyError::NotHex),
+            KeyDecoding::Spki => spki(text).ok_or(KeyError::NotPublic),
         };
-        match key?.as_slice() {
-            [] => Err(KeyError::Empty),
-            key => Ok(Zeroizing::new(key.to_vec())),
+        let key = Zeroizing::new(key?);
+        match self.derive {
+            _ if key.is_empty() => Err(KeyError::Empty),
+            None => Ok(key),
+            Some(KeyDerivation::Sha1) => Ok(Zeroizing::new(Sha1::digest(&key).to_vec())),
         }
     }
+}
+
+/// The DER in a PEM block (RFC 7468, section 13), or in bare base64 on one line or many.
+fn spki(text: &[u8]) -> Option<Vec<u8>> {
+    let lines = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    let text = lines.collect::<Vec<_>>().concat();
+    let bare = match text.strip_prefix(b"-----BEGINPUBLICKEY-----") {
+        Some(rest) => rest.strip_suffix(b"-----ENDPUBLICKEY-----")?,
+        None => &text,
+    };
+    BASE64.decode(bare).ok()
 }
 
 /// Why a secret is no key. Says nothing of the secret itself.
@@ -53,6 +80,10 @@ pub enum KeyError {
     Empty,
     NotBase64,
     NotHex,
+    /// Not the kind of public key that the algorithm needs.
+    NotPublic,
+    /// The gate has only the provider's public key, so only the provider can sign.
+    NothingToSignWith,
     /// Fewer bytes than [`MIN_KEY_LEN`], and short keys are not allowed.
     Short(usize),
 }
@@ -66,6 +97,8 @@ impl fmt::Display for KeyError {
             KeyError::Empty => f.write_str("the secret holds no key bytes"),
             KeyError::NotBase64 => f.write_str("the secret is not base64"),
             KeyError::NotHex => f.write_str("the secret is not hexadecimal"),
+            KeyError::NotPublic => f.write_str("the secret is no public key of the kind that is needed"),
+            KeyError::NothingToSignWith => f.write_str("only the provider can sign: its private key is its own"),
             KeyError::Short(len) => write!(f, "the key has {len} bytes, fewer than {MIN_KEY_LEN}"),
         }
     }
@@ -77,15 +110,23 @@ mod tests {
 
     #[test]
     fn secrets_become_keys_as_the_provider_means_them() {
-        let whsec = KeyRule { strip: vec!["whsec_".into()], decode: KeyDecoding::Base64 };
+        let whsec = KeyRule { strip: vec!["whsec_".into()], decode: KeyDecoding::Base64, derive: None };
         assert_eq!(whsec.decode(b"whsec_AAEC").unwrap().as_slice(), [0, 1, 2]);
         assert_eq!(whsec.decode(b"AAEC").unwrap().as_slice(), [0, 1, 2]);
         assert_eq!(whsec.decode(b"whsec_AAECAw").unwrap().as_slice(), [0, 1, 2, 3], "no padding");
         assert_eq!(whsec.decode(b"whsec_").unwrap_err(), KeyError::Empty);
         assert_eq!(whsec.decode(b"whsec_!").unwrap_err(), KeyError::NotBase64);
         assert_eq!(KeyRule::default().decode(b"whsec_x").unwrap().as_slice(), b"whsec_x");
-        let hex = KeyRule { strip: vec![], decode: KeyDecoding::Hex };
+        let hex = KeyRule { decode: KeyDecoding::Hex, ..KeyRule::default() };
         assert_eq!(hex.decode(b"00fF").unwrap().as_slice(), [0, 255]);
         assert_eq!(hex.decode(b"0g").unwrap_err(), KeyError::NotHex);
+        let spki = KeyRule { decode: KeyDecoding::Spki, ..KeyRule::default() };
+        let pem = b"-----BEGIN PUBLIC KEY-----\nAAEC\nAwQF\n-----END PUBLIC KEY-----\n";
+        assert_eq!(spki.decode(pem).unwrap().as_slice(), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(spki.decode(b"AAECAwQF").unwrap().as_slice(), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(spki.decode(b"-----BEGIN PRIVATE KEY-----").unwrap_err(), KeyError::NotPublic);
+        // FIPS 180-2, appendix A.1.
+        let sha1 = KeyRule { derive: Some(KeyDerivation::Sha1), ..KeyRule::default() };
+        assert_eq!(sha1.decode(b"abc").unwrap()[..4], [0xa9, 0x99, 0x3e, 0x36]);
     }
 }

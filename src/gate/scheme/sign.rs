@@ -1,12 +1,17 @@
-//! The sender's side: the headers that a provider would send. For the demo, for tests,
+//! The sender's side: what a provider would send for a body. For the demo, for tests,
 //! and for people who test their own endpoint.
 
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use serde_json::{Map, Value};
 
-use super::algorithm::KeyedMac;
-use super::content::Segment;
+use super::algorithm::{Algorithm, KeyedMac};
+use super::content::Piece;
+use super::jws;
+use super::key::KeyError;
+use super::reading::Reading;
 use super::source::Source;
-use super::{Recipe, SignatureFormat};
+use super::{Assign, FieldNames, Recipe, SignatureFormat, TokenPayload};
 use crate::gate::delivery::{Client, Head};
 
 /// What is to be signed.
@@ -18,64 +23,218 @@ pub struct Unsigned<'u> {
     pub body: &'u [u8],
 }
 
-impl Recipe {
-    /// Signs as the provider does. `None` if the id cannot stand in a header.
-    pub fn sign(&self, key: &KeyedMac, unsigned: Unsigned<'_>) -> Option<HeaderMap> {
-        let mut headers = HeaderMap::new();
-        for source in self.signed_values() {
-            if let Source::Header(name) = &source {
-                headers.insert(name, HeaderValue::from_str(&self.value_of(&source, unsigned)).ok()?);
-            }
-        }
-        // An id that is not signed is sent all the same.
-        if let Some(Source::Header(name)) = self.id.first() {
-            headers.insert(name, HeaderValue::from_str(unsigned.id).ok()?);
-        }
-        let name = self.signature.headers[0].clone();
-        let fields = self.fields(unsigned);
-        if !fields.is_empty() {
-            headers.insert(&name, HeaderValue::from_str(&fields).ok()?);
-        }
-        let tag = self.tag(key, &headers, unsigned.body);
-        let signature = match &self.signature.format {
-            SignatureFormat::Plain { prefix, .. } => format!("{}{tag}", String::from_utf8_lossy(prefix)),
-            SignatureFormat::Fields { keys, .. } if fields.is_empty() => format!("{}={tag}", keys[0]),
-            SignatureFormat::Fields { split, keys } => {
-                format!("{fields}{}{}={tag}", char::from(*split), keys[0])
-            }
-        };
-        headers.insert(name, HeaderValue::from_str(&signature).ok()?);
-        Some(headers)
-    }
+/// What a sender would send. Query and body differ from what was to be signed only where
+/// the provider puts something of its own into them.
+#[derive(Clone, Debug, Default)]
+pub struct Signed {
+    pub headers: HeaderMap,
+    pub query: Option<String>,
+    pub body: Vec<u8>,
+}
 
-    fn tag(&self, key: &KeyedMac, headers: &HeaderMap, body: &[u8]) -> String {
-        let head = Head {
-            method: &Method::POST,
-            path: b"/",
-            headers,
+impl Signed {
+    fn head<'s>(&'s self, method: &'s Method, path: &'s [u8]) -> Head<'s> {
+        Head {
+            method,
+            path,
+            query: self.query.as_deref().map(str::as_bytes),
+            headers: &self.headers,
             client: Client::Unknown,
             secure: true,
             content_length: None,
-        };
-        let mut mac = key.clone();
-        self.content(&head, body, |bytes| mac.update(bytes));
-        self.signature.encoding.encode(&mac.finish())
+        }
     }
 
-    fn signed_values(&self) -> impl Iterator<Item = Source> {
-        self.content.segments().iter().filter_map(Segment::source)
+    /// Writes a value where a source says. `None` if it cannot stand there.
+    fn set(&mut self, source: &Source, value: &str) -> Option<()> {
+        match source {
+            Source::Header(name) => {
+                self.headers.insert(name, HeaderValue::from_str(value).ok()?);
+            }
+            Source::Query(name) => {
+                let query = self.query.take().map(|query| query + "&").unwrap_or_default();
+                self.query = Some(format!("{query}{}={}", escaped(name), escaped(value)));
+            }
+            Source::Form(name) => {
+                if !self.body.is_empty() {
+                    self.body.push(b'&');
+                }
+                self.body.extend_from_slice(format!("{}={}", escaped(name), escaped(value)).as_bytes());
+            }
+            Source::Json(pointer) => {
+                let mut document = serde_json::from_slice(&self.body).unwrap_or(Value::Object(Map::new()));
+                *member(&mut document, pointer.tokens())? = value.into();
+                self.body = document.to_string().into_bytes();
+            }
+            // These are parts of the signature itself.
+            Source::Field(_) | Source::Claim(_) => {}
+        }
+        Some(())
+    }
+}
+
+impl Recipe {
+    /// What signs with this secret, as the sender would.
+    pub fn signer(&self, secret: &[u8]) -> Result<KeyedMac, KeyError> {
+        self.algorithm.keyed(&self.key.decode(secret)?).ok_or(KeyError::NothingToSignWith)
+    }
+
+    /// Signs as the provider does. `None` if the id cannot stand where the provider puts it, or if
+    /// the provider alone can sign.
+    pub fn sign(&self, key: &KeyedMac, unsigned: Unsigned<'_>) -> Option<Signed> {
+        let mut signed = Signed {
+            headers: HeaderMap::new(),
+            query: self.url.as_ref().and_then(|url| url.query()).map(str::to_owned),
+            body: unsigned.body.to_vec(),
+        };
+        if self.content.pieces().any(Piece::reads_form) {
+            signed.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        }
+        for source in self.placed_values(&signed) {
+            signed.set(&source, &self.value_of(&source, unsigned))?;
+        }
+        self.list_headers(&mut signed)?;
+        // What must hold besides is made to hold.
+        for equality in &self.also {
+            let value = self.written(&equality.content, &signed);
+            signed.set(&equality.source, &String::from_utf8_lossy(&value))?;
+        }
+        let place = self.signature.from.first()?;
+        if let SignatureFormat::Token { prefix, payload } = &self.signature.format {
+            let token = self.token_for(key, *payload, &mut signed, unsigned)?;
+            signed.set(place, &format!("{}{token}", String::from_utf8_lossy(prefix)))?;
+            return Some(signed);
+        }
+        let fields = self.fields(unsigned);
+        if !fields.is_empty() {
+            signed.set(place, &fields)?;
+        }
+        let tag = self.tag(key, &signed);
+        let signature = match &self.signature.format {
+            SignatureFormat::Plain { prefix, .. } => format!("{}{tag}", String::from_utf8_lossy(prefix)),
+            SignatureFormat::Fields { split, assign, keys } => {
+                let name = match keys {
+                    FieldNames::These(names) => names.first()?.as_str(),
+                    FieldNames::Any => "key",
+                };
+                let field = match assign {
+                    Assign::Before(byte) => format!("{name}{}{tag}", char::from(*byte)),
+                    Assign::Place => tag,
+                };
+                if fields.is_empty() { field } else { format!("{fields}{}{field}", char::from(*split.first()?)) }
+            }
+            SignatureFormat::Token { .. } => return None,
+        };
+        signed.set(place, &signature)?;
+        Some(signed)
+    }
+
+    /// The values that the sender puts somewhere: those that are signed, and an id that is not.
+    /// A body that has a value already keeps it.
+    fn placed_values(&self, signed: &Signed) -> Vec<Source> {
+        let (method, path) = (Method::POST, b"/");
+        let head = signed.head(&method, path);
+        let reading = Reading::new(self, &head, &signed.body);
+        let is_open = |source: &Source| match source {
+            Source::Header(_) | Source::Query(_) => true,
+            Source::Json(_) | Source::Form(_) => matches!(reading.value(source), Ok(None)),
+            Source::Field(_) | Source::Claim(_) => false,
+        };
+        let times = self.timestamp.iter().filter_map(|rule| rule.from.first());
+        let in_head = |source: &&Source| !source.is_in_body();
+        let mut open = Vec::new();
+        let values = self.content.values().filter(|(_, _, required)| *required).map(|(_, source, _)| source);
+        let beside = self.id.first().into_iter().chain(times).filter(in_head);
+        for source in values.chain(beside).chain(&self.when) {
+            let made_equal = self.also.iter().any(|equality| equality.source == *source);
+            if is_open(source) && !made_equal && !open.contains(source) {
+                open.push(source.clone());
+            }
+        }
+        open
+    }
+
+    fn list_headers(&self, signed: &mut Signed) -> Option<()> {
+        for piece in self.content.pieces() {
+            if let Piece::ListedHeaders(list) = piece {
+                let names: Vec<_> = signed.headers.keys().chain([list]).map(HeaderName::as_str).collect();
+                let names = HeaderValue::from_str(&names.join(",")).ok()?;
+                signed.headers.insert(list, names);
+            }
+        }
+        Some(())
+    }
+
+    fn token_for(
+        &self,
+        key: &KeyedMac,
+        payload: TokenPayload,
+        signed: &mut Signed,
+        unsigned: Unsigned<'_>,
+    ) -> Option<String> {
+        let header = serde_json::json!({ "alg": jws::name(self.algorithm)?, "typ": "JWT" }).to_string();
+        let mut claims = Map::new();
+        for equality in &self.also {
+            if let Source::Claim(name) = &equality.source {
+                let value = self.written(&equality.content, signed);
+                *member_of(&mut claims, name.tokens())? = String::from_utf8(value).ok()?.into();
+            }
+        }
+        if let Some(rule) = &self.timestamp {
+            let lasts = i64::try_from(rule.tolerance.as_millis()).ok()?;
+            let ends = rule.expires.iter().map(|source| (source, unsigned.time_ms + lasts));
+            for (source, ms) in rule.from.iter().map(|source| (source, unsigned.time_ms)).chain(ends) {
+                if let Source::Claim(name) = source {
+                    let time: i64 = rule.unit.format(ms).parse().ok()?;
+                    *member_of(&mut claims, name.tokens())? = time.into();
+                }
+            }
+        }
+        if let Some(Source::Claim(name)) = self.id.first() {
+            *member_of(&mut claims, name.tokens())? = unsigned.id.into();
+        }
+        let claims = Value::Object(claims).to_string();
+        let claims = if payload == TokenPayload::Inside { jws::encoded(claims.as_bytes()) } else { String::new() };
+        let mut mac = key.clone();
+        mac.update(format!("{}.{claims}", jws::encoded(header.as_bytes())).as_bytes());
+        let tag = jws::encoded(mac.finish().as_bytes());
+        Some(format!("{}.{claims}.{tag}", jws::encoded(header.as_bytes())))
+    }
+
+    fn tag(&self, key: &KeyedMac, signed: &Signed) -> String {
+        if self.algorithm == Algorithm::Token {
+            return self.signature.encoding.encode(key.secret());
+        }
+        let (method, path) = (Method::POST, b"/");
+        let head = signed.head(&method, path);
+        let mut mac = key.clone();
+        Reading::new(self, &head, &signed.body).content(key.secret(), |bytes| mac.update(bytes));
+        self.signature.encoding.encode(mac.finish())
+    }
+
+    fn written(&self, content: &super::content::Content, signed: &Signed) -> Vec<u8> {
+        let (method, path) = (Method::POST, b"/");
+        let head = signed.head(&method, path);
+        let mut written = Vec::new();
+        let recipe = Recipe { content: content.clone(), ..self.clone() };
+        Reading::new(&recipe, &head, &signed.body).template(|bytes| written.extend_from_slice(bytes));
+        written
     }
 
     fn fields(&self, unsigned: Unsigned<'_>) -> String {
-        let SignatureFormat::Fields { split, .. } = self.signature.format else { return String::new() };
+        let SignatureFormat::Fields { split, assign, .. } = &self.signature.format else { return String::new() };
         let fields: Vec<_> = self
-            .signed_values()
-            .filter_map(|source| match &source {
-                Source::Field(name) => Some(format!("{name}={}", self.value_of(&source, unsigned))),
-                Source::Header(_) | Source::Json(_) => None,
+            .content
+            .values()
+            .filter_map(|(_, source, _)| match (source, assign) {
+                (Source::Field(name), Assign::Before(byte)) => {
+                    Some(format!("{name}{}{}", char::from(*byte), self.value_of(source, unsigned)))
+                }
+                (Source::Field(_), Assign::Place) => Some(self.value_of(source, unsigned)),
+                _ => None,
             })
             .collect();
-        fields.join(&char::from(split).to_string())
+        fields.join(&split.first().map_or(String::new(), |byte| char::from(*byte).to_string()))
     }
 
     fn value_of(&self, source: &Source, unsigned: Unsigned<'_>) -> String {
@@ -84,6 +243,46 @@ impl Recipe {
             Some(_) | None => unsigned.id.to_owned(),
         }
     }
+}
+
+/// The member at a path, made where it is missing; `None` if something that is no object is in the way.
+fn member<'d>(document: &'d mut Value, path: &[String]) -> Option<&'d mut Value> {
+    path.iter().try_fold(document, |inner, token| match inner {
+        Value::Array(elements) => {
+            let n: usize = token.parse().ok()?;
+            if n == elements.len() {
+                elements.push(Value::Object(Map::new()));
+            }
+            elements.get_mut(n)
+        }
+        Value::Null => {
+            *inner = Value::Object(Map::new());
+            Some(inner.as_object_mut()?.entry(token).or_insert(Value::Null))
+        }
+        Value::Object(members) => Some(members.entry(token).or_insert(Value::Null)),
+        _ => None,
+    })
+}
+
+fn member_of<'m>(members: &'m mut Map<String, Value>, path: &[String]) -> Option<&'m mut Value> {
+    let (first, rest) = path.split_first()?;
+    member(members.entry(first).or_insert(Value::Null), rest)
+}
+
+/// Everything but letters, digits and `-._~` as percent-escapes (RFC 3986, section 2.3).
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            _ => out.extend(['%', hex_digit(byte >> 4), hex_digit(byte & 15)]),
+        }
+    }
+    out
+}
+
+fn hex_digit(value: u8) -> char {
+    char::from_digit(value.into(), 16).unwrap_or_default().to_ascii_uppercase()
 }
 
 /// A signed header's name and value, as text.

@@ -1,4 +1,4 @@
-//! Where a value comes from: a header, a field of the signature header, or the body.
+//! Where a value comes from: the head, the signature header, a token, or the body.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,27 +7,49 @@ use http::HeaderName;
 
 use super::json::Pointer;
 
-/// Written as `header:X-Name`, `kv:name` or `json:/pointer`.
+/// Written as `header:X-Name`, `kv:name`, `query:name`, `json:/pointer`, `form:name` or `claim:name`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     Header(HeaderName),
-    /// A `name=value` field of the signature header.
+    /// A field of the signature header: `name=value`, or a place in a list, counted from 0.
     Field(String),
+    /// A parameter of the query, decoded; one that comes twice is refused.
+    Query(String),
+    /// A scalar in a JSON body.
     Json(Pointer),
+    /// A field of an `application/x-www-form-urlencoded` body, decoded.
+    Form(String),
+    /// A claim of the signed token (RFC 7519, section 4).
+    Claim(Pointer),
+}
+
+impl Source {
+    /// Whether only the body tells.
+    pub fn is_in_body(&self) -> bool {
+        matches!(self, Source::Json(_) | Source::Form(_))
+    }
 }
 
 impl FromStr for Source {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
-        match kind {
-            "header" => header_name(rest).map(Source::Header),
-            "kv" if !rest.is_empty() => Ok(Source::Field(rest.to_owned())),
-            "json" => rest.parse().map(Source::Json),
-            _ => Err(format!("\"{text}\" names no source: write header:Name, kv:field or json:/pointer")),
+        match text.split_once(':') {
+            Some(("header", name)) => Ok(Source::Header(header_name(name)?)),
+            Some(("kv", name)) if !name.is_empty() => Ok(Source::Field(name.to_owned())),
+            Some(("query", name)) if !name.is_empty() => Ok(Source::Query(name.to_owned())),
+            Some(("json", pointer)) => Ok(Source::Json(pointer.parse()?)),
+            Some(("form", name)) if !name.is_empty() => Ok(Source::Form(name.to_owned())),
+            Some(("claim", name)) if !name.is_empty() => Ok(Source::Claim(Pointer::key(name))),
+            _ => Err(format!(
+                "\"{text}\" names no source: write header:Name, kv:field, query:name, json:/pointer, form:name or claim:name"
+            )),
         }
     }
+}
+
+pub fn header_name(name: &str) -> Result<HeaderName, String> {
+    name.parse().map_err(|_| format!("\"{name}\" is no header name"))
 }
 
 impl fmt::Display for Source {
@@ -35,12 +57,10 @@ impl fmt::Display for Source {
         match self {
             Source::Header(name) => write!(f, "header:{name}"),
             Source::Field(name) => write!(f, "kv:{name}"),
+            Source::Query(name) => write!(f, "query:{name}"),
             Source::Json(pointer) => write!(f, "json:{pointer}"),
+            Source::Form(name) => write!(f, "form:{name}"),
+            Source::Claim(pointer) => write!(f, "claim:{}", pointer.tokens().join("/")),
         }
     }
-}
-
-pub fn header_name(text: &str) -> Result<HeaderName, String> {
-    HeaderName::from_bytes(text.as_bytes())
-        .map_err(|_| format!("\"{text}\" is no header name: letters, digits and hyphens, no spaces"))
 }

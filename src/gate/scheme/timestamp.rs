@@ -13,6 +13,8 @@ pub struct TimestampRule {
     /// The first source that is present decides.
     pub from: Vec<Source>,
     pub unit: TimeUnit,
+    /// Where the sender says how long the event is good, if it does: the sooner end counts.
+    pub expires: Option<Source>,
     /// How old an event may be.
     pub tolerance: Duration,
     /// How far ahead of our clock the sender's may be.

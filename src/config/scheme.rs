@@ -1,0 +1,261 @@
+//! From the words of a preset's scheme, or of the user's own, to a compiled recipe.
+
+use std::time::Duration;
+
+use super::raw;
+use crate::gate::scheme::algorithm::{Algorithm, Encoding};
+use crate::gate::scheme::content::{Content, Piece};
+use crate::gate::scheme::source::Source;
+use crate::gate::scheme::timestamp::TimestampRule;
+use crate::gate::scheme::{
+    Assign, Equality, FieldNames, Payload, Recipe, SignatureFormat, SignatureRule, TokenPayload, UrlRule, json, jws,
+};
+
+/// The tolerance of a scheme that names none.
+pub const DEFAULT_TOLERANCE: Duration = Duration::from_secs(300);
+
+/// A scheme that cannot be compiled: the key within it, and what to do.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub key: &'static str,
+    pub message: String,
+}
+
+impl Fault {
+    fn new(key: &'static str, message: impl Into<String>) -> Self {
+        Fault { key, message: message.into() }
+    }
+}
+
+/// Compiles a scheme. Tolerances of the route replace those of the scheme. The route also knows
+/// the URL, if that is signed.
+pub fn compile(
+    raw: &raw::Scheme,
+    tolerance: Option<Duration>,
+    future: Option<Duration>,
+) -> Result<Recipe, Fault> {
+    let recipe = Recipe {
+        algorithm: raw.algorithm,
+        key: raw.key.clone(),
+        signature: signature(raw)?,
+        content: content(raw)?,
+        also: raw.also.iter().map(|text| equality(text)).collect::<Result<_, _>>()?,
+        when: sources("when", &raw.when)?,
+        payload: raw.payload.as_deref().map(payload).transpose()?,
+        url: None,
+        url_rule: UrlRule { query: raw.url.query, either_port: raw.url.either_port },
+        timestamp: raw.timestamp.as_ref().map(|t| timestamp(t, tolerance, future)).transpose()?,
+        id: sources("id", &raw.id)?,
+        event_type: sources("type", &raw.event_type)?,
+    };
+    check(&recipe)?;
+    check_body(&recipe, raw.signs_body)?;
+    Ok(recipe)
+}
+
+fn signature(raw: &raw::Scheme) -> Result<SignatureRule, Fault> {
+    let from = sources("signature.from", &raw.signature.from)?;
+    if from.is_empty() || from.iter().any(|source| matches!(source, Source::Field(_) | Source::Claim(_))) {
+        let remedy = "name where the signature stands: write header:Name, query:name, json:/pointer or form:field";
+        return Err(Fault::new("signature.from", remedy));
+    }
+    let format = format(&raw.signature)?;
+    let encoding = match (raw.signature.encoding, &format) {
+        (Some(encoding), _) => encoding,
+        (None, SignatureFormat::Token { .. }) => Encoding::Base64url,
+        (None, _) if raw.algorithm == Algorithm::Token => Encoding::Text,
+        (None, _) => return Err(Fault::new("signature.encoding", "is missing: write hex, base64 or base64url")),
+    };
+    if encoding == Encoding::Text && raw.algorithm != Algorithm::Token {
+        return Err(Fault::new("signature.encoding", "text is for algorithm: token; write hex, base64 or base64url"));
+    }
+    if matches!(format, SignatureFormat::Token { .. }) && jws::name(raw.algorithm).is_none() {
+        return Err(Fault::new("algorithm", "no token can be signed with it: write hmac-sha256, for instance"));
+    }
+    Ok(SignatureRule { from, format, encoding })
+}
+
+fn format(raw: &raw::SignatureSource) -> Result<SignatureFormat, Fault> {
+    if raw.split.as_ref().is_some_and(|split| split.is_empty() || !split.is_ascii()) {
+        return Err(Fault::new("signature.split", "write the characters that part two elements, such as ','"));
+    }
+    let split = raw.split.clone().map(String::into_bytes);
+    let prefix = raw.prefix.clone().into_bytes();
+    let token = |payload| SignatureFormat::Token { prefix: raw.prefix.clone().into_bytes(), payload };
+    Ok(match raw.format {
+        raw::SignatureFormat::Plain => SignatureFormat::Plain { prefix, split },
+        raw::SignatureFormat::Kv => {
+            let assign = u8::try_from(raw.assign)
+                .map_err(|_| Fault::new("signature.assign", format!("'{}' is not ASCII", raw.assign)))?;
+            fields(raw, split, Assign::Before(assign))?
+        }
+        raw::SignatureFormat::Positional => fields(raw, split, Assign::Place)?,
+        raw::SignatureFormat::Jwt => token(TokenPayload::Inside),
+        raw::SignatureFormat::JwsDetached => token(TokenPayload::Detached),
+    })
+}
+
+fn fields(
+    raw: &raw::SignatureSource,
+    split: Option<Vec<u8>>,
+    assign: Assign,
+) -> Result<SignatureFormat, Fault> {
+    let keys = match raw.keys.as_slice() {
+        [] => {
+            let remedy = "format: kv needs the fields that hold tags, such as [v1]";
+            return Err(Fault::new("signature.keys", remedy));
+        }
+        [any] if any == "*" => FieldNames::Any,
+        names => FieldNames::These(names.to_vec()),
+    };
+    Ok(SignatureFormat::Fields { split: split.unwrap_or_else(|| vec![b',']), assign, keys })
+}
+
+fn content(raw: &raw::Scheme) -> Result<Content, Fault> {
+    match raw.signature.format {
+        raw::SignatureFormat::Jwt if raw.content.is_empty() => parse("content", "{token}"),
+        raw::SignatureFormat::Jwt => {
+            Err(Fault::new("content", "a token signs its own claims: leave content out, and bind the body in also"))
+        }
+        _ => parse("content", &raw.content),
+    }
+}
+
+fn parse(key: &'static str, template: &str) -> Result<Content, Fault> {
+    template.parse().map_err(|e: String| Fault::new(key, e))
+}
+
+fn equality(text: &str) -> Result<Equality, Fault> {
+    let Some((source, template)) = text.split_once("==") else {
+        return Err(Fault::new("also", format!("\"{text}\" demands nothing: write query:name == {{body|sha256hex}}")));
+    };
+    let source = source.trim().parse().map_err(|e: String| Fault::new("also", e))?;
+    Ok(Equality { source, content: parse("also", template.trim())? })
+}
+
+fn payload(text: &str) -> Result<Payload, Fault> {
+    match text.split_once(':') {
+        Some(("form", name)) if !name.is_empty() => Ok(Payload::Form(name.to_owned())),
+        Some(("multipart", name)) if !name.is_empty() => Ok(Payload::Multipart(name.to_owned())),
+        _ => Err(Fault::new("payload", format!("\"{text}\" is no field of a body: write form:name or multipart:name"))),
+    }
+}
+
+fn timestamp(
+    raw: &raw::Timestamp,
+    tolerance: Option<Duration>,
+    future: Option<Duration>,
+) -> Result<TimestampRule, Fault> {
+    let own = |span: Option<super::units::Span>| span.map_or(DEFAULT_TOLERANCE, |span| span.0);
+    let expires = raw.expires.as_ref().map(|text| text.parse());
+    Ok(TimestampRule {
+        from: sources("timestamp.from", &raw.from)?,
+        unit: raw.unit,
+        expires: expires.transpose().map_err(|e| Fault::new("timestamp.expires", e))?,
+        tolerance: tolerance.unwrap_or_else(|| own(raw.tolerance)),
+        future_tolerance: future.unwrap_or_else(|| own(raw.future_tolerance)),
+    })
+}
+
+fn sources(key: &'static str, raw: &[String]) -> Result<Vec<Source>, Fault> {
+    raw.iter().map(|text| text.parse().map_err(|e: String| Fault::new(key, e))).collect()
+}
+
+/// What each part may demand of the others.
+fn check(recipe: &Recipe) -> Result<(), Fault> {
+    if let Some(rule) = &recipe.timestamp {
+        if rule.from.is_empty() {
+            return Err(Fault::new(
+                "timestamp.from",
+                "name where the time stands: header:Name, kv:field or json:/pointer",
+            ));
+        }
+        let all = rule.from.iter().chain(&rule.expires);
+        if let Some(source) = all.into_iter().find(|source| !recipe.covers(source)) {
+            return Err(Fault::new(
+                "timestamp.from",
+                format!(
+                    "{source} is not signed, so anyone could change it: put it into content, or leave timestamp out"
+                ),
+            ));
+        }
+    }
+    let fields = matches!(recipe.signature.format, SignatureFormat::Fields { .. });
+    if !fields && recipe.content.values().any(|(_, source, _)| matches!(source, Source::Field(_))) {
+        return Err(Fault::new(
+            "content",
+            "{kv:…} is a field of the signature header: set signature.format to kv",
+        ));
+    }
+    let secret = recipe.content.pieces().any(|piece| *piece == Piece::Secret);
+    if secret != recipe.algorithm.is_digest() {
+        return Err(Fault::new(
+            "content",
+            "{secret} goes with digest-md5, digest-sha1 and digest-sha256, and they with it: an HMAC has the secret as its key",
+        ));
+    }
+    if let Some(source) = recipe.when.iter().find(|s| !matches!(s, Source::Header(_) | Source::Query(_))) {
+        return Err(Fault::new("when", format!("{source} is not known before the body: write header:Name or query:name")));
+    }
+    if recipe.pointers().len() > json::MAX_POINTERS {
+        return Err(Fault::new(
+            "id",
+            format!("at most {} values can be read from a body", json::MAX_POINTERS),
+        ));
+    }
+    Ok(())
+}
+
+/// A signature that leaves the body open is a choice that has to be spelled out.
+fn check_body(recipe: &Recipe, signs_body: Option<bool>) -> Result<(), Fault> {
+    if recipe.algorithm == Algorithm::Token {
+        return if recipe.content.is_empty() {
+            Ok(())
+        } else {
+            Err(Fault::new("content", "algorithm: token signs nothing: leave content out"))
+        };
+    }
+    let template = &recipe.content;
+    match (recipe.covers_body(), signs_body) {
+        (true, Some(false)) => {
+            Err(Fault::new("signs_body", format!("\"{template}\" signs the body: leave signs_body out")))
+        }
+        (false, None | Some(true)) => Err(Fault::new(
+            "content",
+            format!(
+                "\"{template}\" does not sign the body: put {{body}} into it, or say signs_body: false if the provider does not sign it"
+            ),
+        )),
+        (false, Some(false)) if template.is_empty() => Err(Fault::new("content", "is missing: say what is signed")),
+        (true, None | Some(true)) | (false, Some(false)) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compiled(yaml: &str) -> Result<Recipe, Fault> {
+        compile(&serde_saphyr::from_str(yaml).unwrap(), None, None)
+    }
+
+    #[test]
+    fn a_scheme_that_would_prove_nothing_is_refused_with_the_remedy() {
+        let base = |content: &str, rest: &str| {
+            format!(
+                "algorithm: hmac-sha256\nsignature: {{ from: 'header:X-Sig', encoding: hex }}\ncontent: '{content}'\n{rest}\n"
+            )
+        };
+        assert!(compiled(&base("{body}", "")).is_ok());
+        for (yaml, key, says) in [
+            (base("{header:X-T}", ""), "content", "does not sign the body"),
+            (base("{body}", "timestamp: { from: 'header:X-T', unit: s }"), "timestamp.from", "is not signed"),
+            (base("{kv:t}.{body}", ""), "content", "set signature.format to kv"),
+            (base("{body}", "id: 'jsn:/id'"), "id", "names no source"),
+            (base("{body}", "id: 'json:id'"), "id", "starts with '/'"),
+        ] {
+            let fault = compiled(&yaml).unwrap_err();
+            assert!(fault.key == key && fault.message.contains(says), "{fault:?}");
+        }
+    }
+}

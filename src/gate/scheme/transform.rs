@@ -1,0 +1,137 @@
+//! What a template does to a value before it is signed: `{body|sha256hex}`.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use data_encoding::HEXLOWER;
+use sha2::{Digest, Sha256};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transform {
+    /// The 32 bytes of its SHA-256.
+    Sha256,
+    /// Its SHA-256 in lower-case hexadecimal.
+    Sha256Hex,
+    /// Its SHA-256 in base64 with padding.
+    Sha256Base64,
+    /// Its SHA-256 in base64url without padding.
+    Sha256Base64url,
+    /// As a JSON string, quotes and all. What is not UTF-8 signs as nothing.
+    Json,
+    /// ASCII letters in lower case.
+    Lower,
+    /// Percent-escapes of `: / ? @ ! $ ' ( ) * , ;` undone, as `HubSpot` does to a URL.
+    Unescape,
+    /// The query percent-escaped once more, as Contentful does.
+    EscapeQuery,
+}
+
+const NAMES: [(Transform, &str); 8] = [
+    (Transform::Sha256, "sha256"),
+    (Transform::Sha256Hex, "sha256hex"),
+    (Transform::Sha256Base64, "sha256base64"),
+    (Transform::Sha256Base64url, "sha256base64url"),
+    (Transform::Json, "json"),
+    (Transform::Lower, "lower"),
+    (Transform::Unescape, "unescape"),
+    (Transform::EscapeQuery, "escape_query"),
+];
+
+impl Transform {
+    pub fn apply(self, value: &[u8]) -> Cow<'_, [u8]> {
+        let sha256 = || Sha256::digest(value);
+        Cow::Owned(match self {
+            Transform::Sha256 => sha256().to_vec(),
+            Transform::Sha256Hex => HEXLOWER.encode(&sha256()).into_bytes(),
+            Transform::Sha256Base64 => data_encoding::BASE64.encode(&sha256()).into_bytes(),
+            Transform::Sha256Base64url => data_encoding::BASE64URL_NOPAD.encode(&sha256()).into_bytes(),
+            Transform::Json => std::str::from_utf8(value)
+                .ok()
+                .and_then(|text| serde_json::to_vec(text).ok())
+                .unwrap_or_default(),
+            Transform::Lower => value.to_ascii_lowercase(),
+            Transform::Unescape => unescape(value),
+            Transform::EscapeQuery => escape_query(value),
+        })
+    }
+}
+
+fn unescape(url: &[u8]) -> Vec<u8> {
+    const PLAIN: &[u8] = b":/?@!$'()*,;";
+    let mut out = Vec::with_capacity(url.len());
+    let mut rest = url;
+    while let Some((&byte, after)) = rest.split_first() {
+        let escaped = (byte == b'%').then(|| super::form::hex_byte(after)).flatten();
+        match escaped.filter(|escaped| PLAIN.contains(escaped)) {
+            Some(plain) => {
+                out.push(plain);
+                rest = &after[2..];
+            }
+            None => {
+                out.push(byte);
+                rest = after;
+            }
+        }
+    }
+    out
+}
+
+/// Everything in the query but letters, digits and `-_.!~*'()` becomes an escape (ECMA-262, encodeURIComponent).
+fn escape_query(target: &[u8]) -> Vec<u8> {
+    let Some(mark) = target.iter().position(|b| *b == b'?') else { return target.to_vec() };
+    let mut out = target[..=mark].to_vec();
+    for byte in &target[mark + 1..] {
+        if byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(byte) {
+            out.push(*byte);
+        } else {
+            out.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        }
+    }
+    out
+}
+
+impl FromStr for Transform {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = NAMES.iter().find(|(_, known)| *known == name);
+        known.map(|(transform, _)| *transform).ok_or_else(|| {
+            let names: Vec<_> = NAMES.iter().map(|(_, name)| *name).collect();
+            format!("\"{name}\" is no transform: write one of {}", names.join(", "))
+        })
+    }
+}
+
+impl fmt::Display for Transform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(NAMES.iter().find(|(transform, _)| transform == self).map_or("", |(_, name)| name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transforms_do_what_their_names_say() {
+        let said = |transform: &str, value: &str| {
+            let transform: Transform = transform.parse().unwrap();
+            String::from_utf8_lossy(&transform.apply(value.as_bytes())).into_owned()
+        };
+        // FIPS 180-2, appendix B.1.
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(said("sha256hex", "abc"), abc);
+        assert_eq!(said("sha256base64", "abc"), "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");
+        assert_eq!(said("sha256base64url", "abc"), "ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0");
+        assert_eq!(Transform::Sha256.apply(b"abc").len(), 32);
+        assert_eq!(said("json", "a\"\n"), r#""a\"\n""#);
+        assert_eq!(said("lower", "AbC"), "abc");
+        assert_eq!(said("unescape", "/a%3Fb%2f%20%zz%2"), "/a?b/%20%zz%2");
+        assert_eq!(said("escape_query", "/p?x=1&y=a%20b"), "/p?x%3D1%26y%3Da%2520b");
+        assert_eq!(said("escape_query", "/p"), "/p");
+        for (transform, name) in NAMES {
+            assert_eq!((transform.to_string().as_str(), name.parse()), (name, Ok(transform)));
+        }
+    }
+}
