@@ -42,7 +42,7 @@ pub enum Piece {
     QuerySorted,
     /// The parameters of query and form but `sig`, sorted, each as `&name=value`, with `_` for `&` and `=` within.
     Parameters,
-    /// The headers that this header lists, as `name:value`, joined by `;`.
+    /// The headers that this header lists, sorted, as `name:value`, joined by `;`.
     ListedHeaders(HeaderName),
     /// The headers that this parameter of the token lists, each as `name: value` and a line feed.
     TokenHeaders(String),

@@ -266,14 +266,18 @@ impl<'r> Reading<'r> {
             }
             Piece::Parameters => self.parameters(sink),
             Piece::ListedHeaders(_) => {
-                for (n, name) in self.recipe.listed(piece, self.head).into_iter().enumerate() {
+                let mut names = self.recipe.listed(piece, self.head);
+                names.iter_mut().for_each(|name| name.make_ascii_lowercase());
+                names.sort();
+                names.dedup();
+                names.retain(|name| self.head.headers.contains_key(name));
+                for (n, name) in names.iter().enumerate() {
                     if n > 0 {
                         sink(b";");
                     }
-                    let name = name.to_ascii_lowercase();
                     sink(name.as_bytes());
                     sink(b":");
-                    sink(self.header(&name));
+                    sink(self.header(name));
                 }
             }
             Piece::TokenHeaders(_) => {
