@@ -6,11 +6,11 @@
 use crate::config::provider::{NamedSecret, PRESETS, preset};
 use crate::config::scheme::compile;
 use crate::gate::delivery::Head;
-use crate::gate::scheme::reading::Reading;
-use crate::gate::scheme::{Recipe, Verifier};
 use crate::gate::scheme::algorithm::{Algorithm, Encoding};
 use crate::gate::scheme::key::{KeyDecoding, KeyRule};
+use crate::gate::scheme::reading::Reading;
 use crate::gate::scheme::timestamp::TimeUnit;
+use crate::gate::scheme::{Recipe, Verifier};
 
 /// A delivery whose signature did not hold, and what it was judged by.
 #[derive(Clone, Copy)]

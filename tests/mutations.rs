@@ -178,7 +178,9 @@ fn covered(signer: &Signer, headers: &Headers, body: &[u8]) -> Option<Covered> {
         if let Segment::Piece(Piece::Value(Source::Header(name)), _) = segment {
             values.push(only(headers.all(name.as_str()))?);
         } else if let Segment::Piece(Piece::Value(Source::Field(name)), _) = segment {
-            let SignatureFormat::Fields { split, .. } = &signer.recipe().signature.format else { return None };
+            let SignatureFormat::Fields { split, .. } = &signer.recipe().signature.format else {
+                return None;
+            };
             let header = only(headers.all(signer.header()))?;
             let fields = header.split(char::from(split[0])).filter_map(|field| field.split_once('='));
             values

@@ -15,8 +15,8 @@ use std::path::Path;
 
 use hookgate::clock::Now;
 use hookgate::config::provider::{NamedSecret, PRESETS, keyed, preset};
-use hookgate::config::scheme::compile;
 use hookgate::config::raw::{self, Evidence};
+use hookgate::config::scheme::compile;
 use hookgate::config::secret::Secret;
 use hookgate::gate::answer::Reason;
 use hookgate::gate::delivery::split_target;

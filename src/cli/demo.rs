@@ -310,7 +310,8 @@ impl Stage {
             head += "X-Forwarded-Proto: https\r\n";
         }
         if how != How::Unsigned {
-            lines(&signed.headers).for_each(|(name, value)| head += &[name.as_str(), ": ", value, "\r\n"].concat());
+            lines(&signed.headers)
+                .for_each(|(name, value)| head += &[name.as_str(), ": ", value, "\r\n"].concat());
         }
         head += "\r\n";
         [head.into_bytes(), body].concat()

@@ -106,14 +106,16 @@ fn signed(args: &SignArgs) -> Result<(Vec<String>, bool), Unable> {
     let body_file = body_file(args, &body, &signed)?;
     let url = args.url.as_ref().map(|url| with_query(url, signed.query.as_deref()));
     if !args.curl {
-        let mut shown: Vec<_> = lines(&signed.headers).map(|(name, value)| format!("{name}: {value}")).collect();
+        let mut shown: Vec<_> =
+            lines(&signed.headers).map(|(name, value)| format!("{name}: {value}")).collect();
         if url != args.url {
             shown.extend(url.map(|url| format!("send it to {url}")));
         }
         return Ok((shown, false));
     }
     // A shell splits what it substitutes at white space and does not look for quotes.
-    let mut words: Vec<_> = lines(&signed.headers).map(|(name, value)| format!("-H {name}:{value}")).collect();
+    let mut words: Vec<_> =
+        lines(&signed.headers).map(|(name, value)| format!("-H {name}:{value}")).collect();
     let spaced = lines(&signed.headers).any(|(_, value)| value.contains(' '));
     words.extend(body_file.map(|file| format!("--data-binary @{}", file.display())));
     words.extend(url);
@@ -129,7 +131,9 @@ fn body_file<'a>(args: &'a SignArgs, body: &[u8], signed: &Signed) -> Result<Opt
     }
     if signed.body != body {
         let provider = &args.signer.provider;
-        return Err(Unable::usage(format!("{provider} puts its signature into the body: say where to write it with --body-out")));
+        return Err(Unable::usage(format!(
+            "{provider} puts its signature into the body: say where to write it with --body-out"
+        )));
     }
     Ok(Some(args.body.as_path()).filter(|path| *path != Path::new("-")))
 }
@@ -154,9 +158,9 @@ impl SignerArgs {
             .map_err(|e| Unable::configuration(format!("{}: {e}", self.secret_file.display())))?;
         let id = self.id();
         let time_ms = self.now.unwrap_or_else(|| clock::now().wall_ms) - age_ms;
-        recipe
-            .sign(&key, Unsigned { id: &id, time_ms, body })
-            .ok_or_else(|| Unable::usage(format!("the id \"{id}\" or the body cannot be sent in {}'s way", self.provider)))
+        recipe.sign(&key, Unsigned { id: &id, time_ms, body }).ok_or_else(|| {
+            Unable::usage(format!("the id \"{id}\" or the body cannot be sent in {}'s way", self.provider))
+        })
     }
 
     pub fn id(&self) -> String {

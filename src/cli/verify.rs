@@ -20,7 +20,6 @@ use crate::gate::filter::freshness;
 use crate::gate::filter::signature::{Authentic, Signature};
 use crate::gate::scheme::Recipe;
 
-
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// The raw request: request line, headers, an empty line, body; `-` is standard input

@@ -232,7 +232,6 @@ const fn equals() -> char {
     '='
 }
 
-
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Timestamp {

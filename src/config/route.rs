@@ -315,7 +315,8 @@ impl Endpoint<'_, '_> {
             Err(message) => return self.loader.located_problem(&text, message),
         };
         if !url.has_path() && matches!(path, Some(PathPattern::Prefix(_))) {
-            let message = "names no path, and the route has many: write the whole URL, or a route for each path";
+            let message =
+                "names no path, and the route has many: write the whole URL, or a route for each path";
             self.loader.located_problem(&text, message);
         }
         for recipe in recipes {

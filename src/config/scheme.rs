@@ -8,7 +8,8 @@ use crate::gate::scheme::content::{Content, Piece};
 use crate::gate::scheme::source::Source;
 use crate::gate::scheme::timestamp::TimestampRule;
 use crate::gate::scheme::{
-    Assign, Equality, FieldNames, Payload, Recipe, SignatureFormat, SignatureRule, TokenPayload, UrlRule, json, jws,
+    Assign, Equality, FieldNames, Payload, Recipe, SignatureFormat, SignatureRule, TokenPayload, UrlRule,
+    json, jws,
 };
 
 /// The tolerance of a scheme that names none.
@@ -56,7 +57,8 @@ pub fn compile(
 fn signature(raw: &raw::Scheme) -> Result<SignatureRule, Fault> {
     let from = sources("signature.from", &raw.signature.from)?;
     if from.is_empty() || from.iter().any(|source| matches!(source, Source::Field(_) | Source::Claim(_))) {
-        let remedy = "name where the signature stands: write header:Name, query:name, json:/pointer or form:field";
+        let remedy =
+            "name where the signature stands: write header:Name, query:name, json:/pointer or form:field";
         return Err(Fault::new("signature.from", remedy));
     }
     let format = format(&raw.signature)?;
@@ -64,20 +66,31 @@ fn signature(raw: &raw::Scheme) -> Result<SignatureRule, Fault> {
         (Some(encoding), _) => encoding,
         (None, SignatureFormat::Token { .. }) => Encoding::Base64url,
         (None, _) if raw.algorithm == Algorithm::Token => Encoding::Text,
-        (None, _) => return Err(Fault::new("signature.encoding", "is missing: write hex, base64 or base64url")),
+        (None, _) => {
+            return Err(Fault::new("signature.encoding", "is missing: write hex, base64 or base64url"));
+        }
     };
     if encoding == Encoding::Text && raw.algorithm != Algorithm::Token {
-        return Err(Fault::new("signature.encoding", "text is for algorithm: token; write hex, base64 or base64url"));
+        return Err(Fault::new(
+            "signature.encoding",
+            "text is for algorithm: token; write hex, base64 or base64url",
+        ));
     }
     if matches!(format, SignatureFormat::Token { .. }) && jws::name(raw.algorithm).is_none() {
-        return Err(Fault::new("algorithm", "no token can be signed with it: write hmac-sha256, for instance"));
+        return Err(Fault::new(
+            "algorithm",
+            "no token can be signed with it: write hmac-sha256, for instance",
+        ));
     }
     Ok(SignatureRule { from, format, encoding })
 }
 
 fn format(raw: &raw::SignatureSource) -> Result<SignatureFormat, Fault> {
     if raw.split.as_ref().is_some_and(|split| split.is_empty() || !split.is_ascii()) {
-        return Err(Fault::new("signature.split", "write the characters that part two elements, such as ','"));
+        return Err(Fault::new(
+            "signature.split",
+            "write the characters that part two elements, such as ','",
+        ));
     }
     let split = raw.split.clone().map(String::into_bytes);
     let prefix = raw.prefix.clone().into_bytes();
@@ -114,9 +127,10 @@ fn fields(
 fn content(raw: &raw::Scheme) -> Result<Content, Fault> {
     match raw.signature.format {
         raw::SignatureFormat::Jwt if raw.content.is_empty() => parse("content", "{token}"),
-        raw::SignatureFormat::Jwt => {
-            Err(Fault::new("content", "a token signs its own claims: leave content out, and bind the body in also"))
-        }
+        raw::SignatureFormat::Jwt => Err(Fault::new(
+            "content",
+            "a token signs its own claims: leave content out, and bind the body in also",
+        )),
         _ => parse("content", &raw.content),
     }
 }
@@ -127,7 +141,10 @@ fn parse(key: &'static str, template: &str) -> Result<Content, Fault> {
 
 fn equality(text: &str) -> Result<Equality, Fault> {
     let Some((source, template)) = text.split_once("==") else {
-        return Err(Fault::new("also", format!("\"{text}\" demands nothing: write query:name == {{body|sha256hex}}")));
+        return Err(Fault::new(
+            "also",
+            format!("\"{text}\" demands nothing: write query:name == {{body|sha256hex}}"),
+        ));
     };
     let source = source.trim().parse().map_err(|e: String| Fault::new("also", e))?;
     Ok(Equality { source, content: parse("also", template.trim())? })
@@ -137,7 +154,10 @@ fn payload(text: &str) -> Result<Payload, Fault> {
     match text.split_once(':') {
         Some(("form", name)) if !name.is_empty() => Ok(Payload::Form(name.to_owned())),
         Some(("multipart", name)) if !name.is_empty() => Ok(Payload::Multipart(name.to_owned())),
-        _ => Err(Fault::new("payload", format!("\"{text}\" is no field of a body: write form:name or multipart:name"))),
+        _ => Err(Fault::new(
+            "payload",
+            format!("\"{text}\" is no field of a body: write form:name or multipart:name"),
+        )),
     }
 }
 
@@ -195,7 +215,10 @@ fn check(recipe: &Recipe) -> Result<(), Fault> {
         ));
     }
     if let Some(source) = recipe.when.iter().find(|s| !matches!(s, Source::Header(_) | Source::Query(_))) {
-        return Err(Fault::new("when", format!("{source} is not known before the body: write header:Name or query:name")));
+        return Err(Fault::new(
+            "when",
+            format!("{source} is not known before the body: write header:Name or query:name"),
+        ));
     }
     if recipe.pointers().len() > json::MAX_POINTERS {
         return Err(Fault::new(
@@ -226,7 +249,9 @@ fn check_body(recipe: &Recipe, signs_body: Option<bool>) -> Result<(), Fault> {
                 "\"{template}\" does not sign the body: put {{body}} into it, or say signs_body: false if the provider does not sign it"
             ),
         )),
-        (false, Some(false)) if template.is_empty() => Err(Fault::new("content", "is missing: say what is signed")),
+        (false, Some(false)) if template.is_empty() => {
+            Err(Fault::new("content", "is missing: say what is signed"))
+        }
         (true, None | Some(true)) | (false, Some(false)) => Ok(()),
     }
 }

@@ -41,15 +41,7 @@ pub fn head(request: &RequestHeader, client: Client, secure: bool) -> Head<'_> {
         None => Some(0), // neither: there is no body (RFC 9112, section 6.3)
     };
     let (path, query) = target(request);
-    Head {
-        method: &request.method,
-        path,
-        query,
-        headers: &request.headers,
-        client,
-        secure,
-        content_length,
-    }
+    Head { method: &request.method, path, query, headers: &request.headers, client, secure, content_length }
 }
 
 /// The record of a request that has just arrived.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use hookgate::clock::Now;
-use hookgate::config::scheme::compile;
 use hookgate::config::raw::{Scheme, SignatureFormat, SignatureSource, Timestamp, Url};
+use hookgate::config::scheme::compile;
 use hookgate::gate::answer::Reason;
 use hookgate::gate::filter::freshness;
 use hookgate::gate::filter::replay::ReplayKey;

@@ -83,8 +83,10 @@ pub fn recipe(yaml: &str) -> Recipe {
 
 /// A check of one recipe with these keys; a key's id is its place.
 pub fn signature(recipe: &Recipe, keys: &[&[u8]]) -> Signature {
-    let keyed =
-        |(n, key): (usize, &&[u8])| Key { id: n.to_string().into(), verifier: Verifier::new(recipe.algorithm, key).unwrap() };
+    let keyed = |(n, key): (usize, &&[u8])| Key {
+        id: n.to_string().into(),
+        verifier: Verifier::new(recipe.algorithm, key).unwrap(),
+    };
     Signature::new(vec![Scheme::new(recipe.clone(), keys.iter().enumerate().map(keyed).collect())])
 }
 

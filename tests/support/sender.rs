@@ -80,7 +80,8 @@ impl Signer {
 
     pub fn sign_at(&self, time_ms: i64, id: &str, body: &[u8]) -> Request {
         let signed = self.recipe.sign(&self.key, Unsigned { id, time_ms, body }).unwrap();
-        let headers = lines(&signed.headers).map(|(name, value)| (name.to_string(), value.to_owned())).collect();
+        let headers =
+            lines(&signed.headers).map(|(name, value)| (name.to_string(), value.to_owned())).collect();
         Request { target: PATH.to_owned(), headers: Headers(headers), body: signed.body }
     }
 

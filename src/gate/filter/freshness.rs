@@ -42,7 +42,8 @@ fn judge(signed: SignedTime, wall_ms: i64) -> Result<(), Reason> {
     // Both in whole seconds, as most providers sign them: an event that is exactly
     // as old as the tolerance is not yet too old.
     let age = wall_ms.div_euclid(1000).saturating_sub(ms.div_euclid(1000));
-    let expired = signed.expires_ms.is_some_and(|until| wall_ms > until.saturating_add(signed.future_tolerance_ms));
+    let expired =
+        signed.expires_ms.is_some_and(|until| wall_ms > until.saturating_add(signed.future_tolerance_ms));
     if age.saturating_mul(1000) > signed.tolerance_ms || expired {
         return Err(Reason::TimestampStale);
     }

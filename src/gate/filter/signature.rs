@@ -142,15 +142,16 @@ impl Signature {
         head: &Head<'_>,
         body: &[u8],
     ) -> Result<Authentic, Reason> {
-        let mut judged = Err(Reason::SignatureMismatch);
+        let mut first = None;
         for candidate in &presented.candidates {
-            judged = self.schemes[candidate.scheme].verify(candidate.tags.as_deref(), route, head, body);
-            // A signature that holds decides, whatever is wrong with what it covers.
-            if !judged.as_ref().is_err_and(|reason| reason.is_signature()) {
-                break;
+            let tags = candidate.tags.as_deref();
+            match self.schemes[candidate.scheme].verify(tags, route, head, body) {
+                Err(reason) if reason.is_signature() => _ = first.get_or_insert(reason),
+                // A signature that holds decides, whatever is wrong with what it covers.
+                judged => return judged,
             }
         }
-        judged
+        Err(first.unwrap_or(Reason::SignatureMismatch))
     }
 }
 

@@ -7,8 +7,8 @@ use std::str::FromStr;
 
 use http::HeaderName;
 
-use super::transform::Transform;
 use super::source::{Source, header_name};
+use super::transform::Transform;
 
 /// A compiled template such as `{header:webhook-id}.{header:webhook-timestamp}.{body}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,7 +21,12 @@ pub enum Segment {
     Literal(Vec<u8>),
     Piece(Piece, Option<Transform>),
     /// `{[before]source[after]}`: nothing at all where the value is absent.
-    Optional { before: Vec<u8>, source: Source, transform: Option<Transform>, after: Vec<u8> },
+    Optional {
+        before: Vec<u8>,
+        source: Source,
+        transform: Option<Transform>,
+        after: Vec<u8>,
+    },
 }
 
 /// What a placeholder stands for.
@@ -121,8 +126,7 @@ impl Content {
     /// A value that contains it could be split in another way, so that two deliveries would
     /// share one signature.
     pub fn separator(&self, n: usize) -> Option<u8> {
-        let is_body =
-            |segment: &Segment| matches!(segment, Segment::Piece(piece, _) if piece.holds_body());
+        let is_body = |segment: &Segment| matches!(segment, Segment::Piece(piece, _) if piece.holds_body());
         let body = self.segments.iter().position(is_body)?;
         match n.cmp(&body) {
             Ordering::Less => self.literal(n + 1)?.first().copied(),
@@ -151,7 +155,8 @@ impl FromStr for Content {
                 break;
             };
             // A brace that opens no word, as in JSON, is text like any other.
-            let opens_word = rest[open + 1..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '[' || c == '}');
+            let opens_word =
+                rest[open + 1..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '[' || c == '}');
             let close = rest[open..].find('}').map(|n| open + n);
             if !opens_word && close.is_some() {
                 push_text(&mut segments, &rest[..=open]);

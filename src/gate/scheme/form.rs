@@ -97,17 +97,19 @@ mod tests {
 
     #[test]
     fn forms_are_read_as_the_url_standard_says() {
-        assert_eq!(pairs("a=1&b=x+y%2Bz&&c"), [
-            ("a".into(), b"1".to_vec()),
-            ("b".into(), b"x y+z".to_vec()),
-            ("c".into(), vec![])
-        ]);
-        assert_eq!(pairs("a=%&b=%4&c=%zz&d=%ff"), [
-            ("a".into(), b"%".to_vec()),
-            ("b".into(), b"%4".to_vec()),
-            ("c".into(), b"%zz".to_vec()),
-            ("d".into(), vec![0xff])
-        ]);
+        assert_eq!(
+            pairs("a=1&b=x+y%2Bz&&c"),
+            [("a".into(), b"1".to_vec()), ("b".into(), b"x y+z".to_vec()), ("c".into(), vec![])]
+        );
+        assert_eq!(
+            pairs("a=%&b=%4&c=%zz&d=%ff"),
+            [
+                ("a".into(), b"%".to_vec()),
+                ("b".into(), b"%4".to_vec()),
+                ("c".into(), b"%zz".to_vec()),
+                ("d".into(), vec![0xff])
+            ]
+        );
         assert_eq!(pairs("=x"), [(String::new(), b"x".to_vec())]);
         assert_eq!(pairs("a=b=c"), [("a".into(), b"b=c".to_vec())]);
     }

@@ -29,8 +29,12 @@ impl<'t> Token<'t> {
         let mut parts = text.split(|b| *b == b'.');
         let (header, payload, signature) = (parts.next()?, parts.next()?, parts.next()?);
         let signed = &text[..header.len() + 1 + payload.len()];
-        (parts.next().is_none() && !header.is_empty() && !signature.is_empty())
-            .then_some(Token { header, payload, signature, signed })
+        (parts.next().is_none() && !header.is_empty() && !signature.is_empty()).then_some(Token {
+            header,
+            payload,
+            signature,
+            signed,
+        })
     }
 
     /// Whether the token names the algorithm that the recipe demands. It is not asked which one to use.

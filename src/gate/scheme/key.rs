@@ -98,7 +98,9 @@ impl fmt::Display for KeyError {
             KeyError::NotBase64 => f.write_str("the secret is not base64"),
             KeyError::NotHex => f.write_str("the secret is not hexadecimal"),
             KeyError::NotPublic => f.write_str("the secret is no public key of the kind that is needed"),
-            KeyError::NothingToSignWith => f.write_str("only the provider can sign: its private key is its own"),
+            KeyError::NothingToSignWith => {
+                f.write_str("only the provider can sign: its private key is its own")
+            }
             KeyError::Short(len) => write!(f, "the key has {len} bytes, fewer than {MIN_KEY_LEN}"),
         }
     }

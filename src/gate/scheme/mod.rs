@@ -184,7 +184,9 @@ impl Recipe {
     pub fn is_present(&self, head: &Head<'_>) -> bool {
         let is_there = |source: &Source| match source {
             Source::Header(name) => head.headers.contains_key(name),
-            Source::Query(name) => head.query.and_then(Form::parse).is_some_and(|query| query.single(name) != Ok(None)),
+            Source::Query(name) => {
+                head.query.and_then(Form::parse).is_some_and(|query| query.single(name) != Ok(None))
+            }
             Source::Json(_) | Source::Form(_) => true,
             Source::Field(_) | Source::Claim(_) => false,
         };
@@ -272,7 +274,8 @@ impl Recipe {
         let times = self.timestamp.iter().flat_map(|rule| &rule.from);
         times.chain(&self.id).all(|source| match source {
             Source::Header(name) => {
-                !head.headers.contains_key(name) || listed.iter().any(|l| l.eq_ignore_ascii_case(name.as_str()))
+                !head.headers.contains_key(name)
+                    || listed.iter().any(|l| l.eq_ignore_ascii_case(name.as_str()))
             }
             _ => true,
         })
@@ -289,14 +292,19 @@ impl Recipe {
             _ => None,
         };
         let list = list.unwrap_or_default();
-        list.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).take(MAX_LISTED).collect()
+        list.split(',')
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty())
+            .take(MAX_LISTED)
+            .collect()
     }
 
     /// Whether the value of segment `n` ends where it seems to.
     fn is_unambiguous(&self, n: usize, source: &Source, value: &[u8]) -> bool {
         let separator = self.content.separator(n);
         let rule = self.timestamp.as_ref().filter(|rule| rule.from.contains(source));
-        let cut = |separator: u8| value.iter().enumerate().filter(move |(_, b)| **b == separator).map(|(n, _)| n);
+        let cut =
+            |separator: u8| value.iter().enumerate().filter(move |(_, b)| **b == separator).map(|(n, _)| n);
         is_plain(value)
             && match (rule.map(|rule| rule.unit), separator) {
                 (None, None) => true,
@@ -376,9 +384,8 @@ impl Recipe {
 
     /// Whether a signature vouches for every byte of the body.
     pub fn covers_body(&self) -> bool {
-        let by_equality = |equality: &Equality| {
-            equality.content.covers_body() && self.content.covers(&equality.source)
-        };
+        let by_equality =
+            |equality: &Equality| equality.content.covers_body() && self.content.covers(&equality.source);
         self.content.covers_body() || self.also.iter().any(by_equality)
     }
 
@@ -397,9 +404,10 @@ impl Recipe {
     /// Whether the URL that the provider was given must be known.
     pub fn needs_url(&self) -> bool {
         let contents = self.also.iter().map(|equality| &equality.content);
-        contents.chain([&self.content]).flat_map(Content::pieces).any(|piece| {
-            matches!(piece, Piece::Url | Piece::UrlWithoutQuery)
-        })
+        contents
+            .chain([&self.content])
+            .flat_map(Content::pieces)
+            .any(|piece| matches!(piece, Piece::Url | Piece::UrlWithoutQuery))
     }
 
     /// The pointers that this recipe reads from JSON, in the body or in its payload.

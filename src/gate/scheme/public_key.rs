@@ -23,9 +23,14 @@ impl PublicKey {
             Ok(_) | Err(_) => key.to_vec(),
         };
         let ring = |algorithm: &'static dyn VerificationAlgorithm, fits: bool| {
-            if fits { Ok(PublicKey::Ring(UnparsedPublicKey::new(algorithm, key.clone()))) } else { Err(KeyError::NotPublic) }
+            if fits {
+                Ok(PublicKey::Ring(UnparsedPublicKey::new(algorithm, key.clone())))
+            } else {
+                Err(KeyError::NotPublic)
+            }
         };
-        let is_rsa = || x509_parser::public_key::RSAPublicKey::from_der(&key).is_ok_and(|(rest, _)| rest.is_empty());
+        let is_rsa =
+            || x509_parser::public_key::RSAPublicKey::from_der(&key).is_ok_and(|(rest, _)| rest.is_empty());
         match algorithm {
             Algorithm::Ed25519 => ring(&signature::ED25519, key.len() == 32),
             Algorithm::EcdsaP256Sha256 => {
@@ -34,9 +39,7 @@ impl PublicKey {
             Algorithm::EcdsaP521Sha512 => p521::ecdsa::VerifyingKey::from_sec1_bytes(&key)
                 .map(|key| PublicKey::P521(Box::new(key)))
                 .map_err(|_| KeyError::NotPublic),
-            Algorithm::RsaSha1 => {
-                ring(&signature::RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY, is_rsa())
-            }
+            Algorithm::RsaSha1 => ring(&signature::RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY, is_rsa()),
             Algorithm::RsaSha256 => ring(&signature::RSA_PKCS1_2048_8192_SHA256, is_rsa()),
             Algorithm::RsaSha512 => ring(&signature::RSA_PKCS1_2048_8192_SHA512, is_rsa()),
             _ => Err(KeyError::NotPublic),

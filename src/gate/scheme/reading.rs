@@ -125,8 +125,7 @@ impl<'r> Reading<'r> {
     fn scalar(&self, source: &Source) -> Result<Option<&Scalar<'static>>, Reason> {
         match source {
             Source::Json(pointer) => {
-                let picked =
-                    self.json.get_or_init(|| Picked::of(&self.payload(), self.recipe.pointers()));
+                let picked = self.json.get_or_init(|| Picked::of(&self.payload(), self.recipe.pointers()));
                 Ok(picked.as_ref().map_err(|_| Reason::BodyMalformed)?.at(pointer))
             }
             Source::Claim(pointer) => Ok(self.claims.get_or_init(|| self.read_claims()).at(pointer)),

@@ -88,7 +88,9 @@ impl Recipe {
             body: unsigned.body.to_vec(),
         };
         if self.content.pieces().any(Piece::reads_form) {
-            signed.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+            signed
+                .headers
+                .insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         }
         for source in self.placed_values(&signed) {
             signed.set(&source, &self.value_of(&source, unsigned))?;
@@ -121,7 +123,11 @@ impl Recipe {
                     Assign::Before(byte) => format!("{name}{}{tag}", char::from(*byte)),
                     Assign::Place => tag,
                 };
-                if fields.is_empty() { field } else { format!("{fields}{}{field}", char::from(*split.first()?)) }
+                if fields.is_empty() {
+                    field
+                } else {
+                    format!("{fields}{}{field}", char::from(*split.first()?))
+                }
             }
             SignatureFormat::Token { .. } => return None,
         };
@@ -194,7 +200,8 @@ impl Recipe {
             *member_of(&mut claims, name.tokens())? = unsigned.id.into();
         }
         let claims = Value::Object(claims).to_string();
-        let claims = if payload == TokenPayload::Inside { jws::encoded(claims.as_bytes()) } else { String::new() };
+        let claims =
+            if payload == TokenPayload::Inside { jws::encoded(claims.as_bytes()) } else { String::new() };
         let mut mac = key.clone();
         mac.update(format!("{}.{claims}", jws::encoded(header.as_bytes())).as_bytes());
         let tag = jws::encoded(mac.finish().as_bytes());
@@ -222,7 +229,9 @@ impl Recipe {
     }
 
     fn fields(&self, unsigned: Unsigned<'_>) -> String {
-        let SignatureFormat::Fields { split, assign, .. } = &self.signature.format else { return String::new() };
+        let SignatureFormat::Fields { split, assign, .. } = &self.signature.format else {
+            return String::new();
+        };
         let fields: Vec<_> = self
             .content
             .values()

@@ -31,7 +31,9 @@ pub enum Port {
 }
 
 /// Which query is signed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum SignedQuery {
     /// The one in `public_url`; a request with another one is refused.
@@ -58,16 +60,12 @@ impl PublicUrl {
     }
 
     /// Passes the parts of the URL to `sink`: origin, path, and the query if there is one.
-    pub fn write(
-        &self,
-        port: Port,
-        received_path: &[u8],
-        query: Option<&[u8]>,
-        mut sink: impl FnMut(&[u8]),
-    ) {
+    pub fn write(&self, port: Port, received_path: &[u8], query: Option<&[u8]>, mut sink: impl FnMut(&[u8])) {
         sink(self.scheme.name().as_bytes());
         sink(b"://");
         sink(self.authority(port).as_bytes());
+        // A URL that was given without a path is signed without one, and asked for as `/`.
+        let received_path = if received_path == b"/" { b"" } else { received_path };
         self.target(received_path, query, sink);
     }
 
@@ -117,7 +115,9 @@ impl FromStr for PublicUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| format!("\"{text}\" {why}: write https://example.com/hooks, as the provider was given it");
+        let wrong = |why: &str| {
+            format!("\"{text}\" {why}: write https://example.com/hooks, as the provider was given it")
+        };
         let (scheme, rest) = match text.split_once("://") {
             Some(("https", rest)) => (Scheme::Https, rest),
             Some(("http", rest)) => (Scheme::Http, rest),
@@ -150,15 +150,21 @@ mod tests {
     use super::*;
 
     fn written(url: &str, port: Port, query: Option<&str>) -> String {
+        written_for(url, port, "/received", query)
+    }
+
+    fn written_for(url: &str, port: Port, path: &str, query: Option<&str>) -> String {
         let mut out = Vec::new();
         let url: PublicUrl = url.parse().unwrap();
-        url.write(port, b"/received", query.map(str::as_bytes), |bytes| out.extend_from_slice(bytes));
+        url.write(port, path.as_bytes(), query.map(str::as_bytes), |bytes| out.extend_from_slice(bytes));
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn what_was_given_wins_over_what_was_received() {
         assert_eq!(written("https://h", Port::AsGiven, None), "https://h/received");
+        assert_eq!(written_for("https://h", Port::AsGiven, "/", None), "https://h");
+        assert_eq!(written_for("https://h/", Port::AsGiven, "/", None), "https://h/");
         assert_eq!(written("https://h/given", Port::AsGiven, Some("a=1")), "https://h/given?a=1");
         assert_eq!(written("https://h/", Port::AsGiven, Some("")), "https://h/?");
     }
