@@ -10,6 +10,7 @@ use crate::gate::scheme::algorithm::{Algorithm, Encoding};
 use crate::gate::scheme::key::{KeyDecoding, KeyRule};
 use crate::gate::scheme::reading::Reading;
 use crate::gate::scheme::timestamp::TimeUnit;
+use crate::gate::scheme::url::PublicUrl;
 use crate::gate::scheme::{Recipe, Verifier};
 
 /// A delivery whose signature did not hold, and what it was judged by.
@@ -35,6 +36,7 @@ pub fn hints(case: &Case<'_>) -> Vec<String> {
             if let Ok(key) = recipe.key.decode(secret) {
                 hints.extend(other_body(case, recipe, &key));
                 hints.extend(other_recipe(case, recipe, &key));
+                hints.extend(other_url(case, recipe, &key));
             }
         }
     }
@@ -54,7 +56,8 @@ fn holds(recipe: &Recipe, key: &[u8], head: &Head<'_>, body: &[u8]) -> bool {
     };
     let reading = Reading::new(recipe, head, body);
     let tags = presented.map_or_else(|| reading.tags(), Ok).unwrap_or_default();
-    reading.check().is_ok() && verifier.made_any(&tags, &reading).into()
+    let made = |reading: &Reading<'_>| bool::from(verifier.made_any(&tags, reading));
+    reading.check().is_ok() && (made(&reading) || reading.with_other_port().as_ref().is_some_and(made))
 }
 
 /// The secret, read in another way.
@@ -162,11 +165,54 @@ fn other_recipe(case: &Case<'_>, recipe: &Recipe, key: &[u8]) -> Option<String> 
     None
 }
 
+/// The URL, as the provider may have been given it.
+fn other_url(case: &Case<'_>, recipe: &Recipe, key: &[u8]) -> Option<String> {
+    if !recipe.needs_url() {
+        return None;
+    }
+    let host =
+        case.head.single(&http::header::HOST).ok().flatten().and_then(|host| std::str::from_utf8(host).ok());
+    let path = std::str::from_utf8(case.head.path).ok()?;
+    let query = case.head.query.and_then(|query| std::str::from_utf8(query).ok());
+    let received = host.map(|host| format!("https://{host}{path}"));
+    let given = recipe.url.as_ref().map(ToString::to_string);
+    let given = given.iter().map(|url| url.split('?').next().unwrap_or(url).to_owned());
+    let with_path = |url: String| if url.matches('/').count() < 3 { url + path } else { url };
+    let bare = given.map(with_path).chain(received).flat_map(|url| {
+        let slashed = url.strip_suffix('/').map_or(format!("{url}/"), str::to_owned);
+        [url, slashed]
+    });
+    let either = bare.flat_map(|url| {
+        let other = match url.split_once("://") {
+            Some(("https", rest)) => format!("http://{rest}"),
+            Some((_, rest)) => format!("https://{rest}"),
+            None => url.clone(),
+        };
+        [url, other]
+    });
+    let candidates =
+        either.flat_map(|url| [query.map(|query| format!("{url}?{query}")), Some(url)]).flatten();
+    for candidate in candidates {
+        let Ok(url) = candidate.parse::<PublicUrl>() else { continue };
+        let mut other = recipe.clone().at(Some(&url));
+        other.url_rule.either_port = true;
+        let head = Head { query: if candidate.contains('?') { case.head.query } else { None }, ..*case.head };
+        if holds(&other, key, &head, case.body) {
+            return Some(format!(
+                "the provider signs another URL: public_url must be {candidate}, with or without the default port"
+            ));
+        }
+    }
+    None
+}
+
 /// A preset under which the signature holds.
 fn other_preset(case: &Case<'_>) -> Option<String> {
+    let url = case.recipes.iter().find_map(|recipe| recipe.url.as_ref());
     for (name, _) in PRESETS.iter().filter(|(name, _)| *name != case.provider) {
         for scheme in preset(name)?.schemes {
             let Ok(recipe) = compile(&scheme, None, None) else { continue };
+            let recipe = recipe.at(url);
             for NamedSecret { secret, .. } in case.secrets {
                 let Ok(key) = recipe.key.decode(secret.expose()) else { continue };
                 if holds(&recipe, &key, case.head, case.body) {

@@ -133,7 +133,7 @@ fn another_digest_and_another_provider_are_recognised() {
     use hookgate::gate::scheme::algorithm::{Algorithm, Encoding};
     let mut mac = Algorithm::HmacSha1.keyed(&std::fs::read(SECRET).unwrap()).unwrap();
     mac.update(b"x");
-    let tag = Encoding::Hex.encode(&mac.finish());
+    let tag = Encoding::Hex.encode(mac.finish());
     let raw = format!("POST / HTTP/1.1\r\nX-Hub-Signature-256: sha256={tag}\r\n\r\nx");
     let result = verified(raw.as_bytes(), &["--provider=github", "--secret-file", SECRET]);
     assert!(hints(&result).contains("signs with hmac-sha1, encoded as hex"), "{}", result.1);

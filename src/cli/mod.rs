@@ -143,6 +143,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "PATH", env = "HOOKGATE_PATH", help_heading = "The route")]
     pub path: Option<String>,
 
+    /// The URL that the provider was given, if it is one that signs it
+    #[arg(long, value_name = "URL", env = "HOOKGATE_PUBLIC_URL", help_heading = "The route")]
+    pub public_url: Option<String>,
+
     /// File with a signing secret; repeatable, newest first; its name is the key's id.
     /// For trials, HOOKGATE_SECRET may hold the secret itself
     #[arg(

@@ -147,8 +147,8 @@ pub fn with_query(url: &str, query: Option<&str>) -> String {
 impl SignerArgs {
     /// What the provider would send for a body to this URL, signed `age_ms` ago.
     pub fn sign(&self, body: &[u8], age_ms: i64, url: Option<&str>) -> Result<Signed, Unable> {
-        let mut recipe = recipe(&self.provider)?;
-        recipe.url = url.map(str::parse).transpose().map_err(Unable::usage)?;
+        let url = url.map(str::parse).transpose().map_err(Unable::usage)?;
+        let recipe = recipe(&self.provider)?.at(url.as_ref());
         if recipe.url.is_none() && recipe.needs_url() {
             return Err(Unable::usage(format!("{} signs the URL: give --url", self.provider)));
         }

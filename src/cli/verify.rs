@@ -19,6 +19,7 @@ use crate::gate::delivery::{Client, Head, split_target};
 use crate::gate::filter::freshness;
 use crate::gate::filter::signature::{Authentic, Signature};
 use crate::gate::scheme::Recipe;
+use crate::gate::scheme::url::PublicUrl;
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
@@ -67,20 +68,35 @@ struct Demands {
     route: String,
     recipes: Vec<Recipe>,
     secrets: Vec<NamedSecret>,
-    signature: Signature,
+}
+
+impl Demands {
+    /// Secrets may be of any length here. Schemes that no secret fits stay: a delivery under them
+    /// is refused, and diagnosed.
+    fn signature(&self) -> Signature {
+        Signature::new(
+            self.recipes.iter().map(|recipe| keyed(recipe.clone(), &self.secrets, true).0).collect(),
+        )
+    }
 }
 
 fn judged(args: &VerifyArgs) -> Result<(bool, serde_json::Value), Unable> {
-    let demands = demands(args)?;
+    let url: Option<PublicUrl> = args.url.as_deref().map(str::parse).transpose().map_err(Unable::usage)?;
+    let mut demands = demands(args)?;
+    demands.recipes = demands.recipes.into_iter().map(|recipe| recipe.at(url.as_ref())).collect();
+    if let Some(recipe) = demands.recipes.iter().find(|recipe| recipe.needs_url() && recipe.url.is_none()) {
+        let place = &recipe.signature.from[0];
+        return Err(Unable::usage(format!("{} signs the URL, in {place}: give --url", demands.provider)));
+    }
     let captured = Captured::parse(&read(&args.file)?).map_err(Unable::usage)?;
     let head = captured.head();
     let wall_ms = args.now.unwrap_or_else(|| clock::now().wall_ms);
     let now = Now { wall_ms, mono: std::time::Duration::ZERO, doubt: Doubt::None };
 
-    let verified = demands
-        .signature
+    let signature = demands.signature();
+    let verified = signature
         .presented(&head)
-        .and_then(|presented| demands.signature.verify(&presented, &demands.route, &head, &captured.body));
+        .and_then(|presented| signature.verify(&presented, &demands.route, &head, &captured.body));
     let authentic = verified.as_ref().ok().cloned();
     let reason = match verified.and_then(|authentic| freshness::check(authentic, now)) {
         Ok(_) => Reason::Accepted,
@@ -97,6 +113,7 @@ fn judged(args: &VerifyArgs) -> Result<(bool, serde_json::Value), Unable> {
         "verdict": reason.verdict().label(),
         "reason": reason.label(),
         "key_id": told(|a| Some(a.key_id())),
+        "assurance": authentic.as_ref().map(|a| a.assurance().label()),
         "event_id": told(Authentic::event_id),
         "event_type": told(Authentic::event_type),
         "hints": hints,
@@ -126,9 +143,7 @@ fn demands_of_preset(args: &VerifyArgs) -> Result<Demands, Unable> {
     for scheme in &preset.schemes {
         recipes.push(compile(scheme, None, None).map_err(|fault| Unable::failed(fault.message))?);
     }
-    // Schemes that no secret fits stay: a delivery under them is refused, and diagnosed.
-    let schemes = recipes.iter().map(|recipe| keyed(recipe.clone(), &secrets, true).0).collect();
-    Ok(Demands { route: provider.clone(), provider, recipes, secrets, signature: Signature::new(schemes) })
+    Ok(Demands { route: provider.clone(), provider, recipes, secrets })
 }
 
 fn demands_of_route(args: &VerifyArgs) -> Result<Demands, Unable> {
@@ -150,7 +165,6 @@ fn demands_of_route(args: &VerifyArgs) -> Result<Demands, Unable> {
         route: route.name.to_string(),
         recipes: route.signature.schemes().iter().map(|scheme| scheme.recipe().clone()).collect(),
         secrets: config.secrets[index].clone(),
-        signature: route.signature.clone(),
     })
 }
 

@@ -21,8 +21,8 @@ use crate::gate::filter::https::Https;
 use crate::gate::filter::ip_allowlist::IpAllowlist;
 use crate::gate::filter::rate_limit::{Quota, RateLimit};
 use crate::gate::filter::signature::Signature;
-use crate::gate::scheme::Recipe;
-use crate::gate::scheme::url::{PublicUrl, SignedQuery};
+use crate::gate::scheme::url::PublicUrl;
+use crate::gate::scheme::{Assurance, Recipe};
 
 const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::from_secs(60) };
 
@@ -45,6 +45,7 @@ pub struct ForAll {
 pub struct OnlyRoute {
     pub provider: Option<String>,
     pub path: Option<String>,
+    pub public_url: Option<String>,
     pub secret_file: Option<Vec<PathBuf>>,
     pub allow_ip: Option<Vec<Cidr>>,
     pub allow_ip_file: Option<PathBuf>,
@@ -59,6 +60,9 @@ impl OnlyRoute {
         }
         if let Some(path) = self.path {
             route.path = Some(flag_value(path));
+        }
+        if let Some(url) = self.public_url {
+            route.public_url = Some(flag_value(url));
         }
         if let Some(files) = self.secret_file {
             let source = |file| raw::SecretSource { id: None, file: flag_value(file) };
@@ -76,6 +80,7 @@ impl OnlyRoute {
         [
             ("provider", self.provider.is_some()),
             ("path", self.path.is_some()),
+            ("public-url", self.public_url.is_some()),
             ("secret-file", self.secret_file.is_some()),
             ("allow-ip", self.allow_ip.is_some()),
             ("allow-ip-file", self.allow_ip_file.is_some()),
@@ -155,6 +160,7 @@ impl Endpoint<'_, '_> {
         let path = self.path();
         let mut recipes = self.recipes(&schemes);
         self.public_url(path.as_ref(), &mut recipes);
+        self.assurance(&name, &recipes);
         let secrets = self.secrets(only);
         let signature = self.signature(&provider, recipes, &secrets);
         let allowlist = self.allowlist();
@@ -320,8 +326,22 @@ impl Endpoint<'_, '_> {
             self.loader.located_problem(&text, message);
         }
         for recipe in recipes {
-            let received = recipe.url_rule.query == SignedQuery::AsReceived;
-            recipe.url = Some(if received { url.clone().without_query() } else { url.clone() });
+            *recipe = recipe.clone().at(Some(&url));
+        }
+    }
+
+    /// What passes on this route may prove less than its user thinks.
+    fn assurance(&mut self, name: &str, recipes: &[Recipe]) {
+        let any = |assurance| recipes.iter().any(|recipe| recipe.assurance() == assurance);
+        if any(Assurance::Partial) {
+            self.loader.notice(format!(
+                "route {name}: the provider signs a part of each delivery only: the rest of the body could be changed on the way"
+            ));
+        }
+        if any(Assurance::Authenticated) {
+            self.loader.notice(format!(
+                "route {name}: the provider signs nothing: a secret that is the same every time authenticates the sender, and nothing verifies what it sent"
+            ));
         }
     }
 

@@ -45,6 +45,7 @@ impl Loader<'_> {
             secret_file,
             allow_ip,
             allow_ip_file,
+            public_url,
             trusted_proxy,
             real_ip_header,
             proxy_protocol,
@@ -199,7 +200,7 @@ impl Loader<'_> {
             default_max_body: limits.max_body,
             max_buffered,
         };
-        let only = OnlyRoute { provider, path, secret_file, allow_ip, allow_ip_file };
+        let only = OnlyRoute { provider, path, public_url, secret_file, allow_ip, allow_ip_file };
         let (routes, secrets) = self.routes(file.routes, &for_all, only);
         let policy = Policy { routes, trusted_proxies: TrustedProxies::new(networks, address_header) };
 

@@ -68,6 +68,7 @@ impl Forward<'_> {
         line(out, b"Hookgate-Provider", self.route.provider.as_bytes());
         if let Some(authentic) = self.authentic {
             line(out, b"Hookgate-Key-Id", authentic.key_id().as_bytes());
+            line(out, b"Hookgate-Assurance", authentic.assurance().label().as_bytes());
             if let Some(id) = authentic.event_id() {
                 line(out, b"Hookgate-Event-Id", id.as_bytes());
             }

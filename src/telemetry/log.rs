@@ -375,6 +375,7 @@ impl<'l> Line<'l> {
 
     fn proof(&mut self, proof: &Proof) {
         self.bytes("hookgate.key_id", proof.key_id.as_bytes());
+        self.word("hookgate.assurance", proof.assurance.label());
         if let Some(id) = &proof.event_id {
             self.bytes("hookgate.event.id", id.as_bytes());
         }

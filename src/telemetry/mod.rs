@@ -18,6 +18,7 @@ use crate::gate::answer::{Reason, Verdict};
 use crate::gate::chain::Route;
 use crate::gate::delivery::Client;
 use crate::gate::filter::signature::Authentic;
+use crate::gate::scheme::Assurance;
 
 /// Where logs and metrics go. One for each server.
 pub struct Telemetry {
@@ -52,6 +53,7 @@ pub struct Record {
 /// What may be told of a delivery once its signature holds.
 pub struct Proof {
     pub key_id: Arc<str>,
+    pub assurance: Assurance,
     pub event_id: Option<String>,
     pub event_type: Option<String>,
     pub event_time_ms: Option<i64>,
@@ -61,6 +63,7 @@ impl From<&Authentic> for Proof {
     fn from(authentic: &Authentic) -> Self {
         Proof {
             key_id: Arc::clone(authentic.key_id()),
+            assurance: authentic.assurance(),
             event_id: authentic.event_id().map(str::to_owned),
             event_type: authentic.event_type().map(str::to_owned),
             event_time_ms: authentic.signed_at().and_then(|t| t.ms),

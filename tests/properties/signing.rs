@@ -164,7 +164,7 @@ fn judged_with(value: &[u8], body: &[u8], recipe: &Recipe) -> Result<Authentic, 
     delivery.headers.insert("x-value", value);
     let mut mac = recipe.algorithm.keyed(KEY).unwrap();
     Reading::new(recipe, &delivery.head(), body).content(&[], |bytes| mac.update(bytes));
-    let tag = recipe.signature.encoding.encode(&mac.finish());
+    let tag = recipe.signature.encoding.encode(mac.finish());
     delivery.headers.insert("x-signature", tag.parse().unwrap());
     delivery.judged_by(&signature(recipe, &[KEY]))
 }

@@ -70,7 +70,7 @@ impl Signer {
     pub fn tag(&self, content: &str) -> String {
         let mut mac = self.key.clone();
         mac.update(content.as_bytes());
-        self.recipe.signature.encoding.encode(&mac.finish())
+        self.recipe.signature.encoding.encode(mac.finish())
     }
 
     /// Signs a body now.

@@ -13,7 +13,7 @@ use crate::gate::filter::replay::ReplayKey;
 use crate::gate::scheme::algorithm::Tag;
 use crate::gate::scheme::reading::Reading;
 use crate::gate::scheme::source::Source;
-use crate::gate::scheme::{Key, Proof, Recipe};
+use crate::gate::scheme::{Assurance, Key, Recipe};
 
 /// What a route demands: the recipes of its provider, each with the keys that fit it.
 #[derive(Clone)]
@@ -60,7 +60,7 @@ struct Candidate {
 #[derive(Clone, Debug)]
 pub struct Authentic {
     key_id: Arc<str>,
-    proof: Proof,
+    assurance: Assurance,
     signed_at: Option<SignedTime>,
     replay_key: ReplayKey,
     event_id: Option<String>,
@@ -83,8 +83,8 @@ impl Authentic {
         &self.key_id
     }
 
-    pub fn proof(&self) -> Proof {
-        self.proof
+    pub fn assurance(&self) -> Assurance {
+        self.assurance
     }
 
     /// `None` if the provider signs no time.
@@ -222,7 +222,7 @@ impl Scheme {
         }
         Ok(Authentic {
             key_id: Arc::clone(&key.id),
-            proof: recipe.proof(),
+            assurance: recipe.assurance(),
             signed_at,
             replay_key: ReplayKey::from_digest(&digest.finalize().into()),
             event_id,

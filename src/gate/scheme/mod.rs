@@ -179,6 +179,13 @@ impl Verifier {
 }
 
 impl Recipe {
+    /// The same for a provider that was given this URL; as it was if there is none.
+    #[must_use]
+    pub fn at(mut self, url: Option<&PublicUrl>) -> Self {
+        self.url = url.cloned().or(self.url);
+        self
+    }
+
     /// Whether the sender uses this recipe at all: a place for its signature is there. A body is
     /// not looked into yet, so a recipe whose signature stands there is used if nothing speaks against it.
     pub fn is_present(&self, head: &Head<'_>) -> bool {
@@ -396,9 +403,13 @@ impl Recipe {
         self.covers(source) && (self.algorithm == Algorithm::Token || self.content.pieces().any(whole))
     }
 
-    /// Whether a signature is checked at all, or only a credential that is the same every time.
-    pub fn proof(&self) -> Proof {
-        if self.algorithm == Algorithm::Token { Proof::Credential } else { Proof::Signature }
+    /// How much a delivery under this recipe proves.
+    pub fn assurance(&self) -> Assurance {
+        match self.algorithm {
+            Algorithm::Token => Assurance::Authenticated,
+            _ if self.covers_body() => Assurance::Verified,
+            _ => Assurance::Partial,
+        }
     }
 
     /// Whether the URL that the provider was given must be known.
@@ -463,20 +474,23 @@ impl Recipe {
     }
 }
 
-/// What a delivery under a recipe shows of its sender.
+/// What is known of a delivery that passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proof {
-    /// The sender signed what it sent: the delivery is verified.
-    Signature,
-    /// The sender knows a secret, and shows it: the sender is authenticated, what it sent is not.
-    Credential,
+pub enum Assurance {
+    /// Its sender signed every byte of the body.
+    Verified,
+    /// Its sender signed some values; the rest of the body could have been changed on the way.
+    Partial,
+    /// Its sender showed a secret that is the same every time, and signed nothing.
+    Authenticated,
 }
 
-impl Proof {
+impl Assurance {
     pub const fn label(self) -> &'static str {
         match self {
-            Proof::Signature => "verified",
-            Proof::Credential => "authenticated",
+            Assurance::Verified => "verified",
+            Assurance::Partial => "partial",
+            Assurance::Authenticated => "authenticated",
         }
     }
 }

@@ -14,7 +14,7 @@ use super::jws;
 use super::source::Source;
 use super::timestamp::TimestampRule;
 use super::url::{Port, SignedQuery};
-use super::{Payload, Proof, Recipe, SignatureFormat, Tags, TokenPayload, is_plain, multipart};
+use super::{Assurance, Payload, Recipe, SignatureFormat, Tags, TokenPayload, is_plain, multipart};
 use crate::gate::answer::Reason;
 use crate::gate::delivery::Head;
 
@@ -191,9 +191,9 @@ impl<'r> Reading<'r> {
     /// Passes what tells this event from every other one to `sink`: what is signed, or where nothing
     /// is, the body.
     pub fn identity(&self, mut sink: impl FnMut(&[u8])) {
-        match self.recipe.proof() {
-            Proof::Credential => sink(self.body),
-            Proof::Signature => self.content(&[], sink),
+        match self.recipe.assurance() {
+            Assurance::Authenticated => sink(self.body),
+            Assurance::Verified | Assurance::Partial => self.content(&[], sink),
         }
     }
 
@@ -266,7 +266,9 @@ impl<'r> Reading<'r> {
             Piece::Parameters => self.parameters(sink),
             Piece::ListedHeaders(_) => {
                 let mut names = self.recipe.listed(piece, self.head);
-                names.iter_mut().for_each(|name| name.make_ascii_lowercase());
+                for name in &mut names {
+                    name.make_ascii_lowercase();
+                }
                 names.sort();
                 names.dedup();
                 names.retain(|name| self.head.headers.contains_key(name));

@@ -48,13 +48,6 @@ impl PublicUrl {
         self.path.is_some()
     }
 
-    /// Without what is signed as it was received.
-    #[must_use]
-    pub fn without_query(mut self) -> Self {
-        self.query = None;
-        self
-    }
-
     pub fn query(&self) -> Option<&str> {
         self.query.as_deref()
     }
