@@ -174,7 +174,7 @@ impl Attempt {
         };
         Delivery {
             method: self.method.clone(),
-            path: self.path,
+            path: self.path.to_owned(),
             client: self.client(),
             secure: self.secure,
             content_length: self.declared,

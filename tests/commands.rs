@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-use hookgate::config::provider::PRESETS;
+use hookgate::config::provider::{PRESETS, preset};
 use serde_json::Value;
 
 const SECRET: &str = "tests/config/secret";
@@ -34,10 +34,19 @@ fn text(output: &Output) -> String {
 
 /// A captured request: signed over one body, arrived with another.
 fn captured(provider: &str, secret: &str, signed: &[u8], arrived: &[u8]) -> Vec<u8> {
-    let headers =
-        text(&hookgate(&["sign", "--provider", provider, "--secret-file", secret, "--id", "evt_1"], signed));
-    let mut raw = b"POST /hooks HTTP/1.1\r\nHost: app.example\r\n".to_vec();
-    for line in headers.lines() {
+    let args = ["sign", "--provider", provider, "--secret-file", secret, "--id", "evt_1", "--url", URL];
+    request(&text(&hookgate(&args, signed)), arrived)
+}
+
+/// What the provider was given.
+const URL: &str = "https://app.example/hooks";
+
+/// What `sign` printed, as a request.
+fn request(signed: &str, arrived: &[u8]) -> Vec<u8> {
+    let url = signed.lines().find_map(|line| line.strip_prefix("send it to "));
+    let target = url.map_or("/hooks", |url| url.strip_prefix("https://app.example").unwrap());
+    let mut raw = format!("POST {target} HTTP/1.1\r\nHost: app.example\r\n").into_bytes();
+    for line in signed.lines().filter(|line| !line.starts_with("send it to ")) {
         write!(raw, "{line}\r\n").unwrap();
     }
     write!(raw, "Content-Length: {}\r\n\r\n", arrived.len()).unwrap();
@@ -57,14 +66,69 @@ fn hints(verified: &(Option<i32>, Value)) -> String {
 #[test]
 fn what_is_signed_verifies_for_every_preset() {
     for (provider, _) in PRESETS {
-        // Some providers sign the time inside the body.
+        if preset(provider).unwrap().schemes[0].algorithm.is_public() {
+            continue; // only the provider can sign
+        }
+        // Some providers sign the time inside the body, and some put the signature there.
         let now = hookgate::clock::now().wall_ms;
         let body = format!(r#"{{"id":"evt_1","webhookTimestamp":{now}}}"#);
-        let raw = captured(provider, ANY_KEY, body.as_bytes(), body.as_bytes());
-        let (code, json) = verified(&raw, &["--provider", provider, "--secret-file", ANY_KEY]);
+        let out = std::env::temp_dir().join(format!("hookgate-body-{}", std::process::id()));
+        let file = out.to_str().unwrap();
+        let args =
+            ["sign", "--provider", provider, "--secret-file", ANY_KEY, "--url", URL, "--body-out", file];
+        let signed = text(&hookgate(&args, body.as_bytes()));
+        let raw = request(&signed, &std::fs::read(&out).unwrap());
+        std::fs::remove_file(&out).unwrap();
+        let (code, json) = verified(&raw, &["--provider", provider, "--secret-file", ANY_KEY, "--url", URL]);
         assert_eq!((code, &json["reason"]), (Some(0), &"accepted".into()), "{provider}: {json}");
         assert_eq!(json["key_id"], "anykey", "{provider}");
     }
+}
+
+#[test]
+fn a_provider_that_keeps_its_private_key_cannot_be_played() {
+    let key = std::env::temp_dir().join(format!("hookgate-public-{}", std::process::id()));
+    std::fs::write(&key, "1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=").unwrap();
+    let args = ["sign", "--provider=standard-webhooks-asymmetric", "--secret-file", key.to_str().unwrap()];
+    let output = hookgate(&args, b"x");
+    assert_eq!(output.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("only the provider can sign"));
+    std::fs::remove_file(&key).unwrap();
+}
+
+#[test]
+fn another_url_than_the_one_that_was_signed_is_told() {
+    let body = BODY.as_bytes();
+    let raw = captured("square", SECRET, body, body);
+    let judge = |url: &str| verified(&raw, &["--provider=square", "--secret-file", SECRET, "--url", url]);
+    assert_eq!(judge(URL).1["reason"], "accepted");
+    for other in [
+        "http://app.example/hooks",
+        "https://app.example/hooks/",
+        "https://app.example:443/hooks",
+        "https://internal.example/hooks",
+        "https://app.example/hooks?x=1",
+    ] {
+        let result = judge(other);
+        assert_eq!(result.1["reason"], "signature_mismatch", "{other}");
+        assert!(
+            hints(&result).contains("public_url must be https://app.example/hooks"),
+            "{other}: {}",
+            result.1
+        );
+    }
+    let (code, _) = verified(&raw, &["--provider=square", "--secret-file", SECRET]);
+    assert_eq!(code, Some(2), "the URL is needed");
+}
+
+#[test]
+fn what_is_signed_in_the_body_has_to_be_written_somewhere() {
+    let args = ["sign", "--provider=mailgun", "--secret-file", SECRET];
+    let output = hookgate(&args, b"{}");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--body-out"));
+    let output = hookgate(&["sign", "--provider=twilio", "--secret-file", SECRET], b"a=1");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("signs the URL: give --url"));
 }
 
 #[test]

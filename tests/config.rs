@@ -5,9 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
+use data_encoding::{BASE64, HEXLOWER};
 use hookgate::cli::{Given, RunArgs};
+use hookgate::config::raw::Scheme;
 use hookgate::config::secret::Secret;
 use hookgate::config::{Config, Origin, Problems, provider};
+use hookgate::gate::scheme::algorithm::Algorithm;
+use hookgate::gate::scheme::key::KeyDecoding;
 
 fn load(path: &Path) -> Result<Config, Problems> {
     Config::load(&Given::flags(RunArgs { config: Some(path.to_owned()), ..RunArgs::default() }))
@@ -170,11 +174,36 @@ fn the_schema_knows_the_keys_of_the_good_files() {
 
 #[test]
 fn every_preset_is_a_route_that_loads() {
-    // Its secret is text, hexadecimal and base64 at once: it fits whatever a preset wants.
+    let folder = std::env::temp_dir().join(format!("hookgate-keys-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
     for (name, _) in provider::PRESETS {
-        let given = flags(&["--secret-file=tests/config/anykey", &format!("--provider={name}")]);
+        let file = folder.join(name);
+        std::fs::write(&file, fitting_secret(&provider::preset(name).unwrap().schemes[0])).unwrap();
+        let secret = format!("--secret-file={}", file.display());
+        let given =
+            flags(&[&secret, &format!("--provider={name}"), "--public-url=https://example.com/hooks"]);
         if let Err(problems) = Config::load(&given) {
             panic!("{name}: {problems}");
         }
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// A secret of the kind that the scheme wants.
+fn fitting_secret(scheme: &Scheme) -> String {
+    let file = match scheme.algorithm {
+        Algorithm::Ed25519 => "ed25519.pem",
+        Algorithm::EcdsaP256Sha256 => "ecdsa-p256.pem",
+        Algorithm::EcdsaP521Sha512 => "ecdsa-p521.pem",
+        Algorithm::RsaSha1 | Algorithm::RsaSha256 | Algorithm::RsaSha512 => "rsa-2048.pem",
+        // Text, hexadecimal and base64 at once.
+        _ => return std::fs::read_to_string("tests/config/anykey").unwrap(),
+    };
+    let pem = std::fs::read_to_string(format!("tests/config/public/{file}")).unwrap();
+    let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    match scheme.key.decode {
+        KeyDecoding::Hex => HEXLOWER.encode(&BASE64.decode(base64.as_bytes()).unwrap()),
+        KeyDecoding::Base64 => base64,
+        KeyDecoding::Spki | KeyDecoding::Utf8 => pem,
     }
 }

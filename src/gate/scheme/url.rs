@@ -48,6 +48,12 @@ impl PublicUrl {
         self.path.is_some()
     }
 
+    /// With the default port written out if it was left out, left out if it was written.
+    #[must_use]
+    pub fn with_other_port(&self) -> Self {
+        PublicUrl { authority: self.authority(Port::OtherWay).into_owned(), ..self.clone() }
+    }
+
     pub fn query(&self) -> Option<&str> {
         self.query.as_deref()
     }
