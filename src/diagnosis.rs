@@ -3,15 +3,21 @@
 //! Each finding is one plain sentence with the remedy, for the operator. It is never
 //! shown to a sender, and nothing here decides anything.
 
+use http::HeaderName;
+
 use crate::config::provider::{NamedSecret, PRESETS, preset};
 use crate::config::scheme::compile;
 use crate::gate::delivery::Head;
 use crate::gate::scheme::algorithm::{Algorithm, Encoding};
 use crate::gate::scheme::key::{KeyDecoding, KeyRule};
 use crate::gate::scheme::reading::Reading;
+use crate::gate::scheme::source::Source;
 use crate::gate::scheme::timestamp::TimeUnit;
 use crate::gate::scheme::url::PublicUrl;
 use crate::gate::scheme::{Recipe, Verifier};
+
+/// Headers that are tried as places of a signature.
+const MOST_HEADERS: usize = 40;
 
 /// A delivery whose signature did not hold, and what it was judged by.
 #[derive(Clone, Copy)]
@@ -27,15 +33,18 @@ pub struct Case<'c> {
 pub fn hints(case: &Case<'_>) -> Vec<String> {
     let mut hints = Vec::new();
     for recipe in case.recipes {
-        if !recipe.is_present(case.head) {
-            continue;
-        }
         for NamedSecret { id, secret } in case.secrets {
             let secret = secret.expose();
+            let key = recipe.key.decode(secret);
+            if !recipe.is_present(case.head) {
+                hints.extend(key.ok().and_then(|key| other_place(case, recipe, &key)));
+                continue;
+            }
             hints.extend(other_key(case, recipe, secret).map(|hint| format!("secret {id}: {hint}")));
-            if let Ok(key) = recipe.key.decode(secret) {
+            if let Ok(key) = key {
                 hints.extend(other_body(case, recipe, &key));
                 hints.extend(other_recipe(case, recipe, &key));
+                hints.extend(other_place(case, recipe, &key));
                 hints.extend(other_url(case, recipe, &key));
             }
         }
@@ -163,6 +172,25 @@ fn other_recipe(case: &Case<'_>, recipe: &Recipe, key: &[u8]) -> Option<String> 
         }
     }
     None
+}
+
+/// The signature, where another scheme of the provider or no scheme at all looks for it.
+fn other_place(case: &Case<'_>, recipe: &Recipe, key: &[u8]) -> Option<String> {
+    let place = recipe.signature.from.first()?;
+    if holds(recipe, key, case.head, case.body) {
+        let first = case.recipes.iter().find(|recipe| recipe.is_present(case.head))?;
+        let decides = first.signature.from.first().filter(|first| *first != place)?;
+        return Some(format!("the signature in {place} holds, but {decides} is there too and decides alone"));
+    }
+    let known = |name: &HeaderName| recipe.signature_headers().any(|known| known == name);
+    case.head.headers.keys().filter(|name| !known(name)).take(MOST_HEADERS).find_map(|name| {
+        let mut other = recipe.clone();
+        other.signature.from = vec![Source::Header(name.clone())];
+        let found = holds(&other, key, case.head, case.body);
+        found.then(|| {
+            format!("the signature stands in the header {name}: signature.from must be header:{name}")
+        })
+    })
 }
 
 /// The URL, as the provider may have been given it.

@@ -122,6 +122,24 @@ fn another_url_than_the_one_that_was_signed_is_told() {
 }
 
 #[test]
+fn a_signature_in_another_place_is_found() {
+    let body = BODY.as_bytes();
+    let raw = String::from_utf8(captured("github", SECRET, body, body)).unwrap();
+    let moved = raw.to_lowercase().replace("x-hub-signature-256", "x-gateway-signature");
+    let result = verified(moved.as_bytes(), &["--provider=github", "--secret-file", SECRET]);
+    assert!(hints(&result).contains("signature.from must be header:x-gateway-signature"), "{}", result.1);
+
+    let scalekit = String::from_utf8(captured("github", SECRET, body, body)).unwrap().replace(
+        "x-hub-signature-256: ",
+        "webhook-id: a\r\nwebhook-timestamp: 1700000000\r\nwebhook-signature: v1,AAAA\r\nx-scalekit-signature: ",
+    );
+    let result = verified(scalekit.as_bytes(), &["--provider=scalekit", "--secret-file", SECRET]);
+    let says =
+        "the signature in header:x-scalekit-signature holds, but header:webhook-signature is there too";
+    assert!(hints(&result).contains(says), "{}", result.1);
+}
+
+#[test]
 fn what_is_signed_in_the_body_has_to_be_written_somewhere() {
     let args = ["sign", "--provider=mailgun", "--secret-file", SECRET];
     let output = hookgate(&args, b"{}");

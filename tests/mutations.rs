@@ -15,9 +15,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use hookgate::config::provider;
-use hookgate::gate::scheme::SignatureFormat;
+use hookgate::config::raw::Scheme;
+use hookgate::config::scheme::compile;
 use hookgate::gate::scheme::content::{Piece, Segment};
 use hookgate::gate::scheme::source::Source;
+use hookgate::gate::scheme::{Assurance, SignatureFormat};
 use sha2::{Digest, Sha256};
 use support::{
     Answer, App, Builder, Gate, Headers, Received, Request, Response, Rng, Sender, Signer, given, lock,
@@ -79,8 +81,23 @@ fn secret(preset: &str) -> String {
     data_encoding::HEXLOWER.encode(&Sha256::digest(preset))
 }
 
+/// The presets that sign the body and nothing but values of the head, in a header, with a secret
+/// that is shared. What else may be signed, and where, is the matter of `places.rs`.
+fn presets() -> impl Iterator<Item = &'static str> {
+    let plain =
+        |piece: &Piece| matches!(piece, Piece::Body | Piece::Value(Source::Header(_) | Source::Field(_)));
+    let fits = move |scheme: &Scheme| {
+        let recipe = compile(scheme, None, None).unwrap();
+        let shared = !recipe.algorithm.is_public() && recipe.assurance() == Assurance::Verified;
+        let in_header = recipe.signature.from.iter().all(|source| matches!(source, Source::Header(_)));
+        shared && in_header && recipe.content.pieces().all(plain) && recipe.also.is_empty()
+    };
+    let names = provider::PRESETS.iter().map(|(name, _)| *name);
+    names.filter(move |name| provider::preset(name).unwrap().schemes.iter().all(&fits))
+}
+
 fn providers() -> Vec<Provider> {
-    let all = provider::PRESETS.iter().flat_map(|(name, _)| {
+    let all = presets().flat_map(|name| {
         let schemes = provider::preset(name).unwrap().schemes.len();
         (0..schemes).map(move |scheme| Provider {
             path: format!("/{name}"),
@@ -93,7 +110,7 @@ fn providers() -> Vec<Provider> {
 fn gate(app: &App) -> Gate {
     let builder = Builder::new(&app.url());
     let mut yaml = "routes:\n".to_owned();
-    for (name, _) in provider::PRESETS {
+    for name in presets() {
         builder.dir().write(name, secret(name));
         writeln!(
             yaml,

@@ -8,8 +8,9 @@ use std::fmt::Write;
 use std::process::Command;
 
 use hookgate::config::provider::{PRESETS, preset};
-use hookgate::config::raw::{Evidence, Preset, Scheme};
+use hookgate::config::raw::{Evidence, Preset, Scheme, SignatureFormat};
 use hookgate::gate::answer::Reason;
+use hookgate::gate::scheme::algorithm::Algorithm;
 
 const README: &str = "README.md";
 
@@ -92,13 +93,19 @@ fn the_providers_are_those_of_the_catalogue() {
 }
 
 fn verified(scheme: &Scheme) -> String {
-    let algorithm = serde_json::to_value(scheme.algorithm).unwrap();
-    let header = scheme.signature.from.join(", ").replace("header:", "");
-    format!(
-        "`{header}`: {} over `{}`",
-        algorithm.as_str().unwrap().to_uppercase(),
-        scheme.content.replace("header:", "")
-    )
+    let place = scheme.signature.from.join(", ").replace("header:", "");
+    if scheme.algorithm == Algorithm::Token {
+        return format!("`{place}`: a credential, nothing is signed");
+    }
+    let algorithm = serde_json::to_value(scheme.algorithm).unwrap().as_str().unwrap().to_uppercase();
+    let signed = match scheme.signature.format {
+        SignatureFormat::Jwt => "claims".to_owned(),
+        _ => format!("`{}`", scheme.content.replace("header:", "").replace('\n', "\\n").replace('|', "\\|")),
+    };
+    let also: String =
+        scheme.also.iter().map(|also| format!(", and `{}`", also.trim().replace('|', "\\|"))).collect();
+    let partly = if scheme.signs_body == Some(false) { " (not the whole body)" } else { "" };
+    format!("`{place}`: {algorithm} over {signed}{also}{partly}")
 }
 
 fn signed_time(scheme: &Scheme) -> String {

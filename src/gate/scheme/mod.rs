@@ -352,8 +352,10 @@ impl Recipe {
                 if key.as_ref().trim_ascii() != name.as_bytes() {
                     continue;
                 }
-                // The same value twice is one value: some senders repeat the time with each signature.
-                if *key != *name.as_bytes() || found.replace(value).is_some_and(|before| before != value) {
+                // Where whole sets stand side by side, each with its separator, all say the same.
+                let sets = split.len() > 1;
+                let other = found.replace(value).is_some_and(|before| !sets || before != value);
+                if *key != *name.as_bytes() || other {
                     return Err(Reason::SignatureMalformed);
                 }
             }
