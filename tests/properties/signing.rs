@@ -225,12 +225,17 @@ impl Event {
     }
 }
 
-/// Flips a bit of a header's value or of the body. `None` if that makes what no header may hold,
-/// or if the body is empty.
+/// Flips a bit of a header's value, of the query or of the body. `None` if that makes what none
+/// of them may hold, or if there is nothing to flip.
 fn with_one_bit_flipped(delivery: &Delivery, part: Index, bit: Index) -> Option<Delivery> {
     let mut flipped = delivery.clone();
     let names: Vec<&HeaderName> = delivery.headers.keys().collect();
-    match names.get(part.index(names.len() + 1)) {
+    match names.get(part.index(names.len() + 2)) {
+        None if part.index(names.len() + 2) == names.len() => {
+            let mut query = delivery.query.clone()?.into_bytes();
+            flip(&mut query, bit);
+            flipped.query = Some(String::from_utf8(query).ok()?);
+        }
         Some(name) => {
             let mut value = delivery.headers[*name].as_bytes().to_vec();
             flip(&mut value, bit);
@@ -271,8 +276,8 @@ fn scheme() -> impl Strategy<Value = Scheme> {
         Algorithm::HmacSha384,
         Algorithm::HmacSha512,
     ]);
-    let id = option::of(select(vec!["header:x-id", "kv:id", "json:/id"]));
-    let time = option::of(select(vec!["header:x-time", "kv:t", "json:/time"]));
+    let id = option::of(select(vec!["header:x-id", "kv:id", "json:/id", "query:id"]));
+    let time = option::of(select(vec!["header:x-time", "kv:t", "json:/time", "query:t"]));
     let order = Just([0, 1, 2]).prop_shuffle();
     // Nothing that can stand in an id or a time: such values are refused.
     let separator = select(vec!["|", "\n", "~|"]);
