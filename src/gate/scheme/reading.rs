@@ -11,10 +11,11 @@ use super::content::{Content, Piece, Segment};
 use super::form::Form;
 use super::json::{self, Pointer, Scalar};
 use super::jws;
+use super::presented::Tags;
 use super::source::Source;
 use super::timestamp::TimestampRule;
 use super::url::{Port, SignedQuery};
-use super::{Assurance, Payload, Recipe, SignatureFormat, Tags, TokenPayload, is_plain, multipart};
+use super::{Assurance, Payload, Recipe, SignatureFormat, TokenPayload, is_plain, multipart};
 use crate::gate::answer::Reason;
 use crate::gate::delivery::Head;
 

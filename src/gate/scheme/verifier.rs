@@ -1,0 +1,53 @@
+//! Whether a signature is genuine: the keys of a recipe, each ready to judge.
+
+use std::sync::Arc;
+
+use subtle::{Choice, ConstantTimeEq};
+
+use super::algorithm::{Algorithm, KeyedMac, Tag};
+use super::key::KeyError;
+use super::public_key::PublicKey;
+use super::reading::Reading;
+
+/// A key, ready to verify under one recipe.
+#[derive(Clone)]
+pub struct Key {
+    pub id: Arc<str>,
+    pub verifier: Verifier,
+}
+
+/// What tells whether a signature is genuine.
+#[derive(Clone)]
+pub enum Verifier {
+    /// The sender shares the key.
+    Mac(Box<KeyedMac>),
+    /// The sender keeps the other half of it.
+    Public(PublicKey),
+}
+
+impl Verifier {
+    pub fn new(algorithm: Algorithm, key: &[u8]) -> Result<Self, KeyError> {
+        match algorithm.keyed(key) {
+            Some(mac) => Ok(Verifier::Mac(Box::new(mac))),
+            None => PublicKey::new(algorithm, key).map(Verifier::Public),
+        }
+    }
+
+    /// Whether one of the tags was made with the key. For a shared key the time taken tells nothing.
+    pub fn made_any(&self, tags: &[Tag], reading: &Reading<'_>) -> Choice {
+        match self {
+            Verifier::Mac(keyed) => {
+                let mut mac = (**keyed).clone();
+                reading.content(keyed.secret(), |bytes| mac.update(bytes));
+                let expected = mac.finish();
+                let matches = tags.iter().map(|tag| expected.as_bytes().ct_eq(tag.as_bytes()));
+                matches.fold(Choice::from(0), |any, one| any | one)
+            }
+            Verifier::Public(key) => {
+                let mut message = Vec::new();
+                reading.content(&[], |bytes| message.extend_from_slice(bytes));
+                Choice::from(u8::from(tags.iter().any(|tag| key.verifies(&message, tag))))
+            }
+        }
+    }
+}
