@@ -38,9 +38,8 @@ impl Pair {
     fn send(&self, body: &str) -> Delivery {
         let key = self.recipe.signer(KEY).unwrap();
         let unsigned = Unsigned { id: "evt_1", time_ms: NOW * 1000, body: body.as_bytes() };
-        let mut delivery = Delivery::sent(self.recipe.sign(&key, unsigned).unwrap());
-        delivery.path = "/hooks".to_owned();
-        delivery
+        let sent = Delivery::sent(self.recipe.sign(&key, unsigned).unwrap());
+        Delivery { path: "/hooks".to_owned(), ..sent }
     }
 
     fn judge(&self, delivery: &Delivery) -> Result<Authentic, Reason> {
@@ -169,7 +168,7 @@ fn a_signature_may_stand_in_json() {
     assert_eq!(pair.reason(&with(r#""tag":"#, r#""gat":"#)), Reason::SignatureMissing);
     assert_eq!(pair.reason(&with(r#""sig":"#, r#""sig":[],"x":"#)), Reason::SignatureMissing);
     assert_eq!(pair.reason(&Delivery { body: b"sig".to_vec(), ..genuine.clone() }), Reason::SignatureMissing);
-    assert_eq!(pair.reason(&with(r#"}"#, "")), Reason::BodyMalformed);
+    assert_eq!(pair.reason(&with("}", "")), Reason::BodyMalformed);
 }
 
 #[test]
@@ -255,6 +254,8 @@ fn a_list_of_signed_headers_must_name_those_that_decide() {
     assert_eq!(pair.reason(&unlisted), Reason::SignatureMalformed);
 }
 
+const HS256: &str = r#"{"alg":"HS256"}"#;
+
 fn jwt() -> Pair {
     Pair::hmac(
         "signature: { from: 'header:authorization', prefix: 'Bearer ', format: jwt },
@@ -289,7 +290,6 @@ fn a_token_binds_the_body_through_its_claims() {
     let claims = |nbf: i64, exp: i64, iss: &str| {
         format!(r#"{{"payload_hash":"{hash}","iss":"{iss}","nbf":{nbf},"exp":{exp},"jti":"j"}}"#)
     };
-    const HS256: &str = r#"{"alg":"HS256"}"#;
     for (header, claims, expected) in [
         (HS256, claims(NOW, NOW + 60, "somebody"), Reason::Accepted),
         (HS256, claims(NOW, NOW + 60, "somebody else"), Reason::SignatureMismatch),
