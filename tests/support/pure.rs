@@ -85,7 +85,7 @@ pub fn recipe(yaml: &str) -> Recipe {
 pub fn signature(recipe: &Recipe, keys: &[&[u8]]) -> Signature {
     let keyed = |(n, key): (usize, &&[u8])| Key {
         id: n.to_string().into(),
-        verifier: Verifier::new(recipe.algorithm, key).unwrap(),
+        verifier: Verifier::new(recipe.algorithm, key).expect("a key that fits"),
     };
     Signature::new(vec![Scheme::new(recipe.clone(), keys.iter().enumerate().map(keyed).collect())])
 }
