@@ -17,6 +17,7 @@ use hookgate::gate::filter::https::Https;
 use hookgate::gate::filter::ip_allowlist::IpAllowlist;
 use hookgate::gate::filter::rate_limit::{Quota, RateLimit};
 use hookgate::gate::filter::replay::ReplayPolicy;
+use hookgate::gate::handshake::Handshakes;
 use hookgate::store::{Memory, Outcome, ReplayStore, Reservation};
 use http::{HeaderMap, HeaderValue, Method};
 use pure::{Delivery, NOW, Provider};
@@ -224,6 +225,7 @@ impl Gate {
             failure_budget: None,
             max_body: MAX_BODY,
             signature: provider.signature.clone(),
+            handshakes: Handshakes::default(),
             mode,
             status: StatusOverrides::default(),
             headers: vec![],

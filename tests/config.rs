@@ -166,8 +166,18 @@ fn the_fingerprint_follows_the_content_of_every_file() {
 #[test]
 fn the_schema_knows_the_keys_of_the_good_files() {
     let schema = schemars::schema_for!(hookgate::config::raw::File).to_value().to_string();
-    for key in ["routes", "allow_ip_file", "insecure_allow_http", "max_buffered", "future_tolerance", "strip"]
-    {
+    for key in [
+        "routes",
+        "allow_ip_file",
+        "insecure_allow_http",
+        "max_buffered",
+        "future_tolerance",
+        "strip",
+        "handshake",
+        "handshake_token_file",
+        "signed",
+        "answer",
+    ] {
         assert!(schema.contains(&format!("\"{key}\"")), "{key}");
     }
 }

@@ -21,14 +21,16 @@ routes:
 ";
 
 /// The contract's table: each reason and the verdict it leads to.
-const REASONS: [(&str, &str); 24] = [
+const REASONS: [(&str, &str); 26] = [
     ("accepted", "accepted"),
+    ("handshake", "accepted"),
     ("framing_invalid", "refused"),
     ("route_unmatched", "refused"),
     ("method_not_allowed", "refused"),
     ("https_required", "refused"),
     ("address_denied", "refused"),
     ("rate_limited", "refused"),
+    ("handshake_refused", "refused"),
     ("headers_too_large", "refused"),
     ("body_too_large", "refused"),
     ("body_timeout", "refused"),

@@ -60,6 +60,7 @@ fn the_statuses_are_those_of_the_code() {
     for reason in Reason::ALL {
         let (status, text) = match reason {
             Reason::Accepted => ("the application's".to_owned(), "the application's answer".to_owned()),
+            Reason::Handshake => ("200".to_owned(), "the answer that the provider expects".to_owned()),
             _ => (reason.status().to_string(), format!("`{}`", reason.text())),
         };
         let label = reason.label();

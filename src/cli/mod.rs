@@ -158,6 +158,14 @@ pub struct RunArgs {
     )]
     pub secret_file: Option<Vec<PathBuf>>,
 
+    /// Who answers the provider's handshakes: answer is the gate, forward the application, off nobody [default: answer]
+    #[arg(long, value_name = "WHO", env = "HOOKGATE_HANDSHAKE", help_heading = "The route")]
+    pub handshake: Option<crate::config::handshake::Mode>,
+
+    /// File with the token that the provider proves itself with in a handshake (Meta's verify token)
+    #[arg(long, value_name = "PATH", env = "HOOKGATE_HANDSHAKE_TOKEN_FILE", help_heading = "The route")]
+    pub handshake_token_file: Option<PathBuf>,
+
     /// Network that may send; repeatable [default: the provider's list if it has one, else any]
     #[arg(
         long,

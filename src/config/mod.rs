@@ -5,6 +5,7 @@
 //! reads files and builds values; it opens no socket and changes nothing, so that
 //! `check`, start and reload are the same act.
 
+pub mod handshake;
 mod loader;
 pub mod provider;
 pub mod raw;

@@ -10,6 +10,7 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_saphyr::Spanned;
 
+use super::handshake;
 use super::units::{ByteSize, Cidr, Rate, Span, UpstreamUrl};
 use crate::gate::scheme::algorithm::{Algorithm, Encoding};
 use crate::gate::scheme::key::KeyRule;
@@ -115,6 +116,13 @@ pub struct Route {
     pub future_tolerance: Option<Span>,
     pub mode: Option<Mode>,
     pub status: Status,
+    /// The questions that providers ask before or between events: who answers them, or the
+    /// route's own instead of its provider's.
+    #[schemars(with = "Option<handshake::Words>")]
+    pub handshake: Option<Spanned<handshake::Words>>,
+    /// The token that a provider proves itself with in a handshake (Meta's `hub.verify_token`).
+    #[schemars(with = "Option<PathBuf>")]
+    pub handshake_token_file: Option<Spanned<PathBuf>>,
 }
 
 /// A secret and the id that stands for it in logs and metrics.
@@ -268,6 +276,9 @@ pub struct Preset {
     /// The methods that it sends with, if not only POST.
     #[serde(default)]
     pub methods: Vec<String>,
+    /// The first that fits is answered.
+    #[serde(default)]
+    pub handshake: Vec<handshake::Raw>,
     /// The first whose signature header is present decides alone.
     pub schemes: Vec<Scheme>,
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_saphyr::Spanned;
 
+use super::handshake;
 use super::loader::{Loader, Located, flag_value, join};
 use super::provider::{self, NamedSecret};
 use super::secret::Secret;
@@ -21,6 +22,9 @@ use crate::gate::filter::https::Https;
 use crate::gate::filter::ip_allowlist::IpAllowlist;
 use crate::gate::filter::rate_limit::{Quota, RateLimit};
 use crate::gate::filter::signature::Signature;
+use crate::gate::handshake::{AnsweredBy, Handshakes};
+use crate::gate::scheme::algorithm::Algorithm;
+use crate::gate::scheme::content::{Piece, Segment};
 use crate::gate::scheme::url::PublicUrl;
 use crate::gate::scheme::{Assurance, Recipe};
 
@@ -49,6 +53,8 @@ pub struct OnlyRoute {
     pub secret_file: Option<Vec<PathBuf>>,
     pub allow_ip: Option<Vec<Cidr>>,
     pub allow_ip_file: Option<PathBuf>,
+    pub handshake: Option<handshake::Mode>,
+    pub handshake_token_file: Option<PathBuf>,
 }
 
 impl OnlyRoute {
@@ -74,6 +80,12 @@ impl OnlyRoute {
         if let Some(file) = self.allow_ip_file {
             route.allow_ip_file = Some(flag_value(file));
         }
+        if let Some(mode) = self.handshake {
+            route.handshake = Some(flag_value(handshake::Words::Mode(mode)));
+        }
+        if let Some(file) = self.handshake_token_file {
+            route.handshake_token_file = Some(flag_value(file));
+        }
     }
 
     fn given(&self) -> impl Iterator<Item = &'static str> {
@@ -84,6 +96,8 @@ impl OnlyRoute {
             ("secret-file", self.secret_file.is_some()),
             ("allow-ip", self.allow_ip.is_some()),
             ("allow-ip-file", self.allow_ip_file.is_some()),
+            ("handshake", self.handshake.is_some()),
+            ("handshake-token-file", self.handshake_token_file.is_some()),
         ]
         .into_iter()
         .filter_map(|(flag, given)| given.then_some(flag))
@@ -162,6 +176,7 @@ impl Endpoint<'_, '_> {
         self.public_url(path.as_ref(), &mut recipes);
         self.assurance(&name, &recipes);
         let secrets = self.secrets(only);
+        let handshakes = self.handshakes(&provider, &recipes, &secrets);
         let signature = self.signature(&provider, recipes, &secrets);
         let allowlist = self.allowlist();
         let rate_limit = self.rate_limit();
@@ -174,7 +189,9 @@ impl Endpoint<'_, '_> {
         }
         let signature = signature?;
         let route = Route {
-            headers: signature.schemes().iter().flat_map(|s| s.recipe().headers()).collect(),
+            headers: (signature.schemes().iter().flat_map(|s| s.recipe().headers()))
+                .chain(handshakes.headers())
+                .collect(),
             name: name.into(),
             provider: provider.into(),
             path: path?,
@@ -185,6 +202,7 @@ impl Endpoint<'_, '_> {
             failure_budget,
             max_body,
             signature,
+            handshakes,
             mode,
             status,
         };
@@ -439,6 +457,83 @@ impl Endpoint<'_, '_> {
             self.loader.notice(format!("{text}; that form is left out for it"));
         }
         Some(Signature::new(schemes))
+    }
+
+    /// The provider's handshakes, or the route's own, and who answers them.
+    fn handshakes(&mut self, provider: &str, recipes: &[Recipe], secrets: &[NamedSecret]) -> Handshakes {
+        let words = self.raw.handshake.as_ref();
+        let at = words.map(|words| self.loader.located(&self.key("handshake"), "handshake", words));
+        let of_provider = self.preset.as_ref().map(|p| p.handshake.clone()).unwrap_or_default();
+        let (mut list, mode) = match words.map(|words| &words.value) {
+            None => (of_provider, handshake::Mode::Answer),
+            Some(handshake::Words::Mode(mode)) => (of_provider, *mode),
+            Some(handshake::Words::Own(list)) => (list.clone(), handshake::Mode::Answer),
+        };
+        if let (Some(at), true) = (&at, list.is_empty()) {
+            let message = format!("{provider} has no handshake: leave it out, or list the route's own");
+            self.loader.located_problem(at, message);
+        }
+        if mode != handshake::Mode::Answer {
+            // Whoever answers, compares the token.
+            for raw in &mut list {
+                raw.token = None;
+            }
+        }
+        let token = self.handshake_token(list.iter().any(|raw| raw.token.is_some()), provider);
+        let mut handshakes = Vec::new();
+        for raw in &list {
+            match (handshake::compile(raw, token.as_ref()), &at) {
+                (Ok(handshake), _) => handshakes.extend(handshake),
+                (Err(fault), Some(at)) => self.loader.located_problem(at, fault.message),
+                (Err(fault), None) => self.problem("handshake", fault.message),
+            }
+        }
+        if !list.is_empty() {
+            let origin = at.map_or(Origin::Provider, |at| at.origin);
+            self.loader.setting(&self.key("handshake"), mode, origin);
+        }
+        let plain = |recipe: &Recipe| {
+            recipe.content.segments().iter().any(|s| matches!(s, Segment::Piece(Piece::Body, None)))
+        };
+        if handshakes.iter().any(|handshake| handshake.answer.signs()) && !recipes.iter().all(plain) {
+            let message = "whoever asks would get signatures that are good for events: {hmac:…} needs a scheme whose content holds {body}";
+            self.problem("handshake", message);
+        }
+        let decoded = |NamedSecret { id, secret }: &NamedSecret| {
+            let key = recipes.first()?.key.decode(secret.expose()).ok()?;
+            Some((Arc::clone(id), Algorithm::HmacSha256.keyed(&key)?))
+        };
+        let answered_by = match mode {
+            handshake::Mode::Answer => AnsweredBy::Gate,
+            handshake::Mode::Forward => AnsweredBy::Application,
+            handshake::Mode::Off => AnsweredBy::Nobody,
+        };
+        Handshakes::new(handshakes, secrets.iter().filter_map(decoded).collect(), answered_by)
+    }
+
+    fn handshake_token(&mut self, wanted: bool, provider: &str) -> Option<Secret> {
+        let key = self.key("handshake_token_file");
+        match &self.raw.handshake_token_file {
+            Some(file) => {
+                let file = self.loader.located(&key, "handshake_token_file", file);
+                if !wanted {
+                    let message = format!("the gate asks {provider} for no token: leave it out");
+                    self.loader.located_problem(&file, message);
+                }
+                let token = self.read_secret(&file)?;
+                self.loader.setting(&key, file.value.display(), file.origin);
+                Some(token)
+            }
+            None => {
+                if wanted {
+                    let message = format!(
+                        "{provider} sets a subscription up with a token: name its file in {key} to have that answered"
+                    );
+                    self.loader.notice(message);
+                }
+                None
+            }
+        }
     }
 
     fn allowlist(&mut self) -> IpAllowlist {

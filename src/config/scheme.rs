@@ -23,7 +23,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    fn new(key: &'static str, message: impl Into<String>) -> Self {
+    pub fn new(key: &'static str, message: impl Into<String>) -> Self {
         Fault { key, message: message.into() }
     }
 }

@@ -46,6 +46,8 @@ impl Loader<'_> {
             allow_ip,
             allow_ip_file,
             public_url,
+            handshake,
+            handshake_token_file,
             trusted_proxy,
             real_ip_header,
             proxy_protocol,
@@ -200,7 +202,16 @@ impl Loader<'_> {
             default_max_body: limits.max_body,
             max_buffered,
         };
-        let only = OnlyRoute { provider, path, public_url, secret_file, allow_ip, allow_ip_file };
+        let only = OnlyRoute {
+            provider,
+            path,
+            public_url,
+            secret_file,
+            allow_ip,
+            allow_ip_file,
+            handshake,
+            handshake_token_file,
+        };
         let (routes, secrets) = self.routes(file.routes, &for_all, only);
         let policy = Policy { routes, trusted_proxies: TrustedProxies::new(networks, address_header) };
 

@@ -15,6 +15,8 @@ pub enum Reason {
     BodyTooLarge,
     Duplicate,
     FramingInvalid,
+    Handshake,
+    HandshakeRefused,
     HeadersTooLarge,
     HttpsRequired,
     InFlight,
@@ -37,7 +39,7 @@ pub enum Reason {
 /// The four outcomes that a dashboard tells apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Delivered, and the application's answer was returned.
+    /// Delivered, and the application's answer was returned; or a handshake, and answered.
     Accepted,
     /// Answered by the gate; the application saw nothing.
     Refused,
@@ -60,14 +62,16 @@ impl Verdict {
 
 impl Reason {
     /// Every reason, in the order of the contract's table (which is the order of the checks).
-    pub const ALL: [Reason; 24] = [
+    pub const ALL: [Reason; 26] = [
         Reason::Accepted,
+        Reason::Handshake,
         Reason::FramingInvalid,
         Reason::RouteUnmatched,
         Reason::MethodNotAllowed,
         Reason::HttpsRequired,
         Reason::AddressDenied,
         Reason::RateLimited,
+        Reason::HandshakeRefused,
         Reason::HeadersTooLarge,
         Reason::BodyTooLarge,
         Reason::BodyTimeout,
@@ -96,6 +100,8 @@ impl Reason {
             Reason::BodyTooLarge => "body_too_large",
             Reason::Duplicate => "duplicate",
             Reason::FramingInvalid => "framing_invalid",
+            Reason::Handshake => "handshake",
+            Reason::HandshakeRefused => "handshake_refused",
             Reason::HeadersTooLarge => "headers_too_large",
             Reason::HttpsRequired => "https_required",
             Reason::InFlight => "in_flight",
@@ -119,7 +125,7 @@ impl Reason {
     /// The verdict that this reason leads to on an enforcing route.
     pub const fn verdict(self) -> Verdict {
         match self {
-            Reason::Accepted => Verdict::Accepted,
+            Reason::Accepted | Reason::Handshake => Verdict::Accepted,
             Reason::StoreUnavailable
             | Reason::UpstreamFailed
             | Reason::UpstreamTimeout
@@ -130,6 +136,7 @@ impl Reason {
             | Reason::BodyTooLarge
             | Reason::Duplicate
             | Reason::FramingInvalid
+            | Reason::HandshakeRefused
             | Reason::HeadersTooLarge
             | Reason::HttpsRequired
             | Reason::InFlight
@@ -146,7 +153,8 @@ impl Reason {
         }
     }
 
-    /// Whether an observing route lets a delivery through that fails for this reason.
+    /// Whether a delivery may go through in spite of this reason: because the route only
+    /// observes or, with a handshake, because the application is to answer it.
     /// The others are limits that protect the gate itself, or facts about the
     /// application; no mode lifts them.
     pub const fn observable(self) -> bool {
@@ -155,6 +163,7 @@ impl Reason {
             Reason::AddressDenied
                 | Reason::BodyMalformed
                 | Reason::Duplicate
+                | Reason::Handshake
                 | Reason::HttpsRequired
                 | Reason::RateLimited
                 | Reason::SignatureMalformed
@@ -175,14 +184,14 @@ impl Reason {
     /// Never 410: some senders delete the endpoint.
     pub const fn status(self) -> u16 {
         match self {
-            Reason::Accepted | Reason::Duplicate => 200,
+            Reason::Accepted | Reason::Duplicate | Reason::Handshake => 200,
             Reason::BodyMalformed
             | Reason::FramingInvalid
             | Reason::TimestampFuture
             | Reason::TimestampMissing
             | Reason::TimestampStale => 400,
             Reason::SignatureMalformed | Reason::SignatureMismatch | Reason::SignatureMissing => 401,
-            Reason::AddressDenied | Reason::HttpsRequired => 403,
+            Reason::AddressDenied | Reason::HandshakeRefused | Reason::HttpsRequired => 403,
             Reason::RouteUnmatched => 404,
             Reason::MethodNotAllowed => 405,
             Reason::BodyTimeout => 408,
@@ -201,8 +210,8 @@ impl Reason {
     /// The fixed text that the sender reads: enough to act on, nothing to attack with.
     pub const fn text(self) -> &'static str {
         match self {
-            Reason::Accepted => "",
-            Reason::AddressDenied | Reason::HttpsRequired => "Forbidden",
+            Reason::Accepted | Reason::Handshake => "",
+            Reason::AddressDenied | Reason::HandshakeRefused | Reason::HttpsRequired => "Forbidden",
             Reason::BodyMalformed | Reason::FramingInvalid => "Bad request",
             Reason::BodyTimeout => "Request timeout",
             Reason::BodyTooLarge => "Payload too large",

@@ -16,6 +16,7 @@ use super::filter::https::Https;
 use super::filter::ip_allowlist::IpAllowlist;
 use super::filter::rate_limit::RateLimit;
 use super::filter::signature::{Authentic, Signature};
+use super::handshake::{Handshakes, Said};
 use crate::clock::Now;
 
 /// What one endpoint demands. Immutable; a reload makes a new one.
@@ -30,6 +31,7 @@ pub struct Route {
     pub failure_budget: Option<FailureBudget>,
     pub max_body: usize,
     pub signature: Signature,
+    pub handshakes: Handshakes,
     pub mode: Mode,
     pub status: StatusOverrides,
     /// Headers that this route gives a meaning to; spellings that look like them are removed.
@@ -47,12 +49,49 @@ impl Route {
     /// Judges the head. What comes back is the permission to read the body.
     pub fn admit(&self, head: &Head<'_>, now: Now, findings: &mut Findings) -> Result<Admitted, Reject> {
         self.method(head)?;
+        self.sender(head, now, findings)?;
+        let presented = findings.note(self.charged(head, now, self.signature.presented(head)))?;
+        Ok(body_limit::admit(self.max_body, head, presented)?)
+    }
+
+    /// Who sends, how, and how much.
+    fn sender(&self, head: &Head<'_>, now: Now, findings: &mut Findings) -> Result<(), Reject> {
         findings.note(self.https.check(head))?;
         findings.note(self.allowlist.check(head.client))?;
         findings.note(self.rate_limit(head, now))?;
         findings.note(self.failure_budget(head, now))?;
-        let presented = findings.note(self.charged(head, now, self.signature.presented(head)))?;
-        Ok(body_limit::admit(self.max_body, head, presented)?)
+        Ok(())
+    }
+
+    /// Meets a question that the provider asks without signing it. To answer it, nothing of
+    /// its body is read.
+    pub fn greet(
+        &self,
+        head: &Head<'_>,
+        now: Now,
+        findings: &mut Findings,
+    ) -> Result<Greeting, Reject> {
+        let signed = self.signature.schemes().iter().any(|scheme| scheme.recipe().is_present(head));
+        let Some(question) = self.handshakes.bare(head, signed) else {
+            return Ok(Greeting::NoQuestion);
+        };
+        self.sender(head, now, findings)?;
+        if self.handshakes.forwards(question) {
+            findings.noted.insert(0, Reason::Handshake);
+            return Ok(Greeting::Forward(body_limit::admit(self.max_body, head, None)?));
+        }
+        let answer = self.handshakes.answer_bare(question, head, |_| true);
+        if let (Err(_), Some(budget)) = (&answer, &self.failure_budget) {
+            budget.charge(head.client, now);
+        }
+        Ok(Greeting::Answer(answer.map_err(|_| Reason::HandshakeRefused)?))
+    }
+
+    /// Meets a question that the provider asks as a delivery, once that is fresh.
+    pub fn greeted(&self, fresh: Option<&Fresh>, body: &[u8]) -> Result<Option<Said>, Reject> {
+        let Some(fresh) = fresh else { return Ok(None) };
+        let answer = self.handshakes.answer_signed(body, fresh.authentic().key_id());
+        Ok(answer.transpose().map_err(|_| Reason::HandshakeRefused)?)
     }
 
     /// Judges the body. What comes back is the proof that a key of the route signed it;
@@ -67,6 +106,14 @@ impl Route {
     ) -> Result<Option<Authentic>, Reject> {
         let Some(presented) = admitted.into_presented() else { return Ok(None) };
         let verified = self.signature.verify(&presented, &self.name, head, body);
+        let verified = verified.and_then(|authentic| {
+            // A signature that anyone can ask for proves nothing.
+            if self.handshakes.could_have_signed(body) {
+                Err(Reason::SignatureMismatch)
+            } else {
+                Ok(authentic)
+            }
+        });
         findings.note(self.charged(head, now, verified))
     }
 
@@ -111,6 +158,17 @@ impl Route {
         let rules = self.signature.schemes().iter().map(|s| s.recipe().timestamp.as_ref());
         rules.map(|rule| rule.map(|r| r.tolerance + r.future_tolerance)).max().flatten()
     }
+}
+
+/// What an unsigned request is.
+#[derive(Debug)]
+pub enum Greeting {
+    /// Nothing that the provider asks: a delivery is expected.
+    NoQuestion,
+    /// A question, and the answer.
+    Answer(Said),
+    /// A question that the application is to answer. The request proves nothing.
+    Forward(Admitted),
 }
 
 /// What went against a delivery. On an enforcing route the first finding refuses it;

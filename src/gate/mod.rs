@@ -9,4 +9,5 @@ pub mod answer;
 pub mod chain;
 pub mod delivery;
 pub mod filter;
+pub mod handshake;
 pub mod scheme;

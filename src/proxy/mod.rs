@@ -35,9 +35,10 @@ use self::upstream::{Reply, Undelivered, Upstream};
 use crate::clock;
 use crate::config::provider::NamedSecret;
 use crate::gate::answer::{Reason, Reject};
-use crate::gate::chain::{Findings, Mode, Policy, Route};
+use crate::gate::chain::{Findings, Greeting, Mode, Policy, Route};
 use crate::gate::delivery::Head;
 use crate::gate::filter::freshness::Fresh;
+use crate::gate::handshake::Said;
 use crate::store::{Claim, Outcome, ReplayStore, Reservation};
 use crate::telemetry::metrics::{RouteMetrics, UpstreamOutcome};
 use crate::telemetry::{Proof, Record, RequestId, Telemetry};
@@ -80,6 +81,8 @@ enum Ending {
     Refused(Reject),
     /// As our follower's leader was answered.
     As(Reason, u16),
+    /// It is a handshake, and we answer.
+    Greeted(Said),
 }
 
 impl<T: Into<Reject>> From<T> for Ending {
@@ -104,7 +107,14 @@ impl Sidecar {
         // Judge the head; only then read the body.
         let mut findings = Findings::new(route.mode);
         let head = facts::head(session.req_header(), client, secure);
-        let admitted = route.admit(&head, record.arrived, &mut findings);
+        let admitted = match route.greet(&head, record.arrived, &mut findings) {
+            Ok(Greeting::NoQuestion) => {
+                route.admit(&head, record.arrived, &mut findings).map_err(Ending::from)
+            }
+            Ok(Greeting::Forward(admitted)) => Ok(admitted),
+            Ok(Greeting::Answer(said)) => Err(Ending::Greeted(said)),
+            Err(reject) => Err(reject.into()),
+        };
         record.verify = clock::since(record.arrived);
         let admitted = admitted?;
         let body = body::read(session, &admitted, &self.budget, self.timeouts.body).await?;
@@ -122,6 +132,9 @@ impl Sidecar {
         record.proof = authentic.as_ref().map(Proof::from);
         let fresh = route.freshen(authentic, now, &mut findings)?;
         record.observed = findings.into_noted();
+        if let Some(said) = route.greeted(fresh.as_ref(), &body.bytes)? {
+            return Err(Ending::Greeted(said));
+        }
         let claim = self.claim(fresh.as_ref(), route.mode, record).await?;
 
         // Deliver it, in a task of its own that outlives the sender.
@@ -156,7 +169,8 @@ impl Sidecar {
         body: &Body,
         id: RequestId,
     ) {
-        if body.size() <= hints::MAX_BODY && self.diagnosis.has_time(clock::now()) {
+        let ours = route.handshakes.could_have_signed(&body.bytes);
+        if !ours && body.size() <= hints::MAX_BODY && self.diagnosis.has_time(clock::now()) {
             let suspect = Suspect {
                 route: Arc::clone(route),
                 secrets: Arc::clone(secrets),
@@ -226,20 +240,28 @@ impl Sidecar {
                 record.status = reply.header.status.as_u16();
                 respond::reply(session, reply, record.request_id).await;
             }
-            Err(ending) => {
-                let (reject, status) = match ending {
-                    Ending::Refused(reject) => (reject, record.status_of(reject.reason)),
-                    Ending::As(reason, status) => (Reject::new(reason), status),
-                };
-                record.reason = reject.reason;
+            Err(Ending::Greeted(said)) => {
+                record.reason = Reason::Handshake;
+                respond::greet(session, said, record.request_id).await;
+            }
+            Err(Ending::Refused(reject)) => {
+                record.status = record.status_of(reject.reason);
+                self.refuse(session, reject, &mut record).await;
+            }
+            Err(Ending::As(reason, status)) => {
                 record.status = status;
-                if reject.reason == Reason::FramingInvalid || self.under_way.is_draining() {
-                    session.set_keepalive(None);
-                }
-                respond::refuse(session, reject, status, record.request_id).await;
+                self.refuse(session, reason.into(), &mut record).await;
             }
         }
         self.telemetry.finish(&record);
+    }
+
+    async fn refuse(&self, session: &mut ServerSession, reject: Reject, record: &mut Record) {
+        record.reason = reject.reason;
+        if reject.reason == Reason::FramingInvalid || self.under_way.is_draining() {
+            session.set_keepalive(None);
+        }
+        respond::refuse(session, reject, record.status, record.request_id).await;
     }
 
     /// A connection over the cap: it is counted, told, and given this answer.

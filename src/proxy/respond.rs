@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
@@ -11,6 +11,7 @@ use pingora_timeout::tokio_timeout;
 
 use super::upstream::Reply;
 use crate::gate::answer::{Reason, Reject};
+use crate::gate::handshake::Said;
 use crate::telemetry::RequestId;
 
 /// How long a sender may take to read its answer.
@@ -42,6 +43,31 @@ pub async fn refuse(session: &mut ServerSession, reject: Reject, status: u16, id
         send(session, Box::new(header), Bytes::from_static(reject.reason.text().as_bytes())).await;
         drain(session).await;
     }
+}
+
+/// Answers a handshake. What a stranger chose stands in it, so nobody is to guess what it is.
+pub async fn greet(session: &mut ServerSession, said: Said, id: RequestId) {
+    if let Ok(header) = greeting(&said, &id) {
+        if !super::body::expects_continue(session) {
+            take_what_is_there(session).await;
+        }
+        send(session, Box::new(header), Bytes::from(said.body)).await;
+        drain(session).await;
+    }
+}
+
+fn greeting(said: &Said, id: &RequestId) -> Result<ResponseHeader> {
+    let mut header = ResponseHeader::build(200, Some(6))?;
+    if let Some(media) = said.media {
+        header.insert_header(CONTENT_TYPE, media.name())?;
+    }
+    if let Some((name, value)) = &said.header {
+        header.insert_header(name, value)?;
+    }
+    header.insert_header(X_CONTENT_TYPE_OPTIONS, "nosniff")?;
+    header.insert_header(CONTENT_LENGTH, said.body.len())?;
+    header.insert_header(REQUEST_ID, id_text(id))?;
+    Ok(header)
 }
 
 /// Refuses a request whose head was not understood; the connection ends with it.

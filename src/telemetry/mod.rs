@@ -120,7 +120,7 @@ impl Telemetry {
                 route.event_age.observe(age.max(0.0));
             }
         }
-        if verdict == Verdict::Accepted {
+        if (verdict, reason) == (Verdict::Accepted, Reason::Accepted) {
             #[expect(clippy::cast_precision_loss, reason = "exact until the year 287396")]
             route.last_accepted.set(record.arrived.wall_ms as f64 / 1000.0);
         }

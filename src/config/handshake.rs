@@ -1,0 +1,299 @@
+//! The words for handshakes, in a preset and in a route, and what they are compiled to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use http::Method;
+use schemars::JsonSchema;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::scheme::Fault;
+use super::secret::Secret;
+use crate::gate::handshake::{Answer, Asked, Handshake, Literal, Part, Piece, Place, Token};
+use crate::gate::scheme::algorithm::Encoding;
+use crate::gate::scheme::source::header_name;
+
+/// What a route does with the handshakes of its provider, or its own.
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
+#[schemars(untagged)]
+pub enum Words {
+    Mode(Mode),
+    Own(Vec<Raw>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The gate answers.
+    Answer,
+    /// The application does.
+    Forward,
+    /// They are refused like any other request without a signature.
+    Off,
+}
+
+/// A question of a provider's and the answer to it.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Raw {
+    /// It comes as a delivery whose signature holds.
+    #[serde(default)]
+    pub signed: bool,
+    /// Of a question that is not signed.
+    pub method: Option<Ask>,
+    /// What must stand where: `query:name`, `header:Name`, or `json:/pointer` if it is signed.
+    #[serde(default)]
+    pub when: BTreeMap<String, Scalar>,
+    /// Where the token stands that the operator gave to the provider.
+    pub token: Option<String>,
+    /// Where the value stands that is sent back.
+    pub value: Option<String>,
+    pub answer: RawAnswer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Ask {
+    Get,
+    Head,
+    Post,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawAnswer {
+    /// Nothing but 200.
+    Empty,
+    /// The value as plain text.
+    Text,
+    /// The value in the header that it came in.
+    Header,
+    /// A flat object; `{value}`, `{hmac:hex}` and `{hmac:base64}` in it are filled in.
+    Json(BTreeMap<String, Scalar>),
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Scalar {
+    Integer(i64),
+    Text(String),
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Mode::Answer => "answer",
+            Mode::Forward => "forward",
+            Mode::Off => "off",
+        })
+    }
+}
+
+/// By hand, so that a fault is told as what it is and at its place.
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Words;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("answer, forward, off, or a list of handshakes")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Words, E> {
+                clap::ValueEnum::from_str(word, false).map(Words::Mode).map_err(|_| {
+                    E::custom(format!(
+                        "\"{word}\" is no way to treat handshakes: write answer, forward or off"
+                    ))
+                })
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Words, A::Error> {
+                let mut list = Vec::new();
+                while let Some(handshake) = seq.next_element()? {
+                    list.push(handshake);
+                }
+                Ok(Words::Own(list))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// Compiles one. `Ok(None)`: it asks for a token, and the operator has given none.
+pub fn compile(raw: &Raw, token: Option<&Secret>) -> Result<Option<Handshake>, Fault> {
+    let asked = match (raw.signed, raw.method) {
+        (true, None) => Asked::Signed,
+        (true, Some(_)) => {
+            return Err(fault("what is signed is a delivery: leave method out"));
+        }
+        (false, Some(Ask::Get)) => Asked::Bare(Method::GET),
+        (false, Some(Ask::Head)) => Asked::Bare(Method::HEAD),
+        (false, Some(Ask::Post)) => Asked::Bare(Method::POST),
+        (false, None) => {
+            return Err(fault("how is it asked? write signed: true, or method: GET, HEAD or POST"));
+        }
+    };
+    let place = |text: &str| place(text, &asked);
+    let mut when = Vec::new();
+    for (at, literal) in &raw.when {
+        when.push((place(at)?, literal.compile()));
+    }
+    let value = raw.value.as_deref().map(place).transpose()?;
+    let answer = answer(&raw.answer, value.as_ref())?;
+    if answer.tells_value() && value.is_none() {
+        return Err(fault(
+            "the answer tells a value: say where that stands, for example value: \"query:challenge\"",
+        ));
+    }
+    if when.is_empty() && value.is_none() && !matches!(asked, Asked::Bare(Method::GET | Method::HEAD)) {
+        return Err(fault(
+            "every delivery would be taken for it: say what tells it apart with when or value",
+        ));
+    }
+    let token = match (&raw.token, token) {
+        (None, _) => None,
+        (Some(_), _) if raw.signed => {
+            return Err(fault("the signature is the proof: leave token out"));
+        }
+        (Some(at), token) => {
+            let at = place(at)?;
+            let Some(token) = token else { return Ok(None) };
+            Some((at, Token::new(token.expose())))
+        }
+    };
+    Ok(Some(Handshake { asked, when, token, value, answer }))
+}
+
+fn fault(message: impl Into<String>) -> Fault {
+    Fault::new("handshake", message)
+}
+
+/// Only what is signed may make a delivery a question: otherwise anybody on the way could keep
+/// an event from the application. And the body of what is not signed is not read.
+fn place(text: &str, asked: &Asked) -> Result<Place, Fault> {
+    let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
+    match (kind, asked) {
+        ("json", Asked::Signed) => rest.parse().map(Place::Json).map_err(fault),
+        ("query", Asked::Bare(_)) if !rest.is_empty() => Ok(Place::Query(rest.to_owned())),
+        ("header", Asked::Bare(_)) => header_name(rest).map(Place::Header).map_err(fault),
+        (_, Asked::Signed) => {
+            Err(fault(format!("\"{text}\" is not in the signed body: write json:/pointer")))
+        }
+        (_, Asked::Bare(_)) => {
+            Err(fault(format!("\"{text}\" is not in the head: write query:name or header:Name")))
+        }
+    }
+}
+
+fn answer(raw: &RawAnswer, value: Option<&Place>) -> Result<Answer, Fault> {
+    Ok(match raw {
+        RawAnswer::Empty => Answer::Empty,
+        RawAnswer::Text => Answer::Text,
+        RawAnswer::Header => match value {
+            Some(Place::Header(name)) => Answer::Header(name.clone()),
+            _ => return Err(fault("answer: header sends a header back: write value: \"header:Name\"")),
+        },
+        RawAnswer::Json(members) => {
+            let part = |(name, part): (&String, &Scalar)| match part {
+                Scalar::Integer(n) => Ok((name.clone(), Part::Integer(*n))),
+                Scalar::Text(text) => Ok((name.clone(), Part::Text(pieces(text)?))),
+            };
+            Answer::Json(members.iter().map(part).collect::<Result<_, Fault>>()?)
+        }
+    })
+}
+
+fn pieces(template: &str) -> Result<Vec<Piece>, Fault> {
+    let mut pieces = Vec::new();
+    let mut rest = template;
+    while let Some((literal, after)) = rest.split_once('{') {
+        if !literal.is_empty() {
+            pieces.push(Piece::Literal(literal.to_owned()));
+        }
+        let (name, after) = after.split_once('}').unwrap_or((after, ""));
+        pieces.push(match name {
+            "value" => Piece::Value,
+            "hmac:hex" => Piece::Hmac(Encoding::Hex),
+            "hmac:base64" => Piece::Hmac(Encoding::Base64),
+            other => {
+                let message =
+                    format!("{{{other}}} is unknown: use {{value}}, {{hmac:hex}} or {{hmac:base64}}");
+                return Err(fault(message));
+            }
+        });
+        rest = after;
+    }
+    if !rest.is_empty() {
+        pieces.push(Piece::Literal(rest.to_owned()));
+    }
+    Ok(pieces)
+}
+
+impl Scalar {
+    fn compile(&self) -> Literal {
+        match self {
+            Scalar::Integer(n) => Literal::Integer(*n),
+            Scalar::Text(text) => Literal::Text(text.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::provider::{PRESETS, preset};
+
+    fn compiled(yaml: &str) -> Result<Option<Handshake>, Fault> {
+        compile(&serde_saphyr::from_str(yaml).unwrap(), None)
+    }
+
+    #[test]
+    fn the_handshakes_of_every_preset_compile() {
+        let token = Secret::from_bytes(b"a token".to_vec()).0;
+        let mut count = 0;
+        for (name, _) in PRESETS {
+            for raw in preset(name).unwrap().handshake {
+                count += 1;
+                let handshake =
+                    compile(&raw, Some(&token)).unwrap_or_else(|f| panic!("{name}: {}", f.message));
+                assert!(handshake.is_some(), "{name}");
+            }
+        }
+        assert!(count >= 10, "{count}");
+    }
+
+    #[test]
+    fn a_token_that_nobody_gave_leaves_the_handshake_out() {
+        let asks = "{ method: GET, token: 'query:t', value: 'query:c', answer: text }";
+        assert_eq!(compiled(asks), Ok(None));
+    }
+
+    #[test]
+    fn what_would_open_something_or_never_happen_is_refused_with_the_remedy() {
+        for (yaml, says) in [
+            ("{ answer: empty }", "how is it asked?"),
+            ("{ signed: true, method: POST, answer: empty }", "leave method out"),
+            ("{ signed: true, answer: empty }", "every delivery would be taken"),
+            ("{ method: POST, answer: empty }", "every delivery would be taken"),
+            ("{ method: GET, answer: text }", "say where that stands"),
+            ("{ method: GET, answer: { json: { a: '{value}' } } }", "say where that stands"),
+            ("{ method: GET, value: 'json:/a', answer: text }", "not in the head"),
+            ("{ signed: true, value: 'header:X', answer: text }", "not in the signed body"),
+            ("{ signed: true, when: { 'header:X': a }, answer: empty }", "not in the signed body"),
+            ("{ method: GET, value: 'query:', answer: text }", "not in the head"),
+            ("{ method: GET, value: 'query:a', answer: header }", "value: \"header:Name\""),
+            (
+                "{ method: GET, value: 'query:a', answer: { json: { a: '{hmac:sha1}' } } }",
+                "{hmac:sha1} is unknown",
+            ),
+            ("{ signed: true, value: 'json:/a', token: 'json:/b', answer: text }", "leave token out"),
+        ] {
+            let fault = compiled(yaml).unwrap_err();
+            assert!(fault.message.contains(says), "{yaml}: {}", fault.message);
+        }
+    }
+}
