@@ -33,11 +33,16 @@ pub struct Case<'c> {
 pub fn hints(case: &Case<'_>) -> Vec<String> {
     let mut hints = Vec::new();
     for recipe in case.recipes {
-        for NamedSecret { id, secret } in case.secrets {
+        for NamedSecret { id, secret, not_after_ms } in case.secrets {
             let secret = secret.expose();
             let key = recipe.key.decode(secret);
             if !recipe.is_present(case.head) {
                 hints.extend(key.ok().and_then(|key| other_place(case, recipe, &key)));
+                continue;
+            }
+            if key.as_ref().is_ok_and(|key| holds(recipe, key, case.head, case.body)) {
+                let ended = not_after_ms.map(|_| format!("secret {id}: signed it, but its not_after has passed"));
+                hints.extend(ended);
                 continue;
             }
             hints.extend(other_key(case, recipe, secret).map(|hint| format!("secret {id}: {hint}")));

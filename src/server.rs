@@ -30,6 +30,7 @@ use crate::proxy_protocol::ProxyProtocol;
 use crate::reload::Reloader;
 use crate::store::{Memory, ReplayStore};
 use crate::telemetry::Telemetry;
+use crate::telemetry::keys::KeyWatch;
 use crate::telemetry::log::Severity;
 
 /// A server whose sockets are bound: nobody can take its ports any more.
@@ -88,6 +89,7 @@ const OPS_CONNECTIONS: usize = 64;
 /// Between two looks at what has expired.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: u32 = 5;
+const LOOK_AT_KEYS_EVERY: u32 = 10;
 const BACKLOG: u32 = 4096;
 
 impl Server {
@@ -279,6 +281,7 @@ fn spawn_listener<A: ServerApp + Send + Sync + 'static>(listener: Listener<A>) {
 
 /// Forgets what has expired and closes connections that nobody uses.
 async fn housekeeping(sidecar: Arc<Sidecar>) {
+    let mut keys = KeyWatch::default();
     for tick in 1u32.. {
         tokio::time::sleep(HOUSEKEEPING).await;
         sidecar.upstream.prune();
@@ -286,6 +289,14 @@ async fn housekeeping(sidecar: Arc<Sidecar>) {
             let message =
                 format!("the wall clock jumped by {ms} ms: events whose freshness depends on it are put off");
             sidecar.telemetry.log.event(Severity::Error, "hookgate.clock", &message);
+        }
+        if tick.is_multiple_of(LOOK_AT_KEYS_EVERY) {
+            let live = sidecar.live.load();
+            let routes = live.policy.routes.iter().map(|route| &**route);
+            for (severity, message) in keys.look(routes.zip(live.metrics.iter().map(|m| &**m)), clock::now())
+            {
+                sidecar.telemetry.log.event(severity, "hookgate.key", &message);
+            }
         }
         if tick.is_multiple_of(SWEEP_EVERY) || !sidecar.store.is_usable() {
             let store = sidecar.store.clone();

@@ -18,6 +18,7 @@ use hookgate::gate::filter::ip_allowlist::IpAllowlist;
 use hookgate::gate::filter::rate_limit::{Quota, RateLimit};
 use hookgate::gate::filter::replay::ReplayPolicy;
 use hookgate::gate::handshake::Handshakes;
+use hookgate::gate::rotation::Rotation;
 use hookgate::store::{Memory, Outcome, ReplayStore, Reservation};
 use http::{HeaderMap, HeaderValue, Method};
 use pure::{Delivery, NOW, Provider};
@@ -225,6 +226,7 @@ impl Gate {
             failure_budget: None,
             max_body: MAX_BODY,
             signature: provider.signature.clone(),
+            rotation: Rotation::default(),
             handshakes: Handshakes::default(),
             mode,
             status: StatusOverrides::default(),

@@ -175,6 +175,7 @@ fn the_schema_knows_the_keys_of_the_good_files() {
         "strip",
         "handshake",
         "handshake_token_file",
+        "not_after",
         "signed",
         "answer",
     ] {

@@ -110,7 +110,9 @@ fn every_reason_of_every_route_exists_from_the_start() {
         let series = format!("hookgate_upstream_responses_total{{outcome=\"{outcome}\",route=\"one\"}}");
         assert!(same(metrics.value(&series), 0.0), "{series}");
     }
-    assert!(same(metrics.value("hookgate_key_matches_total{key_id=\"b\",route=\"two\"}"), 0.0));
+    for name in ["matches_total", "last_match_timestamp_seconds"] {
+        assert!(same(metrics.value(&format!("hookgate_key_{name}{{key_id=\"b\",route=\"two\"}}")), 0.0));
+    }
 }
 
 #[test]
@@ -127,7 +129,9 @@ fn every_metric_of_the_contract_is_exposed_with_its_type() {
     let ours = text.lines().filter_map(|line| line.strip_prefix("# TYPE hookgate_"));
     for name in ours.map(|line| line.split(' ').next().unwrap()) {
         let name = format!("hookgate_{name}");
-        let extra = name == "hookgate_route_observing"; // beyond the contract, for dashboards
+        // Beyond the contract, for dashboards and for the rotation of keys.
+        let extra = ["hookgate_route_observing", "hookgate_key_last_match_timestamp_seconds"];
+        let extra = extra.contains(&name.as_str());
         assert!(extra || NAMES.iter().any(|(known, _)| *known == name), "{name} is in the contract");
     }
     let metrics = gate.metrics();

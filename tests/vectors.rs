@@ -199,7 +199,7 @@ impl Vector {
     /// The preset with this vector's secret, as a route would have it.
     fn signature(&self, provider: &str) -> Signature {
         let (secret, _) = Secret::from_bytes(self.secret.clone().into_bytes());
-        let secrets = [NamedSecret { id: "published".into(), secret }];
+        let secrets = [NamedSecret { id: "published".into(), secret, not_after_ms: None }];
         let schemes = preset(provider).unwrap().schemes;
         // Published secrets are short.
         let scheme = |raw| keyed(self.recipe(raw), &secrets, true).0;

@@ -11,7 +11,7 @@ use super::sign::{Unable, parse_time, read, secret};
 use super::{Given, RunArgs, print};
 use crate::clock::{self, Doubt, Now};
 use crate::config::Config;
-use crate::config::provider::{NamedSecret, keyed, preset, unknown};
+use crate::config::provider::{NamedSecret, keyed, preset, rotation, unknown};
 use crate::config::scheme::compile;
 use crate::diagnosis::{Case, hints};
 use crate::gate::answer::Reason;
@@ -93,10 +93,11 @@ fn judged(args: &VerifyArgs) -> Result<(bool, serde_json::Value), Unable> {
     let wall_ms = args.now.unwrap_or_else(|| clock::now().wall_ms);
     let now = Now { wall_ms, mono: std::time::Duration::ZERO, doubt: Doubt::None };
 
-    let signature = demands.signature();
-    let verified = signature
-        .presented(&head)
-        .and_then(|presented| signature.verify(&presented, &demands.route, &head, &captured.body));
+    let (signature, rotation) = (demands.signature(), rotation(&demands.secrets));
+    let usable = |id: &str| rotation.is_usable(id, now);
+    let verified = signature.presented(&head).and_then(|presented| {
+        signature.verify(&presented, &demands.route, &head, &captured.body, usable)
+    });
     let authentic = verified.as_ref().ok().cloned();
     let reason = match verified.and_then(|authentic| freshness::check(authentic, now)) {
         Ok(_) => Reason::Accepted,
@@ -137,7 +138,7 @@ fn demands_of_preset(args: &VerifyArgs) -> Result<Demands, Unable> {
     let mut secrets = Vec::new();
     for path in &args.secret_file {
         let id = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-        secrets.push(NamedSecret { id: id.as_ref().into(), secret: secret(path)? });
+        secrets.push(NamedSecret { id: id.as_ref().into(), secret: secret(path)?, not_after_ms: None });
     }
     let mut recipes = Vec::new();
     for scheme in &preset.schemes {

@@ -6,6 +6,7 @@ use super::loader::closest;
 use super::raw;
 use super::secret::Secret;
 use crate::gate::filter::signature::Scheme;
+use crate::gate::rotation::{KeyLife, Rotation};
 use crate::gate::scheme::key::{KeyError, MIN_KEY_LEN};
 use crate::gate::scheme::{Key, Recipe, Verifier};
 
@@ -36,6 +37,14 @@ fn parse(text: &str) -> Result<raw::Preset, serde_saphyr::Error> {
 pub struct NamedSecret {
     pub id: Arc<str>,
     pub secret: Secret,
+    /// Milliseconds since the epoch.
+    pub not_after_ms: Option<i64>,
+}
+
+/// How long each of them is good for.
+pub fn rotation(secrets: &[NamedSecret]) -> Rotation {
+    let life = |s: &NamedSecret| KeyLife { id: Arc::clone(&s.id), not_after_ms: s.not_after_ms };
+    Rotation::new(secrets.iter().map(life).collect())
 }
 
 /// A recipe with the secrets that fit it, and why the others do not.
@@ -46,7 +55,7 @@ pub fn keyed(
 ) -> (Scheme, Vec<(Arc<str>, KeyError)>) {
     let mut keys = Vec::new();
     let mut unfit = Vec::new();
-    for NamedSecret { id, secret } in secrets {
+    for NamedSecret { id, secret, .. } in secrets {
         match verifier(&recipe, secret, short_allowed) {
             Ok(verifier) => keys.push(Key { id: Arc::clone(id), verifier }),
             Err(error) => unfit.push((Arc::clone(id), error)),

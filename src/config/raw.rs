@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_saphyr::Spanned;
 
 use super::handshake;
-use super::units::{ByteSize, Cidr, Rate, Span, UpstreamUrl};
+use super::units::{ByteSize, Cidr, Moment, Rate, Span, UpstreamUrl};
 use crate::gate::scheme::algorithm::{Algorithm, Encoding};
 use crate::gate::scheme::key::KeyRule;
 use crate::gate::scheme::timestamp::TimeUnit;
@@ -133,6 +133,8 @@ pub struct SecretSource {
     pub id: Option<String>,
     #[schemars(with = "PathBuf")]
     pub file: Spanned<PathBuf>,
+    /// When it ceases to be valid: a date, which counts to its end in UTC, or a time.
+    pub not_after: Option<Moment>,
 }
 
 /// Statuses instead of the usual ones.

@@ -15,6 +15,7 @@ use super::provider::{self, NamedSecret};
 use super::secret::Secret;
 use super::units::{ByteSize, Cidr, Rate, Span};
 use super::{Origin, Place, raw, scheme};
+use crate::clock;
 use crate::gate::answer::StatusOverrides;
 use crate::gate::chain::{Mode, PathPattern, Route};
 use crate::gate::filter::failure_budget::FailureBudget;
@@ -23,6 +24,7 @@ use crate::gate::filter::ip_allowlist::IpAllowlist;
 use crate::gate::filter::rate_limit::{Quota, RateLimit};
 use crate::gate::filter::signature::Signature;
 use crate::gate::handshake::{AnsweredBy, Handshakes};
+use crate::gate::rotation::{Advice, Rotation};
 use crate::gate::scheme::algorithm::Algorithm;
 use crate::gate::scheme::content::{Piece, Segment};
 use crate::gate::scheme::url::PublicUrl;
@@ -71,7 +73,7 @@ impl OnlyRoute {
             route.public_url = Some(flag_value(url));
         }
         if let Some(files) = self.secret_file {
-            let source = |file| raw::SecretSource { id: None, file: flag_value(file) };
+            let source = |file| raw::SecretSource { id: None, file: flag_value(file), not_after: None };
             route.secrets = files.into_iter().map(source).collect();
         }
         if self.allow_ip.is_some() {
@@ -177,6 +179,7 @@ impl Endpoint<'_, '_> {
         self.assurance(&name, &recipes);
         let secrets = self.secrets(only);
         let handshakes = self.handshakes(&provider, &recipes, &secrets);
+        let rotation = self.rotation(&name, &secrets);
         let signature = self.signature(&provider, recipes, &secrets);
         let allowlist = self.allowlist();
         let rate_limit = self.rate_limit();
@@ -202,6 +205,7 @@ impl Endpoint<'_, '_> {
             failure_budget,
             max_body,
             signature,
+            rotation,
             handshakes,
             mode,
             status,
@@ -383,9 +387,13 @@ impl Endpoint<'_, '_> {
                 let message = format!("the key id {id} is used twice: give each secret its own id");
                 self.loader.located_problem(&file, message);
             } else if let Some(secret) = self.read_secret(&file) {
-                let shown = format!("{id} ({})", file.value.display());
+                let mut shown = format!("{id} ({})", file.value.display());
+                if let Some(end) = source.not_after {
+                    shown = format!("{shown} until {end}");
+                }
                 self.loader.setting(&self.key(&format!("secrets[{n}]")), shown, file.origin);
-                secrets.push(NamedSecret { id: id.into(), secret });
+                let not_after_ms = source.not_after.map(|end| end.ms);
+                secrets.push(NamedSecret { id: id.into(), secret, not_after_ms });
             }
         }
         secrets
@@ -417,7 +425,26 @@ impl Endpoint<'_, '_> {
         self.loader.notice(
             "HOOKGATE_SECRET is for trials: a file can be rotated, and its content is not in the environment",
         );
-        Some(NamedSecret { id: "env".into(), secret })
+        Some(NamedSecret { id: "env".into(), secret, not_after_ms: None })
+    }
+
+    /// How long each secret is good for. That one has ended is no error: the gate must start
+    /// today with what it ran with yesterday, and other routes have nothing to do with it.
+    fn rotation(&mut self, route: &str, secrets: &[NamedSecret]) -> Rotation {
+        let rotation = provider::rotation(secrets);
+        let now = clock::now();
+        for key in rotation.keys() {
+            if let Some(advice) = Advice::of_end(key, now) {
+                self.loader.notice(advice.text(route, &key.id));
+            }
+        }
+        if !secrets.is_empty() && rotation.keys().iter().all(|key| key.has_ended(now)) {
+            let message = format!(
+                "route {route}: every secret has passed its not_after: nothing is accepted; add the provider's current one"
+            );
+            self.loader.notice(message);
+        }
+        rotation
     }
 
     /// The recipes that have a key. One that no secret fits is left out, and said.
@@ -499,7 +526,7 @@ impl Endpoint<'_, '_> {
             let message = "whoever asks would get signatures that are good for events: {hmac:…} needs a scheme whose content holds {body}";
             self.problem("handshake", message);
         }
-        let decoded = |NamedSecret { id, secret }: &NamedSecret| {
+        let decoded = |NamedSecret { id, secret, .. }: &NamedSecret| {
             let key = recipes.first()?.key.decode(secret.expose()).ok()?;
             Some((Arc::clone(id), Algorithm::HmacSha256.keyed(&key)?))
         };

@@ -158,6 +158,37 @@ impl fmt::Display for Cidr {
     }
 }
 
+/// A moment, `2027-01-31T12:00:00Z`, or a date, which means its last moment in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    /// Milliseconds since the epoch.
+    pub ms: i64,
+}
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(date) = text.parse::<chrono::NaiveDate>() {
+            let next = date.succ_opt().and_then(|next| next.and_hms_opt(0, 0, 0));
+            let end = next.ok_or_else(|| format!("\"{text}\" is out of range"))?;
+            return Ok(Moment { ms: end.and_utc().timestamp_millis() - 1 });
+        }
+        match chrono::DateTime::parse_from_rfc3339(text) {
+            Ok(time) => Ok(Moment { ms: time.timestamp_millis() }),
+            Err(_) => {
+                Err(format!("\"{text}\" is no date: write for example 2027-01-31 or 2027-01-31T12:00:00Z"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&crate::gate::scheme::timestamp::to_rfc3339(self.ms))
+    }
+}
+
 /// Where the application listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpstreamUrl {
@@ -247,6 +278,7 @@ scalar!(Span, r"^([0-9]+(ms|s|m|h|d) ?)+$");
 scalar!(ByteSize, r"^[0-9]+ ?(B|KB|MB|GB|KiB|MiB|GiB)$");
 scalar!(Rate, r"^(off|[0-9]+/[0-9]*(ms|s|m|h|d))$");
 scalar!(Cidr, r"^[0-9a-fA-F.:]+(/[0-9]{1,3})?$");
+scalar!(Moment, r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt].+)?$");
 scalar!(UpstreamUrl, r"^(http://.+|unix:/.+)$");
 
 #[cfg(test)]
@@ -265,6 +297,13 @@ mod tests {
         assert_eq!("1MB".parse::<ByteSize>().unwrap().0, 1_000_000);
         for (text, shown) in [("100/1m", "100/1m"), ("10/s", "10/1s"), ("off", "off"), ("5/10m", "5/10m")] {
             assert_eq!(text.parse::<Rate>().unwrap().to_string(), shown);
+        }
+        for (text, shown) in [
+            ("2027-01-31", "2027-01-31T23:59:59.999Z"),
+            ("2027-01-31T12:00:00Z", "2027-01-31T12:00:00Z"),
+            ("2027-01-31T12:00:00+02:00", "2027-01-31T10:00:00Z"),
+        ] {
+            assert_eq!(text.parse::<Moment>().unwrap().to_string(), shown);
         }
         for text in ["http://127.0.0.1:8080", "http://[::1]:8080", "http://app:80", "unix:/run/a.sock"] {
             assert_eq!(text.parse::<UpstreamUrl>().unwrap().to_string(), text);
@@ -290,6 +329,10 @@ mod tests {
             ("10.0.0.0/33".parse::<Cidr>().map(drop), "is no network"),
             ("010.0.0.1".parse::<Cidr>().map(drop), "is no network"),
             ("10.1".parse::<Cidr>().map(drop), "is no network"),
+            ("31.1.2027".parse::<Moment>().map(drop), "is no date"),
+            ("2027-02-30".parse::<Moment>().map(drop), "is no date"),
+            ("2027-01-31T12:00:00".parse::<Moment>().map(drop), "is no date"),
+            ("2027".parse::<Moment>().map(drop), "is no date"),
             ("https://app".parse::<UpstreamUrl>().map(drop), "not https"),
             ("http://app/path".parse::<UpstreamUrl>().map(drop), "more than an address"),
             ("127.0.0.1:8080".parse::<UpstreamUrl>().map(drop), "is no upstream"),

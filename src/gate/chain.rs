@@ -17,6 +17,7 @@ use super::filter::ip_allowlist::IpAllowlist;
 use super::filter::rate_limit::RateLimit;
 use super::filter::signature::{Authentic, Signature};
 use super::handshake::{Handshakes, Said};
+use super::rotation::Rotation;
 use crate::clock::Now;
 
 /// What one endpoint demands. Immutable; a reload makes a new one.
@@ -31,6 +32,7 @@ pub struct Route {
     pub failure_budget: Option<FailureBudget>,
     pub max_body: usize,
     pub signature: Signature,
+    pub rotation: Rotation,
     pub handshakes: Handshakes,
     pub mode: Mode,
     pub status: StatusOverrides,
@@ -46,7 +48,7 @@ pub enum Mode {
 }
 
 impl Route {
-    /// Judges the head. What comes back is the permission to read the body.
+    /// Judges the head of a delivery. What comes back is the permission to read the body.
     pub fn admit(&self, head: &Head<'_>, now: Now, findings: &mut Findings) -> Result<Admitted, Reject> {
         self.method(head)?;
         self.sender(head, now, findings)?;
@@ -63,8 +65,8 @@ impl Route {
         Ok(())
     }
 
-    /// Meets a question that the provider asks without signing it. To answer it, nothing of
-    /// its body is read.
+    /// Judges the head of whatever comes: a delivery, or a question that the provider asks
+    /// without signing it, to answer which nothing of its body is read.
     pub fn greet(
         &self,
         head: &Head<'_>,
@@ -73,14 +75,15 @@ impl Route {
     ) -> Result<Greeting, Reject> {
         let signed = self.signature.schemes().iter().any(|scheme| scheme.recipe().is_present(head));
         let Some(question) = self.handshakes.bare(head, signed) else {
-            return Ok(Greeting::NoQuestion);
+            return self.admit(head, now, findings).map(Greeting::Read);
         };
         self.sender(head, now, findings)?;
         if self.handshakes.forwards(question) {
             findings.noted.insert(0, Reason::Handshake);
-            return Ok(Greeting::Forward(body_limit::admit(self.max_body, head, None)?));
+            return Ok(Greeting::Read(body_limit::admit(self.max_body, head, None)?));
         }
-        let answer = self.handshakes.answer_bare(question, head, |_| true);
+        let usable = |id: &str| self.rotation.is_usable(id, now);
+        let answer = self.handshakes.answer_bare(question, head, usable);
         if let (Err(_), Some(budget)) = (&answer, &self.failure_budget) {
             budget.charge(head.client, now);
         }
@@ -105,7 +108,8 @@ impl Route {
         findings: &mut Findings,
     ) -> Result<Option<Authentic>, Reject> {
         let Some(presented) = admitted.into_presented() else { return Ok(None) };
-        let verified = self.signature.verify(&presented, &self.name, head, body);
+        let usable = |id: &str| self.rotation.is_usable(id, now);
+        let verified = self.signature.verify(&presented, &self.name, head, body, usable);
         let verified = verified.and_then(|authentic| {
             // A signature that anyone can ask for proves nothing.
             if self.handshakes.could_have_signed(body) {
@@ -160,15 +164,13 @@ impl Route {
     }
 }
 
-/// What an unsigned request is.
+/// What comes of a head.
 #[derive(Debug)]
 pub enum Greeting {
-    /// Nothing that the provider asks: a delivery is expected.
-    NoQuestion,
-    /// A question, and the answer.
+    /// Its body is to be read.
+    Read(Admitted),
+    /// It is a question, and this is the answer.
     Answer(Said),
-    /// A question that the application is to answer. The request proves nothing.
-    Forward(Admitted),
 }
 
 /// What went against a delivery. On an enforcing route the first finding refuses it;

@@ -10,4 +10,5 @@ pub mod chain;
 pub mod delivery;
 pub mod filter;
 pub mod handshake;
+pub mod rotation;
 pub mod scheme;

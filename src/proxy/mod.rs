@@ -107,16 +107,12 @@ impl Sidecar {
         // Judge the head; only then read the body.
         let mut findings = Findings::new(route.mode);
         let head = facts::head(session.req_header(), client, secure);
-        let admitted = match route.greet(&head, record.arrived, &mut findings) {
-            Ok(Greeting::NoQuestion) => {
-                route.admit(&head, record.arrived, &mut findings).map_err(Ending::from)
-            }
-            Ok(Greeting::Forward(admitted)) => Ok(admitted),
-            Ok(Greeting::Answer(said)) => Err(Ending::Greeted(said)),
-            Err(reject) => Err(reject.into()),
-        };
+        let greeting = route.greet(&head, record.arrived, &mut findings);
         record.verify = clock::since(record.arrived);
-        let admitted = admitted?;
+        let admitted = match greeting? {
+            Greeting::Read(admitted) => admitted,
+            Greeting::Answer(said) => return Err(Ending::Greeted(said)),
+        };
         let body = body::read(session, &admitted, &self.budget, self.timeouts.body).await?;
         record.body_size = body.size();
 

@@ -94,6 +94,8 @@ pub struct Metrics {
     upstream_responses: IntCounterVec,
     event_age: HistogramVec,
     key_matches: IntCounterVec,
+    key_last_match: GaugeVec,
+    key_not_after: GaugeVec,
     last_accepted: GaugeVec,
     observing: GaugeVec,
     pub in_flight: IntGauge,
@@ -173,6 +175,18 @@ impl Metrics {
                 "Signatures that held, by the key that made them.",
                 &["route", "key_id"],
             ),
+            key_last_match: gauges(
+                r,
+                "hookgate_key_last_match_timestamp_seconds",
+                "When a signature last held under the key.",
+                &["route", "key_id"],
+            ),
+            key_not_after: gauges(
+                r,
+                "hookgate_key_not_after_timestamp_seconds",
+                "When the key ceases to be valid, if that is configured.",
+                &["route", "key_id"],
+            ),
             last_accepted: gauges(
                 r,
                 "hookgate_last_accepted_timestamp_seconds",
@@ -245,11 +259,21 @@ impl Metrics {
             self.requests.with_label_values(&[name, &route.provider, verdict.label(), reason.label()])
         };
         let key_ids = route.signature.schemes().iter().flat_map(Scheme::keys).map(|k| Arc::clone(&k.id));
-        let mut keys: Vec<(Arc<str>, IntCounter)> = Vec::new();
+        let mut keys: Vec<KeyMetrics> = Vec::new();
         for id in key_ids {
-            if !keys.iter().any(|(known, _)| *known == id) {
-                let counter = self.key_matches.with_label_values(&[name, &*id]);
-                keys.push((id, counter));
+            if !keys.iter().any(|known| known.id == id) {
+                let labels = [name, &*id];
+                let matches = self.key_matches.with_label_values(&labels);
+                let last_match = self.key_last_match.with_label_values(&labels);
+                keys.push(KeyMetrics { id, matches, last_match });
+            }
+        }
+        for key in route.rotation.keys() {
+            let labels = [name, &*key.id];
+            match key.not_after_ms {
+                Some(end) => self.key_not_after.with_label_values(&labels).set(seconds(end)),
+                // It may have had an end before the reload.
+                None => _ = self.key_not_after.remove_label_values(&labels),
             }
         }
         self.observing.with_label_values(&[name]).set(f64::from(u8::from(route.mode == Mode::Observe)));
@@ -318,7 +342,7 @@ pub struct RouteMetrics {
     pub upstream_duration: Histogram,
     upstream: [IntCounter; UpstreamOutcome::ALL.len()],
     pub event_age: Histogram,
-    keys: Vec<(Arc<str>, IntCounter)>,
+    keys: Vec<KeyMetrics>,
     pub last_accepted: Gauge,
 }
 
@@ -336,11 +360,31 @@ impl RouteMetrics {
         &self.upstream[index.expect("ALL lists every outcome")]
     }
 
-    pub fn key_matched(&self, id: &Arc<str>) {
-        if let Some((_, counter)) = self.keys.iter().find(|(known, _)| known == id) {
-            counter.inc();
+    pub fn key_matched(&self, id: &Arc<str>, wall_ms: i64) {
+        if let Some(key) = self.keys.iter().find(|key| key.id == *id) {
+            key.matches.inc();
+            key.last_match.set(seconds(wall_ms));
         }
     }
+
+    /// When a signature last held under the key.
+    pub fn last_match_ms(&self, id: &str) -> Option<i64> {
+        let seconds = self.keys.iter().find(|key| *key.id == *id)?.last_match.get();
+        #[expect(clippy::cast_possible_truncation, reason = "a time that was milliseconds before")]
+        (seconds > 0.0).then_some((seconds * 1000.0) as i64)
+    }
+}
+
+/// What is counted of one key.
+struct KeyMetrics {
+    id: Arc<str>,
+    matches: IntCounter,
+    last_match: Gauge,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact until the year 287396")]
+fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1000.0
 }
 
 fn index(reason: Reason) -> usize {

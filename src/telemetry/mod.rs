@@ -2,6 +2,7 @@
 //! becomes one log line and all counters in [`Telemetry::finish`]. There are no other
 //! request-level emissions in the tree.
 
+pub mod keys;
 pub mod log;
 pub mod metrics;
 
@@ -113,7 +114,7 @@ impl Telemetry {
             route.upstream_duration.observe(took.as_secs_f64());
         }
         if let Some(proof) = &record.proof {
-            route.key_matched(&proof.key_id);
+            route.key_matched(&proof.key_id, record.arrived.wall_ms);
             if let Some(time) = proof.event_time_ms {
                 #[expect(clippy::cast_precision_loss, reason = "an age in seconds")]
                 let age = (record.arrived.wall_ms - time) as f64 / 1000.0;

@@ -71,7 +71,7 @@ impl Delivery {
     pub fn judged_on(&self, route: &str, signature: &Signature) -> Result<Authentic, Reason> {
         let head = self.head();
         let presented = signature.presented(&head)?;
-        signature.verify(&presented, route, &head, &self.body)
+        signature.verify(&presented, route, &head, &self.body, |_| true)
     }
 }
 

@@ -135,17 +135,19 @@ impl Signature {
         }
     }
 
+    /// Only keys that are `usable` are tried; which are does not depend on the request.
     pub fn verify(
         &self,
         presented: &Presented,
         route: &str,
         head: &Head<'_>,
         body: &[u8],
+        usable: impl Fn(&str) -> bool,
     ) -> Result<Authentic, Reason> {
         let mut first = None;
         for candidate in &presented.candidates {
             let tags = candidate.tags.as_deref();
-            match self.schemes[candidate.scheme].verify(tags, route, head, body) {
+            match self.schemes[candidate.scheme].verify(tags, route, head, body, &usable) {
                 Err(reason) if reason.is_signature() => _ = first.get_or_insert(reason),
                 // A signature that holds decides, whatever is wrong with what it covers.
                 judged => return judged,
@@ -162,22 +164,29 @@ impl Scheme {
         route: &str,
         head: &Head<'_>,
         body: &[u8],
+        usable: &impl Fn(&str) -> bool,
     ) -> Result<Authentic, Reason> {
         let reading = Reading::new(&self.recipe, head, body);
         let in_body = if tags.is_none() { reading.tags()? } else { Vec::new() };
         reading.check()?;
-        let key = self.matching_key(tags.unwrap_or(&in_body), &reading).ok_or(Reason::SignatureMismatch)?;
+        let key = self.matching_key(tags.unwrap_or(&in_body), &reading, usable);
+        let key = key.ok_or(Reason::SignatureMismatch)?;
         self.read_signed(key, route, &reading)
     }
 
     /// The key that made one of the tags. Every key meets every tag, and which of them
     /// match does not show in the time taken.
-    fn matching_key(&self, tags: &[Tag], reading: &Reading<'_>) -> Option<&Key> {
+    fn matching_key(
+        &self,
+        tags: &[Tag],
+        reading: &Reading<'_>,
+        usable: &impl Fn(&str) -> bool,
+    ) -> Option<&Key> {
         const NONE: u32 = u32::MAX;
         let mut matched = NONE;
         let other_port = reading.with_other_port();
         for reading in [Some(reading), other_port.as_ref()].into_iter().flatten() {
-            for (n, key) in (0u32..).zip(&self.keys) {
+            for (n, key) in (0u32..).zip(&self.keys).filter(|(_, key)| usable(&key.id)) {
                 matched.conditional_assign(&n, key.verifier.made_any(tags, reading));
             }
         }
