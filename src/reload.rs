@@ -14,8 +14,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::Given;
 use crate::clock;
 use crate::config::provider::NamedSecret;
-use crate::config::{Config, Problem, Problems, Startup};
+use crate::config::{AddressFile, Config, Problem, Problems, Startup};
 use crate::gate::chain::Policy;
+use crate::gate::filter::ip_allowlist::is_cut_short;
 use crate::proxy::{Live, Sidecar};
 use crate::telemetry::Telemetry;
 use crate::telemetry::log::Severity;
@@ -26,6 +27,8 @@ pub struct Reloader {
     pub given: Given,
     pub startup: Startup,
     pub fingerprint: [u8; 32],
+    /// As they are in effect.
+    pub address_files: Vec<AddressFile>,
     pub sidecar: Arc<Sidecar>,
     pub acceptor: Option<Arc<ArcSwap<Acceptor>>>,
     /// What was last complained about.
@@ -52,7 +55,7 @@ impl Reloader {
 
     fn apply(&mut self, source: ReloadSource, loaded: Result<Config, Problems>) {
         let telemetry = Arc::clone(&self.sidecar.telemetry);
-        match loaded.and_then(|config| self.compatible(config)) {
+        match loaded.and_then(|config| self.compatible(config, source)) {
             Ok(config) => {
                 let changed = config.fingerprint != self.fingerprint;
                 if changed || source == ReloadSource::Signal || self.complaint.is_some() {
@@ -78,14 +81,36 @@ impl Reloader {
         }
     }
 
-    /// A replay memory that was made for shorter tolerances would forget events that the new
-    /// ones still take.
-    fn compatible(&self, config: Config) -> Result<Config, Problems> {
+    fn compatible(&self, config: Config, source: ReloadSource) -> Result<Config, Problems> {
+        let cut = self.cut_short(&config);
+        if !cut.is_empty() && source == ReloadSource::File {
+            return Err(Problems(cut));
+        }
+        // A replay memory that was made for shorter tolerances would forget events that the new
+        // ones still take.
         if config.startup.stale_after <= self.startup.stale_after {
             return Ok(config);
         }
         let message = "a longer tolerance needs a replay memory that is made for it: restart to change it";
         Err(Problems(vec![Problem { place: None, key: "tolerance".to_owned(), message: message.to_owned() }]))
+    }
+
+    /// Lists of addresses that have lost most of what they held. Nobody looks when a file
+    /// changes; who sends a signal does.
+    fn cut_short(&self, config: &Config) -> Vec<Problem> {
+        let before = |file: &AddressFile| {
+            self.address_files.iter().find(|before| (&before.key, &before.path) == (&file.key, &file.path))
+        };
+        let problem = |file: &AddressFile| {
+            let (held, holds) = (before(file)?.networks, file.networks);
+            let path = file.path.display();
+            let message = format!(
+                "{path} held {held} networks and holds {holds}: the former list stays; if it is meant so, send SIGHUP or restart"
+            );
+            let problem = Problem { place: None, key: file.key.clone(), message };
+            is_cut_short(held, holds).then_some(problem)
+        };
+        config.address_files.iter().filter_map(problem).collect()
     }
 
     fn swap(&mut self, config: Config, telemetry: &Telemetry) {
@@ -102,6 +127,7 @@ impl Reloader {
             }
         }
         self.fingerprint = config.fingerprint;
+        self.address_files = config.address_files;
     }
 }
 

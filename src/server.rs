@@ -154,6 +154,7 @@ impl Server {
             given,
             startup: startup.clone(),
             fingerprint: config.fingerprint,
+            address_files: config.address_files,
             sidecar: Arc::clone(&sidecar),
             acceptor,
             complaint: None,

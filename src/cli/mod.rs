@@ -25,7 +25,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::config::Origin;
 use crate::config::raw::{LogFormat, LogLevel, Mode, ProxyProtocol, RealIpHeader};
 use crate::config::secret::Secret;
-use crate::config::units::{ByteSize, Cidr, Rate, Span, UpstreamUrl};
+use crate::config::units::{ByteSize, Cidr, Rate, Senders, Span, UpstreamUrl};
 
 /// What `--version` prints.
 const VERSION: &str = concat!(
@@ -166,7 +166,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "PATH", env = "HOOKGATE_HANDSHAKE_TOKEN_FILE", help_heading = "The route")]
     pub handshake_token_file: Option<PathBuf>,
 
-    /// Network that may send; repeatable [default: the provider's list if it has one, else any]
+    /// Network that may send, or published for the addresses that the provider publishes; repeatable [default: the
+    /// networks that the provider's preset demands, else any]
     #[arg(
         long,
         value_name = "CIDR",
@@ -174,7 +175,7 @@ pub struct RunArgs {
         value_delimiter = ',',
         help_heading = "Checks"
     )]
-    pub allow_ip: Option<Vec<Cidr>>,
+    pub allow_ip: Option<Vec<Senders>>,
 
     /// File with one network a line, added to --allow-ip; reloaded on change
     #[arg(long, value_name = "PATH", env = "HOOKGATE_ALLOW_IP_FILE", help_heading = "Checks")]

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::startup::Built;
 use super::units::Span;
-use super::{Config, Origin, Place, Problem, Problems, Setting, raw};
+use super::{AddressFile, Config, Origin, Place, Problem, Problems, Setting, raw};
 use crate::cli::Given;
 
 pub struct Loader<'g> {
@@ -20,6 +20,7 @@ pub struct Loader<'g> {
     problems: Vec<Problem>,
     settings: Vec<Setting>,
     notices: Vec<String>,
+    address_files: Vec<AddressFile>,
     digest: Sha256,
 }
 
@@ -31,6 +32,7 @@ impl<'g> Loader<'g> {
             problems: Vec::new(),
             settings: Vec::new(),
             notices: Vec::new(),
+            address_files: Vec::new(),
             digest: Sha256::new(),
         }
     }
@@ -45,6 +47,7 @@ impl<'g> Loader<'g> {
                 tls,
                 settings: self.settings,
                 notices: self.notices,
+                address_files: self.address_files,
                 fingerprint: self.digest.finalize().into(),
             }),
             Some(_) | None => Err(Problems(self.problems)),
@@ -178,6 +181,10 @@ impl<'g> Loader<'g> {
 
     pub fn notice(&mut self, text: impl Into<String>) {
         self.notices.push(text.into());
+    }
+
+    pub fn address_file(&mut self, file: AddressFile) {
+        self.address_files.push(file);
     }
 
     pub fn digest(&mut self, bytes: &[u8]) {

@@ -41,6 +41,8 @@ pub struct Config {
     pub tls: Option<TlsMaterial>,
     /// Each value in effect and where it came from; secrets by id only.
     pub settings: Vec<Setting>,
+    /// The lists of addresses that were read.
+    pub address_files: Vec<AddressFile>,
     /// What the operator should know, though it is no error.
     pub notices: Vec<String>,
     /// Changes when anything that was read has changed.
@@ -77,6 +79,15 @@ pub struct Startup {
     pub threads: usize,
     pub log_format: LogFormat,
     pub log_level: LogLevel,
+}
+
+/// A file with addresses, and how many networks it held, adjacent ones taken together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressFile {
+    /// The key that names it.
+    pub key: String,
+    pub path: PathBuf,
+    pub networks: usize,
 }
 
 /// Where a value came from; the later one wins.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_saphyr::Spanned;
 
 use super::handshake;
-use super::units::{ByteSize, Cidr, Moment, Rate, Span, UpstreamUrl};
+use super::units::{ByteSize, Cidr, Moment, Rate, Senders, Span, UpstreamUrl};
 use crate::gate::scheme::algorithm::{Algorithm, Encoding};
 use crate::gate::scheme::key::KeyRule;
 use crate::gate::scheme::timestamp::TimeUnit;
@@ -102,8 +102,9 @@ pub struct Route {
     pub public_url: Option<Spanned<String>>,
     /// Newest first.
     pub secrets: Vec<SecretSource>,
-    /// Who may send; the provider's published list if absent; nobody if empty.
-    pub allow_ips: Option<Vec<Cidr>>,
+    /// Who may send: networks, or `published` for the list that the provider's preset holds. If
+    /// absent, whom the preset demands, or anybody; nobody if empty.
+    pub allow_ips: Option<Vec<Senders>>,
     /// One network a line, `#` starts a comment. Added to `allow_ips`.
     #[schemars(with = "Option<PathBuf>")]
     pub allow_ip_file: Option<Spanned<PathBuf>>,
@@ -269,8 +270,10 @@ pub struct Preset {
     pub evidence: Evidence,
     /// What the user should know.
     pub notes: Option<String>,
-    /// The addresses that the provider publishes.
+    /// The addresses that events must come from unless the route says otherwise.
     pub allow_ips: Option<Vec<Cidr>>,
+    /// The addresses that the provider publishes and changes: in effect where a route asks for them.
+    pub published_ips: Option<PublishedIps>,
     pub rate_limit: Option<Rate>,
     pub max_body: Option<ByteSize>,
     #[serde(default)]
@@ -283,6 +286,17 @@ pub struct Preset {
     pub handshake: Vec<handshake::Raw>,
     /// The first whose signature header is present decides alone.
     pub schemes: Vec<Scheme>,
+}
+
+/// A list of addresses, and how old it is.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PublishedIps {
+    /// When the provider published it.
+    pub as_of: Moment,
+    /// Where the provider publishes the current one.
+    pub source: String,
+    pub networks: Vec<Cidr>,
 }
 
 /// How sure the facts of a preset are.

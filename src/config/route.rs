@@ -13,8 +13,8 @@ use super::handshake;
 use super::loader::{Loader, Located, flag_value, join};
 use super::provider::{self, NamedSecret};
 use super::secret::Secret;
-use super::units::{ByteSize, Cidr, Rate, Span};
-use super::{Origin, Place, raw, scheme};
+use super::units::{ByteSize, Cidr, Rate, Senders, Span};
+use super::{AddressFile, Origin, Place, raw, scheme};
 use crate::clock;
 use crate::gate::answer::StatusOverrides;
 use crate::gate::chain::{Mode, PathPattern, Route};
@@ -24,7 +24,7 @@ use crate::gate::filter::ip_allowlist::IpAllowlist;
 use crate::gate::filter::rate_limit::{Quota, RateLimit};
 use crate::gate::filter::signature::Signature;
 use crate::gate::handshake::{AnsweredBy, Handshakes};
-use crate::gate::rotation::{Advice, Rotation};
+use crate::gate::rotation::{Advice, DAY_MS, Rotation};
 use crate::gate::scheme::algorithm::Algorithm;
 use crate::gate::scheme::content::{Piece, Segment};
 use crate::gate::scheme::url::PublicUrl;
@@ -53,7 +53,7 @@ pub struct OnlyRoute {
     pub path: Option<String>,
     pub public_url: Option<String>,
     pub secret_file: Option<Vec<PathBuf>>,
-    pub allow_ip: Option<Vec<Cidr>>,
+    pub allow_ip: Option<Vec<Senders>>,
     pub allow_ip_file: Option<PathBuf>,
     pub handshake: Option<handshake::Mode>,
     pub handshake_token_file: Option<PathBuf>,
@@ -565,7 +565,8 @@ impl Endpoint<'_, '_> {
 
     fn allowlist(&mut self) -> IpAllowlist {
         let plain = |list: &Vec<Cidr>| list.iter().map(|c| c.0).collect::<Vec<IpNet>>();
-        let mut networks = self.raw.allow_ips.as_ref().map(plain);
+        let raw = self.raw;
+        let mut networks = raw.allow_ips.as_ref().map(|senders| self.senders(senders));
         let mut origin = self.loader.given.origins.get("allow_ip").copied().unwrap_or(Origin::File);
         if let Some(file) = &self.raw.allow_ip_file {
             let file = self.loader.located(&self.key("allow_ip_file"), "allow_ip_file", file);
@@ -588,6 +589,41 @@ impl Endpoint<'_, '_> {
         IpAllowlist::networks(&networks)
     }
 
+    fn senders(&mut self, senders: &[Senders]) -> Vec<IpNet> {
+        let mut networks = Vec::new();
+        for sender in senders {
+            match sender {
+                Senders::Network(network) => networks.push(network.0),
+                Senders::Published => networks.extend(self.published()),
+            }
+        }
+        networks
+    }
+
+    /// The addresses that the provider publishes, as the preset knows them.
+    fn published(&mut self) -> Vec<IpNet> {
+        let plain = |list: &[Cidr]| list.iter().map(|c| c.0).collect::<Vec<IpNet>>();
+        let preset = self.preset.as_ref();
+        let dated = preset.and_then(|p| p.published_ips.clone());
+        if let Some(raw::PublishedIps { as_of, source, networks }) = dated {
+            let days = (clock::now().wall_ms - as_of.ms).max(0) / DAY_MS;
+            let (date, key) = (as_of.to_string(), self.key("allow_ips"));
+            let date = date.split('T').next().unwrap_or_default();
+            self.loader.notice(format!(
+                "{key}: the published addresses are of {date}, {days} days old: compare them with {source}"
+            ));
+            return plain(&networks);
+        }
+        if let Some(demanded) = preset.and_then(|p| p.allow_ips.as_ref()) {
+            return plain(demanded);
+        }
+        self.problem(
+            "allow_ips",
+            "the preset holds no published addresses: name networks, or a file in allow_ip_file",
+        );
+        Vec::new()
+    }
+
     fn networks_of(&mut self, file: &Located<PathBuf>) -> Vec<IpNet> {
         let Some(bytes) = self.loader.read(file) else { return Vec::new() };
         let mut networks = Vec::new();
@@ -602,6 +638,16 @@ impl Endpoint<'_, '_> {
                 }
             }
         }
+        let count = IpNet::aggregate(&networks).len();
+        if count == 0 {
+            self.loader.notice(format!("{}: {} holds no network", file.key, file.value.display()));
+        }
+        self.loader.setting(&file.key, format!("{} ({count} networks)", file.value.display()), file.origin);
+        self.loader.address_file(AddressFile {
+            key: file.key.clone(),
+            path: file.value.clone(),
+            networks: count,
+        });
         networks
     }
 

@@ -158,6 +158,33 @@ impl fmt::Display for Cidr {
     }
 }
 
+/// Who may send: a network, or `published` for the addresses that the provider publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Senders {
+    Published,
+    Network(Cidr),
+}
+
+impl FromStr for Senders {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "published" {
+            return Ok(Senders::Published);
+        }
+        text.parse().map(Senders::Network)
+    }
+}
+
+impl fmt::Display for Senders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Senders::Published => f.write_str("published"),
+            Senders::Network(network) => network.fmt(f),
+        }
+    }
+}
+
 /// A moment, `2027-01-31T12:00:00Z`, or a date, which means its last moment in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment {
@@ -278,6 +305,7 @@ scalar!(Span, r"^([0-9]+(ms|s|m|h|d) ?)+$");
 scalar!(ByteSize, r"^[0-9]+ ?(B|KB|MB|GB|KiB|MiB|GiB)$");
 scalar!(Rate, r"^(off|[0-9]+/[0-9]*(ms|s|m|h|d))$");
 scalar!(Cidr, r"^[0-9a-fA-F.:]+(/[0-9]{1,3})?$");
+scalar!(Senders, r"^(published|[0-9a-fA-F.:]+(/[0-9]{1,3})?)$");
 scalar!(Moment, r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt].+)?$");
 scalar!(UpstreamUrl, r"^(http://.+|unix:/.+)$");
 

@@ -27,9 +27,37 @@ impl IpAllowlist {
     }
 }
 
+/// Whether a list that is read again has lost so much that a fault is likelier than a change:
+/// an export that failed, a file that was cut short. Counted in networks.
+pub fn is_cut_short(before: usize, after: usize) -> bool {
+    const FEW: usize = 4;
+    let lost = before.saturating_sub(after);
+    lost > 0 && (after == 0 || (lost >= FEW && after * 2 < before))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_that_shrinks_is_told_from_one_that_is_cut_short() {
+        for (before, after, cut) in [
+            (0, 0, false),
+            (0, 9, false),
+            (9, 9, false),
+            (1, 0, true),
+            (9, 0, true),
+            (9, 5, false),
+            (9, 4, true),
+            (8, 4, false),
+            (7, 3, true),
+            (5, 2, false),
+            (4, 1, false),
+            (1000, 499, true),
+        ] {
+            assert_eq!(is_cut_short(before, after), cut, "from {before} to {after}");
+        }
+    }
 
     #[test]
     fn only_listed_networks_may_send() {
