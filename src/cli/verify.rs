@@ -95,9 +95,9 @@ fn judged(args: &VerifyArgs) -> Result<(bool, serde_json::Value), Unable> {
 
     let (signature, rotation) = (demands.signature(), rotation(&demands.secrets));
     let usable = |id: &str| rotation.is_usable(id, now);
-    let verified = signature.presented(&head).and_then(|presented| {
-        signature.verify(&presented, &demands.route, &head, &captured.body, usable)
-    });
+    let verified = signature
+        .presented(&head)
+        .and_then(|presented| signature.verify(&presented, &demands.route, &head, &captured.body, usable));
     let authentic = verified.as_ref().ok().cloned();
     let reason = match verified.and_then(|authentic| freshness::check(authentic, now)) {
         Ok(_) => Reason::Accepted,

@@ -520,10 +520,12 @@ impl Endpoint<'_, '_> {
             self.loader.setting(&self.key("handshake"), mode, origin);
         }
         let plain = |recipe: &Recipe| {
-            recipe.content.segments().iter().any(|s| matches!(s, Segment::Piece(Piece::Body, None)))
+            let holds_body = |s: &Segment| matches!(s, Segment::Piece(Piece::Body, None));
+            !recipe.algorithm.is_public() && recipe.content.segments().iter().any(holds_body)
         };
         if handshakes.iter().any(|handshake| handshake.answer.signs()) && !recipes.iter().all(plain) {
-            let message = "whoever asks would get signatures that are good for events: {hmac:…} needs a scheme whose content holds {body}";
+            let message = "whoever asks would get signatures that are good for events: {hmac:…} needs a \
+                           shared secret, and a content that holds {body} as it is";
             self.problem("handshake", message);
         }
         let decoded = |NamedSecret { id, secret, .. }: &NamedSecret| {

@@ -371,7 +371,7 @@ fn text(pieces: &[Piece], value: &str, key: Option<&KeyedMac>) -> Result<String,
             Piece::Hmac(encoding) => {
                 let mut mac = key.ok_or(Unanswerable)?.clone();
                 mac.update(value.as_bytes());
-                text.push_str(&encoding.encode(&mac.finish()));
+                text.push_str(&encoding.encode(mac.finish()));
             }
         }
     }
@@ -394,7 +394,7 @@ mod tests {
     fn hmac(text: &str) -> String {
         let mut mac = Algorithm::HmacSha256.keyed(KEY).unwrap();
         mac.update(text.as_bytes());
-        Encoding::Hex.encode(&mac.finish())
+        Encoding::Hex.encode(mac.finish())
     }
 
     fn get(value: &str, answer: Answer) -> Handshake {
@@ -591,7 +591,10 @@ mod tests {
             content_length: None,
         };
         let mut keys = keyed();
-        keys.insert(0, ("ended".into(), Algorithm::HmacSha256.keyed(b"another key, ended yesterday").unwrap()));
+        keys.insert(
+            0,
+            ("ended".into(), Algorithm::HmacSha256.keyed(b"another key, ended yesterday").unwrap()),
+        );
         let handshakes = Handshakes::new(vec![crc.clone()], keys, AnsweredBy::Gate);
         let answer = handshakes.answer_bare(&crc, &head, |id| id != "ended").unwrap();
         assert!(answer.body.contains(&hmac("abc")));
