@@ -82,14 +82,14 @@ impl Route {
         if let (Err(_), Some(budget)) = (&answer, &self.failure_budget) {
             budget.charge(head.client, now);
         }
-        Ok(Greeting::Answer(answer.map_err(|_| Reason::HandshakeRefused)?))
+        Ok(Greeting::Answer(Box::new(answer.map_err(|_| Reason::HandshakeRefused)?)))
     }
 
     /// Meets a question that the provider asks as a delivery, once that is fresh.
-    pub fn greeted(&self, fresh: Option<&Fresh>, body: &[u8]) -> Result<Option<Said>, Reject> {
+    pub fn greeted(&self, fresh: Option<&Fresh>, body: &[u8]) -> Result<Option<Box<Said>>, Reject> {
         let Some(fresh) = fresh else { return Ok(None) };
         let answer = self.handshakes.answer_signed(body, fresh.authentic().key_id());
-        Ok(answer.transpose().map_err(|_| Reason::HandshakeRefused)?)
+        Ok(answer.transpose().map_err(|_| Reason::HandshakeRefused)?.map(Box::new))
     }
 
     /// Judges the body. What comes back is the proof that a key of the route signed it;
@@ -165,7 +165,7 @@ pub enum Greeting {
     /// Its body is to be read.
     Read(Admitted),
     /// It is a question, and this is the answer.
-    Answer(Said),
+    Answer(Box<Said>),
 }
 
 /// What went against a delivery. On an enforcing route the first finding refuses it;

@@ -82,7 +82,7 @@ enum Ending {
     /// As our follower's leader was answered.
     As(Reason, u16),
     /// It is a handshake, and we answer.
-    Greeted(Said),
+    Greeted(Box<Said>),
 }
 
 impl<T: Into<Reject>> From<T> for Ending {

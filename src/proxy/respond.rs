@@ -46,7 +46,7 @@ pub async fn refuse(session: &mut ServerSession, reject: Reject, status: u16, id
 }
 
 /// Answers a handshake. What a stranger chose stands in it, so nobody is to guess what it is.
-pub async fn greet(session: &mut ServerSession, said: Said, id: RequestId) {
+pub async fn greet(session: &mut ServerSession, said: Box<Said>, id: RequestId) {
     if let Ok(header) = greeting(&said, &id) {
         if !super::body::expects_continue(session) {
             take_what_is_there(session).await;
