@@ -41,7 +41,8 @@ pub fn hints(case: &Case<'_>) -> Vec<String> {
                 continue;
             }
             if key.as_ref().is_ok_and(|key| holds(recipe, key, case.head, case.body)) {
-                let ended = not_after_ms.map(|_| format!("secret {id}: signed it, but its not_after has passed"));
+                let ended =
+                    not_after_ms.map(|_| format!("secret {id}: signed it, but its not_after has passed"));
                 hints.extend(ended);
                 continue;
             }
