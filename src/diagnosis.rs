@@ -5,6 +5,7 @@
 
 use http::HeaderName;
 
+use crate::clock::Now;
 use crate::config::provider::{NamedSecret, PRESETS, preset};
 use crate::config::scheme::compile;
 use crate::gate::delivery::Head;
@@ -27,6 +28,7 @@ pub struct Case<'c> {
     pub secrets: &'c [NamedSecret],
     pub head: &'c Head<'c>,
     pub body: &'c [u8],
+    pub now: Now,
 }
 
 /// What would have made the signature hold.
@@ -40,10 +42,9 @@ pub fn hints(case: &Case<'_>) -> Vec<String> {
                 hints.extend(key.ok().and_then(|key| other_place(case, recipe, &key)));
                 continue;
             }
-            if key.as_ref().is_ok_and(|key| holds(recipe, key, case.head, case.body)) {
-                let ended =
-                    not_after_ms.map(|_| format!("secret {id}: signed it, but its not_after has passed"));
-                hints.extend(ended);
+            let ended = not_after_ms.is_some_and(|end| case.now.wall_ms > end);
+            if ended && key.as_ref().is_ok_and(|key| holds(recipe, key, case.head, case.body)) {
+                hints.push(format!("secret {id}: signed it, but its not_after has passed"));
                 continue;
             }
             hints.extend(other_key(case, recipe, secret).map(|hint| format!("secret {id}: {hint}")));

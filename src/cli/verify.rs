@@ -105,7 +105,7 @@ fn judged(args: &VerifyArgs) -> Result<(bool, serde_json::Value), Unable> {
     };
     let hints = if reason.is_signature() {
         let Demands { provider, recipes, secrets, .. } = &demands;
-        hints(&Case { provider, recipes, secrets, head: &head, body: &captured.body })
+        hints(&Case { provider, recipes, secrets, head: &head, body: &captured.body, now })
     } else {
         Vec::new()
     };

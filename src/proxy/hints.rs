@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 
-use crate::clock::Now;
+use crate::clock::{self, Now};
 use crate::config::provider::NamedSecret;
 use crate::diagnosis::{Case, hints};
 use crate::gate::chain::Route;
@@ -83,6 +83,7 @@ impl Suspect {
             secrets: &self.secrets,
             head: &head,
             body: &self.body,
+            now: clock::now(),
         })
     }
 }
