@@ -103,8 +103,10 @@ fn verified(scheme: &Scheme) -> String {
         SignatureFormat::Jwt => "claims".to_owned(),
         _ => format!("`{}`", scheme.content.replace("header:", "").replace('\n', "\\n").replace('|', "\\|")),
     };
-    let also: String =
-        scheme.also.iter().map(|also| format!(", and `{}`", also.trim().replace('|', "\\|"))).collect();
+    let also = scheme
+        .also
+        .iter()
+        .fold(String::new(), |text, also| text + &format!(", and `{}`", also.trim().replace('|', "\\|")));
     let partly = if scheme.signs_body == Some(false) { " (not the whole body)" } else { "" };
     format!("`{place}`: {algorithm} over {signed}{also}{partly}")
 }

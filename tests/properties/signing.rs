@@ -11,6 +11,7 @@ use hookgate::gate::filter::replay::ReplayKey;
 use hookgate::gate::filter::signature::{Authentic, Signature};
 use hookgate::gate::scheme::Recipe;
 use hookgate::gate::scheme::algorithm::{Algorithm, Encoding};
+use hookgate::gate::scheme::form::Form;
 use hookgate::gate::scheme::key::KeyRule;
 use hookgate::gate::scheme::reading::Reading;
 use hookgate::gate::scheme::sign::Unsigned;
@@ -217,8 +218,16 @@ impl Event {
         (!self.recipe.id.is_empty()).then_some(&self.id)
     }
 
-    /// Hexadecimal says the same in either case, and nothing else does.
+    /// Hexadecimal says the same in either case, in a tag and in the escapes of a query; nothing
+    /// else does.
     fn says_the_same(&self, genuine: &Delivery, flipped: &Delivery) -> bool {
+        if genuine.query != flipped.query {
+            let decoded = |delivery: &Delivery| -> Vec<(Vec<u8>, Vec<u8>)> {
+                let form = Form::parse(delivery.query.as_deref().unwrap_or_default().as_bytes()).unwrap();
+                form.pairs().iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect()
+            };
+            return decoded(genuine) == decoded(flipped);
+        }
         let tag = |delivery: &Delivery| delivery.headers["x-signature"].as_bytes().to_ascii_lowercase();
         let is_signature = genuine.headers["x-signature"] != flipped.headers["x-signature"];
         self.recipe.signature.encoding == Encoding::Hex && is_signature && tag(genuine) == tag(flipped)
