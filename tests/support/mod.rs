@@ -6,6 +6,7 @@
 
 pub mod app;
 pub mod gate;
+pub mod kube;
 pub mod rng;
 pub mod sender;
 pub mod tls;
