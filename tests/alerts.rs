@@ -38,25 +38,25 @@ fn each_fires_when_it_should_and_not_otherwise() {
     };
     let dir = Dir::new();
     dir.write("alerts.yaml", groups().to_string()); // JSON is YAML
-    let mut tests = Vec::new();
+    let mut played = Vec::new();
     for name in names() {
         let file = format!("{name}.yaml");
         let text = fs::read_to_string(format!("tests/alerts/{file}"))
             .unwrap_or_else(|e| panic!("{name} has a unit test in tests/alerts: {e}"));
-        let test = &kube::parse(&text)[0];
-        let cases = test["tests"].as_array().unwrap().iter();
+        let parsed = &kube::parse(&text)[0];
+        let cases = parsed["tests"].as_array().unwrap().iter();
         let cases: Vec<_> = cases.flat_map(|t| t["alert_rule_test"].as_array().unwrap()).collect();
         assert!(cases.iter().all(|case| case["alertname"] == name), "{file} is about {name} alone");
         let fires = |case: &&&Value| !case["exp_alerts"].as_array().unwrap().is_empty();
         let firing = cases.iter().filter(fires).count();
         assert!(firing > 0 && firing < cases.len(), "{file} shows {name} firing, and silent");
-        tests.push(dir.write(&file, text));
+        played.push(dir.write(&file, text));
     }
-    assert_eq!(fs::read_dir("tests/alerts").unwrap().count(), tests.len(), "a test without an alert");
+    assert_eq!(fs::read_dir("tests/alerts").unwrap().count(), played.len(), "a test without an alert");
     let mut check = std::process::Command::new(&promtool);
     let told = run(check.args(["check", "rules"]).arg(dir.join("alerts.yaml")));
     assert_eq!(told.code, Some(0), "{}{}", told.out, told.err);
-    let told = run(std::process::Command::new(&promtool).args(["test", "rules"]).args(&tests));
+    let told = run(std::process::Command::new(&promtool).args(["test", "rules"]).args(&played));
     assert_eq!(told.code, Some(0), "{}{}", told.out, told.err);
 }
 

@@ -1,4 +1,4 @@
-//! The dashboard: it keeps to the rules of Grafana's dashboard linter, its queries are PromQL over
+//! The dashboard: it keeps to the rules of Grafana's dashboard linter, its queries are `PromQL` over
 //! metrics that the gate has, and a real Prometheus that scraped a gate under mixed traffic has
 //! something to show in every panel.
 
@@ -83,7 +83,7 @@ fn it_keeps_to_the_linters_rules() {
                 assert!(range.starts_with("$__rate_interval]"), "{title}: {query}");
             }
             for (at, _) in query.match_indices("_total{") {
-                let before = query[..at].rsplit('(').nth(0).unwrap();
+                let before = query[..at].rsplit('(').next().unwrap();
                 let call = query[..at - before.len()].trim_end_matches('(');
                 assert!(call.ends_with("rate") || call.ends_with("increase"), "{title}: {query}");
             }
@@ -117,7 +117,8 @@ fn its_queries_are_promql() {
     let rule = |(n, (_, query)): (usize, &(String, String))| json!({ "record": format!("panel:{n}"), "expr": asked(query) });
     let rules: Vec<_> = queries.iter().enumerate().map(rule).collect();
     let dir = Dir::new();
-    let file = dir.write("rules.yaml", json!({ "groups": [{ "name": "dashboard", "rules": rules }] }).to_string());
+    let file =
+        dir.write("rules.yaml", json!({ "groups": [{ "name": "dashboard", "rules": rules }] }).to_string());
     let told = run(Command::new(promtool).args(["check", "rules"]).arg(file));
     assert_eq!(told.code, Some(0), "{}{}", told.out, told.err);
     assert!(told.out.contains(&format!("{} rules found", queries.len())), "{}", told.out);

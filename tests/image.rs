@@ -97,7 +97,12 @@ fn bundle(built: &Path, dir: &Dir) -> PathBuf {
         .sum();
     eprintln!("the image has {packed} bytes, packed");
     assert!(packed <= LARGEST);
-    done(Command::new("umoci").args(["unpack", "--image"]).arg(format!("{}:test", layout.display())).arg(&bundle));
+    done(
+        Command::new("umoci")
+            .args(["unpack", "--image"])
+            .arg(format!("{}:test", layout.display()))
+            .arg(&bundle),
+    );
     bundle
 }
 
@@ -140,7 +145,8 @@ fn it_runs_with_no_rights_and_takes_an_event() {
 
     let container = Container { state: dir.join("runc"), name: sender::unique("hookgate") };
     let gate = builder.start_as(container.runc(&["run", "--bundle", bundle.to_str().unwrap()]));
-    let event = Signer::github().event().with("X-Forwarded-Proto", "https").with("X-Forwarded-For", "192.0.2.1");
+    let event =
+        Signer::github().event().with("X-Forwarded-Proto", "https").with("X-Forwarded-For", "192.0.2.1");
     assert_eq!(gate.send(&event).said(), (200, "app".to_owned()));
     assert_eq!(gate.send(&event.clone().tampered()).status, 401);
     assert_eq!(app.requests().len(), 1);

@@ -104,7 +104,8 @@ fn every_version_takes_them() {
     }
     let mut pod = injected();
     pod["containers"] = json!([{ "name": "application", "image": "application" }]);
-    objects.push(json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "injected" }, "spec": pod }));
+    objects
+        .push(json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "injected" }, "spec": pod }));
     let Some(faults) = faults(&objects) else { return };
     assert_eq!(faults, "");
 }
@@ -241,7 +242,7 @@ fn memory_suffices_for_what_the_defaults_allow() {
     let bodies: u64 = setting("limits.max_buffered").strip_suffix("MiB").unwrap().parse().unwrap();
     let events: u64 = setting("replay.capacity").parse().unwrap();
     let connections: u64 = setting("limits.max_connections").parse().unwrap();
-    let needed = 14 + bodies + (events * 64 >> 20) + (connections * 23 >> 10);
+    let needed = 14 + bodies + ((events * 64) >> 20) + ((connections * 23) >> 10);
     assert!((needed..needed + 64).contains(&limit), "{limit} MiB for {needed} MiB");
 }
 

@@ -256,12 +256,15 @@ fn strange_requests_make_no_series() {
     #[expect(clippy::cast_precision_loss, reason = "small enough")]
     let sent = STRANGE_REQUESTS as f64;
     assert!(metrics.sum("hookgate_requests_total", &[]) >= sent, "all of them were counted");
-    for reason in ["accepted", "signature_mismatch", "signature_malformed", "route_unmatched", "framing_invalid"] {
+    for reason in
+        ["accepted", "signature_mismatch", "signature_malformed", "route_unmatched", "framing_invalid"]
+    {
         assert!(metrics.requests(reason) > sent / 100.0, "{reason}: {}", metrics.requests(reason));
     }
     // What Prometheus has to keep did not grow either.
     if let Some(prometheus) = prometheus {
-        let over_time = |how: &str| prometheus.value(&format!("{how}_over_time(scrape_samples_scraped[10m])"));
+        let over_time =
+            |how: &str| prometheus.value(&format!("{how}_over_time(scrape_samples_scraped[10m])"));
         until("some scrapes", || prometheus.value("count_over_time(up[10m])").is_some_and(|n| n > 2.0));
         let (least, most) = (over_time("min").unwrap(), over_time("max").unwrap());
         assert!(same(least, most), "from {least} to {most} samples");

@@ -48,7 +48,8 @@ impl Prometheus {
 
     /// The samples of an instant query: labels and value of each.
     pub fn query(&self, expression: &str) -> Vec<(Value, f64)> {
-        let answer = eventually("an answer", || self.get(&format!("/api/v1/query?query={}", escape(expression))));
+        let answer =
+            eventually("an answer", || self.get(&format!("/api/v1/query?query={}", escape(expression))));
         let answer: Value = serde_json::from_str(&answer).unwrap();
         assert_eq!(answer["status"], "success", "{expression}: {answer}");
         let samples = answer["data"]["result"].as_array().unwrap().iter();
