@@ -19,6 +19,15 @@ use support::{Answer, App, Dir, Signer, until};
 
 const DASHBOARD: &str = "k8s/components/monitoring/dashboard.json";
 
+/// A key that has an end, so that all metrics are there.
+const ROUTES: &str = "
+routes:
+  - name: stripe
+    path: /webhooks
+    provider: stripe
+    secrets: [{ id: a, file: DIR/key-1, not_after: 2099-12-31 }]
+";
+
 fn dashboard() -> Value {
     serde_json::from_str(&fs::read_to_string(DASHBOARD).unwrap()).unwrap()
 }
@@ -130,7 +139,7 @@ fn a_scraped_gate_shows_in_every_panel() {
     let app = App::script([Answer::ok(), Answer::status(500), Answer::ok()]);
     let gate = tls::gate(&app, &authority.issue("gate", 30))
         .with("insecure-allow-http", true)
-        .with("provider", "stripe")
+        .config(ROUTES)
         .start();
     let Some(prometheus) = Prometheus::of(&gate) else { return };
     let scraped = || prometheus.value("sum(scrape_samples_scraped)").unwrap_or_default() > 0.0;
