@@ -1,21 +1,26 @@
 //! The PROXY protocol, versions 1 and 2: a trusted load balancer names the sender before the
 //! first byte of TLS or HTTP. Believed from trusted proxies only.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use proxy_header::{Error, ParseConfig, ProxyHeader};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 pub use crate::config::raw::ProxyProtocol;
 
 /// A balancer sends its line at once; who dawdles is none.
 const LINE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest version 1 header there can be.
+const MAX_LINE: usize = 107;
 /// The longest version 2 header that makes sense: addresses and a few fields.
-const MAX_LINE: usize = 4096;
+const MAX_BLOCK: usize = 4096;
 const V1: &[u8] = b"PROXY ";
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+/// The commands of version 2: the balancer's own connection, or one that it passes on.
+const LOCAL: u8 = 0x20;
+const PROXY: u8 = 0x21;
 
 /// What stood in front of a connection.
 #[derive(Debug)]
@@ -48,7 +53,6 @@ pub async fn read(
         loop {
             match parse(&ahead)? {
                 Some((sender, length)) => return Ok((sender, length)),
-                None if ahead.len() > MAX_LINE => return Err(Refused),
                 None => read_some(stream, &mut ahead).await?,
             }
         }
@@ -77,16 +81,82 @@ fn could_be_preamble(start: &[u8]) -> bool {
     [V1, V2].iter().any(|mark| start.starts_with(&mark[..mark.len().min(start.len())]))
 }
 
+/// The sender that the preamble names, and how long the preamble is.
+type Parsed = (Option<SocketAddr>, usize);
+
 /// `Ok(None)`: not complete yet.
-fn parse(bytes: &[u8]) -> Result<Option<(Option<SocketAddr>, usize)>, Refused> {
-    if !could_be_preamble(bytes) {
+fn parse(bytes: &[u8]) -> Result<Option<Parsed>, Refused> {
+    if bytes.starts_with(V1) {
+        line(bytes)
+    } else if bytes.starts_with(V2) {
+        block(bytes)
+    } else if could_be_preamble(bytes) {
+        Ok(None)
+    } else {
+        Err(Refused)
+    }
+}
+
+/// Version 1: `PROXY TCP4 source destination port port` and CR LF.
+fn line(bytes: &[u8]) -> Result<Option<Parsed>, Refused> {
+    let Some(end) = bytes.iter().take(MAX_LINE).position(|b| *b == b'\n') else {
+        return if bytes.len() < MAX_LINE { Ok(None) } else { Err(Refused) };
+    };
+    let line = bytes[..end].strip_suffix(b"\r").ok_or(Refused)?;
+    let mut words = std::str::from_utf8(line).map_err(|_| Refused)?.split(' ').skip(1);
+    let sender = match words.next() {
+        Some("UNKNOWN") => None, // whatever follows
+        Some("TCP4") => Some(addresses::<Ipv4Addr>(words)?),
+        Some("TCP6") => Some(addresses::<Ipv6Addr>(words)?),
+        Some(_) | None => return Err(Refused),
+    };
+    Ok(Some((sender, end + 1)))
+}
+
+/// The source, if all four words are what they should be.
+fn addresses<'w, A: FromStr + Into<IpAddr>>(
+    mut words: impl Iterator<Item = &'w str>,
+) -> Result<SocketAddr, Refused> {
+    let mut address = || words.next().and_then(|word| word.parse::<A>().ok()).ok_or(Refused);
+    let (source, _destination) = (address()?, address()?);
+    let mut port = || {
+        let word = words.next().filter(|word| word.bytes().all(|b| b.is_ascii_digit()));
+        word.and_then(|word| word.parse::<u16>().ok()).ok_or(Refused)
+    };
+    let (source_port, _destination_port) = (port()?, port()?);
+    if words.next().is_some() {
         return Err(Refused);
     }
-    match ProxyHeader::parse(bytes, ParseConfig::default()) {
-        Ok((header, length)) => Ok(Some((header.proxied_address().map(|a| a.source), length))),
-        Err(Error::BufferTooShort) => Ok(None),
-        Err(_) => Err(Refused),
+    Ok(SocketAddr::new(source.into(), source_port))
+}
+
+/// Version 2: twelve bytes of mark, what it is, its length, addresses, and fields that are not ours.
+fn block(bytes: &[u8]) -> Result<Option<Parsed>, Refused> {
+    let Some(&[command, family, high, low]) = bytes.get(V2.len()..V2.len() + 4) else { return Ok(None) };
+    let start = V2.len() + 4;
+    let end = start + usize::from(u16::from_be_bytes([high, low]));
+    if end > MAX_BLOCK {
+        return Err(Refused);
     }
+    let Some(block) = bytes.get(start..end) else { return Ok(None) };
+    let sender = match (command, family) {
+        (LOCAL, _) => None,           // whatever the family
+        (PROXY, 0x00 | 0x31) => None, // unspecified, or a Unix socket
+        (PROXY, 0x11) => Some(source::<4>(block)?),
+        (PROXY, 0x21) => Some(source::<16>(block)?),
+        _ => return Err(Refused),
+    };
+    Ok(Some((sender, end)))
+}
+
+/// Two addresses and two ports; the first of each is the sender's.
+fn source<const N: usize>(block: &[u8]) -> Result<SocketAddr, Refused>
+where
+    IpAddr: From<[u8; N]>,
+{
+    let ports = block.get(2 * N..2 * N + 4).ok_or(Refused)?;
+    let address = block.first_chunk::<N>().ok_or(Refused)?;
+    Ok(SocketAddr::new(IpAddr::from(*address), u16::from_be_bytes([ports[0], ports[1]])))
 }
 
 #[cfg(test)]
@@ -120,6 +190,14 @@ mod tests {
         let mut local = V2.to_vec();
         local.extend([0x20, 0, 0, 0]);
         assert_eq!(preamble(&local, ProxyProtocol::Required).await, Ok((None, vec![])));
+        let mut local_tcp4 = V2.to_vec();
+        local_tcp4.extend([0x20, 0x11, 0, 0]);
+        local_tcp4.extend(b"GET");
+        assert_eq!(
+            preamble(&local_tcp4, ProxyProtocol::Required).await,
+            Ok((None, b"GET".to_vec())),
+            "a family without its addresses"
+        );
         assert_eq!(
             preamble(b"PROXY UNKNOWN\r\nGET", ProxyProtocol::Required).await,
             Ok((None, b"GET".to_vec()))
@@ -128,13 +206,27 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_preamble_is_refused_where_one_is_required() {
-        let mut lies = V2.to_vec();
-        lies.extend([0x21, 0x11, 0xff, 0xff, 1, 2, 3]);
+        let v2 = |rest: &[u8]| [V2, rest, b"GET / HTTP/1.1\r\n\r\n"].concat();
+        let endless = format!("PROXY UNKNOWN {}\r\n", "x".repeat(200));
         for bad in [
             b"POST / HTTP/1.1\r\n\r\n".as_slice(),
             b"PROXY TCP4 not an address\r\n",
             b"PROXY TCP4 192.0.2.1",
-            &lies,
+            b"PROXY TCP4 192.0.2.1 10.0.0.1 +1 443\r\n",
+            b"PROXY TCP4 192.0.2.1 10.0.0.1 1 65536\r\n",
+            b"PROXY TCP4 192.0.2.1 10.0.0.1 1 443 \r\n",
+            b"PROXY TCP4 192.0.2.1  10.0.0.1 1 443\r\n",
+            b"PROXY TCP4 192.0.2.1 10.0.0.1 1 443\n",
+            b"PROXY TCP4 2001:db8::1 2001:db8::2 1 443\r\n",
+            b"PROXY TCP6 192.0.2.1 10.0.0.1 1 443\r\n",
+            b"PROXY UNKNOWNS\r\n",
+            endless.as_bytes(),
+            &v2(&[0x21, 0x11, 0xff, 0xff, 1, 2, 3]),
+            &v2(&[0x21, 0x11, 0, 4, 1, 2, 3, 4]),
+            &v2(&[0x21, 0x21, 0, 12, 192, 0, 2, 1, 10, 0, 0, 1, 0x12, 0x67, 1, 0xbb]),
+            &v2(&[0x21, 0x12, 0, 12, 192, 0, 2, 1, 10, 0, 0, 1, 0x12, 0x67, 1, 0xbb]),
+            &v2(&[0x22, 0x11, 0, 12, 192, 0, 2, 1, 10, 0, 0, 1, 0x12, 0x67, 1, 0xbb]),
+            &v2(&[0x11, 0, 0, 0]),
             b"",
         ] {
             assert_eq!(preamble(bad, ProxyProtocol::Required).await, Err(Refused), "{bad:?}");

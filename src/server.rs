@@ -189,7 +189,7 @@ impl Server {
 }
 
 /// The application behind every traffic listener.
-fn sidecar(startup: &Startup, live: Live, telemetry: &Arc<Telemetry>) -> Arc<Sidecar> {
+pub fn sidecar(startup: &Startup, live: Live, telemetry: &Arc<Telemetry>) -> Arc<Sidecar> {
     let memory = Memory::new(startup.replay, startup.stale_after, startup.replay_capacity);
     Arc::new(Sidecar {
         live: ArcSwap::from_pointee(live),

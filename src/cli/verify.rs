@@ -170,30 +170,33 @@ fn demands_of_route(args: &VerifyArgs) -> Result<Demands, Unable> {
 }
 
 /// A request as it was captured; line ends may be LF or CR LF.
-struct Captured {
-    method: Method,
+#[derive(Debug, PartialEq, Eq)]
+pub struct Captured {
+    pub method: Method,
     /// Path and query.
-    target: Vec<u8>,
-    headers: HeaderMap,
-    body: Vec<u8>,
+    pub target: Vec<u8>,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
 }
 
 impl Captured {
-    fn parse(raw: &[u8]) -> Result<Self, String> {
+    pub fn parse(raw: &[u8]) -> Result<Self, String> {
         let (head, body) =
             split(raw).ok_or("this is no HTTP request: an empty line must follow the headers")?;
-        let head = String::from_utf8_lossy(head);
-        let mut lines = head.lines();
-        let mut first = lines.next().unwrap_or_default().split(' ');
+        let mut lines = head.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let mut first = lines.next().unwrap_or_default().split(|b| *b == b' ');
         let (Some(method), Some(target)) = (first.next(), first.next()) else {
             return Err("this is no HTTP request: the first line is METHOD /path HTTP/1.1".to_owned());
         };
+        let shown = |bytes| String::from_utf8_lossy(bytes).into_owned();
         let mut headers = HeaderMap::new();
         for line in lines {
-            let (name, value) = line.split_once(':').ok_or_else(|| format!("\"{line}\" is no header"))?;
-            let name = HeaderName::from_bytes(name.as_bytes())
-                .map_err(|_| format!("\"{name}\" is no header name"))?;
-            let value = HeaderValue::from_str(value.trim())
+            let colon = line.iter().position(|b| *b == b':');
+            let (name, value) =
+                line.split_at(colon.ok_or_else(|| format!("\"{}\" is no header", shown(line)))?);
+            let name =
+                HeaderName::from_bytes(name).map_err(|_| format!("\"{}\" is no header name", shown(name)))?;
+            let value = HeaderValue::from_bytes(value[1..].trim_ascii())
                 .map_err(|_| format!("the value of {name} cannot be read"))?;
             headers.append(name, value);
         }
@@ -201,9 +204,8 @@ impl Captured {
             headers.get(http::header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
         // A capture may have a newline after the body, or be cut.
         let body = &body[..declared.unwrap_or(body.len()).min(body.len())];
-        let method =
-            Method::from_bytes(method.as_bytes()).map_err(|_| format!("\"{method}\" is no method"))?;
-        Ok(Captured { method, target: target.as_bytes().to_vec(), headers, body: body.to_vec() })
+        let method = Method::from_bytes(method).map_err(|_| format!("\"{}\" is no method", shown(method)))?;
+        Ok(Captured { method, target: target.to_vec(), headers, body: body.to_vec() })
     }
 
     fn head(&self) -> Head<'_> {

@@ -222,6 +222,10 @@ impl Encoding {
         let mut bytes = SmallVec::from_elem(0, room);
         let len = codec.decode_mut(text, &mut bytes).ok()?;
         bytes.truncate(len);
+        // Base64 with padding in its middle would be the same tag, written longer.
+        if codec.encode_len(len) != text.len() {
+            return None;
+        }
         match algorithm.tag_len() {
             None if len == 0 => None,
             None if algorithm == Algorithm::Token => Some(Tag::of_token(&bytes)),
@@ -324,6 +328,8 @@ mod tests {
         let last = b64.as_bytes()[b64.len() - 2];
         let stray = format!("{}{}=", &b64[..b64.len() - 2], char::from(last + 1));
         assert!(!takes(Encoding::Base64, &stray), "non-zero trailing bits");
+        let halves = tag.as_bytes().chunks(16).map(|half| BASE64.encode(half)).collect::<String>();
+        assert!(!takes(Encoding::Base64, &halves), "padding in the middle");
         assert!(!takes(Encoding::Hex, &"a".repeat(10_000)), "no length is too long to refuse");
     }
 }

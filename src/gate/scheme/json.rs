@@ -82,10 +82,10 @@ pub fn pick<'b>(body: &'b [u8], pointers: &[Pointer]) -> Result<Vec<Option<Scala
         Some(0xEF) if body.starts_with(b"\xEF\xBB\xBF") => return Err(Malformed),
         _ => return Ok(found),
     }
-    let all = u32::MAX >> (MAX_POINTERS - pointers.len().min(MAX_POINTERS));
+    let unused = u32::try_from(MAX_POINTERS.saturating_sub(pointers.len())).unwrap_or_default();
+    let active = u32::MAX.checked_shr(unused).unwrap_or(0);
     let mut json = serde_json::Deserializer::from_slice(body);
-    let walk =
-        Walk { pointers, active: if pointers.is_empty() { 0 } else { all }, depth: 0, found: &mut found };
+    let walk = Walk { pointers, active, depth: 0, found: &mut found };
     walk.deserialize(&mut json).and_then(|()| json.end()).map_err(|_| Malformed)?;
     Ok(found)
 }
@@ -285,6 +285,7 @@ mod tests {
         {
             assert_eq!(at(bad, "/id"), Err(Malformed), "{bad}");
         }
+        assert_eq!(pick(b"{}", &[]), Ok(vec![]), "nothing is asked for");
         for other in ["", "hello", "a=1&b=2", "<x/>", "5"] {
             assert_eq!(at(other, "/id"), Ok(None), "{other}");
         }

@@ -48,9 +48,7 @@ impl KeyRule {
             self.strip.iter().find_map(|prefix| secret.strip_prefix(prefix.as_bytes())).unwrap_or(secret);
         let key = match self.decode {
             KeyDecoding::Utf8 => Ok(text.to_vec()),
-            KeyDecoding::Base64 => {
-                BASE64.decode(text).or_else(|_| BASE64_NOPAD.decode(text)).map_err(|_| KeyError::NotBase64)
-            }
+            KeyDecoding::Base64 => BASE64_NOPAD.decode(unpadded(text)).map_err(|_| KeyError::NotBase64),
             KeyDecoding::Hex => HEXLOWER_PERMISSIVE.decode(text).map_err(|_| KeyError::NotHex),
             KeyDecoding::Spki => spki(text).ok_or(KeyError::NotPublic),
         };
@@ -72,6 +70,14 @@ fn spki(text: &[u8]) -> Option<Vec<u8>> {
         None => &text,
     };
     BASE64.decode(bare).ok()
+}
+
+/// Base64 without the padding that makes it a multiple of four.
+fn unpadded(text: &[u8]) -> &[u8] {
+    match text {
+        [bare @ .., b'=', b'='] | [bare @ .., b'='] if text.len().is_multiple_of(4) => bare,
+        bare => bare,
+    }
 }
 
 /// Why a secret is no key. Says nothing of the secret itself.
@@ -118,6 +124,10 @@ mod tests {
         assert_eq!(whsec.decode(b"whsec_AAECAw").unwrap().as_slice(), [0, 1, 2, 3], "no padding");
         assert_eq!(whsec.decode(b"whsec_").unwrap_err(), KeyError::Empty);
         assert_eq!(whsec.decode(b"whsec_!").unwrap_err(), KeyError::NotBase64);
+        for bad in ["AAECAw=", "AAEC====", "AA==AAEC", "AAECAx==", "AAECAw==\n"] {
+            assert_eq!(whsec.decode(bad.as_bytes()).unwrap_err(), KeyError::NotBase64, "{bad:?}");
+        }
+        assert_eq!(whsec.decode(b"AAECAw==").unwrap().as_slice(), [0, 1, 2, 3]);
         assert_eq!(KeyRule::default().decode(b"whsec_x").unwrap().as_slice(), b"whsec_x");
         let hex = KeyRule { decode: KeyDecoding::Hex, ..KeyRule::default() };
         assert_eq!(hex.decode(b"00fF").unwrap().as_slice(), [0, 255]);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDateTime};
+use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 
 use super::source::Source;
@@ -44,7 +44,10 @@ impl TimeUnit {
             TimeUnit::S => digits(text, 12)?.checked_mul(1000),
             TimeUnit::Ms => digits(text, 15),
             TimeUnit::Rfc3339 => rfc3339(std::str::from_utf8(text).ok()?),
-            TimeUnit::HttpDate if text.trim_ascii() == text => {
+            // The parser passes over white space at both ends, of which there are many kinds.
+            TimeUnit::HttpDate
+                if text.iter().all(|b| matches!(b, 0x20..=0x7e)) && text.trim_ascii() == text =>
+            {
                 let time = httpdate::parse_http_date(std::str::from_utf8(text).ok()?).ok()?;
                 let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
                 i64::try_from(since.as_millis()).ok()
@@ -104,10 +107,9 @@ fn digits(text: &[u8], most: usize) -> Option<i64> {
 }
 
 fn rfc3339(text: &str) -> Option<i64> {
-    DateTime::parse_from_rfc3339(text).map(|t| t.timestamp_millis()).ok().or_else(|| {
-        let naive = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").ok()?;
-        Some(naive.and_utc().timestamp_millis())
-    })
+    let time = DateTime::parse_from_rfc3339(text);
+    let time = time.or_else(|_| DateTime::parse_from_rfc3339(&format!("{text}Z")));
+    Some(time.ok()?.timestamp_millis())
 }
 
 #[cfg(test)]
@@ -123,8 +125,14 @@ mod tests {
         assert_eq!(TimeUnit::Rfc3339.parse(b"2023-11-14T22:13:20"), Some(1_700_000_000_000));
         assert_eq!(TimeUnit::Rfc3339.parse(b"2023-11-14T23:13:20+01:00"), Some(1_700_000_000_000));
         assert_eq!(TimeUnit::HttpDate.parse(b"Tue, 14 Nov 2023 22:13:20 GMT"), Some(1_700_000_000_000));
-        assert_eq!(TimeUnit::HttpDate.parse(b"Tue, 14 Nov 2023 22:13:20 GMT "), None);
-        assert_eq!(TimeUnit::Rfc3339.parse(b"023-11-14T22:13:20Z"), None);
+        for space in [" ", "\u{b}", "\u{a0}"] {
+            let spaced = format!("Tue, 14 Nov 2023 22:13:20 GMT{space}");
+            assert_eq!(TimeUnit::HttpDate.parse(spaced.as_bytes()), None, "{space:?}");
+        }
+        for sloppy in ["023-11-14T22:13:20Z", "2023-11-14T22:13:2", "2023-11-14T22:13: 20", "2023-1-4T2:3:4"]
+        {
+            assert_eq!(TimeUnit::Rfc3339.parse(sloppy.as_bytes()), None, "{sloppy}");
+        }
     }
 
     #[test]

@@ -1,0 +1,77 @@
+//! What is fuzzed: a function for each parser that meets bytes from outside, and one for a whole
+//! request. Each asserts a law about what it accepts; a panic anywhere breaks all of them.
+
+mod files;
+mod request;
+mod scheme;
+mod sender;
+mod upstream;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+pub type Target = fn(&[u8]);
+
+/// By the name of its corpus.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("capture", files::capture),
+    ("config", files::config),
+    ("content", scheme::content),
+    ("forwarded", sender::forwarded),
+    ("json", scheme::json),
+    ("key", scheme::key),
+    ("proxy_protocol", sender::proxy_protocol),
+    ("reply", upstream::reply),
+    ("request", request::request),
+    ("signature", scheme::signature),
+    ("timestamp", scheme::timestamp),
+];
+
+/// The target that the environment names.
+#[allow(dead_code, reason = "for libFuzzer")]
+pub fn chosen() -> Target {
+    let name = std::env::var("HOOKGATE_FUZZ_TARGET").expect("HOOKGATE_FUZZ_TARGET names a target");
+    TARGETS.iter().find(|(target, _)| *target == name).expect("a target of that name").1
+}
+
+/// Runs on one runtime for each thread, so that what a target has set up lives on.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    thread_local! {
+        static RUNTIME: tokio::runtime::Runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    }
+    RUNTIME.with(|runtime| runtime.block_on(future))
+}
+
+/// For the files and sockets of this process.
+fn folder() -> &'static PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = std::env::temp_dir().join(format!("hookgate-fuzz-{}", std::process::id()));
+        _ = std::fs::remove_dir_all(&folder); // of an earlier process of that number
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    })
+}
+
+/// Header lines `Name: value` up to an empty line, and what follows. Lines that no head can
+/// hold are passed over.
+fn head_and_body(data: &[u8]) -> (http::HeaderMap, &[u8]) {
+    let mut headers = http::HeaderMap::new();
+    let mut rest = data;
+    while let Some(end) = rest.iter().position(|b| *b == b'\n') {
+        let line = &rest[..end];
+        rest = &rest[end + 1..];
+        if line.is_empty() {
+            break;
+        }
+        let Some(colon) = line.iter().position(|b| *b == b':') else { continue };
+        let name = http::HeaderName::from_bytes(&line[..colon]);
+        let value = http::HeaderValue::from_bytes(line[colon + 1..].trim_ascii());
+        if let (Ok(name), Ok(value)) = (name, value) {
+            headers.append(name, value);
+        }
+    }
+    (headers, rest)
+}

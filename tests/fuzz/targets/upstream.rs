@@ -1,0 +1,82 @@
+//! The application's answer.
+
+use std::future::Future;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use hookgate::config::units::UpstreamUrl;
+use hookgate::proxy::upstream::{Reply, Upstream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::{block_on, folder};
+
+/// An answer that is passed on is delimited and holds nothing of the application's connection;
+/// written as it is passed on, it is the same answer.
+pub fn reply(data: &[u8]) {
+    let Some(reply) = answered(data) else { return };
+    let status = reply.header.status.as_u16();
+    assert!((200..1000).contains(&status), "{status} is no final status");
+    for name in reply.header.headers.keys() {
+        let ends_here = ["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
+        assert!(!ends_here.contains(&name.as_str()), "{name} is passed on");
+    }
+    let declared: Vec<_> = reply.header.headers.get_all("content-length").iter().collect();
+    match declared[..] {
+        [] => assert!(matches!(status, 204 | 304) && reply.body.is_empty()),
+        [length] => assert_eq!(length.to_str().unwrap().parse(), Ok(reply.body.len())),
+        _ => panic!("several lengths"),
+    }
+    let again = answered(&written(&reply)).expect("what is passed on is an answer");
+    assert_eq!(again.header.status, reply.header.status);
+    assert_eq!(again.header.headers, reply.header.headers);
+    assert_eq!(again.body, reply.body);
+}
+
+fn written(reply: &Reply) -> Vec<u8> {
+    let mut bytes = format!("HTTP/1.1 {} x\r\n", reply.header.status.as_u16()).into_bytes();
+    for (name, value) in &reply.header.headers {
+        bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    bytes.extend([b"\r\n", &reply.body[..]].concat());
+    bytes
+}
+
+/// What the gate makes of an application that says this and hangs up.
+fn answered(data: &[u8]) -> Option<Reply> {
+    static SAYS: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    thread_local! {
+        static UPSTREAM: Upstream = Upstream::new(
+            application("says", |mut stream| async move {
+                let mut request = [0; REQUEST.len()];
+                if stream.read_exact(&mut request).await.is_ok() {
+                    let says = SAYS.lock().unwrap().clone();
+                    _ = stream.write_all(&says).await; // the gate may have heard enough
+                }
+            }),
+            Duration::from_secs(5),
+        );
+    }
+    *SAYS.lock().unwrap() = data.to_vec();
+    UPSTREAM.with(|upstream| block_on(upstream.exchange(REQUEST, b"", Duration::from_secs(5))).ok())
+}
+
+const REQUEST: &[u8] = b"POST / HTTP/1.1\r\n\r\n";
+
+/// An application in this thread's runtime; each of its connections is served by `serve`.
+pub fn application<F>(name: &str, serve: impl Fn(UnixStream) -> F + Send + 'static) -> UpstreamUrl
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let path = folder().join(name);
+    let listen = path.clone();
+    block_on(async {
+        let socket = UnixListener::bind(listen).unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = socket.accept().await {
+                tokio::spawn(serve(stream));
+            }
+        });
+    });
+    UpstreamUrl::Unix(path)
+}
