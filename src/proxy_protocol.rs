@@ -140,8 +140,8 @@ fn block(bytes: &[u8]) -> Result<Option<Parsed>, Refused> {
     }
     let Some(block) = bytes.get(start..end) else { return Ok(None) };
     let sender = match (command, family) {
-        (LOCAL, _) => None,           // whatever the family
-        (PROXY, 0x00 | 0x31) => None, // unspecified, or a Unix socket
+        // The balancer's own, whatever the family; or unspecified, or from a Unix socket.
+        (LOCAL, _) | (PROXY, 0x00 | 0x31) => None,
         (PROXY, 0x11) => Some(source::<4>(block)?),
         (PROXY, 0x21) => Some(source::<16>(block)?),
         _ => return Err(Refused),

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use data_encoding::{BASE64, HEXLOWER};
@@ -146,6 +147,36 @@ fn nothing_that_is_shown_holds_a_secret() {
     let secret = std::fs::read_to_string("tests/config/secret").unwrap();
     let shown = format!("{:?} {:?} {:?}", config.settings, config.notices, config.startup);
     assert!(!shown.contains(&secret) && !shown.contains("MfKQ9r8G"));
+}
+
+#[test]
+fn a_secret_on_two_routes_is_warned_of_by_their_names() {
+    let folder = std::env::temp_dir().join(format!("hookgate-shared-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let notices = |secrets: [&str; 3]| {
+        let mut yaml = "routes:\n".to_owned();
+        for (n, secret) in secrets.iter().enumerate() {
+            let file = folder.join(format!("key-{n}"));
+            std::fs::write(&file, format!("{secret} of some length\n")).unwrap();
+            let name = ["first", "second", "third"][n];
+            writeln!(
+                yaml,
+                "  - {{ name: {name}, path: /{name}, provider: github, \
+                 secrets: [{{ id: id-{n}, file: {} }}] }}",
+                file.display()
+            )
+            .unwrap();
+        }
+        let path = folder.join("hookgate.yaml");
+        std::fs::write(&path, yaml).unwrap();
+        load(&path).unwrap_or_else(|problems| panic!("{problems}")).notices
+    };
+    let shared = |notices: Vec<String>| notices.into_iter().find(|n| n.contains("share a secret"));
+    assert_eq!(shared(notices(["one", "two", "three"])), None);
+    let said = shared(notices(["same", "two", "same"])).unwrap();
+    assert!(said.contains("routes first, third share a secret (key id-0)"), "{said}");
+    assert!(!said.contains("same of"), "{said}");
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]

@@ -139,6 +139,7 @@ impl Loader<'_> {
             }
         }
         self.tell_apart(&routes);
+        self.warn_of_shared(&routes, &secrets);
         (routes.into_iter().map(Arc::new).collect(), secrets)
     }
 
@@ -154,6 +155,27 @@ impl Loader<'_> {
                 let message = format!("\"{}\" is the path of two routes: give each its own", route.path);
                 self.problem(&format!("routes[{index}].path"), message);
             }
+        }
+    }
+
+    /// A secret on several routes makes what is signed for one good for the others.
+    fn warn_of_shared(&mut self, routes: &[Route], secrets: &[Vec<NamedSecret>]) {
+        let mut uses: Vec<(&NamedSecret, Vec<&str>)> = Vec::new();
+        for (route, own) in routes.iter().zip(secrets) {
+            for secret in own {
+                match uses.iter_mut().find(|(known, _)| known.secret == secret.secret) {
+                    Some((_, names)) if names.contains(&&*route.name) => {}
+                    Some((_, names)) => names.push(&route.name),
+                    None => uses.push((secret, vec![&route.name])),
+                }
+            }
+        }
+        for (secret, names) in uses.iter().filter(|(_, names)| names.len() > 1) {
+            self.notice(format!(
+                "routes {} share a secret (key {}): whoever signs for one signs for all; give each its own",
+                names.join(", "),
+                secret.id
+            ));
         }
     }
 }

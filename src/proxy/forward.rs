@@ -146,7 +146,7 @@ fn end(out: &mut Vec<u8>, value: impl Display) {
 
 /// What ends at the gate: the sender's connection (RFC 9110, section 7.6.1), who it says
 /// it is, what would override the request, and every spelling of what we say ourselves.
-const OURS: [&[u8]; 24] = [
+const OURS: [&[u8]; 26] = [
     b"connection",
     b"content-length",
     b"expect",
@@ -167,7 +167,9 @@ const OURS: [&[u8]; 24] = [
     b"x-forwarded-prefix",
     b"x-forwarded-proto",
     b"x-forwarded-server",
+    b"x-http-method",
     b"x-http-method-override",
+    b"x-method-override",
     b"x-original-url",
     b"x-real-ip",
     b"x-rewrite-url",

@@ -36,7 +36,9 @@ pub struct Reply {
 pub enum Undelivered {
     /// The application saw nothing.
     Unreachable,
-    /// It saw the request; whether it processed it is not known.
+    /// It may have seen the request; whether it processed it is not known. That holds as well for
+    /// a kept connection whose end was on its way when the request left: a reset looks the same
+    /// whether the application closed before it read or after.
     Broken,
     /// It saw the request and did not answer in time.
     TimedOut,

@@ -247,7 +247,13 @@ fn a67_unsigned_headers_are_passed_on_and_decide_nothing() {
 fn a68_no_header_overrides_the_method() {
     let gate = GATE.enter();
     let body = format!("_method=DELETE&n={}", unique("body"));
-    for name in ["X-HTTP-Method-Override", "x_http_method_override", "X-HTTP-METHOD-OVERRIDE"] {
+    for name in [
+        "X-HTTP-Method-Override",
+        "x_http_method_override",
+        "X-HTTP-METHOD-OVERRIDE",
+        "X-HTTP-Method",
+        "X-Method-Override",
+    ] {
         let event = github().sign([&body, name].concat()).with(name, "DELETE");
         let seen = gate.delivers(name, &event);
         assert!(seen.line.starts_with("POST "), "{}", seen.line);

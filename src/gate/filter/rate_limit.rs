@@ -88,13 +88,24 @@ impl RateLimit {
             return Ok(());
         }
         if self.cells.is_full(now) {
-            let shared = self.step(self.cells.overflow.load(Ordering::Relaxed), now)?;
-            self.cells.overflow.store(shared, Ordering::Relaxed);
-            return Ok(());
+            return self.check_overflow(now);
         }
         let mut arrival = self.cells.arrivals.entry(key).or_insert(0);
         *arrival = self.step(*arrival, now)?;
         Ok(())
+    }
+
+    /// Two at once must not both take the last place: a step holds if nobody stepped in between.
+    fn check_overflow(&self, now: u64) -> Result<(), Reject> {
+        let overflow = &self.cells.overflow;
+        let mut arrival = overflow.load(Ordering::Relaxed);
+        loop {
+            let next = self.step(arrival, now)?;
+            match overflow.compare_exchange_weak(arrival, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Ok(()),
+                Err(meanwhile) => arrival = meanwhile,
+            }
+        }
     }
 
     fn step(&self, arrival: u64, now: u64) -> Result<u64, Reject> {
@@ -184,6 +195,18 @@ mod tests {
         assert_eq!(limit.clients(), MAX_CLIENTS);
         assert!(limit.check(v4(MAX_CLIENTS + 2), Now::at(0, 2_000_000)).is_ok(), "idle clients make room");
         assert_eq!(limit.clients(), 1);
+    }
+
+    #[test]
+    fn the_shared_cell_gives_each_place_once() {
+        const PLACES: u32 = 100_000;
+        let limit = limit(PLACES, 1_000_000_000);
+        let taken = || (0..PLACES).filter(|_| limit.check_overflow(1).is_ok()).count();
+        let taken: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(taken)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(taken, 100_000);
     }
 
     #[test]

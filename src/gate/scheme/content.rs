@@ -164,7 +164,7 @@ impl FromStr for Content {
                 continue;
             }
             push_text(&mut segments, &rest[..open]);
-            let Some(close) = close else {
+            let Some(close) = close.filter(|close| !rest[open + 1..*close].contains('{')) else {
                 return Err(format!("\"{template}\" opens a '{{' that it does not close"));
             };
             segments.push(placeholder(&rest[open + 1..close])?);
@@ -322,6 +322,7 @@ mod tests {
     fn a_template_that_means_nothing_is_refused() {
         for (bad, says) in [
             ("{body", "does not close"),
+            ("{kv:t.{body}.{body}", "does not close"),
             ("{bdoy}", "{bdoy} is unknown"),
             ("{}", "{} is unknown"),
             ("{header:X Time}{body}", "no header name"),

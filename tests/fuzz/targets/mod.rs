@@ -28,13 +28,6 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("timestamp", scheme::timestamp),
 ];
 
-/// The target that the environment names.
-#[allow(dead_code, reason = "for libFuzzer")]
-pub fn chosen() -> Target {
-    let name = std::env::var("HOOKGATE_FUZZ_TARGET").expect("HOOKGATE_FUZZ_TARGET names a target");
-    TARGETS.iter().find(|(target, _)| *target == name).expect("a target of that name").1
-}
-
 /// Runs on one runtime for each thread, so that what a target has set up lives on.
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     thread_local! {
