@@ -177,11 +177,46 @@ mod tests {
         let mut v2 = V2.to_vec();
         v2.extend([0x21, 0x11, 0, 12, 192, 0, 2, 1, 10, 0, 0, 1, 0x12, 0x67, 1, 0xbb]);
         v2.extend(b"POST");
-        for bytes in [v1.as_slice(), &v2] {
+        // With fields behind the addresses.
+        let fields =
+            [V2, &[0x21, 0x11, 0, 16, 192, 0, 2, 1, 10, 0, 0, 1, 0x12, 0x67, 1, 0xbb, 4, 0, 1, 9], b"POST"];
+        for bytes in [v1.as_slice(), &v2, &fields.concat()] {
             for mode in [ProxyProtocol::Required, ProxyProtocol::Optional] {
                 let read = preamble(bytes, mode).await.unwrap();
                 assert_eq!(read, (Some("192.0.2.1:4711".to_owned()), b"POST".to_vec()));
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_preamble_may_be_so_long_and_no_longer() {
+        let line = |length: usize| format!("PROXY UNKNOWN {}\r\n", "x".repeat(length - 16)).into_bytes();
+        let block = |length: u16| {
+            let addresses = [192, 0, 2, 1, 10, 0, 0, 1, 0x12, 0x67, 1, 0xbb];
+            let mut bytes = [V2, &[PROXY, 0x11], &length.to_be_bytes(), &addresses].concat();
+            bytes.resize(16 + usize::from(length), 0);
+            bytes
+        };
+        for (bytes, taken) in
+            [(line(107), true), (line(108), false), (block(4080), true), (block(4081), false)]
+        {
+            let read = preamble(&bytes, ProxyProtocol::Required).await;
+            assert_eq!(read.is_ok(), taken, "{} bytes", bytes.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn addresses_may_be_ipv6() {
+        let v1 = b"PROXY TCP6 2001:db8::1 2001:db8::2 4711 443\r\nPOST";
+        let mut v2 = [V2, &[0x21, 0x21, 0, 36, 0x20, 1, 0xd, 0xb8]].concat();
+        v2.extend([0; 11]);
+        v2.extend([1, 0x20, 1, 0xd, 0xb8]);
+        v2.extend([0; 11]);
+        v2.extend([2, 0x12, 0x67, 1, 0xbb]);
+        v2.extend(b"POST");
+        for bytes in [v1.as_slice(), &v2] {
+            let read = preamble(bytes, ProxyProtocol::Required).await;
+            assert_eq!(read, Ok((Some("[2001:db8::1]:4711".to_owned()), b"POST".to_vec())));
         }
     }
 

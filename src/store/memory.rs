@@ -154,3 +154,48 @@ impl Inner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory(capacity: usize) -> Memory {
+        let seconds = Duration::from_secs;
+        let policy = ReplayPolicy::new(seconds(3600), seconds(600), seconds(21), seconds(11)).unwrap();
+        Memory::new(policy, seconds(660), capacity)
+    }
+
+    fn deliver(memory: &Memory, number: u8, now: Now) {
+        let key = ReplayKey::from_digest(&[number; 32]);
+        let Ok(Reservation::Lead(claim)) = memory.reserve(key, Keep::UntilStale, now) else {
+            panic!("{number} is new")
+        };
+        claim.settle(Outcome::Delivered, now);
+    }
+
+    #[test]
+    fn no_token_is_a_mark_for_done() {
+        let memory = memory(1);
+        memory.inner.last_token.store(Token::MAX - 2, Ordering::Relaxed);
+        let tokens = [(); 3].map(|()| memory.inner.next_token());
+        assert_eq!(tokens, [Token::MAX - 1, 1, 2]);
+    }
+
+    #[test]
+    fn pressure_begins_at_nine_tenths() {
+        let memory = memory(10);
+        for number in 0..8 {
+            deliver(&memory, number, Now::at(0, 0));
+        }
+        assert_eq!(memory.sweep(Now::at(0, 660)), Swept::default(), "eight of ten");
+        deliver(&memory, 8, Now::at(0, 1));
+        assert_eq!(
+            memory.sweep(Now::at(0, 660)),
+            Swept { expired: 0, capacity: 8 },
+            "the ninth may be fresh"
+        );
+        assert_eq!((memory.entries(), memory.capacity()), (1, 10));
+        assert_eq!(memory.sweep(Now::at(0, 3601)), Swept { expired: 1, capacity: 0 });
+        assert_eq!(memory.entries(), 0);
+    }
+}

@@ -110,10 +110,6 @@ impl Claim {
         self.settled = true;
         self.memory.settle(self.key, self.token, self.keep, outcome, now);
     }
-
-    pub fn key(&self) -> ReplayKey {
-        self.key
-    }
 }
 
 impl Drop for Claim {

@@ -198,6 +198,29 @@ mod tests {
     }
 
     #[test]
+    fn a_full_table_is_swept_once_a_second_of_clients_that_are_idle_again() {
+        let limit = RateLimit::new(Quota::new(1, Duration::from_millis(100)).unwrap());
+        let at = |millis| Now { mono: Duration::from_millis(millis), ..Now::at(0, 0) };
+        let fill = |now| {
+            for n in 0..u32::try_from(MAX_CLIENTS).unwrap() {
+                _ = limit.check(Client::Known(IpAddr::from(n.to_be_bytes())), now);
+            }
+            assert_eq!(limit.clients(), MAX_CLIENTS);
+        };
+        let newcomer = |now: Now| {
+            let address = Ipv6Addr::from_bits(now.mono.as_nanos() << 64);
+            _ = limit.check(Client::Known(IpAddr::V6(address)), now);
+            limit.clients()
+        };
+        fill(at(0));
+        assert_eq!(newcomer(at(99)), MAX_CLIENTS, "all are active");
+        assert_eq!(newcomer(at(1098)), MAX_CLIENTS, "the last sweep was less than a second ago");
+        assert_eq!(newcomer(at(1099)), 1);
+        fill(at(2000));
+        assert_eq!(newcomer(at(2100)), 1, "a cell whose time has just come is as good as none");
+    }
+
+    #[test]
     fn the_shared_cell_gives_each_place_once() {
         const PLACES: u32 = 100_000;
         let limit = limit(PLACES, 1_000_000_000);

@@ -233,6 +233,16 @@ mod tests {
         assert_eq!(made(659), Err(WindowTooShort { needed: at(660) }));
         let policy = made(660).unwrap();
         assert!(policy.lease() > at(21), "a lease outlives the longest exchange");
+        assert_eq!((policy.window(), policy.wait()), (at(660), at(11)));
+    }
+
+    #[test]
+    fn a_key_is_shown_in_hex() {
+        let mut digest = [0xab; 32];
+        digest[15] = 0x01;
+        let key = ReplayKey::from_digest(&digest);
+        assert_eq!(key.to_string(), "ababababababababababababababab01");
+        assert_eq!(format!("{key:?}"), key.to_string());
     }
 
     #[test]
