@@ -346,3 +346,31 @@ fn content(id: Option<&str>, time: Option<&str>, order: [usize; 3], separator: &
     let signed = order.iter().filter_map(|n| parts[*n]).filter(|part| !part.starts_with("json:"));
     signed.map(|part| format!("{{{part}}}")).collect::<Vec<_>>().join(separator)
 }
+
+#[test]
+fn a_type_is_told_if_it_is_short_plain_text() {
+    let recipe = recipe(
+        "{ algorithm: hmac-sha256, signature: { from: 'header:x-signature', encoding: hex }, content: '{body}',
+           id: 'json:/id', type: ['json:/type', 'header:x-type'] }",
+    );
+    let key = recipe.algorithm.keyed(b"a key");
+    let signature = signature(&recipe, &[b"a key"]);
+    let long = "x".repeat(257);
+    for (body, expected) in [
+        (r#"{"type":"a.b"}"#.to_owned(), Some("a.b")),
+        (r#"{"type":5}"#.to_owned(), Some("of the header")),
+        (r#"{"type":"a\nb"}"#.to_owned(), Some("of the header")),
+        (format!(r#"{{"type":"{long}"}}"#), Some("of the header")),
+        ("{}".to_owned(), Some("of the header")),
+        ("not json".to_owned(), Some("of the header")),
+    ] {
+        let unsigned = Unsigned { id: "", time_ms: 0, body: body.as_bytes() };
+        let mut delivery = Delivery::new(recipe.sign(&key, unsigned).unwrap(), body.as_bytes());
+        delivery.headers.insert("x-type", HeaderValue::from_static("of the header"));
+        let authentic = delivery.judged_by(&signature).unwrap();
+        assert_eq!(authentic.event_type(), expected, "{body}");
+        delivery.headers.remove("x-type");
+        let without = delivery.judged_by(&signature).unwrap();
+        assert_eq!(without.event_type(), expected.filter(|told| *told == "a.b"), "{body}");
+    }
+}

@@ -243,6 +243,7 @@ mod tests {
         let key = ReplayKey::from_digest(&digest);
         assert_eq!(key.to_string(), "ababababababababababababababab01");
         assert_eq!(format!("{key:?}"), key.to_string());
+        assert_eq!(*key.as_bytes(), digest[..16]);
     }
 
     #[test]
