@@ -353,7 +353,7 @@ fn a_type_is_told_if_it_is_short_plain_text() {
         "{ algorithm: hmac-sha256, signature: { from: 'header:x-signature', encoding: hex }, content: '{body}',
            id: 'json:/id', type: ['json:/type', 'header:x-type'] }",
     );
-    let key = recipe.algorithm.keyed(b"a key");
+    let key = recipe.algorithm.keyed(b"a key").unwrap();
     let signature = signature(&recipe, &[b"a key"]);
     let long = "x".repeat(257);
     for (body, expected) in [
@@ -365,7 +365,7 @@ fn a_type_is_told_if_it_is_short_plain_text() {
         ("not json".to_owned(), Some("of the header")),
     ] {
         let unsigned = Unsigned { id: "", time_ms: 0, body: body.as_bytes() };
-        let mut delivery = Delivery::new(recipe.sign(&key, unsigned).unwrap(), body.as_bytes());
+        let mut delivery = Delivery::sent(recipe.sign(&key, unsigned).unwrap());
         delivery.headers.insert("x-type", HeaderValue::from_static("of the header"));
         let authentic = delivery.judged_by(&signature).unwrap();
         assert_eq!(authentic.event_type(), expected, "{body}");
