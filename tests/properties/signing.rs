@@ -374,3 +374,21 @@ fn a_type_is_told_if_it_is_short_plain_text() {
         assert_eq!(without.event_type(), expected.filter(|told| *told == "a.b"), "{body}");
     }
 }
+
+#[test]
+fn an_id_that_is_no_short_plain_text_is_refused() {
+    let recipe = recipe(
+        "{ algorithm: hmac-sha256, signature: { from: 'header:x-signature', encoding: hex }, content: '{body}',
+           id: 'json:/id' }",
+    );
+    let key = recipe.algorithm.keyed(b"a key").unwrap();
+    let signature = signature(&recipe, &[b"a key"]);
+    for id in
+        [r#""a\nb""#.to_owned(), "5.5".to_owned(), r#""""#.to_owned(), format!("\"{}\"", "x".repeat(257))]
+    {
+        let body = format!("{{\"id\":{id}}}");
+        let unsigned = Unsigned { id: "", time_ms: 0, body: body.as_bytes() };
+        let delivery = Delivery::sent(recipe.sign(&key, unsigned).unwrap());
+        assert_eq!(delivery.judged_by(&signature).unwrap_err(), Reason::BodyMalformed, "{body}");
+    }
+}

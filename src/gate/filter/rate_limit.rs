@@ -221,6 +221,14 @@ mod tests {
     }
 
     #[test]
+    fn while_there_is_room_nobody_is_forgotten() {
+        let limit = limit(1, 1);
+        limit.check(client("192.0.2.1"), Now::at(0, 0)).unwrap();
+        limit.check(client("192.0.2.2"), Now::at(0, 5)).unwrap();
+        assert_eq!(limit.clients(), 2);
+    }
+
+    #[test]
     fn the_shared_cell_gives_each_place_once() {
         const PLACES: u32 = 100_000;
         let limit = limit(PLACES, 1_000_000_000);

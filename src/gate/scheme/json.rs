@@ -262,6 +262,7 @@ mod tests {
         assert_eq!(at(r#"{"n":1.5}"#, "/n"), Ok(Some(Scalar::Other)));
         assert_eq!(at(r#"{"n":{"m":1}}"#, "/n"), Ok(Some(Scalar::Other)));
         assert_eq!(at(r#"{"n":null}"#, "/n"), Ok(Some(Scalar::Other)));
+        assert_eq!(at(r#"{"n":true}"#, "/n"), Ok(Some(Scalar::Other)));
         assert_eq!(at(r#"{"m":1}"#, "/n"), Ok(None));
     }
 
@@ -286,7 +287,7 @@ mod tests {
             assert_eq!(at(bad, "/id"), Err(Malformed), "{bad}");
         }
         assert_eq!(pick(b"{}", &[]), Ok(vec![]), "nothing is asked for");
-        for other in ["", "hello", "a=1&b=2", "<x/>", "5"] {
+        for other in ["", "hello", "a=1&b=2", "<x/>", "5", "\u{ff08}{}"] {
             assert_eq!(at(other, "/id"), Ok(None), "{other}");
         }
     }

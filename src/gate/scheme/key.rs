@@ -128,6 +128,7 @@ mod tests {
             assert_eq!(whsec.decode(bad.as_bytes()).unwrap_err(), KeyError::NotBase64, "{bad:?}");
         }
         assert_eq!(whsec.decode(b"AAECAw==").unwrap().as_slice(), [0, 1, 2, 3]);
+        assert_eq!(KeyError::Short(3).to_string(), "the key has 3 bytes, fewer than 16");
         assert_eq!(KeyRule::default().decode(b"whsec_x").unwrap().as_slice(), b"whsec_x");
         let hex = KeyRule { decode: KeyDecoding::Hex, ..KeyRule::default() };
         assert_eq!(hex.decode(b"00fF").unwrap().as_slice(), [0, 255]);
