@@ -67,10 +67,10 @@ fn is_signed(recipe: &Recipe, headers: &HeaderMap, body: &[u8]) -> Option<bool> 
             Segment::Literal(text) => mac.update(text),
             Segment::Piece(Piece::Body, None) => mac.update(body),
             Segment::Piece(Piece::Value(Source::Header(name)), None) => {
-                mac.update(sole(headers, name.as_str()).unwrap_or_default())
+                mac.update(sole(headers, name.as_str()).unwrap_or_default());
             }
             Segment::Piece(Piece::Value(Source::Field(name)), None) => {
-                mac.update(field(recipe, headers, name)?)
+                mac.update(field(recipe, headers, name)?);
             }
             Segment::Piece(..) | Segment::Optional { .. } => return None,
         }
