@@ -7,7 +7,7 @@ pub mod form;
 pub mod json;
 pub mod jws;
 pub mod key;
-mod multipart;
+pub mod multipart;
 mod presented;
 pub mod public_key;
 pub mod reading;

@@ -2,6 +2,7 @@
 //! request. Each asserts a law about what it accepts; a panic anywhere breaks all of them.
 
 mod files;
+mod places;
 mod request;
 mod scheme;
 mod sender;
@@ -18,14 +19,19 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("capture", files::capture),
     ("config", files::config),
     ("content", scheme::content),
+    ("form", places::form),
     ("forwarded", sender::forwarded),
     ("json", scheme::json),
     ("key", scheme::key),
+    ("multipart", places::multipart),
     ("proxy_protocol", sender::proxy_protocol),
+    ("public_key", places::public_key),
     ("reply", upstream::reply),
     ("request", request::request),
     ("signature", scheme::signature),
     ("timestamp", scheme::timestamp),
+    ("token", places::token),
+    ("url", places::url),
 ];
 
 /// Runs on one runtime for each thread, so that what a target has set up lives on.

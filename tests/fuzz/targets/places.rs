@@ -1,0 +1,85 @@
+//! Where signatures and signed values may stand beside headers: forms, multipart bodies, tokens,
+//! and the keys that judge them.
+
+use hookgate::gate::scheme::algorithm::{Algorithm, Tag};
+use hookgate::gate::scheme::form::Form;
+use hookgate::gate::scheme::jws::{Token, decoded};
+use hookgate::gate::scheme::multipart;
+use hookgate::gate::scheme::public_key::PublicKey;
+use hookgate::gate::scheme::url::{Port, PublicUrl};
+
+/// The pairs of a form are those that the URL standard's reader finds; `None` is no form at all.
+pub fn form(data: &[u8]) {
+    let Some(form) = Form::parse(data) else {
+        return assert!(data.iter().filter(|b| **b == b'&').count() >= 1024, "a form of few fields");
+    };
+    let known: Vec<_> = form_urlencoded::parse(data).collect();
+    assert_eq!(form.pairs().len(), known.len());
+    for ((name, value), (known_name, known_value)) in form.pairs().iter().zip(&known) {
+        // The standard's reader replaces what is not UTF-8; ours keeps the bytes.
+        assert_eq!(String::from_utf8_lossy(name), *known_name);
+        assert_eq!(String::from_utf8_lossy(value), *known_value);
+        let sole = known.iter().filter(|(other, _)| other == known_name).count() == 1;
+        if sole && let Ok(name) = std::str::from_utf8(name) {
+            assert_eq!(form.single(name), Ok(Some(&**value)));
+        }
+    }
+}
+
+/// A field that is found stands in the body between two delimiters, and nothing else has its name.
+pub fn multipart(data: &[u8]) {
+    let Some(found) = multipart::field(b"multipart/form-data; boundary=xx", data, "json") else { return };
+    let framed = [b"\r\n\r\n", found, b"\r\n--xx"].concat();
+    assert!(data.windows(framed.len()).any(|window| window == framed), "not what stands in the body");
+    assert!(!found.windows(6).any(|window| window == b"\r\n--xx"), "more than one part");
+    let named = data.windows(11).filter(|window| *window == b"name=\"json\"").count();
+    let bare = data.windows(9).filter(|window| *window == b"name=json").count();
+    assert!(named + bare >= 1, "nothing has that name");
+}
+
+/// A token is its three parts, and says the algorithm that it is taken for.
+pub fn token(data: &[u8]) {
+    let Some(token) = Token::parse(data) else { return };
+    let joined = [token.header, token.payload, token.signature].join(&b'.');
+    assert_eq!(joined, data);
+    assert_eq!([token.signed, token.signature].join(&b'.'), data);
+    for (algorithm, name) in [(Algorithm::HmacSha256, "HS256"), (Algorithm::EcdsaP521Sha512, "ES512")] {
+        if token.is_of(algorithm) {
+            let header: serde_json::Value = serde_json::from_slice(&decoded(token.header).unwrap()).unwrap();
+            assert_eq!(header["alg"], name);
+            assert!(header.get("crit").is_none_or(serde_json::Value::is_null));
+        }
+    }
+    assert!(!token.is_of(Algorithm::HmacSha1), "no token is signed with that");
+}
+
+/// Whatever is taken for a public key, it has signed nothing here.
+pub fn public_key(data: &[u8]) {
+    let (key, rest) = data.split_at(data.len() * 2 / 3);
+    for algorithm in [
+        Algorithm::Ed25519,
+        Algorithm::EcdsaP256Sha256,
+        Algorithm::EcdsaP521Sha512,
+        Algorithm::RsaSha1,
+        Algorithm::RsaSha256,
+        Algorithm::RsaSha512,
+    ] {
+        if let Ok(key) = PublicKey::new(algorithm, key) {
+            assert!(!key.verifies(b"nobody has ever signed these words", &Tag::new(rest)), "{algorithm:?}");
+        }
+    }
+    assert!(PublicKey::new(Algorithm::HmacSha256, data).is_err());
+}
+
+/// A URL is written as it was given, and the other way of writing its port leads back.
+pub fn url(data: &[u8]) {
+    let Some(url) = std::str::from_utf8(data).ok().and_then(|text| text.parse::<PublicUrl>().ok()) else {
+        return;
+    };
+    assert_eq!(url.to_string().as_bytes(), data);
+    let mut written = Vec::new();
+    url.write(Port::AsGiven, b"/", url.query().map(str::as_bytes), |bytes| written.extend_from_slice(bytes));
+    assert_eq!(written, data);
+    let other = url.with_other_port();
+    assert!(other == url || other.with_other_port() == url, "{url} and {other}");
+}
