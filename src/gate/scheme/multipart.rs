@@ -47,7 +47,9 @@ fn part_name(head: &[u8]) -> Option<String> {
         name.eq_ignore_ascii_case("content-disposition").then_some(value)
     })?;
     let named = disposition.split(';').find_map(|word| word.trim().strip_prefix("name="))?;
-    Some(named.trim_matches('"').to_owned())
+    let quoted = named.strip_prefix('"').and_then(|name| name.strip_suffix('"'));
+    let name = quoted.unwrap_or(named);
+    (!name.contains('"')).then(|| name.to_owned())
 }
 
 fn split<'t>(text: &'t [u8], mark: &[u8]) -> Option<(&'t [u8], &'t [u8])> {
@@ -79,7 +81,8 @@ mod tests {
         let twice = format!("{}{}--xyz--\r\n", part("json", "{}"), part("json", "[]"));
         let open = part("json", "{}");
         let early = format!("junk\r\n{}--xyz--", part("json", "{}"));
-        for body in [twice, open, early, String::new()] {
+        let half = part("json", "{}").replace("json\"", "json");
+        for body in [twice, open, early, half + "--xyz--", String::new()] {
             assert_eq!(field(TYPE, body.as_bytes(), "json"), None, "{body}");
         }
         let body = format!("{}--xyz--", part("json", "{}"));
