@@ -20,10 +20,10 @@ pub struct Content {
 pub enum Segment {
     Literal(Vec<u8>),
     Piece(Piece, Option<Transform>),
-    /// `{[before]source[after]}`: nothing at all where the value is absent.
+    /// `{[before]piece[after]}`: nothing at all where there is nothing.
     Optional {
         before: Vec<u8>,
-        source: Source,
+        piece: Piece,
         transform: Option<Transform>,
         after: Vec<u8>,
     },
@@ -45,6 +45,8 @@ pub enum Piece {
     FormSorted,
     /// The parameters of the query as `name=value`, sorted and joined by `&`.
     QuerySorted,
+    /// The same, but escaped as they came.
+    RawQuerySorted,
     /// The parameters of query and form but `sig`, sorted, each as `&name=value`, with `_` for `&` and `=` within.
     Parameters,
     /// The headers that this header lists, sorted, as `name:value`, joined by `;`.
@@ -87,8 +89,9 @@ impl Content {
 
     pub fn pieces(&self) -> impl Iterator<Item = &Piece> {
         self.segments.iter().filter_map(|segment| match segment {
-            Segment::Piece(piece, _) => Some(piece),
-            Segment::Literal(_) | Segment::Optional { .. } => None,
+            // A value that may be absent is covered as a value; it is no piece of its own.
+            Segment::Optional { piece: Piece::Value(_), .. } | Segment::Literal(_) => None,
+            Segment::Piece(piece, _) | Segment::Optional { piece, .. } => Some(piece),
         })
     }
 
@@ -96,8 +99,8 @@ impl Content {
     pub fn values(&self) -> impl Iterator<Item = (usize, &Source, bool)> {
         self.segments.iter().enumerate().filter_map(|(n, segment)| match segment {
             Segment::Piece(Piece::Value(source), _) => Some((n, source, true)),
-            Segment::Optional { source, .. } => Some((n, source, false)),
-            Segment::Literal(_) | Segment::Piece(..) => None,
+            Segment::Optional { piece: Piece::Value(source), .. } => Some((n, source, false)),
+            Segment::Literal(_) | Segment::Piece(..) | Segment::Optional { .. } => None,
         })
     }
 
@@ -109,7 +112,10 @@ impl Content {
     /// Whether a signature over this content vouches for the value of `source`.
     pub fn covers(&self, source: &Source) -> bool {
         let in_url = |piece: &Piece| {
-            matches!(piece, Piece::Url | Piece::Path | Piece::QuerySorted | Piece::Parameters)
+            matches!(
+                piece,
+                Piece::Url | Piece::Path | Piece::QuerySorted | Piece::RawQuerySorted | Piece::Parameters
+            )
         };
         self.values().any(|(_, value, _)| value == source)
             || match source {
@@ -126,7 +132,7 @@ impl Content {
     /// A value that contains it could be split in another way, so that two deliveries would
     /// share one signature.
     pub fn separator(&self, n: usize) -> Option<u8> {
-        let is_body = |segment: &Segment| matches!(segment, Segment::Piece(piece, _) if piece.holds_body());
+        let is_body = |segment: &Segment| matches!(segment, Segment::Piece(piece, _) | Segment::Optional { piece, .. } if piece.holds_body());
         let body = self.segments.iter().position(is_body)?;
         match n.cmp(&body) {
             Ordering::Less => self.literal(n + 1)?.first().copied(),
@@ -189,7 +195,11 @@ fn placeholder(word: &str) -> Result<Segment, String> {
         })?;
     }
     let (name, transform) = transformed(word)?;
-    let piece = match name.split_once(':') {
+    Ok(Segment::Piece(piece(name, word)?, transform))
+}
+
+fn piece(name: &str, word: &str) -> Result<Piece, String> {
+    Ok(match name.split_once(':') {
         None => match name {
             "body" => Piece::Body,
             "method" => Piece::Method,
@@ -198,6 +208,7 @@ fn placeholder(word: &str) -> Result<Segment, String> {
             "path" => Piece::Path,
             "form_sorted" => Piece::FormSorted,
             "query_sorted" => Piece::QuerySorted,
+            "raw_query_sorted" => Piece::RawQuerySorted,
             "parameters" => Piece::Parameters,
             "secret" => Piece::Secret,
             "token" => Piece::Token,
@@ -207,8 +218,7 @@ fn placeholder(word: &str) -> Result<Segment, String> {
         Some(("token_headers", parameter)) => Piece::TokenHeaders(parameter.to_owned()),
         Some(("header" | "kv" | "query" | "json" | "form" | "claim", _)) => Piece::Value(name.parse()?),
         Some(_) => return Err(unknown(word)),
-    };
-    Ok(Segment::Piece(piece, transform))
+    })
 }
 
 fn unknown(word: &str) -> String {
@@ -219,11 +229,11 @@ fn unknown(word: &str) -> String {
 
 fn optional(rest: &str) -> Option<Result<Segment, String>> {
     let (before, rest) = rest.split_once(']')?;
-    let (source, after) = rest.strip_suffix(']')?.split_once('[')?;
-    let parsed = transformed(source).and_then(|(source, transform)| Ok((source.parse()?, transform)));
-    Some(parsed.map(|(source, transform)| Segment::Optional {
+    let (word, after) = rest.strip_suffix(']')?.split_once('[')?;
+    let parsed = transformed(word).and_then(|(name, transform)| Ok((piece(name, word)?, transform)));
+    Some(parsed.map(|(piece, transform)| Segment::Optional {
         before: before.as_bytes().to_vec(),
-        source,
+        piece,
         transform,
         after: after.as_bytes().to_vec(),
     }))
@@ -242,10 +252,10 @@ impl fmt::Display for Content {
             Segment::Literal(text) => f.write_str(&String::from_utf8_lossy(text)),
             Segment::Piece(piece, None) => write!(f, "{{{piece}}}"),
             Segment::Piece(piece, Some(transform)) => write!(f, "{{{piece}|{transform}}}"),
-            Segment::Optional { before, source, transform, after } => {
+            Segment::Optional { before, piece, transform, after } => {
                 let transform = transform.map(|transform| format!("|{transform}")).unwrap_or_default();
                 let (before, after) = (String::from_utf8_lossy(before), String::from_utf8_lossy(after));
-                write!(f, "{{[{before}]{source}{transform}[{after}]}}")
+                write!(f, "{{[{before}]{piece}{transform}[{after}]}}")
             }
         })
     }
@@ -264,6 +274,7 @@ impl fmt::Display for Piece {
             Piece::Path => "path",
             Piece::FormSorted => "form_sorted",
             Piece::QuerySorted => "query_sorted",
+            Piece::RawQuerySorted => "raw_query_sorted",
             Piece::Parameters => "parameters",
             Piece::Secret => "secret",
             Piece::Token => "token",
@@ -290,6 +301,7 @@ mod tests {
         for template in [
             "{\"Body\":{body|json},\"TimeStamp\":{kv:t}}",
             "{[id:]query:data.id|lower[;]}ts:{kv:ts};",
+            "{[?]raw_query_sorted[.]}{[]body|sha256hex[]}",
             "{method}\n{path}\n{listed_headers:x-signed}\n{body}",
             "{url_without_query}?{query_sorted}.{form_sorted}{parameters}{secret}{token}",
         ] {
@@ -315,6 +327,7 @@ mod tests {
         assert!(covers("{json:/a}{json:/b}", "json:/a"));
         assert!(!covers("{json:/a}{json:/b}", "json:/c"));
         assert!(covers("{token}", "claim:jti") && !covers("{token}", "json:/id"));
+        assert!(content("{[]body|sha256hex[]}").covers_body() && !content("{[]header:a[]}").covers_body());
         assert!(content("{form_sorted}").covers_body() && !content("{form:a}").covers_body());
     }
 

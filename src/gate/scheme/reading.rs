@@ -216,11 +216,15 @@ impl<'r> Reading<'r> {
                     self.piece(piece, secret, &mut |bytes| whole.extend_from_slice(bytes));
                     sink(&transform.apply(&whole));
                 }
-                Segment::Optional { before, source, transform, after } => {
-                    let value = value(source);
+                Segment::Optional { before, piece, transform, after } => {
+                    let mut value = Vec::new();
+                    self.piece(piece, secret, &mut |bytes| value.extend_from_slice(bytes));
                     if !value.is_empty() {
                         sink(before);
-                        sink(&transform.map_or(Cow::Borrowed(&*value), |transform| transform.apply(&value)));
+                        sink(
+                            &transform
+                                .map_or(Cow::Borrowed(value.as_slice()), |transform| transform.apply(&value)),
+                        );
                         sink(after);
                     }
                 }
@@ -263,6 +267,11 @@ impl<'r> Reading<'r> {
                     sink(b"=");
                     sink(value);
                 }
+            }
+            Piece::RawQuerySorted => {
+                let mut pairs: Vec<_> = self.head.query.unwrap_or_default().split(|b| *b == b'&').collect();
+                pairs.sort_by_key(|pair| pair.split(|b| *b == b'=').next());
+                sink(&pairs.join(&b'&'));
             }
             Piece::Parameters => self.parameters(sink),
             Piece::ListedHeaders(_) => {
