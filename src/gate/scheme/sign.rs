@@ -96,20 +96,20 @@ impl Recipe {
             signed.set(&source, &self.value_of(&source, unsigned))?;
         }
         self.list_headers(&mut signed)?;
+        let place = self.signature.from.first()?;
+        let fields = self.fields(unsigned);
+        if !fields.is_empty() {
+            signed.set(place, &fields)?;
+        }
         // What must hold besides is made to hold.
         for equality in &self.also {
             let value = self.written(&equality.content, &signed);
             signed.set(&equality.source, &String::from_utf8_lossy(&value))?;
         }
-        let place = self.signature.from.first()?;
         if let SignatureFormat::Token { prefix, payload } = &self.signature.format {
             let token = self.token_for(key, *payload, &mut signed, unsigned)?;
             signed.set(place, &format!("{}{token}", String::from_utf8_lossy(prefix)))?;
             return Some(signed);
-        }
-        let fields = self.fields(unsigned);
-        if !fields.is_empty() {
-            signed.set(place, &fields)?;
         }
         let tag = self.tag(key, &signed);
         let signature = match &self.signature.format {
