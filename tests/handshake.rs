@@ -9,6 +9,8 @@ use std::fmt::Write as _;
 
 use data_encoding::{BASE64, HEXLOWER};
 use hmac::{Hmac, KeyInit, Mac};
+use ring::rand::SystemRandom;
+use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use support::gate::same;
@@ -306,15 +308,58 @@ fn asana_gets_its_header_back_and_a_delivery_stays_one() {
 
 #[test]
 fn a_head_is_told_that_the_endpoint_is_there() {
-    let app = App::ok();
-    let gate = gate(&app, "intercom");
-    let mut sender = gate.connect();
-    for _ in 0..2 {
-        sender.send(format!("HEAD {PATH} HTTP/1.1\r\nHost: h\r\n\r\n"));
-        assert_is_handshake(&gate, &sender.response());
+    for provider in ["intercom", "mandrill", "trello"] {
+        let app = App::ok();
+        let gate = before(&app, provider).with("public-url", "https://hooks.example").start();
+        let mut sender = gate.connect();
+        for _ in 0..2 {
+            sender.send(format!("HEAD {PATH} HTTP/1.1\r\nHost: h\r\n\r\n"));
+            assert_is_handshake(&gate, &sender.response());
+        }
+        assert_eq!(get(&gate, "").status, 405);
+        app.assert_untouched("a handshake is the gate's");
     }
-    assert_eq!(get(&gate, "").status, 405);
+}
+
+#[test]
+fn okta_and_microsoft_are_answered_before_they_show_a_credential() {
+    let app = App::ok();
+    let okta = gate(&app, "okta");
+    let answer = ask(&okta, "GET", "", &[("X-Okta-Verification-Challenge", "abc-123")]);
+    assert_is_handshake(&okta, &answer);
+    assert_eq!(as_json(&answer), json!({ "verification": "abc-123" }));
+
+    let microsoft = gate(&app, "microsoft-graph");
+    let query = "?validationToken=Validation%3A+Testing+client+application+Request-Id%3A+522a8e7e";
+    let answer = ask(&microsoft, "POST", query, &[("Content-Length", "0")]);
+    assert_is_handshake(&microsoft, &answer);
+    assert_eq!(answer.text(), "Validation: Testing client application Request-Id: 522a8e7e");
     app.assert_untouched("a handshake is the gate's");
+}
+
+#[test]
+fn discord_is_answered_if_it_signed_and_refused_with_401_if_not() {
+    let app = App::ok();
+    let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+    let key = Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap();
+    let gate = before(&app, "discord")
+        .with_file("secret-file", "discord", &HEXLOWER.encode(key.public_key().as_ref()))
+        .start();
+    let signed = |body: &str| {
+        let signature = HEXLOWER.encode(key.sign(format!("1700000000{body}").as_bytes()).as_ref());
+        let headers = [("X-Signature-Timestamp", "1700000000"), ("X-Signature-Ed25519", &signature)];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        Request { target: PATH.to_owned(), headers: support::Headers(headers), body: body.into() }
+    };
+    let ping = signed(r#"{"id":"1","type":1}"#);
+    let answer = gate.send(&ping);
+    assert_is_handshake(&gate, &answer);
+    assert_eq!(as_json(&answer), json!({ "type": 1 }));
+    assert_eq!(gate.send(&ping.tampered()).status, 401, "Discord looks whether it is refused");
+    app.assert_untouched("a handshake is the gate's");
+    let command = signed(r#"{"id":"2","type":2}"#);
+    assert_eq!(gate.send(&command).text(), "app");
+    assert_eq!(gate.send(&command).text(), "Already processed");
 }
 
 #[test]

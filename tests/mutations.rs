@@ -19,7 +19,7 @@ use hookgate::config::raw::Scheme;
 use hookgate::config::scheme::compile;
 use hookgate::gate::scheme::content::{Piece, Segment};
 use hookgate::gate::scheme::source::Source;
-use hookgate::gate::scheme::{Assurance, SignatureFormat};
+use hookgate::gate::scheme::{Assign, Assurance, SignatureFormat};
 use sha2::{Digest, Sha256};
 use support::{
     Answer, App, Builder, Gate, Headers, Received, Request, Response, Rng, Sender, Signer, given, lock,
@@ -195,13 +195,24 @@ fn covered(signer: &Signer, headers: &Headers, body: &[u8]) -> Option<Covered> {
         if let Segment::Piece(Piece::Value(Source::Header(name)), _) = segment {
             values.push(only(headers.all(name.as_str()))?);
         } else if let Segment::Piece(Piece::Value(Source::Field(name)), _) = segment {
-            let SignatureFormat::Fields { split, .. } = &signer.recipe().signature.format else {
+            let SignatureFormat::Fields { split, assign, .. } = &signer.recipe().signature.format else {
                 return None;
             };
             let header = only(headers.all(signer.header()))?;
-            let fields = header.split(char::from(split[0])).filter_map(|field| field.split_once('='));
-            values
-                .push(only(fields.filter(|(key, _)| key.trim() == name).map(|(_, value)| value).collect())?);
+            let fields = header.split(|c| split.iter().any(|separator| char::from(*separator) == c));
+            let fields = fields.map(|field| field.strip_prefix(' ').unwrap_or(field));
+            let mut named: Vec<_> = match assign {
+                Assign::Place => fields.skip(name.parse().unwrap()).take(1).collect(),
+                Assign::Before(_) => {
+                    let fields = fields.filter_map(|field| field.split_once('='));
+                    fields.filter(|(key, _)| key.trim() == name).map(|(_, value)| value).collect()
+                }
+            };
+            // Where whole sets stand side by side, all say the same.
+            if split.len() > 1 {
+                named.dedup();
+            }
+            values.push(only(named)?);
         }
     }
     Some((values, body.to_vec()))

@@ -29,7 +29,7 @@ impl Recipe {
             Source::Query(name) => {
                 head.query.and_then(Form::parse).is_some_and(|query| query.single(name) != Ok(None))
             }
-            Source::Json(_) | Source::Form(_) => true,
+            Source::Json(_) | Source::Form(_) => head.content_length != Some(0),
             Source::Field(_) | Source::Claim(_) => false,
         };
         self.signature.from.iter().any(is_there) && self.when.iter().all(is_there)
