@@ -49,8 +49,7 @@ struct Presented {
 fn what_an_sdk_signs_gets_through_once_and_only_as_it_was() {
     for sdks in Sdks::installed() {
         let seconds = (sender::now_ms() / 1000).to_string();
-        let Some(signed) = sdks.run("sign", &[&seconds], "") else { continue };
-        let signed: Vec<Signed> = serde_json::from_str(&signed).unwrap();
+        let signed: Vec<Signed> = serde_json::from_str(&sdks.run("sign", &[&seconds], "")).unwrap();
         assert!(signed.len() > 5, "the script signs something");
         pass(&signed);
     }
@@ -107,9 +106,10 @@ impl Signed {
     }
 }
 
-/// Which SDK judges what: provider and scheme, body, and the same body changed.
+/// A body, and the same body changed.
 const JSON: (&str, &str) = (r#"{"id":"evt_1","note":"genuine"}"#, r#"{"id":"evt_1","note":"altered"}"#);
 const FORM: (&str, &str) = ("CallSid=CA1&Note=genuine+%26+so", "CallSid=CA1&Note=altered+%26+so");
+/// Which SDK judges what: provider, scheme and body.
 const BY_NODE: &[(&str, usize, (&str, &str))] = &[
     ("bird-messagebird", 0, JSON),
     ("bird-messagebird", 2, JSON),
@@ -153,7 +153,6 @@ fn what_hookgate_signs_the_sdks_take() {
         }
         let said =
             sdks.run("verify", &[&(now_ms / 1000).to_string()], &serde_json::to_string(&presented).unwrap());
-        let Some(said) = said else { continue };
         let taken: Vec<bool> = serde_json::from_str(&said).unwrap();
         assert_eq!(taken.len(), presented.len());
         for (pair, taken) in presented.chunks(2).zip(taken.chunks(2)) {
@@ -247,12 +246,12 @@ impl Sdks {
     }
 
     /// What a script of ours says. It lies beside the SDKs, which is where Node looks for them.
-    fn run(&self, script: &str, args: &[&str], input: &str) -> Option<String> {
+    fn run(&self, script: &str, args: &[&str], input: &str) -> String {
         let name = format!("{script}.{}", self.extension);
         let path = self.folder.join(&name);
         fs::copy(Path::new("tests/sdk").join(&name), &path).unwrap();
         let said = run(Command::new(&self.program).arg(&path).args(args).current_dir(&self.folder), input);
-        Some(said.unwrap_or_else(|| panic!("tests/sdk/{name} failed")))
+        said.unwrap_or_else(|| panic!("tests/sdk/{name} failed"))
     }
 }
 
