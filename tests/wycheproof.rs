@@ -1,8 +1,6 @@
 //! Codes and signatures against Project Wycheproof's vectors, where a copy of them lies beside
 //! the repository; otherwise it says that it skips.
 
-#![allow(clippy::unwrap_used)]
-
 use std::fs;
 use std::path::Path;
 
