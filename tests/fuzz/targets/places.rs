@@ -11,7 +11,7 @@ use hookgate::gate::scheme::url::{Port, PublicUrl};
 /// The pairs of a form are those that the URL standard's reader finds; `None` is no form at all.
 pub fn form(data: &[u8]) {
     let Some(form) = Form::parse(data) else {
-        return assert!(data.iter().filter(|b| **b == b'&').count() >= 1024, "a form of few fields");
+        return assert!(data.split(|b| *b == b'&').count() > 1024, "a form of few fields");
     };
     let known: Vec<_> = form_urlencoded::parse(data).collect();
     assert_eq!(form.pairs().len(), known.len());
