@@ -39,7 +39,8 @@ impl<'t> Token<'t> {
 
     /// Whether the token names the algorithm that the recipe demands. It is not asked which one to use.
     pub fn is_of(&self, algorithm: Algorithm) -> bool {
-        let header = decoded(self.header).and_then(|header| serde_json::from_slice::<Header>(&header).ok());
+        let text = decoded(self.header).and_then(|header| String::from_utf8(header).ok());
+        let header = text.and_then(|header| serde_json::from_str::<Header>(&header).ok());
         header.is_some_and(|header| Some(header.alg.as_str()) == name(algorithm) && header.crit.is_none())
     }
 

@@ -45,7 +45,9 @@ pub fn token(data: &[u8]) {
     assert_eq!([token.signed, token.signature].join(&b'.'), data);
     for (algorithm, name) in [(Algorithm::HmacSha256, "HS256"), (Algorithm::EcdsaP521Sha512, "ES512")] {
         if token.is_of(algorithm) {
-            let header: serde_json::Value = serde_json::from_slice(&decoded(token.header).unwrap()).unwrap();
+            let header = String::from_utf8(decoded(token.header).unwrap()).expect("a header is text");
+            // A tree of values takes no lone surrogates, wherever they stand.
+            let Ok(header) = serde_json::from_str::<serde_json::Value>(&header) else { continue };
             assert_eq!(header["alg"], name);
             assert!(header.get("crit").is_none_or(serde_json::Value::is_null));
         }
