@@ -66,6 +66,7 @@ impl Ops {
         metrics.draining.set(i64::from(self.sidecar.under_way.is_draining()));
         metrics.replay_entries.set(count(self.sidecar.store.entries()));
         metrics.replay_capacity.set(count(self.sidecar.store.capacity()));
+        metrics.replay_store_up.set(i64::from(self.sidecar.store.is_up()));
         metrics.buffered_bytes.set(count(self.sidecar.budget.used()));
         respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics.text())
     }

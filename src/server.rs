@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::cli::Given;
 use crate::clock;
+use crate::config::raw::OnStoreError;
 use crate::config::{Config, Startup};
 use crate::listener::{Connections, Listener, Trust};
 use crate::ops::Ops;
@@ -28,7 +29,7 @@ use crate::proxy::upstream::Upstream;
 use crate::proxy::{Live, Sidecar, Timeouts};
 use crate::proxy_protocol::ProxyProtocol;
 use crate::reload::Reloader;
-use crate::store::{Memory, ReplayStore};
+use crate::store::{Health, Memory, Redis, ReplayStore};
 use crate::telemetry::Telemetry;
 use crate::telemetry::keys::KeyWatch;
 use crate::telemetry::log::Severity;
@@ -159,7 +160,11 @@ impl Server {
             acceptor,
             complaint: None,
         };
-        let helpers = [tokio::spawn(housekeeping(Arc::clone(&sidecar))), tokio::spawn(reloader.run())];
+        let helpers = [
+            tokio::spawn(housekeeping(Arc::clone(&sidecar))),
+            tokio::spawn(watch_store(Arc::clone(&sidecar), startup.on_store_error)),
+            tokio::spawn(reloader.run()),
+        ];
         telemetry.log.event(Severity::Info, "hookgate.ready", "every listener accepts");
 
         let how = stop.await;
@@ -190,10 +195,9 @@ impl Server {
 
 /// The application behind every traffic listener.
 pub fn sidecar(startup: &Startup, live: Live, telemetry: &Arc<Telemetry>) -> Arc<Sidecar> {
-    let memory = Memory::new(startup.replay, startup.stale_after, startup.replay_capacity);
     Arc::new(Sidecar {
         live: ArcSwap::from_pointee(live),
-        store: ReplayStore::Memory(memory),
+        store: store(startup),
         upstream: Arc::new(Upstream::new(startup.upstream.clone(), startup.upstream_connect_timeout)),
         budget: Budget::new(startup.max_buffered),
         telemetry: Arc::clone(telemetry),
@@ -207,6 +211,18 @@ pub fn sidecar(startup: &Startup, live: Live, telemetry: &Arc<Telemetry>) -> Arc
         under_way: UnderWay::new(telemetry.metrics.in_flight.clone()),
         diagnosis: Diagnosis::new(),
     })
+}
+
+/// The replay memory: this process's own, or one that gates share.
+fn store(startup: &Startup) -> ReplayStore {
+    let memory = || Memory::new(startup.replay, startup.stale_after, startup.replay_capacity);
+    match &startup.shared_store {
+        None => ReplayStore::Memory(memory()),
+        Some(settings) => {
+            let fallback = (startup.on_store_error == OnStoreError::Local).then(memory);
+            ReplayStore::Redis(Redis::new(settings.clone(), startup.replay, fallback))
+        }
+    }
 }
 
 /// What the traffic listeners share.
@@ -278,6 +294,34 @@ fn bind(address: SocketAddr, what: &'static str) -> Result<TcpListener, BindErro
 
 fn spawn_listener<A: ServerApp + Send + Sync + 'static>(listener: Listener<A>) {
     tokio::spawn(listener.serve());
+}
+
+/// Asks a store outside the process whether it is there, also while no event does, and tells
+/// when that changes.
+async fn watch_store(sidecar: Arc<Sidecar>, on_error: OnStoreError) {
+    let Some(mut health) = sidecar.store.health() else { return };
+    loop {
+        sidecar.store.probe().await;
+        if let Ok(Ok(())) = tokio::time::timeout(HOUSEKEEPING, health.changed()).await {
+            let health = health.borrow_and_update().clone();
+            tell_health(&sidecar.telemetry, &health, on_error);
+        }
+    }
+}
+
+fn tell_health(telemetry: &Telemetry, health: &Health, on_error: OnStoreError) {
+    let meanwhile = match on_error {
+        OnStoreError::Refuse => "events are answered 503 until it does, and sent again",
+        OnStoreError::Local => "until it does, events are remembered in this process alone",
+    };
+    match health {
+        Health::Unknown => {}
+        Health::Up => telemetry.log.event(Severity::Info, "hookgate.store", "the replay store answers"),
+        Health::Down(reason) => {
+            let message = format!("the replay store does not answer: {meanwhile}: {reason}");
+            telemetry.log.event(Severity::Error, "hookgate.store", &message);
+        }
+    }
 }
 
 /// Forgets what has expired and closes connections that nobody uses.

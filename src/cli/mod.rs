@@ -23,7 +23,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Origin;
-use crate::config::raw::{LogFormat, LogLevel, Mode, ProxyProtocol, RealIpHeader};
+use crate::config::raw::{LogFormat, LogLevel, Mode, OnStoreError, ProxyProtocol, RealIpHeader};
 use crate::config::secret::Secret;
 use crate::config::units::{ByteSize, Cidr, Rate, Senders, Span, UpstreamUrl};
 
@@ -223,9 +223,40 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", env = "HOOKGATE_REPLAY_CAPACITY", help_heading = "Checks")]
     pub replay_capacity: Option<usize>,
 
-    /// Where events are remembered: memory [default: memory]
-    #[arg(long, value_name = "URL", env = "HOOKGATE_REPLAY_STORE", help_heading = "Checks")]
+    /// Where events are remembered: memory, or for several gates redis://HOST:PORT, rediss:// (TLS),
+    /// redis+cluster://HOST:PORT,… or redis+sentinel://HOST:PORT,…/MASTER [default: memory]
+    #[arg(long, value_name = "URL", env = "HOOKGATE_REPLAY_STORE", help_heading = "Shared store")]
     pub replay_store: Option<String>,
+
+    /// What all keys in the store begin with: one for each application [default: hookgate:]
+    #[arg(long, value_name = "TEXT", env = "HOOKGATE_REPLAY_STORE_PREFIX", help_heading = "Shared store")]
+    pub replay_store_prefix: Option<String>,
+
+    /// File with the store's password; read again at each connection
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "HOOKGATE_REPLAY_STORE_PASSWORD_FILE",
+        help_heading = "Shared store"
+    )]
+    pub replay_store_password_file: Option<PathBuf>,
+
+    /// Authorities of the store's certificate (PEM) [default: the system's]
+    #[arg(long, value_name = "PATH", env = "HOOKGATE_REPLAY_STORE_CA_FILE", help_heading = "Shared store")]
+    pub replay_store_ca_file: Option<PathBuf>,
+
+    /// How long the store may take to answer [default: 200ms]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "HOOKGATE_REPLAY_STORE_TIMEOUT",
+        help_heading = "Shared store"
+    )]
+    pub replay_store_timeout: Option<Span>,
+
+    /// While it does not: refuse answers 503; local remembers in this process alone [default: refuse]
+    #[arg(long, value_name = "WHAT", env = "HOOKGATE_ON_STORE_ERROR", help_heading = "Shared store")]
+    pub on_store_error: Option<OnStoreError>,
 
     /// Requests per route and client address: N/PERIOD or off [default: 100/1m]
     #[arg(long, value_name = "RATE", env = "HOOKGATE_RATE_LIMIT", help_heading = "Checks")]

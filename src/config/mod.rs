@@ -12,6 +12,7 @@ pub mod raw;
 mod route;
 pub mod scheme;
 pub mod secret;
+mod shared_store;
 mod startup;
 pub mod units;
 
@@ -22,11 +23,12 @@ use std::time::Duration;
 
 use self::loader::Loader;
 use self::provider::NamedSecret;
-use self::raw::{LogFormat, LogLevel, ProxyProtocol};
+use self::raw::{LogFormat, LogLevel, OnStoreError, ProxyProtocol};
 use self::units::UpstreamUrl;
 use crate::cli::Given;
 use crate::gate::chain::Policy;
 use crate::gate::filter::replay::ReplayPolicy;
+use crate::store::redis;
 use crate::tls::TlsMaterial;
 
 /// Everything a run needs, checked.
@@ -73,6 +75,9 @@ pub struct Startup {
     /// How long an event of any route can be fresh, with a margin.
     pub stale_after: Duration,
     pub replay_capacity: usize,
+    /// How the store is reached that gates share; `None` if each remembers by itself.
+    pub shared_store: Option<redis::Settings>,
+    pub on_store_error: OnStoreError,
     pub shutdown_delay: Duration,
     pub shutdown_timeout: Duration,
     pub reload_interval: Duration,

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::de::{SeqAccess, Visitor};
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_saphyr::Spanned;
 
@@ -75,8 +75,23 @@ pub struct Limits {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Replay {
+    /// `memory`, or a `redis://` URL for several gates.
     #[schemars(with = "Option<String>")]
     pub store: Option<Spanned<String>>,
+    /// What all keys in a shared store begin with: one for each application.
+    #[schemars(with = "Option<String>")]
+    pub prefix: Option<Spanned<String>>,
+    /// The shared store's password.
+    #[schemars(with = "Option<PathBuf>")]
+    pub password_file: Option<Spanned<PathBuf>>,
+    /// Authorities of the shared store's certificate, instead of the system's (PEM).
+    #[schemars(with = "Option<PathBuf>")]
+    pub ca_file: Option<Spanned<PathBuf>>,
+    /// For each call of a shared store.
+    #[schemars(with = "Option<Span>")]
+    pub timeout: Option<Spanned<Span>>,
+    /// When a shared store does not answer.
+    pub on_store_error: Option<OnStoreError>,
     #[schemars(with = "Option<Span>")]
     pub window: Option<Spanned<Span>>,
     pub capacity: Option<usize>,
@@ -109,7 +124,7 @@ pub struct Route {
     #[schemars(with = "Option<PathBuf>")]
     pub allow_ip_file: Option<Spanned<PathBuf>>,
     /// Per client address.
-    pub rate_limit: Option<Rate>,
+    pub rate_limit: Option<RateLimit>,
     /// Failed signatures per client address.
     pub failure_limit: Option<Rate>,
     pub max_body: Option<ByteSize>,
@@ -124,6 +139,62 @@ pub struct Route {
     /// The token that a provider proves itself with in a handshake (Meta's `hub.verify_token`).
     #[schemars(with = "Option<PathBuf>")]
     pub handshake_token_file: Option<Spanned<PathBuf>>,
+}
+
+/// `100/1m`, or `{ limit: 100/1m, shared: true }`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// The provider's, if absent.
+    pub limit: Option<Rate>,
+    /// Counted together by all gates with the same replay store.
+    pub shared: bool,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SharedRateLimit {
+    limit: Option<Rate>,
+    #[serde(default)]
+    shared: bool,
+}
+
+impl<'de> Deserialize<'de> for RateLimit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PlainOrShared;
+
+        impl<'de> Visitor<'de> for PlainOrShared {
+            type Value = RateLimit;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a rate such as 100/1m, or { limit: 100/1m, shared: true }")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<RateLimit, E> {
+                let limit = Some(value.parse().map_err(E::custom)?);
+                Ok(RateLimit { limit, shared: false })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RateLimit, A::Error> {
+                let SharedRateLimit { limit, shared } =
+                    SharedRateLimit::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+                Ok(RateLimit { limit, shared })
+            }
+        }
+
+        deserializer.deserialize_any(PlainOrShared)
+    }
+}
+
+impl JsonSchema for RateLimit {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "RateLimit".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let plain = generator.subschema_for::<Rate>();
+        let shared = generator.subschema_for::<SharedRateLimit>();
+        schemars::json_schema!({ "anyOf": [plain, shared] })
+    }
 }
 
 /// A secret and the id that stands for it in logs and metrics.
@@ -322,6 +393,16 @@ pub enum Mode {
     Observe,
 }
 
+/// What a gate does while its shared store does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OnStoreError {
+    /// Answers 503: the provider sends the event again.
+    Refuse,
+    /// Remembers events by itself for the time: another gate may deliver them again.
+    Local,
+}
+
 /// The header in which trusted proxies name the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -370,7 +451,7 @@ macro_rules! display_as_value {
         }
     )*};
 }
-display_as_value!(Mode, RealIpHeader, ProxyProtocol, LogFormat, LogLevel);
+display_as_value!(Mode, OnStoreError, RealIpHeader, ProxyProtocol, LogFormat, LogLevel);
 
 /// A single value may stand for a list of one.
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {

@@ -39,6 +39,8 @@ pub struct ForAll {
     pub tolerance: Option<Span>,
     pub future_tolerance: Option<Span>,
     pub rate_limit: Option<Rate>,
+    /// Whether there is a store that gates share.
+    pub may_share: bool,
     pub failure_limit: Option<Rate>,
     pub mode: Option<raw::Mode>,
     pub max_body: Option<ByteSize>,
@@ -677,9 +679,23 @@ impl Endpoint<'_, '_> {
 
     fn rate_limit(&mut self) -> Option<RateLimit> {
         let provider = self.preset.as_ref().and_then(|p| p.rate_limit);
-        let rate =
-            self.value("rate_limit", self.all.rate_limit, self.raw.rate_limit, provider, A_HUNDRED_A_MINUTE);
-        self.quota("rate_limit", rate).map(RateLimit::new)
+        let own = self.raw.rate_limit;
+        let rate = self.value(
+            "rate_limit",
+            self.all.rate_limit,
+            own.and_then(|own| own.limit),
+            provider,
+            A_HUNDRED_A_MINUTE,
+        );
+        let shared = own.is_some_and(|own| own.shared);
+        if shared {
+            self.loader.setting(&self.key("rate_limit.shared"), shared, Origin::File);
+        }
+        if shared && !self.all.may_share {
+            let remedy = "gates share a limit through their replay store: set replay.store to a redis:// URL";
+            self.problem("rate_limit.shared", remedy);
+        }
+        Some(RateLimit::new(self.quota("rate_limit", rate)?).shared(shared))
     }
 
     fn failure_budget(&mut self) -> Option<FailureBudget> {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::loader::{Loader, Located};
 use super::provider::NamedSecret;
-use super::raw::{self, LogFormat, LogLevel, ProxyProtocol, RealIpHeader};
+use super::raw::{self, LogFormat, LogLevel, OnStoreError, ProxyProtocol, RealIpHeader};
 use super::route::{ForAll, OnlyRoute};
+use super::shared_store::SharedStore;
 use super::units::{ByteSize, Span, UpstreamUrl};
 use super::{Origin, Startup};
 use crate::cli::RunArgs;
@@ -58,6 +59,11 @@ impl Loader<'_> {
             replay_window,
             replay_capacity,
             replay_store,
+            replay_store_prefix,
+            replay_store_password_file,
+            replay_store_ca_file,
+            replay_store_timeout,
+            on_store_error,
             rate_limit,
             failure_limit,
             mode,
@@ -190,12 +196,32 @@ impl Loader<'_> {
         let log_format = self.pick("log_format", "log_format", log_format, file.log_format, LogFormat::Auto);
         let log_level = self.pick("log_level", "log_level", log_level, file.log_level, LogLevel::Info);
 
+        let shared_store = self.shared_store(&SharedStore {
+            store: self.at("replay_store", replay_store, file.replay.store),
+            prefix: self.at("replay_store_prefix", replay_store_prefix, file.replay.prefix),
+            password_file: self.at(
+                "replay_store_password_file",
+                replay_store_password_file,
+                file.replay.password_file,
+            ),
+            ca_file: self.at("replay_store_ca_file", replay_store_ca_file, file.replay.ca_file),
+            timeout: self.at("replay_store_timeout", replay_store_timeout, file.replay.timeout),
+        });
+        let on_store_error = self.pick(
+            "replay.on_store_error",
+            "on_store_error",
+            on_store_error,
+            file.replay.on_store_error,
+            OnStoreError::Refuse,
+        );
+
         let for_all = ForAll {
             https: if allow_http { Https::Optional } else { Https::Required },
             short_secret,
             tolerance,
             future_tolerance,
             rate_limit,
+            may_share: shared_store.is_some(),
             failure_limit,
             mode,
             max_body,
@@ -215,8 +241,6 @@ impl Loader<'_> {
         let (routes, secrets) = self.routes(file.routes, &for_all, only);
         let policy = Policy { routes, trusted_proxies: TrustedProxies::new(networks, address_header) };
 
-        let store = self.at("replay_store", replay_store, file.replay.store);
-        self.replay_store(store);
         let capacity =
             self.pick("replay.capacity", "replay_capacity", replay_capacity, file.replay.capacity, 1_000_000);
         if capacity == 0 {
@@ -250,6 +274,8 @@ impl Loader<'_> {
                 replay,
                 stale_after: tolerances + WINDOW_MARGIN,
                 replay_capacity: capacity,
+                shared_store,
+                on_store_error,
                 shutdown_delay,
                 shutdown_timeout,
                 reload_interval,
@@ -305,17 +331,6 @@ impl Loader<'_> {
                 let culprit = culprit?;
                 self.located_problem(&culprit, format!("{}: {}", culprit.value.display(), error.message));
                 None
-            }
-        }
-    }
-
-    fn replay_store(&mut self, store: Option<Located<String>>) {
-        match store {
-            None => self.setting("replay.store", "memory", Origin::Default),
-            Some(store) if store.value == "memory" => self.setting("replay.store", "memory", store.origin),
-            Some(store) => {
-                // The URL may hold a password: it is not repeated.
-                self.located_problem(&store, "is no store of this build: write memory".to_owned());
             }
         }
     }

@@ -14,7 +14,7 @@ use super::filter::failure_budget::FailureBudget;
 use super::filter::freshness::{self, Fresh};
 use super::filter::https::Https;
 use super::filter::ip_allowlist::IpAllowlist;
-use super::filter::rate_limit::RateLimit;
+use super::filter::rate_limit::{RateLimit, SharedCell};
 use super::filter::signature::{Authentic, Signature};
 use super::handshake::{Handshakes, Said};
 use super::rotation::Rotation;
@@ -135,6 +135,11 @@ impl Route {
 
     fn rate_limit(&self, head: &Head<'_>, now: Now) -> Result<(), Reject> {
         self.rate_limit.as_ref().map_or(Ok(()), |limit| limit.check(head.client, now))
+    }
+
+    /// Where the client is counted by all gates together, if the route asks for that.
+    pub fn shared_rate(&self, head: &Head<'_>) -> Option<SharedCell> {
+        self.rate_limit.as_ref()?.shared_cell(&self.name, head.client)
     }
 
     fn failure_budget(&self, head: &Head<'_>, now: Now) -> Result<(), Reject> {

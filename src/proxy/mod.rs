@@ -113,6 +113,7 @@ impl Sidecar {
             Greeting::Read(admitted) => admitted,
             Greeting::Answer(said) => return Err(Ending::Greeted(said)),
         };
+        self.shared_rate_limit(route, &head, &mut findings).await?;
         let body = body::read(session, &admitted, &self.budget, self.timeouts.body).await?;
         record.body_size = body.size();
 
@@ -156,6 +157,22 @@ impl Sidecar {
         self.deliver(delivery, record).await
     }
 
+    /// Counts the request together with what other gates let through, on routes that ask for
+    /// that. Their own limits have judged already, and stand if the store does not answer.
+    async fn shared_rate_limit(
+        &self,
+        route: &Route,
+        head: &Head<'_>,
+        findings: &mut Findings,
+    ) -> Result<(), Reject> {
+        let Some(cell) = route.shared_rate(head) else { return Ok(()) };
+        let judged = match self.store.excess(&cell).await {
+            Some(early) => Err(Reject::retry_after(Reason::RateLimited, early)),
+            None => Ok(()),
+        };
+        findings.note(judged).map(drop)
+    }
+
     /// Has a delivery whose signature does not hold looked at, if there is time.
     fn suspect(
         &self,
@@ -193,7 +210,7 @@ impl Sidecar {
     ) -> Result<Option<Claim>, Ending> {
         let Some(fresh) = fresh else { return Ok(None) };
         let now = clock::now();
-        let reserved = self.store.reserve(fresh, now);
+        let reserved = self.store.reserve(fresh, now).await;
         record.verify += clock::since(now);
         let refusal = match reserved {
             Ok(Reservation::Lead(claim)) => return Ok(Some(claim)),
@@ -336,7 +353,7 @@ impl Delivery {
     async fn run(self) -> Result<Reply, Undelivered> {
         let result = self.upstream.exchange(&self.head, &self.body.bytes, self.limit).await;
         if let Some(claim) = self.claim {
-            claim.settle(outcome(&result), clock::now());
+            claim.settle(outcome(&result), clock::now()).await;
         }
         result
     }

@@ -80,9 +80,7 @@ impl Memory {
 
     fn reservation(&self, found: Found, key: ReplayKey, token: Token, keep: Keep) -> Reservation {
         match found {
-            Found::Lead => {
-                Reservation::Lead(Claim { memory: self.clone(), key, token, keep, settled: false })
-            }
+            Found::Lead => Reservation::Lead(Claim::embedded(key, keep, self.clone(), token)),
             Found::Follow(holder) => Reservation::Follow(self.follow(holder)),
             Found::Done => Reservation::Done,
         }
@@ -90,7 +88,7 @@ impl Memory {
 
     fn follow(&self, holder: Token) -> Waiting {
         let sender = self.inner.followers.entry(holder).or_insert_with(|| watch::channel(None).0);
-        Waiting { outcome: sender.subscribe(), wait: self.inner.policy.wait() }
+        Waiting::told(sender.subscribe(), self.inner.policy.wait())
     }
 
     pub(super) fn settle(&self, key: ReplayKey, token: Token, keep: Keep, outcome: Outcome, now: Now) {
@@ -132,6 +130,11 @@ impl Memory {
         });
         memory.len.fetch_sub(swept.expired + swept.capacity, Ordering::Relaxed);
         swept
+    }
+
+    /// Whether the event is held or done.
+    pub(super) fn knows(&self, key: ReplayKey, now: Now) -> bool {
+        self.inner.entries.get(&key).is_some_and(|entry| !entry.expired(now.mono))
     }
 
     pub fn entries(&self) -> usize {

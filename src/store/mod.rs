@@ -9,19 +9,25 @@
 //!   nothing else would stop.
 
 pub mod memory;
+pub mod redis;
 
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use crate::clock::Now;
 use crate::gate::answer::Reason;
 use crate::gate::filter::freshness::Fresh;
+use crate::gate::filter::rate_limit::SharedCell;
 use crate::gate::filter::replay::{Keep, ReplayKey, Token};
 pub use memory::Memory;
+pub use redis::{Health, Redis};
 
 /// The closed set of stores.
 #[derive(Clone)]
 pub enum ReplayStore {
     Memory(Memory),
+    Redis(Redis),
 }
 
 /// What a delivery may do about its event.
@@ -49,7 +55,7 @@ pub struct Unavailable;
 
 impl ReplayStore {
     /// Asks for the event of a delivery that is proven genuine and fresh.
-    pub fn reserve(&self, fresh: &Fresh, now: Now) -> Result<Reservation, Unavailable> {
+    pub async fn reserve(&self, fresh: &Fresh, now: Now) -> Result<Reservation, Unavailable> {
         let authentic = fresh.authentic();
         let keep = match authentic.signed_at() {
             Some(_) => Keep::UntilStale,
@@ -57,6 +63,16 @@ impl ReplayStore {
         };
         match self {
             ReplayStore::Memory(memory) => memory.reserve(authentic.replay_key(), keep, now),
+            ReplayStore::Redis(redis) => redis.reserve(authentic.replay_key(), keep, now).await,
+        }
+    }
+
+    /// Asks a rate limit that gates share how much too early a request comes. `None` if it is
+    /// in time, or if nobody can say: then each gate's own limit is all there is.
+    pub async fn excess(&self, cell: &SharedCell) -> Option<Duration> {
+        match self {
+            ReplayStore::Memory(_) => None,
+            ReplayStore::Redis(redis) => redis.excess(cell).await,
         }
     }
 
@@ -64,18 +80,32 @@ impl ReplayStore {
     pub fn sweep(&self, now: Now) -> Swept {
         match self {
             ReplayStore::Memory(memory) => memory.sweep(now),
+            ReplayStore::Redis(redis) => redis.sweep(now),
         }
     }
 
-    pub fn entries(&self) -> usize {
+    /// The memory of this process: all there is, or what takes a shared store's place.
+    pub fn memory(&self) -> Option<&Memory> {
         match self {
-            ReplayStore::Memory(memory) => memory.entries(),
+            ReplayStore::Memory(memory) => Some(memory),
+            ReplayStore::Redis(redis) => redis.fallback(),
         }
+    }
+
+    /// What this process remembers by itself.
+    pub fn entries(&self) -> usize {
+        self.memory().map_or(0, Memory::entries)
     }
 
     pub fn capacity(&self) -> usize {
+        self.memory().map_or(0, Memory::capacity)
+    }
+
+    /// Whether the store answers.
+    pub fn is_up(&self) -> bool {
         match self {
-            ReplayStore::Memory(memory) => memory.capacity(),
+            ReplayStore::Memory(_) => true,
+            ReplayStore::Redis(redis) => redis.is_up(),
         }
     }
 
@@ -83,6 +113,23 @@ impl ReplayStore {
     pub fn is_usable(&self) -> bool {
         match self {
             ReplayStore::Memory(memory) => memory.entries() < memory.capacity(),
+            ReplayStore::Redis(redis) => redis.is_usable(),
+        }
+    }
+
+    /// Asks a store outside the process whether it is there.
+    pub async fn probe(&self) {
+        match self {
+            ReplayStore::Memory(_) => {}
+            ReplayStore::Redis(redis) => redis.probe().await,
+        }
+    }
+
+    /// What is known of a store outside the process.
+    pub fn health(&self) -> Option<watch::Receiver<Health>> {
+        match self {
+            ReplayStore::Memory(_) => None,
+            ReplayStore::Redis(redis) => Some(redis.health()),
         }
     }
 }
@@ -97,18 +144,33 @@ pub struct Swept {
 /// The right to deliver an event once. Moved into the exchange, consumed by `settle`.
 #[must_use = "an unsettled claim releases its event"]
 pub struct Claim {
-    memory: Memory,
     key: ReplayKey,
-    token: Token,
     keep: Keep,
-    settled: bool,
+    /// `None` once it is settled.
+    holder: Option<Holder>,
+}
+
+enum Holder {
+    Memory(Memory, Token),
+    Redis(redis::Holding),
 }
 
 impl Claim {
+    fn embedded(key: ReplayKey, keep: Keep, memory: Memory, token: Token) -> Self {
+        Claim { key, keep, holder: Some(Holder::Memory(memory, token)) }
+    }
+
+    fn shared(key: ReplayKey, keep: Keep, holding: redis::Holding) -> Self {
+        Claim { key, keep, holder: Some(Holder::Redis(holding)) }
+    }
+
     /// Commits on delivery, releases on anything else, and tells whoever waits.
-    pub fn settle(mut self, outcome: Outcome, now: Now) {
-        self.settled = true;
-        self.memory.settle(self.key, self.token, self.keep, outcome, now);
+    pub async fn settle(mut self, outcome: Outcome, now: Now) {
+        match self.holder.take() {
+            Some(Holder::Memory(memory, token)) => memory.settle(self.key, token, self.keep, outcome, now),
+            Some(Holder::Redis(holding)) => holding.settle(outcome).await,
+            None => {}
+        }
     }
 }
 
@@ -116,27 +178,47 @@ impl Drop for Claim {
     /// Reached by a panic or an abandoned exchange: the outcome is unknown, so the
     /// event is released and the provider's retry gets through.
     fn drop(&mut self) {
-        if !self.settled {
-            let reason = Reason::UpstreamFailed;
-            let outcome = Outcome::Failed { reason, status: reason.status() };
-            self.memory.settle(self.key, self.token, self.keep, outcome, crate::clock::now());
+        let reason = Reason::UpstreamFailed;
+        let unknown = Outcome::Failed { reason, status: reason.status() };
+        match self.holder.take() {
+            Some(Holder::Memory(memory, token)) => {
+                memory.settle(self.key, token, self.keep, unknown, crate::clock::now());
+            }
+            Some(Holder::Redis(holding)) => holding.settle_by_and_by(Some(unknown)),
+            None => {}
         }
     }
 }
 
 /// A copy that waits for the delivery of its event.
-pub struct Waiting {
-    outcome: tokio::sync::watch::Receiver<Option<Outcome>>,
-    wait: Duration,
+pub struct Waiting(Way);
+
+/// How it learns of the outcome.
+enum Way {
+    Told { outcome: watch::Receiver<Option<Outcome>>, wait: Duration },
+    Asking(redis::Following),
 }
 
 impl Waiting {
+    fn told(outcome: watch::Receiver<Option<Outcome>>, wait: Duration) -> Self {
+        Waiting(Way::Told { outcome, wait })
+    }
+
+    fn shared(following: redis::Following) -> Self {
+        Waiting(Way::Asking(following))
+    }
+
     /// The outcome, or `None` if it is still open when the wait is over.
-    pub async fn outcome(mut self) -> Option<Outcome> {
-        let open = self.outcome.wait_for(Option::is_some);
-        match tokio::time::timeout(self.wait, open).await {
-            Ok(Ok(outcome)) => *outcome,
-            Ok(Err(_)) | Err(_) => None,
+    pub async fn outcome(self) -> Option<Outcome> {
+        match self.0 {
+            Way::Told { mut outcome, wait } => {
+                let open = outcome.wait_for(Option::is_some);
+                match tokio::time::timeout(wait, open).await {
+                    Ok(Ok(outcome)) => *outcome,
+                    Ok(Err(_)) | Err(_) => None,
+                }
+            }
+            Way::Asking(following) => following.outcome().await,
         }
     }
 }

@@ -103,6 +103,7 @@ pub struct Metrics {
     pub connections: IntGauge,
     pub replay_entries: IntGauge,
     pub replay_capacity: IntGauge,
+    pub replay_store_up: IntGauge,
     replay_evictions: IntCounterVec,
     reloads: IntCounterVec,
     pub last_reload_successful: IntGauge,
@@ -199,6 +200,7 @@ impl Metrics {
             connections: gauge(r, "hookgate_connections", "Open connections of senders."),
             replay_entries: gauge(r, "hookgate_replay_entries", "Events that are remembered."),
             replay_capacity: gauge(r, "hookgate_replay_capacity", "Events that can be remembered."),
+            replay_store_up: gauge(r, "hookgate_replay_store_up", "1 if the replay store answers."),
             replay_evictions: counters(
                 r,
                 "hookgate_replay_evictions_total",

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use sha2::{Digest, Sha256};
 
 use crate::clock::Now;
 use crate::gate::answer::{Reason, Reject};
@@ -34,6 +35,13 @@ impl Quota {
         Some(Quota { interval, tolerance: interval.checked_mul(u64::from(count))? })
     }
 
+    /// What one request uses up and what may be used up in advance, in microseconds, for
+    /// clocks that are no finer. Rounded so that the limit is never exceeded.
+    fn micros(self) -> (u64, u64) {
+        let interval = self.interval.div_ceil(1000);
+        (interval, interval.saturating_mul(self.tolerance / self.interval))
+    }
+
     /// One request at `now`, given the theoretical arrival time of the client's next
     /// conforming request. Gives the new arrival time, or how long to wait.
     pub fn step(self, arrival: u64, now: u64) -> Result<u64, Duration> {
@@ -49,7 +57,17 @@ impl Quota {
 #[derive(Clone, Debug)]
 pub struct RateLimit {
     quota: Quota,
+    /// Whether gates that share a store count a client's requests together.
+    shared: bool,
     cells: Arc<Cells>,
+}
+
+/// A client's place in a limit that gates share, by a digest that says nothing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedCell {
+    pub digest: [u8; 16],
+    pub interval_us: u64,
+    pub tolerance_us: u64,
 }
 
 /// Clients that are remembered at once, for each route.
@@ -65,13 +83,32 @@ struct Cells {
 
 impl RateLimit {
     pub fn new(quota: Quota) -> Self {
-        RateLimit { quota, cells: Arc::default() }
+        RateLimit { quota, shared: false, cells: Arc::default() }
+    }
+
+    /// Whether gates that share a store share the limit too.
+    #[must_use]
+    pub fn shared(self, shared: bool) -> Self {
+        RateLimit { shared, ..self }
     }
 
     /// The new limit, with what the old one remembers of the clients.
     #[must_use]
     pub fn adopting(&self, old: &RateLimit) -> Self {
-        RateLimit { quota: self.quota, cells: Arc::clone(&old.cells) }
+        RateLimit { cells: Arc::clone(&old.cells), ..*self }
+    }
+
+    /// Where gates that share the limit count the client; `None` if each counts for itself.
+    pub fn shared_cell(&self, route: &str, client: Client) -> Option<SharedCell> {
+        if !self.shared {
+            return None;
+        }
+        let digest =
+            Sha256::new().chain_update(route).chain_update([0]).chain_update(octets(cell_of(client)));
+        let mut cell = [0; 16];
+        cell.copy_from_slice(&digest.finalize()[..16]);
+        let (interval_us, tolerance_us) = self.quota.micros();
+        Some(SharedCell { digest: cell, interval_us, tolerance_us })
     }
 
     /// Whether [`check`](Self::check) would let the client through; uses nothing up.
@@ -146,6 +183,14 @@ fn cell_of(client: Client) -> IpAddr {
         }
         Client::Known(v4 @ IpAddr::V4(_)) => v4,
         Client::Unknown => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
+/// An IPv4 address as the IPv6 address that stands for it.
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
     }
 }
 
@@ -238,6 +283,22 @@ mod tests {
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
         assert_eq!(taken, 100_000);
+    }
+
+    #[test]
+    fn a_shared_limit_counts_as_its_own_does_and_only_if_it_is_shared() {
+        let limit = |count, ms| RateLimit::new(Quota::new(count, Duration::from_millis(ms)).unwrap());
+        let sender = client("192.0.2.1");
+        assert_eq!(limit(100, 60_000).shared_cell("route", sender), None);
+        for (count, ms, interval_us) in [(100, 60_000, 600_000), (7, 1000, 142_858), (5000, 1, 1)] {
+            let cell = limit(count, ms).shared(true).shared_cell("route", sender).unwrap();
+            assert_eq!(cell.interval_us, interval_us);
+            assert_eq!(cell.tolerance_us, interval_us * u64::from(count), "the burst is the whole count");
+        }
+        let cell = |route, ip| limit(1, 1).shared(true).shared_cell(route, client(ip)).unwrap().digest;
+        assert_eq!(cell("a", "2001:db8::1"), cell("a", "2001:db8::2"), "one customer");
+        assert_ne!(cell("a", "192.0.2.1"), cell("a", "192.0.2.2"));
+        assert_ne!(cell("a", "192.0.2.1"), cell("b", "192.0.2.1"));
     }
 
     #[test]

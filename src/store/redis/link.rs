@@ -1,0 +1,372 @@
+//! The way to a Redis: one connection that all calls share, a deadline for each call, and a
+//! breaker for all of them.
+//!
+//! The connection is made when it is first needed, by a task of its own, because a call's
+//! deadline is shorter than a TLS handshake may take. Addresses, password and authorities are
+//! looked up each time, so that a failover or a rotated password needs no restart. (The
+//! connection manager of the library does none of the three: it knows a single server, and
+//! stays with the first answer to its password.)
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
+    RedisConnectionInfo, RedisFuture, RedisResult, ServerErrorKind, TlsCertificates, TlsMode, Value,
+};
+use sha1::{Digest, Sha1};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::address::{Address, Server, Servers};
+use super::breaker::Breaker;
+use crate::clock;
+
+/// How a store is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub address: Address,
+    /// What all keys begin with.
+    pub prefix: String,
+    /// Read at each connection.
+    pub password_file: Option<PathBuf>,
+    /// Authorities to believe instead of the system's (PEM); read at each connection.
+    pub ca_file: Option<PathBuf>,
+    /// For each call.
+    pub timeout: Duration,
+}
+
+/// What is known of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It was not asked yet.
+    Unknown,
+    Up,
+    /// Calls fail, and why the last one did.
+    Down(String),
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The store was not asked.
+    Unasked,
+    /// It may have done what it was asked.
+    Unanswered,
+}
+
+/// A script, and the digest by which a server knows it.
+pub struct Script {
+    code: &'static str,
+    digest: String,
+}
+
+impl Script {
+    pub fn new(code: &'static str) -> Self {
+        Script { code, digest: data_encoding::HEXLOWER.encode(&Sha1::digest(code)) }
+    }
+
+    fn command(&self, how: &str, keys: &[&str], args: &[&str]) -> Cmd {
+        let mut command = redis::cmd(how);
+        command.arg(if how == "EVAL" { self.code } else { &self.digest }).arg(keys.len()).arg(keys).arg(args);
+        command
+    }
+}
+
+pub struct Link {
+    settings: Settings,
+    line: watch::Sender<Line>,
+    breaker: Breaker,
+    health: watch::Sender<Health>,
+    /// When the store last answered, in milliseconds.
+    answered: AtomicU64,
+}
+
+/// How long a connection may take, with its handshakes; longer than any call waits.
+const CONNECT: Duration = Duration::from_secs(2);
+/// What is kept of a reason: it may be a stranger's words.
+const MAX_REASON: usize = 200;
+
+#[derive(Clone)]
+enum Line {
+    Closed(String),
+    Opening,
+    Open(Connection, u64),
+}
+
+#[derive(Clone)]
+enum Connection {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Link {
+    pub fn new(settings: Settings) -> Arc<Self> {
+        Arc::new(Link {
+            settings,
+            line: watch::Sender::new(Line::Closed(String::new())),
+            breaker: Breaker::default(),
+            health: watch::Sender::new(Health::Unknown),
+            answered: AtomicU64::new(0),
+        })
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub fn is_up(&self) -> bool {
+        *self.health.borrow() == Health::Up
+    }
+
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    /// How long ago the store last answered.
+    pub fn silent_for(&self) -> Duration {
+        let answered = Duration::from_millis(self.answered.load(Ordering::Relaxed));
+        clock::now().mono.saturating_sub(answered)
+    }
+
+    /// Runs a script within the deadline. Its answer begins with its first argument, which no
+    /// other call has: so neither nonsense nor the answer to another call is taken for it.
+    pub async fn ask(
+        self: &Arc<Self>,
+        script: &Script,
+        keys: &[&str],
+        args: &[&str],
+    ) -> Result<Vec<u8>, Failure> {
+        if !self.breaker.lets_through(clock::now().mono) {
+            return Err(Failure::Unasked);
+        }
+        let reason = match timeout(self.settings.timeout, self.run(script, keys, args)).await {
+            Ok(Ok(Value::BulkString(answer))) if answer.starts_with(args[0].as_bytes()) => {
+                self.succeeded();
+                return Ok(answer[args[0].len()..].to_vec());
+            }
+            Ok(Ok(_)) => "what answers there is no Redis".to_owned(),
+            Ok(Err(reason)) => reason,
+            Err(_) => format!("no answer within {} ms", self.settings.timeout.as_millis()),
+        };
+        self.failed(reason);
+        Err(Failure::Unanswered)
+    }
+
+    async fn run(self: &Arc<Self>, script: &Script, keys: &[&str], args: &[&str]) -> Result<Value, String> {
+        let (mut connection, number) = self.connection().await?;
+        let mut result = connection.send(&script.command("EVALSHA", keys, args)).await;
+        if result.as_ref().is_err_and(|e| e.kind() == ErrorKind::Server(ServerErrorKind::NoScript)) {
+            result = connection.send(&script.command("EVAL", keys, args)).await;
+        }
+        result.map_err(|error| {
+            // A cluster's connection is many, and mends itself.
+            if error.is_unrecoverable_error() && matches!(connection, Connection::One(_)) {
+                self.hang_up(|open| open == number, &error.to_string());
+            }
+            error.to_string()
+        })
+    }
+
+    fn succeeded(&self) {
+        let now = u64::try_from(clock::now().mono.as_millis()).unwrap_or(u64::MAX);
+        self.answered.store(now, Ordering::Relaxed);
+        self.breaker.succeeded();
+        if !self.is_up() {
+            self.health.send_replace(Health::Up);
+        }
+    }
+
+    fn failed(&self, mut reason: String) {
+        reason.truncate(reason.floor_char_boundary(MAX_REASON));
+        self.breaker.failed(clock::now().mono);
+        if self.breaker.is_open() {
+            // Another server may have taken over, and a connection may be dead without a word.
+            self.hang_up(|_| true, &reason);
+        }
+        self.health.send_if_modified(|health| {
+            let changes = match health {
+                Health::Unknown => true,
+                Health::Up => self.breaker.is_open(),
+                Health::Down(_) => false,
+            };
+            if changes {
+                *health = Health::Down(reason);
+            }
+            changes
+        });
+    }
+
+    fn hang_up(&self, which: impl Fn(u64) -> bool, reason: &str) {
+        self.line.send_if_modified(|line| {
+            let ours = matches!(line, Line::Open(_, number) if which(*number));
+            if ours {
+                *line = Line::Closed(reason.to_owned());
+            }
+            ours
+        });
+    }
+
+    /// The connection, and its number. Whoever finds none has one made; all wait for it.
+    async fn connection(self: &Arc<Self>) -> Result<(Connection, u64), String> {
+        let mut line = self.line.subscribe();
+        let closed = self.line.send_if_modified(|line| {
+            let closed = matches!(line, Line::Closed(_));
+            if closed {
+                *line = Line::Opening;
+            }
+            closed
+        });
+        if closed {
+            tokio::spawn(Arc::clone(self).open());
+        }
+        let line = line.wait_for(|line| !matches!(line, Line::Opening)).await;
+        match line.as_deref() {
+            Ok(Line::Open(connection, number)) => Ok((connection.clone(), *number)),
+            Ok(Line::Closed(reason)) => Err(reason.clone()),
+            Ok(Line::Opening) | Err(_) => Err("the store is closed".to_owned()),
+        }
+    }
+
+    async fn open(self: Arc<Self>) {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let line = match timeout(CONNECT, connect(&self.settings)).await {
+            Ok(Ok(connection)) => Line::Open(connection, NUMBER.fetch_add(1, Ordering::Relaxed)),
+            Ok(Err(reason)) => Line::Closed(reason),
+            Err(_) => Line::Closed(format!("no connection within {} s", CONNECT.as_secs())),
+        };
+        self.line.send_replace(line);
+    }
+}
+
+impl Connection {
+    fn send<'c>(&'c mut self, command: &'c Cmd) -> RedisFuture<'c, Value> {
+        match self {
+            Connection::One(one) => one.req_packed_command(command),
+            Connection::Cluster(cluster) => cluster.req_packed_command(command),
+        }
+    }
+}
+
+async fn connect(settings: &Settings) -> Result<Connection, String> {
+    let access = Access::read(settings)?;
+    let connection = match &settings.address.servers {
+        Servers::One(server) => access.one(server).await.map(Connection::One),
+        Servers::Cluster(nodes) => access.cluster(nodes).await.map(Connection::Cluster),
+        Servers::Sentinel { sentinels, master } => {
+            access.sentinel(sentinels, master).await.map(Connection::One)
+        }
+    };
+    connection.map_err(|error| error.to_string())
+}
+
+/// What servers demand before they take commands.
+struct Access<'a> {
+    address: &'a Address,
+    password: Option<String>,
+    authorities: Option<Vec<u8>>,
+}
+
+impl<'a> Access<'a> {
+    fn read(settings: &'a Settings) -> Result<Self, String> {
+        let read =
+            |path: &Path| std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()));
+        let password = match &settings.password_file {
+            Some(path) => Some(password(&read(path)?)?),
+            None => None,
+        };
+        let authorities = settings.ca_file.as_deref().map(read).transpose()?;
+        Ok(Access { address: &settings.address, password, authorities })
+    }
+
+    async fn one(&self, server: &Server) -> RedisResult<MultiplexedConnection> {
+        let client = match self.certificates() {
+            Some(certificates) => Client::build_with_tls(self.info(server)?, certificates)?,
+            None => Client::open(self.info(server)?)?,
+        };
+        client.get_multiplexed_async_connection_with_config(&config()).await
+    }
+
+    async fn cluster(&self, nodes: &[Server]) -> RedisResult<ClusterConnection> {
+        let nodes = nodes.iter().map(|node| self.info(node)).collect::<RedisResult<Vec<_>>>()?;
+        let mut builder = ClusterClient::builder(nodes)
+            .connection_timeout(CONNECT)
+            .overall_response_timeout(None)
+            .retries(CLUSTER_RETRIES);
+        if let Some(certificates) = self.certificates() {
+            builder = builder.certs(certificates);
+        }
+        builder.build()?.get_async_connection().await
+    }
+
+    async fn sentinel(&self, sentinels: &[Server], master: &str) -> RedisResult<MultiplexedConnection> {
+        let sentinels = sentinels.iter().map(|server| self.place(server)).collect::<Vec<_>>();
+        let mut builder = SentinelClientBuilder::new(sentinels, master, SentinelServerType::Master)?
+            .set_client_to_redis_db(self.address.database);
+        if let Some(user) = &self.address.user {
+            builder = builder.set_client_to_redis_username(user);
+        }
+        if let Some(password) = &self.password {
+            builder =
+                builder.set_client_to_redis_password(password).set_client_to_sentinel_password(password);
+        }
+        if self.address.tls {
+            builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+        }
+        if let Some(certificates) = self.certificates() {
+            builder = builder
+                .set_client_to_redis_certificates(certificates.clone())
+                .set_client_to_sentinel_certificates(certificates);
+        }
+        builder.build()?.get_async_connection_with_config(&config()).await
+    }
+
+    fn info(&self, server: &Server) -> RedisResult<ConnectionInfo> {
+        let mut redis = RedisConnectionInfo::default().set_db(self.address.database);
+        if let Some(user) = &self.address.user {
+            redis = redis.set_username(user);
+        }
+        if let Some(password) = &self.password {
+            redis = redis.set_password(password);
+        }
+        Ok(self.place(server).into_connection_info()?.set_redis_settings(redis))
+    }
+
+    fn place(&self, server: &Server) -> ConnectionAddr {
+        let (host, port) = (server.host.clone(), server.port);
+        if self.address.tls {
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        }
+    }
+
+    fn certificates(&self) -> Option<TlsCertificates> {
+        let root_cert = Some(self.authorities.clone()?);
+        self.address.tls.then_some(TlsCertificates { client_tls: None, root_cert })
+    }
+}
+
+/// A redirection or two; the call's deadline ends it in any case.
+const CLUSTER_RETRIES: u32 = 3;
+
+/// Each call has its own deadline.
+fn config() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(None)
+}
+
+/// A password as it stands in its file, but for a newline at the end.
+pub fn password(bytes: &[u8]) -> Result<String, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "the password is no text".to_owned())?;
+    let text = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+    if text.is_empty() {
+        return Err("the password file is empty: put the store's password into it".to_owned());
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,328 @@
+//! A replay memory that many gates share, in Redis or what speaks its protocol.
+//!
+//! An event is one key, `PREFIX{DIGEST}`: `h` and the holder's token while it is held, `d`
+//! when it is done, each with an expiry that the server's clock decides. How a delivery ended
+//! stands for as long as followers wait under `PREFIX{DIGEST}:TOKEN`; the braces keep both on
+//! one node of a cluster. Each transition is one script, so nothing comes between its reading
+//! and its writing.
+//!
+//! What differs from the embedded store: a delivery whose lease was lost, or whose store was
+//! replaced by an empty one, is done all the same if nobody else holds the event; followers
+//! ask instead of being called; and a store out of reach makes [`Unavailable`], or an embedded
+//! memory takes its place for the time.
+
+pub mod address;
+mod breaker;
+mod link;
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+pub use self::address::Address;
+use self::link::{Failure, Link, Script};
+pub use self::link::{Health, Settings, password};
+use super::{Claim, Memory, Outcome, Reservation, Swept, Unavailable, Waiting};
+use crate::clock::Now;
+use crate::gate::answer::Reason;
+use crate::gate::filter::rate_limit::SharedCell;
+use crate::gate::filter::replay::{Keep, ReplayKey, ReplayPolicy};
+
+static RESERVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("reserve.lua")));
+static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("settle.lua")));
+static OUTCOME: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("outcome.lua")));
+static RATE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("rate.lua")));
+
+/// Between two questions of a follower: from soon to seldom.
+const FIRST_LOOK: Duration = Duration::from_millis(25);
+const LATER_LOOKS: Duration = Duration::from_millis(250);
+/// Between two attempts to settle with a store that does not answer.
+const SETTLE_AGAIN: Duration = Duration::from_millis(500);
+/// An outcome outlives the wait of those who ask for it.
+const OUTCOME_MARGIN: Duration = Duration::from_secs(1);
+/// A store that answered so lately needs no asking whether it is there.
+const RECENTLY: Duration = Duration::from_millis(900);
+
+/// Cloning shares the connection.
+#[derive(Clone)]
+pub struct Redis {
+    link: Arc<Link>,
+    policy: ReplayPolicy,
+    /// Takes the store's place while it is out of reach.
+    fallback: Option<Memory>,
+}
+
+impl Redis {
+    /// Connects when it is first asked.
+    pub fn new(settings: Settings, policy: ReplayPolicy, fallback: Option<Memory>) -> Self {
+        Redis { link: Link::new(settings), policy, fallback }
+    }
+
+    pub(super) async fn reserve(
+        &self,
+        key: ReplayKey,
+        keep: Keep,
+        now: Now,
+    ) -> Result<Reservation, Unavailable> {
+        // What the fallback has taken on, it sees through, also when the store is back.
+        if let Some(memory) = self.fallback.as_ref().filter(|memory| memory.knows(key, now)) {
+            return memory.reserve(key, keep, now);
+        }
+        match (self.reserve_shared(key, keep).await, &self.fallback) {
+            (Err(Unavailable), Some(memory)) => memory.reserve(key, keep, now),
+            (reserved, _) => reserved,
+        }
+    }
+
+    async fn reserve_shared(&self, key: ReplayKey, keep: Keep) -> Result<Reservation, Unavailable> {
+        let holding = Holding { redis: self.clone(), key, token: Token::random()? };
+        // From here on we may hold the event, whether we are told so or not, and even if nobody
+        // waits for the answer any more.
+        let mut held = Unconfirmed(Some(holding.clone()));
+        let lease = millis(self.policy.lease());
+        let answer = self.link.ask(&RESERVE, &[&self.event(key)], &[holding.token.as_str(), &lease]).await;
+        if answer == Err(Failure::Unanswered) {
+            return Err(Unavailable);
+        }
+        held.0 = None;
+        match answer.map_err(|_| Unavailable)?.as_slice() {
+            b"+" => Ok(Reservation::Lead(Claim::shared(key, keep, holding))),
+            b"=d" => Ok(Reservation::Done),
+            stored => {
+                let holder = stored.strip_prefix(b"=h").and_then(Token::parse).ok_or(Unavailable)?;
+                Ok(Reservation::Follow(Waiting::shared(Following { redis: self.clone(), key, holder })))
+            }
+        }
+    }
+
+    /// Asks a limit that gates share. `None` if it lets the request through, or cannot say.
+    pub(super) async fn excess(&self, cell: &SharedCell) -> Option<Duration> {
+        let word = Token::random().ok()?;
+        let key = format!(
+            "{}rate:{{{}}}",
+            self.link.settings().prefix,
+            data_encoding::HEXLOWER.encode(&cell.digest)
+        );
+        let (interval, tolerance) = (cell.interval_us.to_string(), cell.tolerance_us.to_string());
+        let answer = self.link.ask(&RATE, &[&key], &[word.as_str(), &interval, &tolerance]).await.ok()?;
+        let early = std::str::from_utf8(answer.strip_prefix(b"=")?).ok()?.parse().ok()?;
+        Some(Duration::from_micros(early))
+    }
+
+    /// Asks whether the store is there, unless it said so just now: with the very call that an
+    /// event makes, so that a store which reads but does not write is not taken for usable.
+    pub(super) async fn probe(&self) {
+        let Ok(token) = Token::random() else { return };
+        if self.link.silent_for() >= RECENTLY || !self.link.is_up() {
+            let key = format!("{}probe", self.link.settings().prefix);
+            _ = self.link.ask(&RESERVE, &[&key], &[token.as_str(), "1"]).await;
+        }
+    }
+
+    pub(super) fn health(&self) -> watch::Receiver<Health> {
+        self.link.health()
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.link.is_up()
+    }
+
+    pub(super) fn is_usable(&self) -> bool {
+        self.is_up() || self.fallback.as_ref().is_some_and(|memory| memory.entries() < memory.capacity())
+    }
+
+    pub fn fallback(&self) -> Option<&Memory> {
+        self.fallback.as_ref()
+    }
+
+    pub(super) fn sweep(&self, now: Now) -> Swept {
+        self.fallback.as_ref().map(|memory| memory.sweep(now)).unwrap_or_default()
+    }
+
+    fn event(&self, key: ReplayKey) -> String {
+        format!("{}{{{key}}}", self.link.settings().prefix)
+    }
+
+    fn outcome(&self, key: ReplayKey, token: &Token) -> String {
+        format!("{}{{{key}}}:{}", self.link.settings().prefix, token.as_str())
+    }
+}
+
+/// An event that we hold.
+#[derive(Clone)]
+pub(super) struct Holding {
+    redis: Redis,
+    key: ReplayKey,
+    token: Token,
+}
+
+impl Holding {
+    /// Settles; if the store does not answer, goes on trying after this returns, for as long as
+    /// the lease could hold the event. The sender need not wait for that.
+    pub async fn settle(self, outcome: Outcome) {
+        if self.try_settle(Some(outcome)).await.is_err() {
+            self.settle_by_and_by(Some(outcome));
+        }
+    }
+
+    /// Settles in a task of its own. Where no task can run, the lease ends by itself.
+    pub fn settle_by_and_by(self, outcome: Option<Outcome>) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        runtime.spawn(async move {
+            let until = Instant::now() + self.redis.policy.lease();
+            while self.try_settle(outcome).await.is_err() && Instant::now() < until {
+                sleep(SETTLE_AGAIN).await;
+            }
+        });
+    }
+
+    async fn try_settle(&self, outcome: Option<Outcome>) -> Result<(), Failure> {
+        let Holding { redis, key, token } = self;
+        let window = match outcome {
+            Some(Outcome::Delivered) => millis(redis.policy.window()),
+            Some(Outcome::Failed { .. }) | None => "0".to_owned(),
+        };
+        let told = outcome.map_or_else(String::new, |outcome| outcome.to_text());
+        let kept = millis(redis.policy.wait() + OUTCOME_MARGIN);
+        let keys = [&*redis.event(*key), &redis.outcome(*key, token)];
+        redis.link.ask(&SETTLE, &keys, &[token.as_str(), &window, &told, &kept]).await.map(drop)
+    }
+}
+
+/// An event that we may hold without knowing it: let go of, unless it turns out otherwise.
+struct Unconfirmed(Option<Holding>);
+
+impl Drop for Unconfirmed {
+    fn drop(&mut self) {
+        if let Some(holding) = self.0.take() {
+            holding.settle_by_and_by(None);
+        }
+    }
+}
+
+/// A copy of an event that is held, perhaps by another gate.
+pub(super) struct Following {
+    redis: Redis,
+    key: ReplayKey,
+    holder: Token,
+}
+
+impl Following {
+    /// The outcome; `None` if it is still open when the wait is over, or if the holder vanished
+    /// without one.
+    pub async fn outcome(self) -> Option<Outcome> {
+        let until = Instant::now() + self.redis.policy.wait();
+        let mut pause = FIRST_LOOK;
+        loop {
+            sleep(pause.min(until.saturating_duration_since(Instant::now()))).await;
+            match self.look().await.as_deref() {
+                Ok(b"?") | Err(_) if Instant::now() < until => {}
+                Ok(answer) => return answer.strip_prefix(b"=").and_then(Outcome::from_text),
+                Err(_) => return None,
+            }
+            pause = (pause * 2).min(LATER_LOOKS);
+        }
+    }
+
+    async fn look(&self) -> Result<Vec<u8>, Unavailable> {
+        let Following { redis, key, holder } = self;
+        let word = Token::random()?;
+        let keys = [&*redis.event(*key), &redis.outcome(*key, holder)];
+        redis.link.ask(&OUTCOME, &keys, &[word.as_str(), holder.as_str()]).await.map_err(|_| Unavailable)
+    }
+}
+
+impl Outcome {
+    fn to_text(self) -> String {
+        match self {
+            Outcome::Delivered => "delivered".to_owned(),
+            Outcome::Failed { reason, status } => format!("{}:{status}", reason.label()),
+        }
+    }
+
+    /// Only what is certainly meant: nothing that stands in the store makes a failure look like
+    /// a success.
+    fn from_text(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?;
+        if text == "delivered" {
+            return Some(Outcome::Delivered);
+        }
+        let (label, status) = text.split_once(':')?;
+        let reasons = [Reason::UpstreamFailed, Reason::UpstreamTimeout, Reason::UpstreamUnreachable];
+        let reason = reasons.into_iter().find(|reason| reason.label() == label)?;
+        let status = status.parse().ok().filter(|status| (300..600).contains(status))?;
+        Some(Outcome::Failed { reason, status })
+    }
+}
+
+/// Names one holding, or one call: 64 random bits in hex.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Token(String);
+
+const TOKEN_BYTES: usize = 8;
+
+impl Token {
+    fn random() -> Result<Self, Unavailable> {
+        let mut bytes = [0; TOKEN_BYTES];
+        SystemRandom::new().fill(&mut bytes).map_err(|_| Unavailable)?;
+        Ok(Token(data_encoding::HEXLOWER.encode(&bytes)))
+    }
+
+    fn parse(text: &[u8]) -> Option<Self> {
+        let bytes = data_encoding::HEXLOWER.decode(text).ok()?;
+        (bytes.len() == TOKEN_BYTES).then(|| Token(data_encoding::HEXLOWER.encode(&bytes)))
+    }
+
+    fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn millis(time: Duration) -> String {
+    time.as_millis().max(1).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_is_read_as_it_was_written_and_nothing_else_is_one() {
+        let failed = |reason, status| Outcome::Failed { reason, status };
+        for outcome in [
+            Outcome::Delivered,
+            failed(Reason::UpstreamFailed, 500),
+            failed(Reason::UpstreamFailed, 302),
+            failed(Reason::UpstreamTimeout, 504),
+            failed(Reason::UpstreamUnreachable, 503),
+        ] {
+            assert_eq!(Outcome::from_text(outcome.to_text().as_bytes()), Some(outcome));
+        }
+        for text in [
+            "",
+            "d",
+            "Delivered",
+            "delivered:200",
+            "upstream_failed:200",
+            "upstream_failed:",
+            "accepted:500",
+            "\u{fffd}",
+        ] {
+            assert_eq!(Outcome::from_text(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_sixteen_hex_digits_and_never_the_same() {
+        let token = Token::random().unwrap();
+        assert_eq!(Token::parse(token.as_str().as_bytes()), Some(token.clone()));
+        assert_ne!(Token::random().unwrap(), token);
+        for text in ["", "d", "0123", "0123456789abcdeF", "0123456789abcdef0"] {
+            assert_eq!(Token::parse(text.as_bytes()), None, "{text}");
+        }
+    }
+}
