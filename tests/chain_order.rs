@@ -21,7 +21,7 @@ use hookgate::gate::handshake::Handshakes;
 use hookgate::gate::rotation::Rotation;
 use hookgate::store::{Memory, Outcome, ReplayStore, Reservation};
 use http::{HeaderMap, HeaderValue, Method};
-use pure::{Delivery, NOW, Provider};
+use pure::{Delivery, NOW, Provider, at_once};
 
 /// The reason that it leads to, in words, and how it is committed.
 type Fault = (Reason, &'static str, fn(&mut Attempt));
@@ -250,8 +250,8 @@ impl Gate {
         let admitted = route.admit(&head, Gate::NOW, findings)?;
         let authentic = route.authenticate(admitted, &head, &delivery.body, Gate::NOW, findings)?;
         let Some(fresh) = route.freshen(authentic, Gate::NOW, findings)? else { return Ok(()) };
-        match self.store.reserve(&fresh, Gate::NOW) {
-            Ok(Reservation::Lead(claim)) => claim.settle(Outcome::Delivered, Gate::NOW),
+        match at_once(self.store.reserve(&fresh, Gate::NOW)) {
+            Ok(Reservation::Lead(claim)) => at_once(claim.settle(Outcome::Delivered, Gate::NOW)),
             Ok(Reservation::Done) => _ = findings.note::<(), _>(Err(Reason::Duplicate))?,
             Ok(Reservation::Follow(_)) | Err(_) => panic!("nothing else is under way, and there is room"),
         }

@@ -11,7 +11,7 @@ use cap::Cap;
 use hookgate::clock::Now;
 use hookgate::gate::filter::replay::ReplayPolicy;
 use hookgate::store::{Memory, Outcome, ReplayStore, Reservation};
-use pure::{NOW, Provider};
+use pure::{NOW, Provider, at_once};
 
 /// Counts live bytes; its limit is never reached.
 #[global_allocator]
@@ -46,8 +46,8 @@ fn fill(store: &ReplayStore) {
     let delivery = provider.delivery("event", b"{}");
     let work = |first: usize| {
         for n in (first..EVENTS).step_by(WORKERS) {
-            match store.reserve(&provider.fresh_on(&n.to_string(), &delivery), now) {
-                Ok(Reservation::Lead(claim)) => claim.settle(Outcome::Delivered, now),
+            match at_once(store.reserve(&provider.fresh_on(&n.to_string(), &delivery), now)) {
+                Ok(Reservation::Lead(claim)) => at_once(claim.settle(Outcome::Delivered, now)),
                 _ => panic!("event {n} is new, and there is room for it"),
             }
         }

@@ -1,10 +1,17 @@
 //! The contract of every replay store, written once and run against each of them.
+//!
+//! Time is the test's: the embedded store is told what time it is, and for Redis, which
+//! decides by its own clock, every expiry is taken off its keys and kept here.
 
 #![allow(clippy::unwrap_used)]
 
 #[path = "support/pure.rs"]
 mod pure;
+#[path = "support/redis.rs"]
+mod redis_server;
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,16 +20,18 @@ use hookgate::clock::Now;
 use hookgate::gate::answer::Reason;
 use hookgate::gate::filter::freshness::Fresh;
 use hookgate::gate::filter::replay::{ReplayPolicy, WINDOW_MARGIN};
-use hookgate::store::{Claim, Memory, Outcome, ReplayStore, Reservation, Swept, Unavailable, Waiting};
+use hookgate::store::redis::Settings;
+use hookgate::store::{Claim, Memory, Outcome, Redis, ReplayStore, Reservation, Swept, Unavailable, Waiting};
 use pure::{NOW, Provider};
-use tokio::runtime::Builder;
+use redis::Commands;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Barrier;
 use tokio::task::{JoinSet, yield_now};
 
-/// One test for each claim, against the stores that `$open` makes.
+/// One test for each claim, against the stores that `$open` makes, where they can be made.
 macro_rules! contract {
-    ($store:ident, $open:path) => {
-        contract! { $store, $open:
+    ($store:ident, $open:path, $possible:expr; $($more:ident),*) => {
+        contract! { $store, $open, $possible =>
             the_first_copy_leads_and_the_others_follow,
             a_delivered_event_is_done_until_the_window_is_over,
             a_failed_event_is_free_again,
@@ -31,31 +40,38 @@ macro_rules! contract {
             followers_are_told_how_the_delivery_ended,
             a_wait_that_is_over_before_the_delivery_says_nothing,
             dropping_a_claim_releases_its_event,
-            a_full_store_refuses_what_is_new_and_forgets_nothing,
-            a_sweep_forgets_what_has_expired_and_nothing_else,
-            under_pressure_only_what_would_be_stale_is_forgotten,
             one_of_many_racing_copies_leads,
             a_leader_that_fails_hands_over_to_one,
+            $($more,)*
         }
     };
-    ($store:ident, $open:path: $($claim:ident,)*) => {
+    ($store:ident, $open:path, $possible:expr => $($claim:ident,)*) => {
         mod $store {
             $(#[test]
             fn $claim() {
-                super::$claim($open);
+                if $possible {
+                    super::$claim($open);
+                }
             })*
         }
     };
 }
 
-contract!(memory, super::open_memory);
-
-fn open_memory(terms: Terms) -> ReplayStore {
-    let policy = ReplayPolicy::new(WINDOW, TOLERANCES, terms.exchange, terms.exchange).unwrap();
-    ReplayStore::Memory(Memory::new(policy, STALE_AFTER, terms.capacity))
+contract! { in_memory, super::World::embedded, true;
+    a_full_store_refuses_what_is_new_and_forgets_nothing,
+    a_sweep_forgets_what_has_expired_and_nothing_else,
+    under_pressure_only_what_would_be_stale_is_forgotten
 }
 
-type Open = fn(Terms) -> ReplayStore;
+contract! { in_redis, super::World::shared, super::redis_server::installed();
+    the_clocks_of_gates_decide_nothing,
+    what_was_delivered_is_done_although_the_store_forgot,
+    a_follower_whose_leader_vanished_is_told_nothing,
+    what_others_left_under_our_key_is_never_taken_for_a_state,
+    forgotten_scripts_are_sent_again
+}
+
+type Open = fn(Terms) -> World;
 
 /// What the claims vary.
 #[derive(Clone, Copy)]
@@ -73,54 +89,239 @@ const TOLERANCES: Duration = Duration::from_secs(600);
 const STALE_AFTER: Duration = TOLERANCES.saturating_add(WINDOW_MARGIN);
 const FAILED: Outcome = Outcome::Failed { reason: Reason::UpstreamFailed, status: 500 };
 
+/// A store, and time that passes only when a test says so.
+struct World {
+    store: ReplayStore,
+    runtime: Runtime,
+    server: Option<RefCell<StillClock>>,
+    /// How many races are run: a round with Redis takes as long as its followers' pauses.
+    rounds: usize,
+}
+
+impl World {
+    fn embedded(terms: Terms) -> Self {
+        let store = ReplayStore::Memory(Memory::new(policy(terms), STALE_AFTER, terms.capacity));
+        World { store, runtime: runtime(), server: None, rounds: 300 }
+    }
+
+    fn shared(terms: Terms) -> Self {
+        let server = redis_server::Server::start().unwrap();
+        let runtime = runtime();
+        let store = gate(&server, terms);
+        let server = Some(RefCell::new(StillClock::of(server, terms)));
+        World { store, runtime, server, rounds: 20 }
+    }
+
+    fn reserve(&self, event: &Fresh, seconds: u64) -> Result<Reservation, Unavailable> {
+        self.at(seconds, |now| self.runtime.block_on(self.store.reserve(event, now)))
+    }
+
+    fn settle(&self, claim: Claim, outcome: Outcome, seconds: u64) {
+        self.at(seconds, |now| self.runtime.block_on(claim.settle(outcome, now)));
+    }
+
+    fn lead(&self, event: &Fresh, seconds: u64) -> Claim {
+        match self.reserve(event, seconds) {
+            Ok(Reservation::Lead(claim)) => claim,
+            _ => panic!(
+                "at {seconds} s nobody holds the event, and there is room: {:?}",
+                self.store.health().map(|health| health.borrow().clone())
+            ),
+        }
+    }
+
+    fn follow(&self, event: &Fresh, seconds: u64) -> Waiting {
+        match self.reserve(event, seconds) {
+            Ok(Reservation::Follow(waiting)) => waiting,
+            _ => panic!("at {seconds} s the event is held"),
+        }
+    }
+
+    /// What a copy finds. A lead that it is given fails, which releases the event.
+    fn found(&self, event: &Fresh, seconds: u64) -> Found {
+        match self.reserve(event, seconds) {
+            Ok(Reservation::Lead(claim)) => {
+                self.settle(claim, FAILED, seconds);
+                Found::Lead
+            }
+            Ok(Reservation::Follow(_)) => Found::Follow,
+            Ok(Reservation::Done) => Found::Done,
+            Err(Unavailable) => Found::Unavailable,
+        }
+    }
+
+    /// What a panic does.
+    fn abandon(&self, claim: Claim) {
+        let _runtime = self.runtime.enter();
+        drop(claim);
+    }
+
+    /// Runs one command in Redis.
+    fn redis(&self, words: &[&str]) {
+        self.server.as_ref().unwrap().borrow().server.run::<()>(words);
+    }
+
+    fn told(&self, follower: Waiting) -> Option<Outcome> {
+        self.runtime.block_on(follower.outcome())
+    }
+
+    fn sweep(&self, seconds: u64) -> Swept {
+        self.store.sweep(at(seconds))
+    }
+
+    /// How many events are held or done.
+    fn events(&self) -> usize {
+        match &self.server {
+            None => self.store.entries(),
+            Some(server) => server.borrow_mut().keys().iter().filter(|key| key.ends_with('}')).count(),
+        }
+    }
+
+    /// Does something at that time, which never goes back.
+    fn at<T>(&self, seconds: u64, what: impl FnOnce(Now) -> T) -> T {
+        if let Some(server) = &self.server {
+            server.borrow_mut().advance(seconds);
+        }
+        let result = what(at(seconds));
+        if let Some(server) = &self.server {
+            server.borrow_mut().hold();
+        }
+        result
+    }
+}
+
+/// What a copy finds.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Lead,
+    Follow,
+    Done,
+    Unavailable,
+}
+
+fn policy(terms: Terms) -> ReplayPolicy {
+    ReplayPolicy::new(WINDOW, TOLERANCES, terms.exchange, terms.exchange).unwrap()
+}
+
+/// The store of one gate. A slow machine must not look like a slow Redis here.
+fn gate(server: &redis_server::Server, terms: Terms) -> ReplayStore {
+    let settings = Settings {
+        address: server.url().parse().unwrap(),
+        prefix: "test:".to_owned(),
+        password_file: None,
+        ca_file: None,
+        timeout: Duration::from_secs(30),
+    };
+    ReplayStore::Redis(Redis::new(settings, policy(terms), None))
+}
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap()
+}
+
+/// A Redis whose keys expire when the test's time says so.
+struct StillClock {
+    connection: redis::Connection,
+    now: u64,
+    /// When keys expire, in the test's time.
+    expiries: HashMap<String, u64>,
+    /// The times for which keys are kept, shortest first. Time that really passed between the
+    /// writing of a key and the look at it is made up for by these.
+    spans: [u64; 3],
+    server: redis_server::Server,
+}
+
+/// What PTTL says of a key that is not there, and of one without an expiry.
+const GONE: i64 = -2;
+const WITHOUT: i64 = -1;
+
+impl StillClock {
+    fn of(server: redis_server::Server, terms: Terms) -> Self {
+        let exchange = terms.exchange.as_secs();
+        let spans = [exchange + 1, exchange + 5, WINDOW.as_secs()];
+        StillClock { connection: server.connect(), now: 0, expiries: HashMap::new(), spans, server }
+    }
+
+    fn keys(&mut self) -> Vec<String> {
+        self.connection.keys("test:*").unwrap()
+    }
+
+    /// Takes the expiries off the keys.
+    fn hold(&mut self) {
+        for key in self.keys() {
+            let left: i64 = self.connection.pttl(&key).unwrap();
+            match left {
+                GONE => {}
+                WITHOUT => assert!(self.expiries.contains_key(&key), "{key} would be kept for ever"),
+                left => {
+                    let left = u64::try_from(left).unwrap();
+                    let span = self.spans.iter().find(|span| **span * 1000 >= left);
+                    let span = span.unwrap_or_else(|| panic!("{key} is kept for {left} ms"));
+                    self.expiries.insert(key.clone(), self.now + span);
+                    () = self.connection.persist(&key).unwrap();
+                }
+            }
+        }
+    }
+
+    fn advance(&mut self, now: u64) {
+        self.now = now;
+        for key in self.keys() {
+            if self.expiries.get(&key).is_some_and(|expiry| *expiry <= now) {
+                () = self.connection.del(&key).unwrap();
+            }
+        }
+    }
+}
+
 fn the_first_copy_leads_and_the_others_follow(open: Open) {
-    let (store, event, other) = (open(TERMS), timed("event"), timed("other"));
-    let _claim = lead(&store, &event, 0);
-    assert_eq!(found(&store, &event, 0), Found::Follow);
-    assert_eq!(found(&store, &event, LEASE - 1), Found::Follow);
-    assert_eq!(found(&store, &other, 0), Found::Lead, "another event is none of its business");
+    let (world, event, other) = (open(TERMS), timed("event"), timed("other"));
+    let _claim = world.lead(&event, 0);
+    assert_eq!(world.found(&event, 0), Found::Follow);
+    assert_eq!(world.found(&event, LEASE - 1), Found::Follow);
+    assert_eq!(world.found(&other, 0), Found::Lead, "another event is none of its business");
 }
 
 fn a_delivered_event_is_done_until_the_window_is_over(open: Open) {
     for event in [timed("event"), untimed("event")] {
-        let store = open(TERMS);
-        lead(&store, &event, 0).settle(Outcome::Delivered, at(1));
+        let world = open(TERMS);
+        world.settle(world.lead(&event, 0), Outcome::Delivered, 1);
         let over = 1 + WINDOW.as_secs();
-        assert_eq!(found(&store, &event, 1), Found::Done);
-        assert_eq!(found(&store, &event, over - 1), Found::Done);
-        assert_eq!(found(&store, &event, over), Found::Lead, "the window is over");
+        assert_eq!(world.found(&event, 1), Found::Done);
+        assert_eq!(world.found(&event, over - 1), Found::Done);
+        assert_eq!(world.found(&event, over), Found::Lead, "the window is over");
     }
 }
 
 fn a_failed_event_is_free_again(open: Open) {
-    let (store, event) = (open(TERMS), timed("event"));
+    let (world, event) = (open(TERMS), timed("event"));
     for attempt in 0..3 {
-        lead(&store, &event, attempt).settle(FAILED, at(attempt));
-        assert_eq!(store.entries(), 0, "nothing is remembered of a failure");
+        world.settle(world.lead(&event, attempt), FAILED, attempt);
+        assert_eq!(world.events(), 0, "nothing is remembered of a failure");
     }
 }
 
 fn a_lease_that_ended_holds_nothing(open: Open) {
-    let (store, event) = (open(TERMS), timed("event"));
-    let _lost = lead(&store, &event, 0);
-    let _claim = lead(&store, &event, LEASE);
-    assert_eq!(found(&store, &event, LEASE), Found::Follow, "the second lease has begun");
+    let (world, event) = (open(TERMS), timed("event"));
+    let _lost = world.lead(&event, 0);
+    let _claim = world.lead(&event, LEASE);
+    assert_eq!(world.found(&event, LEASE), Found::Follow, "the second lease has begun");
 }
 
 fn a_late_token_has_no_power(open: Open) {
     for late_outcome in [Outcome::Delivered, FAILED] {
-        let (store, event) = (open(TERMS), timed("event"));
-        let late = lead(&store, &event, 0);
-        let claim = lead(&store, &event, LEASE);
-        late.settle(late_outcome, at(LEASE));
-        assert_eq!(found(&store, &event, LEASE), Found::Follow, "{late_outcome:?} settles nothing");
-        claim.settle(Outcome::Delivered, at(LEASE));
+        let (world, event) = (open(TERMS), timed("event"));
+        let late = world.lead(&event, 0);
+        let claim = world.lead(&event, LEASE);
+        world.settle(late, late_outcome, LEASE);
+        assert_eq!(world.found(&event, LEASE), Found::Follow, "{late_outcome:?} settles nothing");
+        world.settle(claim, Outcome::Delivered, LEASE);
 
-        let (store, event) = (open(TERMS), timed("event"));
-        let late = lead(&store, &event, 0);
-        lead(&store, &event, LEASE).settle(Outcome::Delivered, at(LEASE));
-        late.settle(late_outcome, at(LEASE));
-        assert_eq!(found(&store, &event, LEASE), Found::Done, "{late_outcome:?} undoes nothing");
+        let (world, event) = (open(TERMS), timed("event"));
+        let late = world.lead(&event, 0);
+        world.settle(world.lead(&event, LEASE), Outcome::Delivered, LEASE);
+        world.settle(late, late_outcome, LEASE);
+        assert_eq!(world.found(&event, LEASE), Found::Done, "{late_outcome:?} undoes nothing");
     }
 }
 
@@ -128,78 +329,78 @@ fn followers_are_told_how_the_delivery_ended(open: Open) {
     let unavailable = Outcome::Failed { reason: Reason::UpstreamFailed, status: 503 };
     let timeout = Outcome::Failed { reason: Reason::UpstreamTimeout, status: 504 };
     for outcome in [Outcome::Delivered, unavailable, timeout] {
-        let (store, event) = (open(TERMS), timed("event"));
-        let claim = lead(&store, &event, 0);
-        let followers = [(); 3].map(|()| follow(&store, &event, 0));
-        claim.settle(outcome, at(1));
+        let (world, event) = (open(TERMS), timed("event"));
+        let claim = world.lead(&event, 0);
+        let followers = [(); 3].map(|()| world.follow(&event, 0));
+        world.settle(claim, outcome, 1);
         for follower in followers {
-            assert_eq!(told(follower), Some(outcome));
+            assert_eq!(world.told(follower), Some(outcome));
         }
     }
 }
 
 fn a_wait_that_is_over_before_the_delivery_says_nothing(open: Open) {
-    let (store, event) = (open(Terms { exchange: Duration::ZERO, ..TERMS }), timed("event"));
-    let claim = lead(&store, &event, 0);
-    assert_eq!(told(follow(&store, &event, 0)), None);
-    claim.settle(Outcome::Delivered, at(0));
+    let (world, event) = (open(Terms { exchange: Duration::ZERO, ..TERMS }), timed("event"));
+    let claim = world.lead(&event, 0);
+    assert_eq!(world.told(world.follow(&event, 0)), None);
+    world.settle(claim, Outcome::Delivered, 0);
 }
 
 fn dropping_a_claim_releases_its_event(open: Open) {
-    let (store, event) = (open(TERMS), timed("event"));
-    let claim = lead(&store, &event, 0);
-    let follower = follow(&store, &event, 0);
-    drop(claim);
+    let (world, event) = (open(TERMS), timed("event"));
+    let claim = world.lead(&event, 0);
+    let follower = world.follow(&event, 0);
+    world.abandon(claim);
     let unknown = Outcome::Failed { reason: Reason::UpstreamFailed, status: 502 };
-    assert_eq!(told(follower), Some(unknown), "followers do not wait for nothing");
-    assert_eq!(found(&store, &event, 0), Found::Lead, "lost would be worse than twice");
+    assert_eq!(world.told(follower), Some(unknown), "followers do not wait for nothing");
+    assert_eq!(world.found(&event, 0), Found::Lead, "lost would be worse than twice");
 }
 
 fn a_full_store_refuses_what_is_new_and_forgets_nothing(open: Open) {
-    let store = open(Terms { capacity: 2, ..TERMS });
+    let world = open(Terms { capacity: 2, ..TERMS });
     let (done, held, new) = (timed("done"), timed("held"), timed("new"));
-    lead(&store, &done, 0).settle(Outcome::Delivered, at(0));
-    assert!(store.is_usable());
-    let claim = lead(&store, &held, 0);
+    world.settle(world.lead(&done, 0), Outcome::Delivered, 0);
+    assert!(world.store.is_usable());
+    let claim = world.lead(&held, 0);
 
-    assert!(!store.is_usable());
-    assert_eq!(found(&store, &new, 0), Found::Unavailable);
-    assert_eq!(found(&store, &done, 0), Found::Done);
-    assert_eq!(found(&store, &held, 0), Found::Follow);
-    assert_eq!(store.entries(), 2);
+    assert!(!world.store.is_usable());
+    assert_eq!(world.found(&new, 0), Found::Unavailable);
+    assert_eq!(world.found(&done, 0), Found::Done);
+    assert_eq!(world.found(&held, 0), Found::Follow);
+    assert_eq!(world.events(), 2);
 
-    claim.settle(FAILED, at(0));
-    assert_eq!(found(&store, &new, 0), Found::Lead, "a release makes room");
+    world.settle(claim, FAILED, 0);
+    assert_eq!(world.found(&new, 0), Found::Lead, "a release makes room");
 }
 
 fn a_sweep_forgets_what_has_expired_and_nothing_else(open: Open) {
-    let (store, over) = (open(TERMS), WINDOW.as_secs());
+    let (world, over) = (open(TERMS), WINDOW.as_secs());
     let (early, late, held) = (timed("early"), timed("late"), timed("held"));
-    lead(&store, &early, 0).settle(Outcome::Delivered, at(0));
-    lead(&store, &late, 1).settle(Outcome::Delivered, at(1));
-    let _claim = lead(&store, &held, over - 1);
+    world.settle(world.lead(&early, 0), Outcome::Delivered, 0);
+    world.settle(world.lead(&late, 1), Outcome::Delivered, 1);
+    let _claim = world.lead(&held, over - 1);
 
-    assert_eq!(store.sweep(at(over - 1)), Swept::default(), "nothing has expired yet");
-    assert_eq!(store.sweep(at(over)), Swept { expired: 1, capacity: 0 });
-    assert_eq!(store.entries(), 2);
-    assert_eq!(found(&store, &late, over), Found::Done);
-    assert_eq!(found(&store, &held, over), Found::Follow);
+    assert_eq!(world.sweep(over - 1), Swept::default(), "nothing has expired yet");
+    assert_eq!(world.sweep(over), Swept { expired: 1, capacity: 0 });
+    assert_eq!(world.events(), 2);
+    assert_eq!(world.found(&late, over), Found::Done);
+    assert_eq!(world.found(&held, over), Found::Follow);
 }
 
 fn under_pressure_only_what_would_be_stale_is_forgotten(open: Open) {
     let stale = STALE_AFTER.as_secs();
     let (signed, unsigned, held) = (timed("signed"), untimed("unsigned"), timed("held"));
     for (capacity, forgotten) in [(1000, 0), (3, 1)] {
-        let store = open(Terms { capacity, ..TERMS });
-        lead(&store, &signed, 0).settle(Outcome::Delivered, at(0));
-        lead(&store, &unsigned, 0).settle(Outcome::Delivered, at(0));
-        let _claim = lead(&store, &held, stale - 1);
+        let world = open(Terms { capacity, ..TERMS });
+        world.settle(world.lead(&signed, 0), Outcome::Delivered, 0);
+        world.settle(world.lead(&unsigned, 0), Outcome::Delivered, 0);
+        let _claim = world.lead(&held, stale - 1);
 
-        assert_eq!(store.sweep(at(stale - 1)), Swept::default(), "a replay of any would still be fresh");
-        assert_eq!(store.sweep(at(stale)), Swept { expired: 0, capacity: forgotten }, "of {capacity}");
-        assert_eq!(store.entries(), 3 - forgotten);
-        assert_eq!(found(&store, &unsigned, stale), Found::Done, "nothing else would refuse its replay");
-        assert_eq!(found(&store, &held, stale), Found::Follow, "it is under way");
+        assert_eq!(world.sweep(stale - 1), Swept::default(), "a replay of any would still be fresh");
+        assert_eq!(world.sweep(stale), Swept { expired: 0, capacity: forgotten }, "of {capacity}");
+        assert_eq!(world.events(), 3 - forgotten);
+        assert_eq!(world.found(&unsigned, stale), Found::Done, "nothing else would refuse its replay");
+        assert_eq!(world.found(&held, stale), Found::Follow, "it is under way");
     }
 }
 
@@ -213,26 +414,112 @@ fn a_leader_that_fails_hands_over_to_one(open: Open) {
     assert!(leads.iter().all(|leads| *leads == 4), "three failures, so four deliveries of each: {leads:?}");
 }
 
+fn the_clocks_of_gates_decide_nothing(open: Open) {
+    let (world, event) = (open(TERMS), timed("event"));
+    let other = gate(&world.server.as_ref().unwrap().borrow().server, TERMS);
+    let days_ahead = Now::at(NOW + 1_000_000, 1_000_000);
+    let reserve = || world.runtime.block_on(other.reserve(&event, days_ahead)).unwrap();
+
+    let claim = world.lead(&event, 0);
+    assert!(matches!(reserve(), Reservation::Follow(_)), "the lease is the server's");
+    world.settle(claim, Outcome::Delivered, 0);
+    assert!(matches!(reserve(), Reservation::Done), "the window is the server's");
+}
+
+fn what_was_delivered_is_done_although_the_store_forgot(open: Open) {
+    let (world, event) = (open(TERMS), timed("event"));
+    for (outcome, then) in [(Outcome::Delivered, Found::Done), (FAILED, Found::Lead)] {
+        let claim = world.lead(&event, 0);
+        world.redis(&["FLUSHALL"]);
+        world.settle(claim, outcome, 0);
+        assert_eq!(world.found(&event, 0), then, "{outcome:?}");
+        world.redis(&["FLUSHALL"]);
+    }
+}
+
+fn a_follower_whose_leader_vanished_is_told_nothing(open: Open) {
+    let (world, event) = (open(TERMS), timed("event"));
+    let _claim = world.lead(&event, 0);
+    let follower = world.follow(&event, 0);
+    world.redis(&["FLUSHALL"]);
+    assert_eq!(world.told(follower), None);
+
+    let late = world.lead(&event, 0);
+    let follower = world.follow(&event, 0);
+    world.redis(&["FLUSHALL"]);
+    let _next = world.lead(&event, 0);
+    assert_eq!(world.told(follower), None, "another's outcome is not its leader's");
+    world.settle(late, Outcome::Delivered, 0);
+}
+
+fn what_others_left_under_our_key_is_never_taken_for_a_state(open: Open) {
+    let (world, event) = (open(TERMS), timed("event"));
+    let claim = world.lead(&event, 0);
+    let key = format!("test:{{{}}}", claim.key());
+    let (follower, late) = (world.follow(&event, 0), world.follow(&event, 0));
+    for value in [
+        "",
+        "x",
+        "D",
+        "done",
+        "+",
+        "=d",
+        "h",
+        "hx",
+        "h0123456789abcde",
+        "h0123456789ABCDEF",
+        "h0123456789abcdef0",
+    ] {
+        world.redis(&["SET", &key, value, "PX", "1000"]);
+        assert_eq!(world.found(&event, 0), Found::Unavailable, "{value:?}");
+    }
+    for words in [["LPUSH", &key, "d"], ["SADD", &key, "d"]] {
+        world.redis(&["DEL", &key]);
+        world.redis(&words);
+        world.redis(&["PEXPIRE", &key, "1000"]);
+        assert_eq!(world.found(&event, 0), Found::Unavailable, "{words:?}");
+    }
+    assert_eq!(world.told(follower), None);
+    world.settle(claim, Outcome::Delivered, 0);
+    assert_eq!(world.told(late), None, "what could not be settled is not told");
+    assert_eq!(world.found(&event, 0), Found::Unavailable, "what is not ours is left alone");
+    world.redis(&["DEL", &key]);
+    assert_eq!(world.found(&event, 0), Found::Lead);
+}
+
+fn forgotten_scripts_are_sent_again(open: Open) {
+    let (world, event) = (open(TERMS), timed("event"));
+    let forget = || world.redis(&["SCRIPT", "FLUSH"]);
+    forget();
+    let claim = world.lead(&event, 0);
+    forget();
+    let follower = world.follow(&event, 0);
+    forget();
+    world.settle(claim, FAILED, 0);
+    forget();
+    assert_eq!(world.told(follower), Some(FAILED));
+    forget();
+    assert_eq!(world.found(&event, 0), Found::Lead);
+}
+
 const COPIES: usize = 64;
-const ROUNDS: usize = 300;
 
 /// In each round, sends copies of one event at once. Its first deliveries fail, as many as
 /// `failures`. Gives the number of deliveries that were tried in each round.
-fn races(store: &ReplayStore, failures: usize) -> Vec<usize> {
-    let runtime = Builder::new_multi_thread().worker_threads(4).enable_time().build().unwrap();
-    let leads = (0..ROUNDS).map(|round| {
+fn races(world: &World, failures: usize) -> Vec<usize> {
+    let leads = (0..world.rounds).map(|round| {
         let race = Race {
-            store: store.clone(),
+            store: world.store.clone(),
             event: timed(&round.to_string()),
             start: Barrier::new(COPIES),
             leads: AtomicUsize::new(0),
             failures,
             pace: round % 10,
         };
-        runtime.block_on(race.run())
+        world.runtime.block_on(race.run())
     });
     let leads = leads.collect();
-    assert_eq!(store.entries(), ROUNDS, "each event is remembered once");
+    assert_eq!(world.events(), world.rounds, "each event is remembered once");
     leads
 }
 
@@ -262,13 +549,13 @@ impl Race {
     async fn copy(&self) {
         self.start.wait().await;
         loop {
-            match reserve(&self.store, &self.event, 0).unwrap() {
+            match self.store.reserve(&self.event, at(0)).await.unwrap() {
                 Reservation::Lead(claim) => {
                     let delivered = self.leads.fetch_add(1, Ordering::SeqCst) >= self.failures;
                     for _ in 0..self.pace {
                         yield_now().await;
                     }
-                    claim.settle(if delivered { Outcome::Delivered } else { FAILED }, at(0));
+                    claim.settle(if delivered { Outcome::Delivered } else { FAILED }, at(0)).await;
                     if delivered {
                         return;
                     }
@@ -282,46 +569,6 @@ impl Race {
             }
         }
     }
-}
-
-/// What a copy finds. A lead that it is given is dropped, which releases the event.
-#[derive(Debug, PartialEq, Eq)]
-enum Found {
-    Lead,
-    Follow,
-    Done,
-    Unavailable,
-}
-
-fn found(store: &ReplayStore, event: &Fresh, seconds: u64) -> Found {
-    match reserve(store, event, seconds) {
-        Ok(Reservation::Lead(_)) => Found::Lead,
-        Ok(Reservation::Follow(_)) => Found::Follow,
-        Ok(Reservation::Done) => Found::Done,
-        Err(Unavailable) => Found::Unavailable,
-    }
-}
-
-fn lead(store: &ReplayStore, event: &Fresh, seconds: u64) -> Claim {
-    match reserve(store, event, seconds) {
-        Ok(Reservation::Lead(claim)) => claim,
-        _ => panic!("at {seconds} s nobody holds the event, and there is room"),
-    }
-}
-
-fn follow(store: &ReplayStore, event: &Fresh, seconds: u64) -> Waiting {
-    match reserve(store, event, seconds) {
-        Ok(Reservation::Follow(waiting)) => waiting,
-        _ => panic!("at {seconds} s the event is held"),
-    }
-}
-
-fn reserve(store: &ReplayStore, event: &Fresh, seconds: u64) -> Result<Reservation, Unavailable> {
-    store.reserve(event, at(seconds))
-}
-
-fn told(follower: Waiting) -> Option<Outcome> {
-    Builder::new_current_thread().enable_time().build().unwrap().block_on(follower.outcome())
 }
 
 fn at(seconds: u64) -> Now {

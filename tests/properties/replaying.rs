@@ -16,7 +16,7 @@ use proptest::sample::Index;
 use proptest::test_runner::TestCaseResult;
 
 use crate::kept;
-use crate::pure::{NOW, Provider};
+use crate::pure::{NOW, Provider, at_once};
 
 proptest! {
     #![proptest_config(kept())]
@@ -217,7 +217,7 @@ impl Embedded {
 
 impl Remembers for Embedded {
     fn reserve(&mut self, event: usize, lead: Token, now: u64) -> Seen {
-        match self.store.reserve(&self.events[event], Now::at(NOW, now)) {
+        match at_once(self.store.reserve(&self.events[event], Now::at(NOW, now))) {
             Ok(Reservation::Lead(claim)) => {
                 self.claims.insert(lead, claim);
                 Seen::Lead
@@ -231,7 +231,7 @@ impl Remembers for Embedded {
     fn settle(&mut self, _: usize, lead: Token, delivered: bool, now: u64) {
         let failed = Outcome::Failed { reason: Reason::UpstreamFailed, status: 500 };
         let claim = self.claims.remove(&lead).unwrap();
-        claim.settle(if delivered { Outcome::Delivered } else { failed }, Now::at(NOW, now));
+        at_once(claim.settle(if delivered { Outcome::Delivered } else { failed }, Now::at(NOW, now)));
     }
 
     fn sweep(&mut self, now: u64) {

@@ -111,14 +111,24 @@ impl Builder {
     }
 
     /// The same by a command that runs the gate somewhere else.
-    pub fn start_as(self, mut command: Command) -> Gate {
+    pub fn start_as(self, command: Command) -> Gate {
+        let gate = self.launch_as(command);
+        until("readiness", || gate.ops("/readyz").status == 200);
+        gate
+    }
+
+    /// Starts it and waits until it listens.
+    pub fn launch(self) -> Gate {
+        let command = self.command("run");
+        self.launch_as(command)
+    }
+
+    fn launch_as(self, mut command: Command) -> Gate {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let log = Log::of(child.stdout.take().unwrap());
         let start = log.find("the start", |line| line["event.name"] == "hookgate.start");
         let addresses = Addresses::parse(start["body"].as_str().unwrap());
-        let gate = Gate { child: Mutex::new(child), dir: self.dir, log, addresses };
-        until("readiness", || gate.ops("/readyz").status == 200);
-        gate
+        Gate { child: Mutex::new(child), dir: self.dir, log, addresses }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod app;
 pub mod gate;
 pub mod kube;
 pub mod prometheus;
+pub mod redis;
 pub mod rng;
 pub mod sender;
 pub mod tls;

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 use hookgate::clock::Now;
 use hookgate::config::scheme::compile;
@@ -17,6 +19,14 @@ use http::{HeaderMap, Method};
 
 /// When these tests happen, in seconds since the epoch.
 pub const NOW: i64 = 1_700_000_000;
+
+/// The result of something that does not wait, such as the embedded store.
+pub fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => panic!("this waits for nothing"),
+    }
+}
 
 /// Everything that a [`Head`] borrows, and the body, open to change.
 #[derive(Clone, Debug)]

@@ -48,7 +48,7 @@ impl Authority {
 
     /// A negative number of days makes one that has expired.
     pub fn issue(&self, name: &str, days: i32) -> Pair {
-        self.dir.write("extensions", format!("subjectAltName=DNS:{NAME}\n"));
+        self.dir.write("extensions", format!("subjectAltName=DNS:{NAME},DNS:localhost\n"));
         self.openssl(&format!("req -new {NEW_KEY} -keyout {name}.key -out {name}.csr -subj /CN={name}"));
         self.openssl(&format!(
             "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days {days} -extfile extensions -out {name}.pem"

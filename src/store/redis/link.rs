@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
-    RedisConnectionInfo, RedisFuture, RedisResult, ServerErrorKind, TlsCertificates, TlsMode, Value,
+    RedisConnectionInfo, RedisResult, ServerErrorKind, TlsCertificates, TlsMode, Value,
 };
 use sha1::{Digest, Sha1};
 use tokio::sync::watch;
@@ -246,10 +246,10 @@ impl Link {
 }
 
 impl Connection {
-    fn send<'c>(&'c mut self, command: &'c Cmd) -> RedisFuture<'c, Value> {
+    async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
-            Connection::One(one) => one.req_packed_command(command),
-            Connection::Cluster(cluster) => cluster.req_packed_command(command),
+            Connection::One(one) => command.query_async(one).await,
+            Connection::Cluster(cluster) => command.query_async(cluster).await,
         }
     }
 }

@@ -1,0 +1,32 @@
+//! Several gates and one Redis: real processes, real connections. Each part says aloud that it
+//! is skipped where there is no redis-server.
+
+#![allow(clippy::unwrap_used)]
+
+mod outages;
+mod reaching;
+mod replicas;
+#[path = "../support/mod.rs"]
+mod support;
+
+use support::redis::Server;
+use support::{App, Builder, Gate};
+
+/// A gate before this application, with this store. Its deadline is generous, because a slow
+/// machine must not look like a slow store where a test is not about that.
+fn with_store(app: &App, server: &Server) -> Builder {
+    Gate::before(app).with("replay-store", server.url()).with("replay-store-timeout", "2s")
+}
+
+/// An event that was delivered before.
+fn duplicate() -> (u16, String) {
+    (200, "Already processed".to_owned())
+}
+
+fn delivered() -> (u16, String) {
+    (200, "app".to_owned())
+}
+
+fn unavailable() -> (u16, String) {
+    (503, "Try again".to_owned())
+}

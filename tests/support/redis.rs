@@ -1,0 +1,137 @@
+//! A real redis-server of the test's own: on a free port of the loopback network, with nothing
+//! on disk, and gone when its owner is.
+
+#![allow(dead_code, reason = "each test crate uses a part")]
+#![allow(clippy::unwrap_used)]
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The most that a start may take on a slow and loaded machine.
+const LIMIT: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(5);
+
+pub struct Server {
+    child: Child,
+    port: u16,
+    args: Vec<String>,
+}
+
+/// Whether the program is there; said aloud if not.
+pub fn installed() -> bool {
+    let found = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
+    let installed = found.is_ok_and(|status| status.success());
+    if !installed {
+        eprintln!("SKIPPED: redis-server is not on PATH");
+    }
+    installed
+}
+
+impl Server {
+    /// `None`, and said aloud, where there is none.
+    pub fn start() -> Option<Self> {
+        Server::start_with(&[])
+    }
+
+    /// With more arguments. `None`, and said aloud, if this build does not take them.
+    pub fn start_with(args: &[&str]) -> Option<Self> {
+        let args: Vec<_> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        // Between finding a port and taking it, another test may have taken it.
+        let server = installed().then(|| (0..5).find_map(|_| Server::start_on(free_port(), &args)))?;
+        if server.is_none() {
+            eprintln!("SKIPPED: this redis-server does not run with {args:?}");
+        }
+        server
+    }
+
+    /// `None` if it ends at once.
+    pub fn start_on(port: u16, args: &[String]) -> Option<Self> {
+        let secure = args.iter().any(|arg| arg == "--tls-cert-file");
+        let mut all = words("--bind 127.0.0.1 --appendonly no --dir /tmp --loglevel warning --save");
+        all.push(String::new());
+        all.extend(words(&if secure {
+            format!("--port 0 --tls-port {port}")
+        } else {
+            format!("--port {port}")
+        }));
+        all.extend_from_slice(args);
+        Server::spawn(port, all)
+    }
+
+    /// Watches what the file names.
+    pub fn sentinel(port: u16, conf: &str) -> Option<Self> {
+        Server::spawn(port, words(&format!("{conf} --sentinel --bind 127.0.0.1 --port {port}")))
+    }
+
+    fn spawn(port: u16, args: Vec<String>) -> Option<Self> {
+        let mut command = Command::new("redis-server");
+        let child = command.args(&args).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        let mut server = Server { child, port, args };
+        let started = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if server.child.try_wait().unwrap().is_some() {
+                return None;
+            }
+            assert!(started.elapsed() < LIMIT, "redis-server does not listen");
+            std::thread::sleep(LOOK);
+        }
+        server.child.try_wait().unwrap().is_none().then_some(server)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// A connection of the test's own.
+    pub fn connect(&self) -> redis::Connection {
+        redis::Client::open(self.url()).unwrap().get_connection().unwrap()
+    }
+
+    /// Runs one command, given as words.
+    pub fn run<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        redis::cmd(words[0]).arg(&words[1..]).query(&mut self.connect()).unwrap()
+    }
+
+    /// Stops it without ending it, or lets it go on: connections are made, and nothing answers.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+
+    /// Starts it again on its port, empty.
+    pub fn restart(&mut self) {
+        self.kill();
+        let started = Instant::now();
+        *self = loop {
+            if let Some(server) = Server::spawn(self.port, self.args.clone()) {
+                break server;
+            }
+            assert!(started.elapsed() < LIMIT, "the port is not free again");
+        };
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
