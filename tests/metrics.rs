@@ -52,7 +52,7 @@ const REASONS: [(&str, &str); 26] = [
 ];
 
 /// The contract's names, with their types.
-const NAMES: [(&str, &str); 26] = [
+const NAMES: [(&str, &str); 27] = [
     ("hookgate_requests_total", "counter"),
     ("hookgate_request_duration_seconds", "histogram"),
     ("hookgate_verify_duration_seconds", "histogram"),
@@ -66,6 +66,7 @@ const NAMES: [(&str, &str); 26] = [
     ("hookgate_connections", "gauge"),
     ("hookgate_replay_entries", "gauge"),
     ("hookgate_replay_capacity", "gauge"),
+    ("hookgate_replay_store_up", "gauge"),
     ("hookgate_replay_evictions_total", "counter"),
     ("hookgate_reloads_total", "counter"),
     ("hookgate_last_reload_successful", "gauge"),

@@ -109,7 +109,7 @@ impl World {
         let runtime = runtime();
         let store = gate(&server, terms);
         let server = Some(RefCell::new(StillClock::of(server, terms)));
-        World { store, runtime, server, rounds: 20 }
+        World { store, runtime, server, rounds: 40 }
     }
 
     fn reserve(&self, event: &Fresh, seconds: u64) -> Result<Reservation, Unavailable> {

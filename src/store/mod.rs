@@ -63,7 +63,8 @@ impl ReplayStore {
         };
         match self {
             ReplayStore::Memory(memory) => memory.reserve(authentic.replay_key(), keep, now),
-            ReplayStore::Redis(redis) => redis.reserve(authentic.replay_key(), keep, now).await,
+            // On the heap, here and below, so that every other delivery's future stays small.
+            ReplayStore::Redis(redis) => Box::pin(redis.reserve(authentic.replay_key(), keep, now)).await,
         }
     }
 
@@ -72,7 +73,7 @@ impl ReplayStore {
     pub async fn excess(&self, cell: &SharedCell) -> Option<Duration> {
         match self {
             ReplayStore::Memory(_) => None,
-            ReplayStore::Redis(redis) => redis.excess(cell).await,
+            ReplayStore::Redis(redis) => Box::pin(redis.excess(cell)).await,
         }
     }
 
@@ -168,7 +169,7 @@ impl Claim {
     pub async fn settle(mut self, outcome: Outcome, now: Now) {
         match self.holder.take() {
             Some(Holder::Memory(memory, token)) => memory.settle(self.key, token, self.keep, outcome, now),
-            Some(Holder::Redis(holding)) => holding.settle(outcome).await,
+            Some(Holder::Redis(holding)) => Box::pin(holding.settle(outcome)).await,
             None => {}
         }
     }
@@ -218,7 +219,7 @@ impl Waiting {
                     Ok(Err(_)) | Err(_) => None,
                 }
             }
-            Way::Asking(following) => following.outcome().await,
+            Way::Asking(following) => Box::pin(following.outcome()).await,
         }
     }
 }

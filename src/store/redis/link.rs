@@ -155,7 +155,7 @@ impl Link {
             Ok(Err(reason)) => reason,
             Err(_) => format!("no answer within {} ms", self.settings.timeout.as_millis()),
         };
-        self.failed(reason);
+        self.failed(&reason);
         Err(Failure::Unanswered)
     }
 
@@ -183,8 +183,8 @@ impl Link {
         }
     }
 
-    fn failed(&self, mut reason: String) {
-        reason.truncate(reason.floor_char_boundary(MAX_REASON));
+    fn failed(&self, reason: &str) {
+        let reason: String = reason.chars().take(MAX_REASON).collect();
         self.breaker.failed(clock::now().mono);
         if self.breaker.is_open() {
             // Another server may have taken over, and a connection may be dead without a word.

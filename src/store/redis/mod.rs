@@ -186,7 +186,7 @@ impl Holding {
             Some(Outcome::Delivered) => millis(redis.policy.window()),
             Some(Outcome::Failed { .. }) | None => "0".to_owned(),
         };
-        let told = outcome.map_or_else(String::new, |outcome| outcome.to_text());
+        let told = outcome.map_or_else(String::new, Outcome::to_text);
         let kept = millis(redis.policy.wait() + OUTCOME_MARGIN);
         let keys = [&*redis.event(*key), &redis.outcome(*key, token)];
         redis.link.ask(&SETTLE, &keys, &[token.as_str(), &window, &told, &kept]).await.map(drop)
