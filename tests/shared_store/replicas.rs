@@ -50,7 +50,7 @@ fn race(server: &Server, app: &App, latch: &Latch) -> Vec<Response> {
             .collect();
         until("all copies to be under way", || {
             let under_way: f64 = gates.iter().map(|g| g.metrics().value("hookgate_requests_in_flight")).sum();
-            under_way > COPIES as f64 // each request, and the delivery
+            under_way > 64.5 // each request, and the delivery
         });
         latch.open();
         senders.into_iter().map(|sender| sender.join().unwrap()).collect()
@@ -79,12 +79,8 @@ fn what_a_store_holds_says_nothing_of_events_and_expires() {
     let gate = with_store(&app, &server).with("replay-window", "1h").start();
     gate.send(&Signer::github().event());
     let digest = app.only_request().header("Hookgate-Idempotency-Key").unwrap().to_owned();
-    until("probe and outcome to expire", || {
-        server.run::<usize>(&["DBSIZE"]) == 1 || {
-            let keys = server.run::<Vec<String>>(&["KEYS", "*"]);
-            keys.iter().all(|key| key.starts_with("hookgate:"))
-        }
-    });
+    let keys = server.run::<Vec<String>>(&["KEYS", "*"]);
+    assert!(keys.iter().all(|key| key.starts_with("hookgate:")), "{keys:?}");
     let key = format!("hookgate:{{{digest}}}");
     assert_eq!(server.run::<String>(&["GET", &key]), "d");
     let left = server.run::<u64>(&["TTL", &key]);
@@ -124,12 +120,12 @@ fn a_shared_limit_counts_what_all_gates_let_through() {
     for n in 0..5 {
         assert_eq!(send(n, "/shared").said(), delivered(), "{n}");
     }
-    for n in 0..2 {
-        let refused = send(n, "/shared");
-        assert_eq!(refused.status, 429, "gate {n} itself let three through at most");
+    for gate in &gates {
+        let refused = gate.send(&Signer::github().event().to("/shared"));
+        assert_eq!(refused.status, 429, "it has let through three at most by itself");
         let wait: u64 = refused.header("Retry-After").unwrap().parse().unwrap();
         assert!((1..=720).contains(&wait), "one more every twelve minutes, not in {wait} s");
-        assert_eq!(gates[n].reason(&refused), "rate_limited");
+        assert_eq!(gate.reason(&refused), "rate_limited");
     }
     for n in 0..10 {
         assert_eq!(send(n, "/own").said(), delivered(), "five at each gate");
