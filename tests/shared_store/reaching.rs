@@ -1,10 +1,7 @@
 //! The ways to a store: a password from a file, TLS with an authority of one's own, a cluster,
 //! sentinels.
 
-use std::process::Command;
-
-use super::support::gate::{program, run};
-use super::support::redis::{Server, free_port, installed};
+use super::support::redis::{Cluster, Server, free_port};
 use super::support::tls::{Authority, NAME};
 use super::support::{App, Dir, Gate, Signer, eventually, until};
 use super::{delivered, duplicate, with_store};
@@ -96,8 +93,7 @@ fn tls_believes_the_authority_that_is_named_and_no_other() {
 fn a_cluster_keeps_each_event_on_one_of_its_nodes() {
     let Some(nodes) = Cluster::start() else { return };
     let app = App::ok();
-    let url = format!("redis+cluster://127.0.0.1:{},127.0.0.1:{}", nodes.0[0].port(), nodes.0[1].port());
-    let gates = [(); 2].map(|()| with_store(&app, &nodes.0[0]).with("replay-store", &url).start());
+    let gates = [(); 2].map(|()| with_store(&app, &nodes.0[0]).with("replay-store", nodes.url()).start());
     let events: Vec<_> = (0..30).map(|_| Signer::github().event()).collect();
     for (n, event) in events.iter().enumerate() {
         assert_eq!(gates[n % 2].send(event).said(), delivered());
@@ -106,42 +102,6 @@ fn a_cluster_keeps_each_event_on_one_of_its_nodes() {
     assert_eq!(app.seen(), events.len());
     for node in &nodes.0 {
         assert!(node.run::<usize>(&["DBSIZE"]) > 0, "each node has its share");
-    }
-}
-
-/// Three masters that know each other.
-struct Cluster(Vec<Server>, #[allow(dead_code, reason = "holds the nodes' files")] Dir);
-
-impl Cluster {
-    fn start() -> Option<Self> {
-        if !installed() || program("redis-cli").is_none() {
-            eprintln!("SKIPPED: redis-cli is not on PATH");
-            return None;
-        }
-        let dir = Dir::new();
-        let node = |n: usize| {
-            let file = dir.join(&format!("nodes-{n}.conf"));
-            let bus = free_port().to_string();
-            let args = [
-                "--cluster-enabled",
-                "yes",
-                "--cluster-config-file",
-                file.to_str().unwrap(),
-                "--cluster-port",
-                &bus,
-            ];
-            Server::start_with(&args).unwrap()
-        };
-        let nodes: Vec<_> = (0..3).map(node).collect();
-        let mut create = Command::new("redis-cli");
-        create
-            .args(["--cluster", "create"])
-            .args(nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())));
-        let made = run(create.arg("--cluster-yes"));
-        assert_eq!(made.code, Some(0), "{}{}", made.out, made.err);
-        let agrees = |node: &Server| node.run::<String>(&["CLUSTER", "INFO"]).contains("cluster_state:ok");
-        until("the nodes to agree", || nodes.iter().all(agrees));
-        Some(Cluster(nodes, dir))
     }
 }
 

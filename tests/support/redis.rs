@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used)]
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// The most that a start may take on a slow and loaded machine.
@@ -119,6 +121,65 @@ impl Server {
             }
             assert!(started.elapsed() < LIMIT, "the port is not free again");
         };
+    }
+}
+
+/// Three masters that know each other.
+pub struct Cluster(pub Vec<Server>, PathBuf);
+
+impl Cluster {
+    /// `None`, and said aloud, where the programs are not there.
+    pub fn start() -> Option<Self> {
+        let tool = Command::new("redis-cli").arg("--version").stdout(Stdio::null()).status();
+        if !tool.is_ok_and(|status| status.success()) {
+            eprintln!("SKIPPED: redis-cli is not on PATH");
+            return None;
+        }
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("hookgate-cluster-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let node = |n: usize| {
+            let file = dir.join(format!("nodes-{n}.conf"));
+            let bus = free_port().to_string();
+            let file = file.to_str().unwrap();
+            Server::start_with(&[
+                "--cluster-enabled",
+                "yes",
+                "--cluster-config-file",
+                file,
+                "--cluster-port",
+                &bus,
+            ])
+        };
+        let nodes = (0..3).map(node).collect::<Option<Vec<_>>>()?;
+        let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port()));
+        let made = Command::new("redis-cli")
+            .args(["--cluster", "create"])
+            .args(addresses)
+            .arg("--cluster-yes")
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+        let agrees = |node: &Server| node.run::<String>(&["CLUSTER", "INFO"]).contains("cluster_state:ok");
+        let started = Instant::now();
+        while !nodes.iter().all(agrees) {
+            assert!(started.elapsed() < LIMIT, "the nodes do not agree");
+            std::thread::sleep(LOOK);
+        }
+        Some(Cluster(nodes, dir))
+    }
+
+    /// Names two of the three; they tell of the third.
+    pub fn url(&self) -> String {
+        format!("redis+cluster://127.0.0.1:{},127.0.0.1:{}", self.0[0].port(), self.0[1].port())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.0.clear();
+        _ = std::fs::remove_dir_all(&self.1);
     }
 }
 

@@ -1,8 +1,8 @@
 //! A replay memory that many gates share, in Redis or what speaks its protocol.
 //!
 //! An event is one key, `PREFIX{DIGEST}`: `h` and the holder's token while it is held, `d`
-//! when it is done, each with an expiry that the server's clock decides. How a delivery ended
-//! stands for as long as followers wait under `PREFIX{DIGEST}:TOKEN`; the braces keep both on
+//! when it is done, each with an expiry that the server's clock decides. How a delivery failed
+//! stands under `PREFIX{DIGEST}:TOKEN` for as long as followers wait; the braces keep both on
 //! one node of a cluster. Each transition is one script, so nothing comes between its reading
 //! and its writing.
 //!
