@@ -1,5 +1,5 @@
-//! A real redis-server of the test's own: on a free port of the loopback network, with nothing
-//! on disk, and gone when its owner is.
+//! A real redis-server of the test's own: on a free port of the loopback network, in a directory
+//! of its own, and gone when its owner is.
 
 #![allow(dead_code, reason = "each test crate uses a part")]
 #![allow(clippy::unwrap_used)]
@@ -18,6 +18,27 @@ pub struct Server {
     child: Child,
     port: u16,
     args: Vec<String>,
+    /// Where it leaves what it must, such as what it sends to a replica.
+    dir: Dir,
+}
+
+/// A directory that is gone when its owner is.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("hookgate-redis-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Dir(path)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Whether the program is there; said aloud if not.
@@ -50,7 +71,7 @@ impl Server {
     /// `None` if it ends at once.
     pub fn start_on(port: u16, args: &[String]) -> Option<Self> {
         let secure = args.iter().any(|arg| arg == "--tls-cert-file");
-        let mut all = words("--bind 127.0.0.1 --appendonly no --dir /tmp --loglevel warning --save");
+        let mut all = words("--bind 127.0.0.1 --appendonly no --loglevel warning --save");
         all.push(String::new());
         all.extend(words(&if secure {
             format!("--port 0 --tls-port {port}")
@@ -67,9 +88,10 @@ impl Server {
     }
 
     fn spawn(port: u16, args: Vec<String>) -> Option<Self> {
+        let dir = Dir::new();
         let mut command = Command::new("redis-server");
-        let child = command.args(&args).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-        let mut server = Server { child, port, args };
+        command.args(&args).current_dir(&dir.0).stdin(Stdio::null()).stdout(Stdio::null());
+        let mut server = Server { child: command.spawn().unwrap(), port, args, dir };
         let started = Instant::now();
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
             if server.child.try_wait().unwrap().is_some() {
@@ -125,7 +147,7 @@ impl Server {
 }
 
 /// Three masters that know each other.
-pub struct Cluster(pub Vec<Server>, PathBuf);
+pub struct Cluster(pub Vec<Server>);
 
 impl Cluster {
     /// `None`, and said aloud, where the programs are not there.
@@ -135,22 +157,9 @@ impl Cluster {
             eprintln!("SKIPPED: redis-cli is not on PATH");
             return None;
         }
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("hookgate-cluster-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let node = |n: usize| {
-            let file = dir.join(format!("nodes-{n}.conf"));
+        let node = |_| {
             let bus = free_port().to_string();
-            let file = file.to_str().unwrap();
-            Server::start_with(&[
-                "--cluster-enabled",
-                "yes",
-                "--cluster-config-file",
-                file,
-                "--cluster-port",
-                &bus,
-            ])
+            Server::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus])
         };
         let nodes = (0..3).map(node).collect::<Option<Vec<_>>>()?;
         let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port()));
@@ -167,19 +176,12 @@ impl Cluster {
             assert!(started.elapsed() < LIMIT, "the nodes do not agree");
             std::thread::sleep(LOOK);
         }
-        Some(Cluster(nodes, dir))
+        Some(Cluster(nodes))
     }
 
     /// Names two of the three; they tell of the third.
     pub fn url(&self) -> String {
         format!("redis+cluster://127.0.0.1:{},127.0.0.1:{}", self.0[0].port(), self.0[1].port())
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        self.0.clear();
-        _ = std::fs::remove_dir_all(&self.1);
     }
 }
 
