@@ -107,13 +107,18 @@ fn a_cluster_keeps_each_event_on_one_of_its_nodes() {
 
 #[test]
 fn after_a_failover_the_new_master_is_found_through_the_sentinels() {
-    let Some(master) = Server::start() else { return };
-    let replica = Server::start_with(&["--replicaof", "127.0.0.1", &master.port().to_string()]).unwrap();
+    let access = ["--requirepass", "canary", "--masterauth", "canary"];
+    let Some(master) = Server::start_with(&access) else { return };
+    let port = master.port().to_string();
+    let replica = Server::start_with(&[&access[..], &["--replicaof", "127.0.0.1", &port]].concat()).unwrap();
     let dir = Dir::new();
     let sentinel = eventually("a sentinel", || {
         let port = free_port();
         let master = master.port();
-        let conf = dir.write("sentinel.conf", format!("sentinel monitor main 127.0.0.1 {master} 1\n"));
+        let conf = dir.write(
+            "sentinel.conf",
+            format!("sentinel monitor main 127.0.0.1 {master} 1\nsentinel auth-pass main canary\n"),
+        );
         Server::sentinel(port, conf.to_str().unwrap())
     });
     let in_step = || replica.run::<String>(&["INFO", "replication"]).contains("master_link_status:up");
@@ -123,7 +128,10 @@ fn after_a_failover_the_new_master_is_found_through_the_sentinels() {
     });
     let app = App::ok();
     let url = format!("redis+sentinel://127.0.0.1:{}/main", sentinel.port());
-    let gate = with_store(&app, &master).with("replay-store", url).start();
+    let gate = with_store(&app, &master)
+        .with("replay-store", url)
+        .with_file("replay-store-password-file", "store", "canary")
+        .start();
     let (before, after) = (Signer::github().event(), Signer::github().event());
     assert_eq!(gate.send(&before).said(), delivered());
     until("the replica to have it", || replica.run::<usize>(&["DBSIZE"]) > 0);

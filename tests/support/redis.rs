@@ -113,7 +113,13 @@ impl Server {
 
     /// A connection of the test's own.
     pub fn connect(&self) -> redis::Connection {
-        redis::Client::open(self.url()).unwrap().get_connection().unwrap()
+        use redis::IntoConnectionInfo;
+
+        let password = self.args.iter().skip_while(|arg| *arg != "--requirepass").nth(1);
+        let access = redis::RedisConnectionInfo::default();
+        let access = password.map_or(access.clone(), |password| access.set_password(password));
+        let info = self.url().into_connection_info().unwrap().set_redis_settings(access);
+        redis::Client::open(info).unwrap().get_connection().unwrap()
     }
 
     /// Runs one command, given as words.

@@ -305,7 +305,22 @@ impl<'a> Access<'a> {
         builder.build()?.get_async_connection().await
     }
 
+    /// Sentinels have a password of their own or none: the store's is tried, then none.
     async fn sentinel(&self, sentinels: &[Server], master: &str) -> RedisResult<MultiplexedConnection> {
+        if let Some(password) = &self.password
+            && let Ok(connection) = self.sentinel_with(Some(password), sentinels, master).await
+        {
+            return Ok(connection);
+        }
+        self.sentinel_with(None, sentinels, master).await
+    }
+
+    async fn sentinel_with(
+        &self,
+        password: Option<&str>,
+        sentinels: &[Server],
+        master: &str,
+    ) -> RedisResult<MultiplexedConnection> {
         let sentinels = sentinels.iter().map(|server| self.place(server)).collect::<Vec<_>>();
         let mut builder = SentinelClientBuilder::new(sentinels, master, SentinelServerType::Master)?
             .set_client_to_redis_db(self.address.database);
@@ -313,8 +328,10 @@ impl<'a> Access<'a> {
             builder = builder.set_client_to_redis_username(user);
         }
         if let Some(password) = &self.password {
-            builder =
-                builder.set_client_to_redis_password(password).set_client_to_sentinel_password(password);
+            builder = builder.set_client_to_redis_password(password);
+        }
+        if let Some(password) = password {
+            builder = builder.set_client_to_sentinel_password(password);
         }
         if self.address.tls {
             builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
