@@ -24,35 +24,50 @@ use redis_server::{Cluster, Server};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
-/// Events of one measurement.
-const EVENTS: usize = 40_000;
 /// Remembered, for the memory that they take.
 const REMEMBERED: usize = 1_000_000;
+
+/// What is simulated.
+#[derive(Clone, Copy)]
+struct Load {
+    gates: usize,
+    /// Under way at once, at each gate.
+    deliveries: usize,
+    events: usize,
+    /// Events a second over all gates; as many as possible if absent.
+    rate: Option<u32>,
+}
 
 fn main() {
     let Some(server) = Server::start() else { return };
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
-    let events = Arc::new(events());
+    let events = Arc::new(events(40_000));
+    let one = std::slice::from_ref(&server);
 
-    println!(
-        "{:<34} {:>9} {:>15} {:>14} {:>8} {:>8}",
-        "store", "events/s", "store µs/event", "events/s·core", "p50 µs", "p99 µs"
-    );
+    println!("{:<30} {:>9} {:>15} {:>8} {:>8}", "", "events/s", "store µs/event", "p50 µs", "p99 µs");
+    let paced = |rate| Load { gates: 4, deliveries: 4, events: 5000, rate: Some(rate) };
+    for (label, load) in [("4 gates, paced", paced(100)), ("4 gates, paced", paced(1000))] {
+        measure(label, &runtime, &server.url(), one, &events, load);
+    }
     for (gates, deliveries) in [(1, 1), (1, 16), (4, 16), (16, 16), (64, 4)] {
-        let label = format!("Redis, {gates} gates × {deliveries}");
-        measure(&label, &runtime, &server.url(), std::slice::from_ref(&server), &events, gates, deliveries);
+        let label = format!("{gates} gates × {deliveries} deliveries");
+        let load = Load { gates, deliveries, events: events.len(), rate: None };
+        measure(&label, &runtime, &server.url(), one, &events, load);
     }
+    let bytes = memory(&server);
+    drop(server);
     if let Some(cluster) = Cluster::start() {
-        measure("cluster of 3, 4 gates × 16", &runtime, &cluster.url(), &cluster.0, &events, 4, 16);
+        let load = Load { gates: 4, deliveries: 16, events: events.len(), rate: None };
+        measure("a cluster of 3, 4 gates × 16", &runtime, &cluster.url(), &cluster.0, &events, load);
     }
-    println!("\n{} bytes of the store's memory for each of {REMEMBERED} remembered events", memory(&server));
+    println!("\n{bytes} bytes of the store's memory for each of {REMEMBERED} remembered events");
 }
 
 /// Each an event of its own: one delivery on many routes.
-fn events() -> Vec<Fresh> {
+fn events(count: usize) -> Vec<Fresh> {
     let provider = Provider::timed();
     let delivery = provider.delivery("event", b"{}");
-    (0..EVENTS).map(|n| provider.fresh_on(&n.to_string(), &delivery)).collect()
+    (0..count).map(|n| provider.fresh_on(&n.to_string(), &delivery)).collect()
 }
 
 fn gate(url: &str) -> ReplayStore {
@@ -76,26 +91,33 @@ fn measure(
     url: &str,
     servers: &[Server],
     events: &Arc<Vec<Fresh>>,
-    gates: usize,
-    deliveries: usize,
+    load: Load,
 ) {
+    let workers = load.gates * load.deliveries;
     for server in servers {
         server.run::<()>(&["FLUSHALL"]);
     }
     let next = Arc::new(AtomicUsize::new(0));
     let (mut took, elapsed, spent) = runtime.block_on(async {
-        let stores: Vec<_> = (0..gates).map(|_| gate(url)).collect();
+        let stores: Vec<_> = (0..load.gates).map(|_| gate(url)).collect();
         for store in &stores {
             store.probe().await; // connects
         }
         let before = cpu(servers);
         let started = Instant::now();
         let mut running = JoinSet::new();
-        for n in 0..gates * deliveries {
-            let (store, events, next) = (stores[n % gates].clone(), Arc::clone(events), Arc::clone(&next));
+        for n in 0..workers {
+            let (store, events, next) =
+                (stores[n % load.gates].clone(), Arc::clone(events), Arc::clone(&next));
+            let pause =
+                load.rate.map(|rate| Duration::from_secs(1) * u32::try_from(workers).expect("few") / rate);
             running.spawn(async move {
-                let mut took = Vec::with_capacity(EVENTS);
-                while let Some(event) = events.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let mut took = Vec::new();
+                let mut beat = pause.map(tokio::time::interval);
+                while let Some(event) = events[..load.events].get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Some(beat) = &mut beat {
+                        beat.tick().await;
+                    }
                     let started = Instant::now();
                     match store.reserve(event, clock::now()).await {
                         Ok(Reservation::Lead(claim)) => claim.settle(Outcome::Delivered, clock::now()).await,
@@ -109,17 +131,16 @@ fn measure(
         let took: Vec<_> = running.join_all().await.concat();
         (took, started.elapsed(), cpu(servers) - before)
     });
-    assert_eq!(took.len(), EVENTS);
+    assert_eq!(took.len(), load.events);
     took.sort_unstable();
     #[expect(clippy::cast_precision_loss, reason = "a small number")]
-    let count = EVENTS as f64;
+    let count = load.events as f64;
     let micros = spent.as_secs_f64() * 1e6 / count;
     println!(
-        "{label:<34} {:>9.0} {micros:>15.1} {:>14.0} {:>8} {:>8}",
+        "{label:<30} {:>9.0} {micros:>15.1} {:>8} {:>8}",
         count / elapsed.as_secs_f64(),
-        1e6 / micros,
-        took[EVENTS / 2].as_micros(),
-        took[EVENTS * 99 / 100].as_micros()
+        took[load.events / 2].as_micros(),
+        took[load.events * 99 / 100].as_micros()
     );
 }
 
