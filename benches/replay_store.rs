@@ -129,7 +129,7 @@ fn measure(
             });
         }
         let took: Vec<_> = running.join_all().await.concat();
-        (took, started.elapsed(), cpu(servers) - before)
+        (took, started.elapsed(), cpu(servers).saturating_sub(before))
     });
     assert_eq!(took.len(), load.events);
     took.sort_unstable();

@@ -455,7 +455,7 @@ fn a_follower_whose_leader_vanished_is_told_nothing(open: Open) {
 fn what_others_left_under_our_key_is_never_taken_for_a_state(open: Open) {
     let (world, event) = (open(TERMS), timed("event"));
     let claim = world.lead(&event, 0);
-    let key = format!("test:{{{}}}", claim.key());
+    let key = format!("test:{{{}}}", event.authentic().replay_key());
     let (follower, late) = (world.follow(&event, 0), world.follow(&event, 0));
     for value in [
         "",

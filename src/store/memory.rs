@@ -173,7 +173,8 @@ mod tests {
         let Ok(Reservation::Lead(claim)) = memory.reserve(key, Keep::UntilStale, now) else {
             panic!("{number} is new")
         };
-        claim.settle(Outcome::Delivered, now);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(claim.settle(Outcome::Delivered, now));
     }
 
     #[test]
