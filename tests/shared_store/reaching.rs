@@ -121,11 +121,9 @@ fn after_a_failover_the_new_master_is_found_through_the_sentinels() {
         );
         Server::sentinel(port, conf.to_str().unwrap())
     });
-    let in_step = || replica.run::<String>(&["INFO", "replication"]).contains("master_link_status:up");
+    let in_step = || replica.tells("replication", "master_link_status:up");
     until("the replica to be in step", in_step);
-    until("the sentinel to know the replica", || {
-        sentinel.run::<String>(&["INFO", "sentinel"]).contains("slaves=1")
-    });
+    until("the sentinel to know the replica", || sentinel.tells("sentinel", "slaves=1"));
     let app = App::ok();
     let url = format!("redis+sentinel://127.0.0.1:{}/main", sentinel.port());
     let gate = with_store(&app, &master)
@@ -134,18 +132,16 @@ fn after_a_failover_the_new_master_is_found_through_the_sentinels() {
         .start();
     let (before, after) = (Signer::github().event(), Signer::github().event());
     assert_eq!(gate.send(&before).said(), delivered());
-    until("the replica to have it", || replica.run::<usize>(&["DBSIZE"]) > 0);
+    let digest = app.only_request().header("Hookgate-Idempotency-Key").unwrap().to_owned();
+    let key = format!("hookgate:{{{digest}}}");
+    until("the replica to have it", || replica.run::<Option<String>>(&["GET", &key]).as_deref() == Some("d"));
 
     let mut admin = sentinel.connect();
     until("the sentinel to fail over", || {
         redis::cmd("SENTINEL").arg(&["FAILOVER", "main"]).query::<()>(&mut admin).is_ok()
     });
-    until("the replica to be the master", || {
-        replica.run::<String>(&["INFO", "replication"]).contains("role:master")
-    });
-    until("the old master to be a replica", || {
-        master.run::<String>(&["INFO", "replication"]).contains("role:slave")
-    });
+    until("the replica to be the master", || replica.tells("replication", "role:master"));
+    until("the old master to be a replica", || master.tells("replication", "role:slave"));
     until("the gate to follow", || gate.send(&after).status == 200);
     assert_eq!(gate.send(&before).said(), duplicate(), "the replica had it");
     assert_eq!(gate.send(&after).said(), duplicate());

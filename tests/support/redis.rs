@@ -113,13 +113,24 @@ impl Server {
 
     /// A connection of the test's own.
     pub fn connect(&self) -> redis::Connection {
+        self.try_connect().unwrap()
+    }
+
+    /// Whether INFO tells that. A server that changes its role cuts connections.
+    pub fn tells(&self, section: &str, what: &str) -> bool {
+        let info =
+            self.try_connect().and_then(|mut c| redis::cmd("INFO").arg(section).query::<String>(&mut c));
+        info.is_ok_and(|info| info.contains(what))
+    }
+
+    fn try_connect(&self) -> redis::RedisResult<redis::Connection> {
         use redis::IntoConnectionInfo;
 
         let password = self.args.iter().skip_while(|arg| *arg != "--requirepass").nth(1);
         let access = redis::RedisConnectionInfo::default();
         let access = password.map_or(access.clone(), |password| access.set_password(password));
         let info = self.url().into_connection_info().unwrap().set_redis_settings(access);
-        redis::Client::open(info).unwrap().get_connection().unwrap()
+        redis::Client::open(info)?.get_connection()
     }
 
     /// Runs one command, given as words.
