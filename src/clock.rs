@@ -19,6 +19,19 @@ pub struct Now {
     pub doubt: Doubt,
 }
 
+/// Names one run of the machine; zeros if nobody can say.
+pub type BootId = [u8; 16];
+
+/// A reading that can be compared after a restart: the machine's own clock goes on while no gate
+/// runs and nobody sets it, but it ends with the machine's run.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp {
+    pub now: Now,
+    pub boot: BootId,
+    /// Milliseconds since the machine started.
+    pub uptime_ms: i64,
+}
+
 /// Whether the wall clock can be believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubt {
@@ -47,6 +60,30 @@ static JUMPED_AT: AtomicU64 = AtomicU64::new(0);
 pub fn now() -> Now {
     let (wall_ms, mono) = read();
     Now { wall_ms, mono, doubt: doubt(wall_ms, mono, believed(wall_ms, mono)) }
+}
+
+/// Reads all three clocks.
+pub fn stamp() -> Stamp {
+    static BOOT: OnceLock<BootId> = OnceLock::new();
+    let uptime = rustix::time::clock_gettime(UPTIME);
+    Stamp {
+        now: now(),
+        boot: *BOOT.get_or_init(boot_id),
+        uptime_ms: uptime.tv_sec * 1000 + uptime.tv_nsec / 1_000_000,
+    }
+}
+
+#[cfg(target_os = "linux")]
+const UPTIME: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+#[cfg(not(target_os = "linux"))]
+const UPTIME: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+
+/// A UUID that the kernel draws when it starts.
+fn boot_id() -> BootId {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let hex = text.trim().replace('-', "");
+    let decoded = data_encoding::HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).unwrap_or_default();
+    decoded.try_into().unwrap_or_default()
 }
 
 /// How long ago that was.
@@ -117,6 +154,7 @@ impl Now {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn a_jump_is_doubted_and_discipline_is_not() {
@@ -127,6 +165,14 @@ mod tests {
         assert_eq!(at(WRITTEN_MS + 62_000, 60), Doubt::Jumped { otherwise_ms });
         assert_eq!(at(WRITTEN_MS + 1000, 60), Doubt::Jumped { otherwise_ms });
         assert_eq!(at(1000, 60), Doubt::Unset);
+    }
+
+    #[test]
+    fn the_time_since_the_machine_started_goes_on() {
+        let (first, then) = (stamp(), stamp());
+        assert_eq!(first.boot, then.boot);
+        assert!(first.uptime_ms > 0 && then.uptime_ms >= first.uptime_ms);
+        assert_eq!(Path::new("/proc/sys/kernel/random/boot_id").exists(), first.boot != BootId::default());
     }
 
     #[test]

@@ -11,13 +11,14 @@
 //! | [`config`] | from flags, environment and file to checked types |
 //! | [`diagnosis`] | why a signature does not hold, for operators |
 //! | [`telemetry`] | one record per delivery, one log line, all metrics |
-//! | [`server`], [`listener`], [`proxy_protocol`], [`tls`], [`ops`], [`reload`] | assembling, accepting, certificates, probes, reload |
+//! | [`server`], [`listener`], [`proxy_protocol`], [`tls`], [`ops`], [`control`], [`reload`] | assembling, accepting, certificates, probes, operators, reload |
 //! | [`cli`] | one file per command |
 //! | [`clock`] | the only reader of time |
 
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod diagnosis;
 pub mod gate;
 pub mod listener;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::cli::Given;
 use crate::clock;
 use crate::config::raw::OnStoreError;
 use crate::config::{Config, Startup};
+use crate::control;
 use crate::listener::{Connections, Listener, Trust};
 use crate::ops::Ops;
 use crate::proxy::body::Budget;
@@ -29,6 +31,7 @@ use crate::proxy::upstream::Upstream;
 use crate::proxy::{Live, Sidecar, Timeouts};
 use crate::proxy_protocol::ProxyProtocol;
 use crate::reload::Reloader;
+use crate::store::journal::{Fault, Report};
 use crate::store::{Health, Memory, Redis, ReplayStore};
 use crate::telemetry::Telemetry;
 use crate::telemetry::keys::KeyWatch;
@@ -42,9 +45,46 @@ pub struct Server {
     plain: Vec<TcpListener>,
     tls: Vec<TcpListener>,
     ops: TcpListener,
+    control: Option<control::Socket>,
+    store: ReplayStore,
 }
 
 /// Why a server cannot start.
+#[derive(Debug)]
+pub enum StartError {
+    Address(BindError),
+    ReplayFile(PathBuf, Fault),
+    Control(PathBuf, io::Error),
+}
+
+impl StartError {
+    /// Whether the configuration has to be changed, or else the machine's state.
+    pub fn is_of_configuration(&self) -> bool {
+        matches!(self, StartError::ReplayFile(_, fault) if fault.is_of_configuration())
+    }
+}
+
+impl From<BindError> for StartError {
+    fn from(error: BindError) -> Self {
+        StartError::Address(error)
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Address(error) => error.fmt(f),
+            StartError::ReplayFile(path, fault) => write!(f, "replay.file: {}: {fault}", path.display()),
+            StartError::Control(path, error) => {
+                write!(f, "cannot listen on {} (control_socket): {error}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// An address on which nobody can listen.
 #[derive(Debug)]
 pub struct BindError {
     what: &'static str,
@@ -64,8 +104,6 @@ impl fmt::Display for BindError {
         })
     }
 }
-
-impl std::error::Error for BindError {}
 
 /// How a server is asked to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,16 +132,21 @@ const LOOK_AT_KEYS_EVERY: u32 = 10;
 const BACKLOG: u32 = 4096;
 
 impl Server {
-    /// Binds every address of the configuration.
-    pub fn bind(config: Config, given: Given, telemetry: Arc<Telemetry>) -> Result<Self, BindError> {
+    /// Binds every address of the configuration, and takes its files.
+    pub fn bind(config: Config, given: Given, telemetry: Arc<Telemetry>) -> Result<Self, StartError> {
         let all = |addresses: &[SocketAddr], what| {
             addresses.iter().map(|a| bind(*a, what)).collect::<Result<_, _>>()
+        };
+        let control = |path: &PathBuf| {
+            control::Socket::bind(path).map_err(|error| StartError::Control(path.clone(), error))
         };
         let startup = &config.startup;
         Ok(Server {
             plain: all(&startup.listen, "listen")?,
             tls: all(&startup.listen_tls, "listen_tls")?,
             ops: bind(startup.ops_listen, "ops_listen")?,
+            control: startup.control_socket.as_ref().map(control).transpose()?,
+            store: store(startup, &telemetry)?,
             config,
             given,
             telemetry,
@@ -126,10 +169,10 @@ impl Server {
     /// Serves until `stop` resolves, then ends: not ready, still accepting for the delay,
     /// then no new connections, then idle or out of time.
     pub async fn run(self, stop: impl Future<Output = Stop>) -> Ended {
-        let Server { config, given, telemetry, plain, tls, ops } = self;
+        let Server { config, given, telemetry, plain, tls, ops, control, store } = self;
         let startup = config.startup;
         let live = Live::new(config.policy, config.secrets, &telemetry);
-        let sidecar = sidecar(&startup, live, &telemetry);
+        let sidecar = sidecar(&startup, live, store, &telemetry);
         telemetry.metrics.loaded(clock::now().wall_ms);
         let acceptor = config.tls.as_ref().map(|tls| {
             for address in &startup.listen_tls {
@@ -149,6 +192,9 @@ impl Server {
         }
         let started = Arc::new(AtomicBool::new(false));
         open_ops(ops, Ops::new(Arc::clone(&sidecar), Arc::clone(&started)), closing_ops);
+        if let Some(control) = control {
+            tokio::spawn(control.serve(Arc::clone(&sidecar), close.subscribe()));
+        }
         started.store(true, Ordering::Release);
 
         let reloader = Reloader {
@@ -177,6 +223,11 @@ impl Server {
         sidecar.under_way.close();
         let drained = tokio::time::timeout(startup.shutdown_timeout, sidecar.under_way.idle()).await;
         helpers.iter().for_each(tokio::task::JoinHandle::abort);
+        let store = sidecar.store.clone();
+        if !tokio::task::spawn_blocking(move || store.close()).await.unwrap_or(false) {
+            let message = "the replay file does not have all that was delivered: the disk did not take it";
+            telemetry.log.event(Severity::Error, "hookgate.replay_file", message);
+        }
         _ = close_ops.send(true);
         match drained {
             Ok(()) => {
@@ -194,10 +245,15 @@ impl Server {
 }
 
 /// The application behind every traffic listener.
-pub fn sidecar(startup: &Startup, live: Live, telemetry: &Arc<Telemetry>) -> Arc<Sidecar> {
+pub fn sidecar(
+    startup: &Startup,
+    live: Live,
+    store: ReplayStore,
+    telemetry: &Arc<Telemetry>,
+) -> Arc<Sidecar> {
     Arc::new(Sidecar {
         live: ArcSwap::from_pointee(live),
-        store: store(startup),
+        store,
         upstream: Arc::new(Upstream::new(startup.upstream.clone(), startup.upstream_connect_timeout)),
         budget: Budget::new(startup.max_buffered),
         telemetry: Arc::clone(telemetry),
@@ -213,14 +269,38 @@ pub fn sidecar(startup: &Startup, live: Live, telemetry: &Arc<Telemetry>) -> Arc
     })
 }
 
-/// The replay memory: this process's own, or one that gates share.
-fn store(startup: &Startup) -> ReplayStore {
+/// The replay memory: this process's own, with what its file holds, or one that gates share.
+fn store(startup: &Startup, telemetry: &Arc<Telemetry>) -> Result<ReplayStore, StartError> {
     let memory = || Memory::new(startup.replay, startup.stale_after, startup.replay_capacity);
-    match &startup.shared_store {
-        None => ReplayStore::Memory(memory()),
-        Some(settings) => {
-            let fallback = (startup.on_store_error == OnStoreError::Local).then(memory);
-            ReplayStore::Redis(Redis::new(settings.clone(), startup.replay, fallback))
+    if let Some(settings) = &startup.shared_store {
+        let fallback = (startup.on_store_error == OnStoreError::Local).then(memory);
+        return Ok(ReplayStore::Redis(Redis::new(settings.clone(), startup.replay, fallback)));
+    }
+    let memory = memory();
+    if let Some(path) = &startup.replay_file {
+        let teller = Arc::clone(telemetry);
+        let report = Box::new(move |report| tell_of_replay_file(&teller, report));
+        let fault = |fault| StartError::ReplayFile(path.clone(), fault);
+        let judged = memory.keep_in(path, report).map_err(fault)?;
+        let message = format!("{}: {}", path.display(), judged.told(memory.entries()));
+        let severity = if judged.torn > 0 { Severity::Warn } else { Severity::Info };
+        telemetry.log.event(severity, "hookgate.replay_file", &message);
+    }
+    Ok(ReplayStore::Memory(memory))
+}
+
+fn tell_of_replay_file(telemetry: &Telemetry, report: Report) {
+    match report {
+        Report::Trouble { count, message } => {
+            telemetry.metrics.replay_file_errors.inc_by(count);
+            if let Some(message) = message {
+                let message = format!("{message}; a crash now would forget deliveries, requests go on");
+                telemetry.log.event(Severity::Error, "hookgate.replay_file", &message);
+            }
+        }
+        Report::Mended => {
+            let message = "the replay file was made anew and holds everything again";
+            telemetry.log.event(Severity::Info, "hookgate.replay_file", message);
         }
     }
 }

@@ -6,7 +6,8 @@ use clap::{Args, ValueEnum};
 
 use super::run::INVALID_CONFIGURATION;
 use super::{Given, RunArgs, print};
-use crate::config::{Config, Problems};
+use crate::config::{Config, Problem, Problems};
+use crate::store::Memory;
 
 #[derive(Debug, Args)]
 pub struct CheckArgs {
@@ -25,13 +26,29 @@ pub enum Output {
 }
 
 pub fn check(given: &Given, output: Output) -> ExitCode {
-    let loaded = Config::load(given);
+    let loaded = Config::load(given).and_then(with_replay_file);
     let code = if loaded.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(INVALID_CONFIGURATION) };
     match output {
         Output::Text => print_text(&loaded),
         Output::Json => print_json(&loaded),
     }
     code
+}
+
+/// Reads what the gate would remember. A reload does not do that, so loading does not.
+fn with_replay_file(mut config: Config) -> Result<Config, Problems> {
+    let startup = &config.startup;
+    let Some(path) = &startup.replay_file else { return Ok(config) };
+    let memory = Memory::new(startup.replay, startup.stale_after, startup.replay_capacity);
+    let told = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
+    match memory.peek(path) {
+        Ok(judged) => config.notices.push(format!("replay.file: {}", told(&judged.told(memory.entries())))),
+        Err(fault) => {
+            let key = "replay.file".to_owned();
+            return Err(Problems(vec![Problem { place: None, key, message: told(&fault) }]));
+        }
+    }
+    Ok(config)
 }
 
 fn print_text(loaded: &Result<Config, Problems>) {

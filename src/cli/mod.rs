@@ -5,6 +5,7 @@
 pub mod check;
 pub mod completions;
 pub mod demo;
+pub mod forget;
 pub mod healthcheck;
 pub mod providers;
 pub mod run;
@@ -71,6 +72,8 @@ pub enum Command {
     Schema,
     /// Ask a running gate how it is (for exec probes in an image without a shell)
     Healthcheck(healthcheck::HealthcheckArgs),
+    /// Let a running gate deliver an event again that it has delivered before
+    Forget(forget::ForgetArgs),
     /// Print shell completions
     Completions(completions::CompletionsArgs),
 }
@@ -258,6 +261,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "WHAT", env = "HOOKGATE_ON_STORE_ERROR", help_heading = "Shared store")]
     pub on_store_error: Option<OnStoreError>,
 
+    /// Keep the memory of events in this file, so that a restart forgets none [default: no file]
+    #[arg(long, value_name = "PATH", env = "HOOKGATE_REPLAY_FILE", help_heading = "Checks")]
+    pub replay_file: Option<PathBuf>,
+
     /// Requests per route and client address: N/PERIOD or off [default: 100/1m]
     #[arg(long, value_name = "RATE", env = "HOOKGATE_RATE_LIMIT", help_heading = "Checks")]
     pub rate_limit: Option<Rate>,
@@ -297,6 +304,10 @@ pub struct RunArgs {
     /// How long a connection may stay idle between requests [default: 30s]
     #[arg(long, value_name = "DURATION", env = "HOOKGATE_IDLE_TIMEOUT", help_heading = "Limits")]
     pub idle_timeout: Option<Span>,
+
+    /// Unix socket on which `hookgate forget` reaches this gate; for its own user only [default: none]
+    #[arg(long, value_name = "PATH", env = "HOOKGATE_CONTROL_SOCKET", help_heading = "Process")]
+    pub control_socket: Option<PathBuf>,
 
     /// After SIGTERM, keep accepting for so long [default: 5s]
     #[arg(long, value_name = "DURATION", env = "HOOKGATE_SHUTDOWN_DELAY", help_heading = "Process")]
@@ -375,6 +386,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Verify(args) => verify::verify(&args),
         Command::Schema => schema::schema(),
         Command::Healthcheck(args) => healthcheck::healthcheck(&args),
+        Command::Forget(args) => forget::forget(&args),
         Command::Completions(args) => completions::completions(&args),
     }
 }

@@ -64,7 +64,8 @@ async fn serve(config: Config, given: &Given) -> ExitCode {
         }
         Err(error) => {
             eprintln!("{error}");
-            ExitCode::FAILURE
+            let invalid = error.is_of_configuration();
+            if invalid { ExitCode::from(INVALID_CONFIGURATION) } else { ExitCode::FAILURE }
         }
     };
     telemetry.log.close();

@@ -78,6 +78,10 @@ pub struct Startup {
     /// How the store is reached that gates share; `None` if each remembers by itself.
     pub shared_store: Option<redis::Settings>,
     pub on_store_error: OnStoreError,
+    /// Where the replay memory outlives the process.
+    pub replay_file: Option<PathBuf>,
+    /// Where an operator reaches the gate.
+    pub control_socket: Option<PathBuf>,
     pub shutdown_delay: Duration,
     pub shutdown_timeout: Duration,
     pub reload_interval: Duration,

@@ -50,6 +50,9 @@ pub struct File {
     pub body_timeout: Option<Span>,
     pub idle_timeout: Option<Span>,
     pub replay: Replay,
+    /// Unix socket on which `hookgate forget` reaches the gate.
+    #[schemars(with = "Option<PathBuf>")]
+    pub control_socket: Option<Spanned<PathBuf>>,
     pub shutdown_delay: Option<Span>,
     pub shutdown_timeout: Option<Span>,
     pub reload_interval: Option<Span>,
@@ -95,6 +98,9 @@ pub struct Replay {
     #[schemars(with = "Option<Span>")]
     pub window: Option<Spanned<Span>>,
     pub capacity: Option<usize>,
+    /// Keeps the memory over a restart.
+    #[schemars(with = "Option<PathBuf>")]
+    pub file: Option<Spanned<PathBuf>>,
 }
 
 /// One endpoint.

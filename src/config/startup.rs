@@ -26,6 +26,9 @@ pub struct Built {
     pub tls: Option<TlsMaterial>,
 }
 
+/// What the system allows, minus what stands behind it while the socket is made.
+const LONGEST_SOCKET: usize = 100;
+
 impl Loader<'_> {
     #[expect(clippy::too_many_lines, reason = "one line for each flag, in the order of the help")]
     pub fn config(&mut self, file: raw::File) -> Built {
@@ -64,6 +67,7 @@ impl Loader<'_> {
             replay_store_ca_file,
             replay_store_timeout,
             on_store_error,
+            replay_file,
             rate_limit,
             failure_limit,
             mode,
@@ -74,6 +78,7 @@ impl Loader<'_> {
             header_timeout,
             body_timeout,
             idle_timeout,
+            control_socket,
             shutdown_delay,
             shutdown_timeout,
             reload_interval,
@@ -246,6 +251,16 @@ impl Loader<'_> {
         if capacity == 0 {
             self.problem("replay.capacity", "0 would remember nothing: name at least 1");
         }
+        let replay_file = self.at("replay_file", replay_file, file.replay.file);
+        if let Some(replay_file) = replay_file.as_ref().filter(|_| shared_store.is_some()) {
+            self.located_problem(
+                replay_file,
+                "keeps the memory of one gate, and a shared store needs none: leave one of them out",
+            );
+        }
+        let replay_file = self.file_to_make("replay.file", replay_file);
+        let control_socket = self.at("control_socket", control_socket, file.control_socket);
+        let control_socket = self.control_socket(control_socket);
         let window = self.at("replay_window", replay_window, file.replay.window);
         let call_limit = upstream_timeout.saturating_mul(2);
         let exchange = upstream_connect_timeout + call_limit;
@@ -276,6 +291,8 @@ impl Loader<'_> {
                 replay_capacity: capacity,
                 shared_store,
                 on_store_error,
+                replay_file,
+                control_socket,
                 shutdown_delay,
                 shutdown_timeout,
                 reload_interval,
@@ -333,6 +350,35 @@ impl Loader<'_> {
                 None
             }
         }
+    }
+
+    /// A path at which the gate makes a file: its folder must be there.
+    fn file_to_make(&mut self, key: &str, path: Option<Located<PathBuf>>) -> Option<PathBuf> {
+        let Some(path) = path else {
+            self.setting(key, "none", Origin::Default);
+            return None;
+        };
+        self.setting(key, path.value.display(), path.origin);
+        let folder = path.value.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if path.value.file_name().is_none() || path.value.is_dir() {
+            self.located_problem(
+                &path,
+                format!("{} names no file: write its name too", path.value.display()),
+            );
+        } else if folder.is_some_and(|folder| !folder.is_dir()) {
+            let message =
+                format!("{}: there is no such folder: mount it or correct the path", path.value.display());
+            self.located_problem(&path, message);
+        }
+        Some(path.value)
+    }
+
+    fn control_socket(&mut self, path: Option<Located<PathBuf>>) -> Option<PathBuf> {
+        if let Some(path) = path.as_ref().filter(|path| path.value.as_os_str().len() > LONGEST_SOCKET) {
+            let message = format!("is longer than the {LONGEST_SOCKET} bytes that a socket's path may have");
+            self.located_problem(path, message);
+        }
+        self.file_to_make("control_socket", path)
     }
 
     fn replay_policy(

@@ -4,17 +4,19 @@
 //! await. Followers meet in a second, small map, which is only ever locked inside
 //! the first one's lock (reserve) or alone (settle), so the two cannot deadlock.
 
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
 use tokio::sync::watch;
 
+use super::journal::{self, Fault, Journal, Judged, Kept, ReplayFile, Reporter};
 use super::{Claim, Outcome, Reservation, Swept, Unavailable, Waiting};
-use crate::clock::Now;
-use crate::gate::filter::replay::{Entry, Found, Keep, ReplayKey, ReplayPolicy, Token};
+use crate::clock::{self, Now, Stamp};
+use crate::gate::filter::replay::{Entry, Forgotten, Found, Keep, ReplayKey, ReplayPolicy, Token};
 
 /// Cloning shares the memory.
 #[derive(Clone)]
@@ -32,6 +34,9 @@ struct Inner {
     len: AtomicUsize,
     followers: DashMap<Token, watch::Sender<Option<Outcome>>>,
     last_token: AtomicU32,
+    /// Where it is kept over a restart, if anywhere. Told inside the entry's lock, so that the
+    /// file tells of an event in the order of what happened to it.
+    journal: OnceLock<Journal>,
 }
 
 /// Enough that sweeping one shard delays nobody noticeably, few enough that an empty
@@ -51,8 +56,65 @@ impl Memory {
                 len: AtomicUsize::new(0),
                 followers: DashMap::with_shard_amount(2),
                 last_token: AtomicU32::new(0),
+                journal: OnceLock::new(),
             }),
         }
+    }
+
+    /// Remembers what a file holds, and keeps the file up to date from now on.
+    pub fn keep_in(&self, path: &Path, report: Reporter) -> Result<Judged, Fault> {
+        let stamp = clock::stamp();
+        let (file, judged) = ReplayFile::open(path, &stamp, |kept| self.restore(kept, &stamp))?;
+        self.fits(stamp.now)?;
+        let memory = Arc::downgrade(&self.inner);
+        let snapshot = Box::new(move |part| Some(memory.upgrade()?.delivered(part, clock::now())));
+        let journal = Journal::start(file, self.entries(), snapshot, report)?;
+        _ = self.inner.journal.set(journal);
+        Ok(judged)
+    }
+
+    /// Remembers what a file holds, and leaves the file alone.
+    pub fn peek(&self, path: &Path) -> Result<Judged, Fault> {
+        let stamp = clock::stamp();
+        let judged = journal::inspect(path, &stamp, |kept| self.restore(kept, &stamp))?;
+        self.fits(stamp.now)?;
+        Ok(judged)
+    }
+
+    fn restore(&self, kept: Kept, stamp: &Stamp) {
+        let memory = &*self.inner;
+        let (key, entry) = match kept {
+            Kept::Done { key, keep, age } => {
+                let until = (stamp.now.mono + memory.policy.window()).saturating_sub(age);
+                (key, Some(Entry::done(keep, until)).filter(|entry| !entry.expired(stamp.now.mono)))
+            }
+            Kept::Forgotten(key) => (key, None),
+        };
+        let before = match entry {
+            Some(entry) => memory.entries.insert(key, entry).is_some(),
+            None => memory.entries.remove(&key).is_some(),
+        };
+        match (before, entry.is_some()) {
+            (false, true) => _ = memory.len.fetch_add(1, Ordering::Relaxed),
+            (true, false) => _ = memory.len.fetch_sub(1, Ordering::Relaxed),
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    /// A file may hold what was forgotten early, or come from a gate that remembered more.
+    fn fits(&self, now: Now) -> Result<(), Fault> {
+        if self.entries() > self.capacity() {
+            self.sweep(now);
+        }
+        match (self.entries(), self.capacity()) {
+            (events, capacity) if events > capacity => Err(Fault::TooMany { events, capacity }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has the file, if there is one, written to its end; `false` if the disk does not take it.
+    pub(super) fn close(&self) -> bool {
+        self.inner.journal.get().is_none_or(Journal::close)
     }
 
     pub(super) fn reserve(&self, key: ReplayKey, keep: Keep, now: Now) -> Result<Reservation, Unavailable> {
@@ -97,7 +159,14 @@ impl Memory {
         if let Slot::Occupied(mut slot) = memory.entries.entry(key) {
             let stored = Some(*slot.get());
             match Entry::settle(stored, token, delivered, now.mono, memory.policy.window()) {
-                Some(entry) => _ = slot.insert(entry),
+                Some(entry) => {
+                    slot.insert(entry);
+                    if let (Some(journal), Some(keep), true) =
+                        (memory.journal.get(), delivered, stored != Some(entry))
+                    {
+                        journal.done(key, keep, now.mono);
+                    }
+                }
                 None => {
                     slot.remove();
                     memory.len.fetch_sub(1, Ordering::Relaxed);
@@ -107,6 +176,21 @@ impl Memory {
         if let Some((_, followers)) = memory.followers.remove(&token) {
             followers.send_replace(Some(outcome));
         }
+    }
+
+    /// Lets an event be delivered again.
+    pub(super) fn forget(&self, key: ReplayKey, now: Now) -> Forgotten {
+        let memory = &*self.inner;
+        let Slot::Occupied(slot) = memory.entries.entry(key) else { return Forgotten::Nothing };
+        let (found, left) = Entry::forget(Some(*slot.get()), now.mono);
+        if left.is_none() {
+            if let Some(journal) = memory.journal.get() {
+                journal.forgotten(key);
+            }
+            slot.remove();
+            memory.len.fetch_sub(1, Ordering::Relaxed);
+        }
+        found
     }
 
     pub(super) fn sweep(&self, now: Now) -> Swept {
@@ -147,6 +231,16 @@ impl Memory {
 }
 
 impl Inner {
+    /// The delivered events of one part of the keys, each with its age.
+    fn delivered(&self, part: u8, now: Now) -> Vec<(ReplayKey, Keep, Duration)> {
+        let of_part = self.entries.iter().filter(|entry| journal::is_in_part(entry.key(), part));
+        let delivered = of_part.filter_map(|entry| {
+            let (keep, until) = entry.value().kept().filter(|_| !entry.value().expired(now.mono))?;
+            Some((*entry.key(), keep, (now.mono + self.policy.window()).saturating_sub(until)))
+        });
+        delivered.collect()
+    }
+
     /// Never one of the marks for done.
     fn next_token(&self) -> Token {
         loop {

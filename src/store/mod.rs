@@ -8,6 +8,7 @@
 //! - A store that is full refuses new events rather than forgetting one whose replay
 //!   nothing else would stop.
 
+pub mod journal;
 pub mod memory;
 pub mod redis;
 
@@ -19,7 +20,7 @@ use crate::clock::Now;
 use crate::gate::answer::Reason;
 use crate::gate::filter::freshness::Fresh;
 use crate::gate::filter::rate_limit::SharedCell;
-use crate::gate::filter::replay::{Keep, ReplayKey, Token};
+use crate::gate::filter::replay::{Forgotten, Keep, ReplayKey, Token};
 pub use memory::Memory;
 pub use redis::{Health, Redis};
 
@@ -74,6 +75,23 @@ impl ReplayStore {
         match self {
             ReplayStore::Memory(_) => None,
             ReplayStore::Redis(redis) => Box::pin(redis.excess(cell)).await,
+        }
+    }
+
+    /// Lets an event that was delivered be delivered again, because an operator says so. One
+    /// that is being delivered is not touched.
+    pub async fn forget(&self, key: ReplayKey, now: Now) -> Result<Forgotten, Unavailable> {
+        match self {
+            ReplayStore::Memory(memory) => Ok(memory.forget(key, now)),
+            ReplayStore::Redis(redis) => redis.forget(key, now).await,
+        }
+    }
+
+    /// Writes down what must outlive the process; `false` if that failed.
+    pub fn close(&self) -> bool {
+        match self {
+            ReplayStore::Memory(memory) => memory.close(),
+            ReplayStore::Redis(_) => true,
         }
     }
 

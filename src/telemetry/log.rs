@@ -41,6 +41,17 @@ pub enum Format {
     Text,
 }
 
+/// What an operator asked for, and what came of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Forget<'f> {
+    pub route: Option<&'f str>,
+    pub event_id: Option<&'f str>,
+    pub key: Option<&'f str>,
+    pub outcome: &'static str,
+    /// The user on the other end of the socket.
+    pub uid: Option<u32>,
+}
+
 /// What waits to be written, at most.
 const MAX_PENDING: usize = 1 << 20;
 /// How long the writer gathers lines before it writes them in one call.
@@ -102,6 +113,25 @@ impl Sink {
             line.word("hookgate.request_id", std::str::from_utf8(&id.hex()).unwrap_or_default());
             line.word("hookgate.route", route);
             line.text("hookgate.hints", &hints.join("; "));
+        });
+    }
+
+    /// An operator let an event be delivered again, or tried to.
+    pub fn forget(&self, audit: &Forget<'_>) {
+        self.line(Severity::Warn, clock::now(), "hookgate.forget", |line| {
+            if let Some(route) = audit.route {
+                line.bytes("hookgate.route", route.as_bytes());
+            }
+            if let Some(id) = audit.event_id {
+                line.bytes("hookgate.event.id", id.as_bytes());
+            }
+            if let Some(key) = audit.key {
+                line.bytes("hookgate.event.key", key.as_bytes());
+            }
+            line.word("hookgate.forget.outcome", audit.outcome);
+            if let Some(uid) = audit.uid {
+                line.number("user.id", uid as usize);
+            }
         });
     }
 

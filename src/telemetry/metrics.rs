@@ -105,6 +105,7 @@ pub struct Metrics {
     pub replay_capacity: IntGauge,
     pub replay_store_up: IntGauge,
     replay_evictions: IntCounterVec,
+    pub replay_file_errors: IntCounter,
     reloads: IntCounterVec,
     pub last_reload_successful: IntGauge,
     pub last_reload_success: Gauge,
@@ -206,6 +207,11 @@ impl Metrics {
                 "hookgate_replay_evictions_total",
                 "Events that were forgotten, by cause.",
                 &["cause"],
+            ),
+            replay_file_errors: counter(
+                r,
+                "hookgate_replay_file_errors_total",
+                "Deliveries that were not written down at once, and failed attempts to write.",
             ),
             reloads: counters(
                 r,

@@ -20,6 +20,11 @@ impl ReplayKey {
         ReplayKey(key)
     }
 
+    /// One that was made before.
+    pub fn from_bytes(key: [u8; 16]) -> Self {
+        ReplayKey(key)
+    }
+
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
@@ -126,7 +131,46 @@ pub enum Found {
     Done,
 }
 
+/// What `forget` found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgotten {
+    /// A delivered event, which may be delivered again now.
+    Done,
+    /// A delivery under way, which goes on.
+    Held,
+    Nothing,
+}
+
 impl Entry {
+    /// An event that was delivered, as it was written down elsewhere.
+    pub fn done(keep: Keep, until: Duration) -> Entry {
+        let token = match keep {
+            Keep::UntilStale => DONE_UNTIL_STALE,
+            Keep::WholeWindow => DONE_WHOLE_WINDOW,
+        };
+        Entry { until: seconds(until), token }
+    }
+
+    /// How an event that was delivered is kept, and until when; `None` while it is held.
+    pub fn kept(&self) -> Option<(Keep, Duration)> {
+        let keep = match self.token {
+            DONE_UNTIL_STALE => Keep::UntilStale,
+            DONE_WHOLE_WINDOW => Keep::WholeWindow,
+            _ => return None,
+        };
+        Some((keep, Duration::from_secs(u64::from(self.until))))
+    }
+
+    /// An operator wants the event to be delivered again. The second value is what is stored after.
+    pub fn forget(stored: Option<Entry>, now: Duration) -> (Forgotten, Option<Entry>) {
+        match stored {
+            Some(entry) if entry.expired(now) => (Forgotten::Nothing, None),
+            Some(entry) if entry.kept().is_none() => (Forgotten::Held, stored),
+            Some(_) => (Forgotten::Done, None),
+            None => (Forgotten::Nothing, None),
+        }
+    }
+
     /// A caller with `token` asks for the event. The second value is what is stored after.
     pub fn reserve(stored: Option<Entry>, token: Token, now: Duration, lease: Duration) -> (Found, Entry) {
         match stored {
@@ -148,13 +192,7 @@ impl Entry {
         window: Duration,
     ) -> Option<Entry> {
         match stored {
-            Some(entry) if entry.token == token => {
-                let token = match delivered? {
-                    Keep::UntilStale => DONE_UNTIL_STALE,
-                    Keep::WholeWindow => DONE_WHOLE_WINDOW,
-                };
-                Some(Entry { until: seconds(now + window), token })
-            }
+            Some(entry) if entry.token == token => Some(Entry::done(delivered?, now + window)),
             other => other,
         }
     }
@@ -244,6 +282,24 @@ mod tests {
         assert_eq!(key.to_string(), "ababababababababababababababab01");
         assert_eq!(format!("{key:?}"), key.to_string());
         assert_eq!(*key.as_bytes(), digest[..16]);
+    }
+
+    #[test]
+    fn only_what_is_done_can_be_forgotten_on_purpose() {
+        assert_eq!(Entry::forget(Some(done()), at(1)), (Forgotten::Done, None));
+        assert_eq!(Entry::forget(Some(done()), at(3600)), (Forgotten::Nothing, None), "it has expired");
+        assert_eq!(Entry::forget(Some(held(1)), at(1)), (Forgotten::Held, Some(held(1))), "it goes on");
+        assert_eq!(Entry::forget(None, at(1)), (Forgotten::Nothing, None));
+    }
+
+    #[test]
+    fn what_is_done_can_be_written_down_and_read_again() {
+        for keep in [Keep::UntilStale, Keep::WholeWindow] {
+            let entry = Entry::done(keep, at(3600));
+            assert_eq!(entry.kept(), Some((keep, at(3600))));
+            assert_eq!(Entry::reserve(Some(entry), 9, at(3599), LEASE).0, Found::Done);
+        }
+        assert_eq!(held(1).kept(), None);
     }
 
     #[test]

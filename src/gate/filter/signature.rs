@@ -115,6 +115,13 @@ impl Signature {
         &self.schemes
     }
 
+    /// The keys that an event with this signed id has under the schemes that go by one.
+    pub fn keys_of(&self, route: &str, id: &str) -> Vec<ReplayKey> {
+        let mut keys: Vec<_> = self.schemes.iter().filter_map(|scheme| scheme.key_of(route, id)).collect();
+        keys.dedup();
+        keys
+    }
+
     /// What the head presents. No fall-back: a sender that presents the newer form
     /// badly is not judged by the older one. Only schemes that read the same place as the
     /// first that is present stand beside it.
@@ -218,25 +225,36 @@ impl Scheme {
                 break;
             }
         }
-        let mut digest = self.identity(route);
-        match signed_id {
-            Some(id) => {
-                digest.update(b"id\0");
-                digest.update(id.as_bytes());
-            }
+        let replay_key = match signed_id {
+            Some(id) => self.key_by_id(route, &id),
             None => {
+                let mut digest = self.identity(route);
                 digest.update(b"content\0");
                 reading.identity(|bytes| digest.update(bytes));
+                ReplayKey::from_digest(&digest.finalize().into())
             }
-        }
+        };
         Ok(Authentic {
             key_id: Arc::clone(&key.id),
             assurance: recipe.assurance(),
             signed_at,
-            replay_key: ReplayKey::from_digest(&digest.finalize().into()),
+            replay_key,
             event_id,
             event_type: recipe.event_type.iter().find_map(|source| reading.text(source)),
         })
+    }
+
+    /// The key of the event with this signed id; `None` if the scheme tells events apart by content.
+    fn key_of(&self, route: &str, id: &str) -> Option<ReplayKey> {
+        let by_id = self.recipe.id.iter().any(|source| self.recipe.identifies(source));
+        by_id.then(|| self.key_by_id(route, id))
+    }
+
+    fn key_by_id(&self, route: &str, id: &str) -> ReplayKey {
+        let mut digest = self.identity(route);
+        digest.update(b"id\0");
+        digest.update(id.as_bytes());
+        ReplayKey::from_digest(&digest.finalize().into())
     }
 
     /// The same id on two routes, or under two schemes, is two events. A scheme is known by where its

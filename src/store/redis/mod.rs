@@ -30,10 +30,11 @@ use super::{Claim, Memory, Outcome, Reservation, Swept, Unavailable, Waiting};
 use crate::clock::Now;
 use crate::gate::answer::Reason;
 use crate::gate::filter::rate_limit::SharedCell;
-use crate::gate::filter::replay::{Keep, ReplayKey, ReplayPolicy};
+use crate::gate::filter::replay::{Forgotten, Keep, ReplayKey, ReplayPolicy};
 
 static RESERVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("reserve.lua")));
 static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("settle.lua")));
+static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("forget.lua")));
 static OUTCOME: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("outcome.lua")));
 static RATE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("rate.lua")));
 
@@ -97,6 +98,23 @@ impl Redis {
                 Ok(Reservation::Follow(Waiting::shared(Following { redis: self.clone(), key, holder })))
             }
         }
+    }
+
+    /// Lets an event be delivered again, by whichever gate it comes to, and by this one's fallback.
+    pub(super) async fn forget(&self, key: ReplayKey, now: Now) -> Result<Forgotten, Unavailable> {
+        let word = Token::random()?;
+        let answer = self.link.ask(&FORGET, &[&self.event(key)], &[word.as_str()]).await;
+        let shared = match answer.map_err(|_| Unavailable)?.as_slice() {
+            b"=d" => Forgotten::Done,
+            b"=h" => Forgotten::Held,
+            _ => Forgotten::Nothing,
+        };
+        let own = self.fallback.as_ref().map_or(Forgotten::Nothing, |memory| memory.forget(key, now));
+        Ok(match (shared, own) {
+            (Forgotten::Done, _) | (_, Forgotten::Done) => Forgotten::Done,
+            (Forgotten::Held, _) | (_, Forgotten::Held) => Forgotten::Held,
+            (Forgotten::Nothing, Forgotten::Nothing) => Forgotten::Nothing,
+        })
     }
 
     /// Asks a limit that gates share. `None` if it lets the request through, or cannot say.

@@ -16,6 +16,7 @@ use hookgate::clock::{self, Now};
 use hookgate::config::Config;
 use hookgate::proxy::{Live, Sidecar};
 use hookgate::server::sidecar;
+use hookgate::store::{Memory, ReplayStore};
 use hookgate::telemetry::Telemetry;
 use hookgate::telemetry::log::{Format, Severity, Sink};
 use hookgate::telemetry::metrics::Metrics;
@@ -152,7 +153,9 @@ fn gate() -> Arc<Sidecar> {
     let metrics = Metrics::new();
     let log = Sink::new(Box::new(io::sink()), Format::Json, Severity::Debug, metrics.log_dropped.clone());
     let telemetry = Arc::new(Telemetry { metrics, log });
-    sidecar(&startup, Live::new(policy, secrets, &telemetry), &telemetry)
+    let memory = Memory::new(startup.replay, startup.stale_after, startup.replay_capacity);
+    let live = Live::new(policy, secrets, &telemetry);
+    sidecar(&startup, live, ReplayStore::Memory(memory), &telemetry)
 }
 
 /// Notes each request that comes, and whatever is none, and thanks for it.

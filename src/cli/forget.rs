@@ -1,0 +1,87 @@
+//! `hookgate forget`: asks a running gate to forget that an event was delivered, so that it is
+//! delivered again when its provider sends it again.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::print;
+use crate::config::units::Span;
+use crate::control::{Answer, Event, Request};
+
+#[derive(Debug, Args)]
+pub struct ForgetArgs {
+    /// The event's id, which its provider signs; with --route
+    #[arg(
+        long,
+        value_name = "ID",
+        requires = "route",
+        required_unless_present = "key",
+        conflicts_with = "key"
+    )]
+    event: Option<String>,
+
+    /// The name of the route on which it came
+    #[arg(long, value_name = "NAME", requires = "event")]
+    route: Option<String>,
+
+    /// The event's key: the Hookgate-Idempotency-Key that the application was sent
+    #[arg(long, value_name = "HEX", value_parser = hex_key)]
+    key: Option<String>,
+
+    /// The control socket of the gate, as its --control-socket says
+    #[arg(long, value_name = "PATH", env = "HOOKGATE_CONTROL_SOCKET")]
+    control_socket: PathBuf,
+
+    /// How long to wait for the answer
+    #[arg(long, value_name = "DURATION", default_value = "5s")]
+    timeout: Span,
+}
+
+fn hex_key(text: &str) -> Result<String, &'static str> {
+    crate::control::parse_key(text).map(|key| key.to_string()).ok_or("a key is 32 hex digits")
+}
+
+pub fn forget(args: &ForgetArgs) -> ExitCode {
+    let ForgetArgs { event, route, key, .. } = args;
+    let event = match key.clone() {
+        Some(key) => Event::ByKey { key },
+        // Both are there, or the flags would not have been taken.
+        None => {
+            Event::ById { route: route.clone().unwrap_or_default(), event: event.clone().unwrap_or_default() }
+        }
+    };
+    match ask(&args.control_socket, &Request::Forget(event), args.timeout.0) {
+        Ok(Answer::Forgotten) => {
+            print("forgotten: the event is delivered again when it is sent again");
+            ExitCode::SUCCESS
+        }
+        Ok(Answer::Held) => failed("the event is being delivered at this moment: nothing was changed"),
+        Ok(Answer::NotFound) => failed("the gate does not remember such an event: nothing was changed"),
+        Ok(Answer::Refused { message }) => failed(&message),
+        Err(error) => {
+            let path = args.control_socket.display();
+            failed(&format!("no gate answers on {path}: {error}; is it started with --control-socket?"))
+        }
+    }
+}
+
+fn failed(message: &str) -> ExitCode {
+    eprintln!("{message}");
+    ExitCode::FAILURE
+}
+
+fn ask(socket: &Path, request: &Request, timeout: Duration) -> std::io::Result<Answer> {
+    let mut stream = UnixStream::connect(socket)?;
+    let timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
+    stream.set_read_timeout(timeout)?;
+    stream.set_write_timeout(timeout)?;
+    writeln!(stream, "{}", serde_json::to_string(request)?)?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(64 * 1024)).read_line(&mut answer)?;
+    Ok(serde_json::from_str(&answer)?)
+}

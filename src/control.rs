@@ -1,0 +1,220 @@
+//! The control socket (`--control-socket`): where an operator on the same machine changes
+//! something in a running gate. The ops listener only tells, so this is a door of its own: a Unix
+//! socket that only the gate's user can open. One line of JSON is asked, one is answered.
+
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixSocket, UnixStream};
+use tokio::sync::{Semaphore, watch};
+
+use crate::clock;
+use crate::gate::filter::replay::{Forgotten, ReplayKey};
+use crate::gate::scheme::is_plain;
+use crate::proxy::Sidecar;
+use crate::telemetry::log::Forget;
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    Forget(Event),
+}
+
+/// Which event is meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Event {
+    ById {
+        route: String,
+        event: String,
+    },
+    /// By what the application was told as its idempotency key.
+    ByKey {
+        key: String,
+    },
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Answer {
+    /// The event will be delivered again when it is sent again.
+    Forgotten,
+    /// It is being delivered, which is not touched.
+    Held,
+    /// It is not remembered.
+    NotFound,
+    /// Nothing was done.
+    Refused { message: String },
+}
+
+impl Answer {
+    fn label(&self) -> &'static str {
+        match self {
+            Answer::Forgotten => "forgotten",
+            Answer::Held => "held",
+            Answer::NotFound => "not_found",
+            Answer::Refused { .. } => "refused",
+        }
+    }
+
+    fn refused(message: impl Into<String>) -> Self {
+        Answer::Refused { message: message.into() }
+    }
+}
+
+/// Longer than any request.
+const LONGEST: u64 = 4096;
+/// For the whole of a conversation.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Conversations at once. An operator needs one.
+const CONVERSATIONS: usize = 4;
+const BACKLOG: u32 = 16;
+
+/// The socket, which is gone with its owner.
+#[derive(Debug)]
+pub struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Socket {
+    /// Makes the socket aside and moves it to its place when nobody else can open it. One that a
+    /// killed gate has left behind makes room.
+    pub fn bind(path: &Path) -> io::Result<Self> {
+        if let Ok(there) = std::fs::symlink_metadata(path) {
+            if !there.file_type().is_socket() {
+                return Err(io::Error::other("something else is there: move it away, or name another path"));
+            }
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                return Err(io::Error::other("another process has it: stop it, or name another path"));
+            }
+        }
+        let mut draft = path.as_os_str().to_owned();
+        draft.push(".new");
+        let draft = PathBuf::from(draft);
+        _ = std::fs::remove_file(&draft);
+        let socket = UnixSocket::new_stream()?;
+        socket.bind(&draft)?;
+        let listener = std::fs::set_permissions(&draft, Permissions::from_mode(0o600))
+            .and_then(|()| socket.listen(BACKLOG))
+            .and_then(|listener| std::fs::rename(&draft, path).map(|()| listener));
+        match listener {
+            Ok(listener) => Ok(Socket { listener, path: path.to_owned() }),
+            Err(error) => {
+                _ = std::fs::remove_file(&draft);
+                Err(error)
+            }
+        }
+    }
+
+    /// Answers until the gate ends.
+    pub async fn serve(self, sidecar: Arc<Sidecar>, mut closing: watch::Receiver<bool>) {
+        let places = Arc::new(Semaphore::new(CONVERSATIONS));
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                _ = closing.wait_for(|closing| *closing) => return,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let sidecar = Arc::clone(&sidecar);
+                    tokio::spawn(async move {
+                        let _place = place;
+                        _ = tokio::time::timeout(PATIENCE, converse(stream, &sidecar)).await;
+                    });
+                }
+                // No descriptors, for example: others need the time too.
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn converse(stream: UnixStream, sidecar: &Sidecar) -> io::Result<()> {
+    let uid = stream.peer_cred().ok().map(|peer| peer.uid());
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    BufReader::new(read.take(LONGEST)).read_line(&mut line).await?;
+    let answer = match serde_json::from_str(&line) {
+        Ok(Request::Forget(event)) => forget(sidecar, &event, uid).await,
+        Err(error) => Answer::refused(format!("this is no request: {error}")),
+    };
+    let mut text = serde_json::to_vec(&answer)?;
+    text.push(b'\n');
+    write.write_all(&text).await
+}
+
+/// Lets an event be delivered again, and puts that on record.
+async fn forget(sidecar: &Sidecar, event: &Event, uid: Option<u32>) -> Answer {
+    let answer = match keys(sidecar, event) {
+        Ok(keys) => forget_keys(sidecar, &keys).await,
+        Err(message) => Answer::refused(message),
+    };
+    let (route, event_id, key) = match event {
+        Event::ById { route, event } => (Some(&**route), Some(&**event), None),
+        Event::ByKey { key } => (None, None, Some(&**key)),
+    };
+    sidecar.telemetry.log.forget(&Forget { route, event_id, key, outcome: answer.label(), uid });
+    answer
+}
+
+/// The keys that the event may have: one for each scheme of its route.
+fn keys(sidecar: &Sidecar, event: &Event) -> Result<Vec<ReplayKey>, String> {
+    match event {
+        Event::ByKey { key } => match parse_key(key) {
+            Some(key) => Ok(vec![key]),
+            None => Err("a key is 32 hex digits".to_owned()),
+        },
+        Event::ById { event, .. } if !is_plain(event.as_bytes()) => {
+            Err("an event's id is plain text of at most 256 characters".to_owned())
+        }
+        Event::ById { route: name, event } => {
+            let live = sidecar.live.load();
+            let Some(route) = live.policy.routes.iter().find(|route| *route.name == **name) else {
+                let names: Vec<&str> = live.policy.routes.iter().map(|route| &*route.name).collect();
+                return Err(format!("there is no such route; the routes are: {}", names.join(", ")));
+            };
+            let keys = route.signature.keys_of(&route.name, event);
+            if keys.is_empty() {
+                let message = "the provider of this route signs no id, so events are told apart by their \
+                               content: name the event by --key, with the Hookgate-Idempotency-Key that the \
+                               application was sent";
+                return Err(message.to_owned());
+            }
+            Ok(keys)
+        }
+    }
+}
+
+pub fn parse_key(hex: &str) -> Option<ReplayKey> {
+    let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok()?;
+    Some(ReplayKey::from_bytes(bytes.try_into().ok()?))
+}
+
+async fn forget_keys(sidecar: &Sidecar, keys: &[ReplayKey]) -> Answer {
+    let mut answer = Answer::NotFound;
+    for key in keys {
+        match sidecar.store.forget(*key, clock::now()).await {
+            Ok(Forgotten::Done) => answer = Answer::Forgotten,
+            Ok(Forgotten::Held) if answer == Answer::NotFound => answer = Answer::Held,
+            Ok(Forgotten::Held | Forgotten::Nothing) => {}
+            Err(_) => return Answer::refused("the replay store does not answer: try again"),
+        }
+    }
+    answer
+}

@@ -1,0 +1,130 @@
+//! The replay file (`--replay-file`): keeps the embedded memory over a restart.
+//!
+//! A delivered event costs its request one send into a bounded queue. A thread of its own
+//! gathers what comes for [`GATHER`], appends it, and has the disk confirm it every [`SYNC`].
+//! So a killed process loses what was delivered in its last few hundredths of a second, a
+//! machine that loses its power what was delivered in its last few tenths; such events are
+//! delivered once more if their provider sends them again. Nothing is ever in the file that was
+//! not delivered: an event is written down after the application's 2xx, and held events are not
+//! written at all, so that a retry of what a crash cut off gets through.
+//!
+//! When the file cannot be written, requests go on. It is then behind, nothing is appended any
+//! more, and once a second it is tried to make it anew from the memory, which heals it wholly.
+//! It is also made anew when more than half of it has expired: it holds at most twice the
+//! capacity.
+//!
+//! Times are the machine's uptime, so a wall clock that is set while gates run changes nothing.
+//! The wall clock is asked only after the machine itself has restarted, or on another machine.
+
+mod file;
+pub mod record;
+mod writer;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+pub use self::file::{Fault, Judged, Kept, ReplayFile, inspect};
+use self::writer::Writer;
+use crate::clock::Stamp;
+use crate::gate::filter::replay::{Keep, ReplayKey};
+
+/// How long the thread gathers before it writes.
+pub const GATHER: Duration = Duration::from_millis(20);
+/// How long what is written may wait until the disk confirms it.
+pub const SYNC: Duration = Duration::from_millis(100);
+/// Between two attempts to make the file anew after a fault.
+const RETRY: Duration = Duration::from_secs(1);
+/// What waits to be written, at most.
+const QUEUE: usize = 32 * 1024;
+/// A file with fewer records is not worth making anew.
+const SMALL: u64 = 4096;
+/// How long the end of a drain waits for the disk.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// What the owner of a journal is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// So many deliveries or attempts to write failed; what to tell, if it is new.
+    Trouble { count: u64, message: Option<String> },
+    /// The file is whole again.
+    Mended,
+}
+
+pub type Reporter = Box<dyn Fn(Report) + Send>;
+
+/// What the memory can tell of itself: the delivered events of one of [`PARTS`] parts, each with
+/// its age. `None` once the memory is gone.
+pub type Snapshot = Box<dyn Fn(u8) -> Option<Vec<(ReplayKey, Keep, Duration)>> + Send>;
+
+/// The memory is copied in parts, so that a copy is small.
+pub const PARTS: u8 = 16;
+
+/// One part of all keys.
+pub fn is_in_part(key: &ReplayKey, part: u8) -> bool {
+    key.as_bytes()[0] / (u8::MAX / PARTS + 1) == part
+}
+
+/// Writes down what is delivered. Nobody waits for it.
+#[derive(Debug)]
+pub struct Journal {
+    queue: SyncSender<Note>,
+    /// What did not fit into the queue.
+    missed: Arc<AtomicU64>,
+    /// Disconnected when the thread has ended.
+    ended: Mutex<Receiver<()>>,
+}
+
+/// What the queue takes. Times are the process's own.
+#[derive(Clone, Copy, Debug)]
+enum Note {
+    Done { key: ReplayKey, keep: Keep, at: Duration },
+    Forgotten(ReplayKey),
+    Close,
+}
+
+impl Journal {
+    /// Starts the thread that writes. `live` is how many events of the file are remembered.
+    pub fn start(file: ReplayFile, live: usize, snapshot: Snapshot, report: Reporter) -> Result<Self, Fault> {
+        let (queue, notes) = sync_channel(QUEUE);
+        let (ended_tx, ended) = sync_channel(0);
+        let missed = Arc::new(AtomicU64::new(0));
+        let mut writer = Writer::new(file, notes, Arc::clone(&missed), snapshot, report);
+        writer.prepare(live)?;
+        std::thread::Builder::new().name("replay-file".to_owned()).spawn(move || {
+            let _ended: SyncSender<()> = ended_tx;
+            writer.run();
+        })?;
+        Ok(Journal { queue, missed, ended: Mutex::new(ended) })
+    }
+
+    pub fn done(&self, key: ReplayKey, keep: Keep, at: Duration) {
+        self.send(Note::Done { key, keep, at });
+    }
+
+    pub fn forgotten(&self, key: ReplayKey) {
+        self.send(Note::Forgotten(key));
+    }
+
+    fn send(&self, note: Note) {
+        if self.queue.try_send(note).is_err() {
+            self.missed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes what is left and ends; `false` if the disk does not take it in time.
+    pub fn close(&self) -> bool {
+        let started = std::time::Instant::now();
+        while self.queue.try_send(Note::Close).is_err() && started.elapsed() < CLOSING {
+            std::thread::sleep(GATHER);
+        }
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.recv_timeout(CLOSING) == Err(RecvTimeoutError::Disconnected)
+    }
+}
+
+/// A reading of the process's clock as the machine's uptime.
+fn uptime_ms(stamp: &Stamp, age: Duration) -> i64 {
+    stamp.uptime_ms - i64::try_from(age.as_millis()).unwrap_or(i64::MAX)
+}
