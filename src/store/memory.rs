@@ -13,7 +13,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
 use tokio::sync::watch;
 
-use super::journal::{self, Fault, Journal, Judged, Kept, ReplayFile, Reporter};
+use super::journal::{self, Delivered, Fault, Journal, Judged, Kept, ReplayFile, Reporter};
 use super::{Claim, Outcome, Reservation, Swept, Unavailable, Waiting};
 use crate::clock::{self, Now, Stamp};
 use crate::gate::filter::replay::{Entry, Forgotten, Found, Keep, ReplayKey, ReplayPolicy, Token};
@@ -42,6 +42,8 @@ struct Inner {
 /// Enough that sweeping one shard delays nobody noticeably, few enough that an empty
 /// memory is small.
 const SHARDS: usize = 64;
+/// The memory is copied for its file in so many parts, so that a copy is small.
+const PARTS: u8 = 16;
 /// Above this part of the capacity, sweeps also forget what may be forgotten early.
 const PRESSURE: f64 = 0.9;
 
@@ -67,8 +69,12 @@ impl Memory {
         let (file, judged) = ReplayFile::open(path, &stamp, |kept| self.restore(kept, &stamp))?;
         self.fits(stamp.now)?;
         let memory = Arc::downgrade(&self.inner);
-        let snapshot = Box::new(move |part| Some(memory.upgrade()?.delivered(part, clock::now())));
-        let journal = Journal::start(file, self.entries(), snapshot, report)?;
+        let snapshot = move || {
+            let (memory, now) = (memory.upgrade()?, clock::now());
+            let delivered = (0..PARTS).flat_map(move |part| memory.delivered(part, now));
+            Some(Box::new(delivered) as Delivered)
+        };
+        let journal = Journal::start(file, self.entries(), Box::new(snapshot), report)?;
         _ = self.inner.journal.set(journal);
         Ok(judged)
     }
@@ -233,7 +239,7 @@ impl Memory {
 impl Inner {
     /// The delivered events of one part of the keys, each with its age.
     fn delivered(&self, part: u8, now: Now) -> Vec<(ReplayKey, Keep, Duration)> {
-        let of_part = self.entries.iter().filter(|entry| journal::is_in_part(entry.key(), part));
+        let of_part = self.entries.iter().filter(|entry| entry.key().as_bytes()[0] % PARTS == part);
         let delivered = of_part.filter_map(|entry| {
             let (keep, until) = entry.value().kept().filter(|_| !entry.value().expired(now.mono))?;
             Some((*entry.key(), keep, (now.mono + self.policy.window()).saturating_sub(until)))

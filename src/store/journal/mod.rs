@@ -54,17 +54,11 @@ pub enum Report {
 
 pub type Reporter = Box<dyn Fn(Report) + Send>;
 
-/// What the memory can tell of itself: the delivered events of one of [`PARTS`] parts, each with
-/// its age. `None` once the memory is gone.
-pub type Snapshot = Box<dyn Fn(u8) -> Option<Vec<(ReplayKey, Keep, Duration)>> + Send>;
+/// The delivered events that are remembered, each with its age.
+pub type Delivered = Box<dyn Iterator<Item = (ReplayKey, Keep, Duration)>>;
 
-/// The memory is copied in parts, so that a copy is small.
-pub const PARTS: u8 = 16;
-
-/// One part of all keys.
-pub fn is_in_part(key: &ReplayKey, part: u8) -> bool {
-    key.as_bytes()[0] / (u8::MAX / PARTS + 1) == part
-}
+/// Asks the memory for them; `None` once it is gone.
+pub type Snapshot = Box<dyn Fn() -> Option<Delivered> + Send>;
 
 /// Writes down what is delivered. Nobody waits for it.
 #[derive(Debug)]
@@ -127,4 +121,81 @@ impl Journal {
 /// A reading of the process's clock as the machine's uptime.
 fn uptime_ms(stamp: &Stamp, age: Duration) -> i64 {
     stamp.uptime_ms - i64::try_from(age.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use std::path::{Path, PathBuf};
+    use std::sync::mpsc::channel;
+
+    fn fresh(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("hookgate-journal-{name}-{}", std::process::id()));
+        _ = std::fs::remove_file(&path);
+        path
+    }
+
+    fn key(n: u32) -> ReplayKey {
+        let mut key = [0; 16];
+        key[..4].copy_from_slice(&n.to_be_bytes());
+        ReplayKey::from_bytes(key)
+    }
+
+    fn events(path: &Path) -> usize {
+        let mut keys = std::collections::HashSet::new();
+        inspect(path, &clock::stamp(), |kept| match kept {
+            Kept::Done { key, .. } => _ = keys.insert(key),
+            Kept::Forgotten(key) => _ = keys.remove(&key),
+        })
+        .unwrap();
+        keys.len()
+    }
+
+    /// A memory that remembers so many events, or is gone.
+    fn memory(remembered: Option<u32>) -> Snapshot {
+        Box::new(move || {
+            let age = Duration::ZERO;
+            Some(Box::new((0..remembered?).map(move |n| (key(n), Keep::WholeWindow, age))) as Delivered)
+        })
+    }
+
+    fn open(path: &Path) -> ReplayFile {
+        ReplayFile::open(path, &clock::stamp(), |_| ()).unwrap().0
+    }
+
+    #[test]
+    fn what_does_not_fit_into_the_queue_is_told_and_mended() {
+        let path = fresh("overflow");
+        let (told, reports) = channel();
+        let report = Box::new(move |report| _ = told.send(report));
+        // The thread is not there yet, so nobody takes anything out of the queue.
+        let ((queue, notes), missed) = (sync_channel(2), Arc::default());
+        let mut writer = Writer::new(open(&path), notes, Arc::clone(&missed), memory(Some(10)), report);
+        writer.prepare(0).unwrap();
+        let journal = Journal { queue, missed, ended: Mutex::new(sync_channel(0).1) };
+        for n in 0..10 {
+            journal.done(key(n), Keep::WholeWindow, clock::now().mono);
+        }
+        drop(journal);
+        writer.run();
+        let Report::Trouble { count, message } = reports.recv().unwrap() else { panic!("it is trouble") };
+        assert_eq!(count, 8);
+        assert!(message.unwrap().contains("faster than they can be written"));
+        assert_eq!(reports.recv(), Ok(Report::Mended));
+        assert_eq!(events(&path), 10);
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_memory_that_is_gone_wipes_no_file() {
+        const MANY: u32 = 5000; // enough to make the file anew
+        let path = fresh("gone");
+        assert!(Journal::start(open(&path), 0, memory(Some(MANY)), Box::new(|_| ())).unwrap().close());
+        let journal = Journal::start(open(&path), 0, memory(None), Box::new(|_| ())).unwrap();
+        journal.done(key(u32::MAX), Keep::WholeWindow, clock::now().mono);
+        assert!(journal.close());
+        assert_eq!(events(&path), MANY as usize + 1);
+        std::fs::remove_file(&path).unwrap();
+    }
 }

@@ -7,9 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::record::Record;
-use super::{
-    Fault, GATHER, Note, PARTS, RETRY, ReplayFile, Report, Reporter, SMALL, SYNC, Snapshot, uptime_ms,
-};
+use super::{Fault, GATHER, Note, RETRY, ReplayFile, Report, Reporter, SMALL, SYNC, Snapshot, uptime_ms};
 use crate::clock::{self, Stamp};
 
 pub(super) struct Writer {
@@ -129,14 +127,9 @@ impl Writer {
     /// Writes down the whole memory. What is settled meanwhile comes through the queue as well.
     fn renew(&mut self) -> io::Result<()> {
         let stamp = clock::stamp();
-        let snapshot = &self.snapshot;
-        let parts = (0..PARTS).map_while(|part| snapshot(part));
-        let records = parts.flatten().map(|(key, keep, age)| Record::Done {
-            key,
-            keep,
-            uptime_ms: uptime_ms(&stamp, age),
-        });
-        self.file.renew(&stamp, records)?;
+        let Some(delivered) = (self.snapshot)() else { return Ok(()) };
+        let written = |(key, keep, age)| Record::Done { key, keep, uptime_ms: uptime_ms(&stamp, age) };
+        self.file.renew(&stamp, delivered.map(written))?;
         self.enough = enough(self.file.records());
         self.state = State::Synced;
         Ok(())
@@ -150,20 +143,19 @@ impl Writer {
     }
 
     fn miss(&mut self, count: u64) {
-        let message = "deliveries come faster than they can be written".to_owned();
-        self.tell(count, message);
+        self.tell(count, "deliveries come faster than they can be written");
         if !matches!(self.state, State::Behind(_)) {
             self.state = State::Behind(None);
         }
     }
 
     fn fail(&mut self, error: &str) {
-        self.tell(1, error.to_owned());
+        self.tell(1, error);
         self.state = State::Behind(Some(Instant::now()));
     }
 
     /// Says once what is wrong, and counts it every time.
-    fn tell(&self, count: u64, message: String) {
+    fn tell(&self, count: u64, message: &str) {
         let known = matches!(self.state, State::Behind(Some(_)));
         let message = (!known).then(|| format!("{}: {message}", self.file.path().display()));
         (self.report)(Report::Trouble { count, message });
