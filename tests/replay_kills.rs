@@ -11,7 +11,7 @@ mod support;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -128,11 +128,11 @@ fn keeping(app: &App, path: &Path) -> Builder {
 }
 
 /// What the file remembers, which must be readable at any time.
-fn keys(path: &PathBuf) -> HashSet<String> {
+fn keys(path: &Path) -> HashSet<String> {
     let mut keys = HashSet::new();
     let judged = inspect(path, &clock::stamp(), |kept| match kept {
         Kept::Done { key, age, .. } if age < Duration::from_secs(24 * 3600) => {
-            _ = keys.insert(key.to_string())
+            _ = keys.insert(key.to_string());
         }
         Kept::Done { .. } => {}
         Kept::Forgotten(key) => _ = keys.remove(&key.to_string()),
@@ -202,7 +202,7 @@ fn check(
 }
 
 /// Until the file holds what was asked about, so that no kill can be blamed for it.
-fn wait_until_written(path: &PathBuf, ledger: &Ledger, events: &[Request]) {
+fn wait_until_written(path: &Path, ledger: &Ledger, events: &[Request]) {
     let wanted: Vec<_> = events.iter().map(|event| lock(ledger)[&event.body].key.clone()).collect();
     support::until("the file to hold what is known", || {
         let keys = keys(path);
