@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`gate`] | the pure core: [`chain`](gate::chain) is the order of the checks, [`filter`](gate::filter) the checks, [`scheme`](gate::scheme) how providers sign |
 //! | [`proxy`] | the life of a delivery on Pingora: read, judge, reserve, exchange, settle, answer |
-//! | [`store`] | the replay memory |
+//! | [`store`] | the replay memory, and the file that keeps it |
 //! | [`config`] | from flags, environment and file to checked types |
 //! | [`diagnosis`] | why a signature does not hold, for operators |
 //! | [`telemetry`] | one record per delivery, one log line, all metrics |

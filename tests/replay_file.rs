@@ -108,6 +108,18 @@ fn what_has_expired_is_neither_remembered_nor_kept() {
 }
 
 #[test]
+fn a_window_that_is_changed_holds_for_what_is_in_the_file() {
+    let folder = Dir::new();
+    let hours = |n: u64| Duration::from_secs(n * 3600);
+    write(&file(&folder), &[(1, hours(1)), (3, hours(3)), (30, hours(30))]);
+    let app = App::ok();
+    for (window, remembered) in [("2h", "1 delivered"), ("4h", "2 delivered"), ("48h", "3 delivered")] {
+        let checked = run(&mut keeping(&app, &folder).with("replay-window", window).command("check"));
+        assert!(checked.out.contains(remembered), "{window}: {}", checked.out);
+    }
+}
+
+#[test]
 fn a_file_that_is_mostly_expired_is_made_anew_while_the_gate_runs() {
     let folder = Dir::new();
     let expired: Vec<_> = (0..4090).map(|n| (n, WINDOW * 2)).collect();

@@ -21,9 +21,9 @@ pub mod record;
 mod writer;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use self::file::{Fault, Judged, Kept, ReplayFile, inspect};
 use self::writer::Writer;
@@ -66,8 +66,8 @@ pub struct Journal {
     queue: SyncSender<Note>,
     /// What did not fit into the queue.
     missed: Arc<AtomicU64>,
-    /// Disconnected when the thread has ended.
-    ended: Mutex<Receiver<()>>,
+    /// Told at the end of the thread whether the file holds everything.
+    ended: Mutex<Receiver<bool>>,
 }
 
 /// What the queue takes. Times are the process's own.
@@ -82,14 +82,12 @@ impl Journal {
     /// Starts the thread that writes. `live` is how many events of the file are remembered.
     pub fn start(file: ReplayFile, live: usize, snapshot: Snapshot, report: Reporter) -> Result<Self, Fault> {
         let (queue, notes) = sync_channel(QUEUE);
-        let (ended_tx, ended) = sync_channel(0);
+        let (end, ended) = sync_channel(1);
         let missed = Arc::new(AtomicU64::new(0));
         let mut writer = Writer::new(file, notes, Arc::clone(&missed), snapshot, report);
         writer.prepare(live)?;
-        std::thread::Builder::new().name("replay-file".to_owned()).spawn(move || {
-            let _ended: SyncSender<()> = ended_tx;
-            writer.run();
-        })?;
+        let thread = std::thread::Builder::new().name("replay-file".to_owned());
+        thread.spawn(move || _ = end.send(writer.run()))?;
         Ok(Journal { queue, missed, ended: Mutex::new(ended) })
     }
 
@@ -107,14 +105,17 @@ impl Journal {
         }
     }
 
-    /// Writes what is left and ends; `false` if the disk does not take it in time.
+    /// Writes what is left and ends; `false` if the disk does not take it, or not in time.
     pub fn close(&self) -> bool {
-        let started = std::time::Instant::now();
-        while self.queue.try_send(Note::Close).is_err() && started.elapsed() < CLOSING {
+        let started = Instant::now();
+        while matches!(self.queue.try_send(Note::Close), Err(TrySendError::Full(_))) {
+            if started.elapsed() > CLOSING {
+                return false;
+            }
             std::thread::sleep(GATHER);
         }
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.recv_timeout(CLOSING) == Err(RecvTimeoutError::Disconnected)
+        ended.recv_timeout(CLOSING).unwrap_or(false)
     }
 }
 
@@ -178,7 +179,7 @@ mod tests {
             journal.done(key(n), Keep::WholeWindow, clock::now().mono);
         }
         drop(journal);
-        writer.run();
+        assert!(writer.run(), "in the end the file holds everything");
         let Report::Trouble { count, message } = reports.recv().unwrap() else { panic!("it is trouble") };
         assert_eq!(count, 8);
         assert!(message.unwrap().contains("faster than they can be written"));

@@ -55,7 +55,8 @@ impl Writer {
         Ok(())
     }
 
-    pub fn run(mut self) {
+    /// Writes until the journal is closed or gone; `true` if the file holds everything then.
+    pub fn run(mut self) -> bool {
         let mut notes = Vec::new();
         loop {
             let mut last = match self.notes.recv_timeout(self.patience()) {
@@ -74,7 +75,7 @@ impl Writer {
                 self.fail(&error.to_string());
             }
             if last {
-                return;
+                return matches!(self.state, State::Synced);
             }
             notes.clear();
         }
