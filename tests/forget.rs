@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use support::gate::{Builder, Run, hookgate, run};
+use support::redis::Server;
 use support::{Answer, App, Dir, Gate, Latch, Signer, until};
 
 const ROUTES: &str = "
@@ -193,4 +194,30 @@ fn a_socket_that_was_left_behind_makes_room_and_others_do_not() {
     fs::remove_file(&path).unwrap();
     drop(UnixListener::bind(&path).unwrap());
     drop(controlled(&app, &folder).start());
+}
+
+#[test]
+fn what_gates_share_is_forgotten_by_all_of_them() {
+    let Some(mut server) = Server::start() else { return };
+    let folder = Dir::new();
+    let app = App::ok();
+    let sharing = |builder: Builder| {
+        builder.with("replay-store", server.url()).with("replay-store-timeout", "2s").start()
+    };
+    let first = sharing(controlled(&app, &folder));
+    let second = sharing(Gate::before(&app).config(ROUTES));
+    let event = Signer::standard_webhooks().event().to("/pay");
+    let id = event.headers.get("webhook-id").unwrap().to_owned();
+    let flags = ["--event", &id, "--route", "pay"];
+    assert_eq!(second.send(&event).text(), "app");
+    assert_eq!(first.send(&event).text(), "Already processed");
+    assert_eq!(forget(&folder, &flags).code, Some(0));
+    assert_eq!(forget(&folder, &flags).code, Some(1), "it is forgotten already");
+    assert_eq!(second.send(&event).text(), "app");
+    assert_eq!(first.send(&event).text(), "Already processed");
+
+    server.kill();
+    let nobody = forget(&folder, &flags);
+    assert_eq!(nobody.code, Some(1));
+    assert!(nobody.err.contains("the replay store does not answer"), "{}", nobody.err);
 }
