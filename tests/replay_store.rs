@@ -19,7 +19,7 @@ use std::time::Duration;
 use hookgate::clock::Now;
 use hookgate::gate::answer::Reason;
 use hookgate::gate::filter::freshness::Fresh;
-use hookgate::gate::filter::replay::{ReplayPolicy, WINDOW_MARGIN};
+use hookgate::gate::filter::replay::{Forgotten, ReplayPolicy, WINDOW_MARGIN};
 use hookgate::store::redis::Settings;
 use hookgate::store::{Claim, Memory, Outcome, Redis, ReplayStore, Reservation, Swept, Unavailable, Waiting};
 use pure::{NOW, Provider};
@@ -42,6 +42,7 @@ macro_rules! contract {
             dropping_a_claim_releases_its_event,
             one_of_many_racing_copies_leads,
             a_leader_that_fails_hands_over_to_one,
+            what_an_operator_lets_go_leads_again,
             $($more,)*
         }
     };
@@ -72,6 +73,23 @@ contract! { in_redis, super::World::shared, super::redis_server::installed();
 }
 
 type Open = fn(Terms) -> World;
+
+/// Done becomes absent; what is held goes on.
+fn what_an_operator_lets_go_leads_again(open: Open) {
+    let (world, event) = (open(TERMS), timed("event"));
+    let key = event.authentic().replay_key();
+    let forget = |seconds| {
+        let forgotten = world.at(seconds, |now| world.runtime.block_on(world.store.forget(key, now)));
+        forgotten.unwrap()
+    };
+    assert_eq!(forget(0), Forgotten::Nothing);
+    let claim = world.lead(&event, 0);
+    assert_eq!(forget(0), Forgotten::Held);
+    world.settle(claim, Outcome::Delivered, 1);
+    assert_eq!(world.found(&event, 1), Found::Done);
+    assert_eq!(forget(1), Forgotten::Done);
+    assert_eq!(world.found(&event, 1), Found::Lead);
+}
 
 /// What the claims vary.
 #[derive(Clone, Copy)]
