@@ -133,7 +133,7 @@ impl Reloader {
 
 impl Live {
     pub fn new(policy: Policy, secrets: Vec<Vec<NamedSecret>>, telemetry: &Telemetry) -> Self {
-        let metrics = policy.routes.iter().map(|route| telemetry.metrics.route(route)).collect();
+        let metrics = telemetry.metrics.routes(&policy.routes);
         Live { policy, metrics, secrets: secrets.into_iter().map(Into::into).collect() }
     }
 }

@@ -36,6 +36,7 @@ use crate::store::{Health, Memory, Redis, ReplayStore};
 use crate::telemetry::Telemetry;
 use crate::telemetry::keys::KeyWatch;
 use crate::telemetry::log::Severity;
+use crate::telemetry::silence::SilenceWatch;
 
 /// A server whose sockets are bound: nobody can take its ports any more.
 pub struct Server {
@@ -407,6 +408,7 @@ fn tell_health(telemetry: &Telemetry, health: &Health, on_error: OnStoreError) {
 /// Forgets what has expired and closes connections that nobody uses.
 async fn housekeeping(sidecar: Arc<Sidecar>) {
     let mut keys = KeyWatch::default();
+    let mut silence = SilenceWatch::default();
     for tick in 1u32.. {
         tokio::time::sleep(HOUSEKEEPING).await;
         sidecar.upstream.prune();
@@ -415,11 +417,12 @@ async fn housekeeping(sidecar: Arc<Sidecar>) {
                 format!("the wall clock jumped by {ms} ms: events whose freshness depends on it are put off");
             sidecar.telemetry.log.event(Severity::Error, "hookgate.clock", &message);
         }
+        let live = sidecar.live.load_full();
+        for (severity, message) in silence.look(live.routes(), clock::now()) {
+            sidecar.telemetry.log.event(severity, "hookgate.silence", &message);
+        }
         if tick.is_multiple_of(LOOK_AT_KEYS_EVERY) {
-            let live = sidecar.live.load();
-            let routes = live.policy.routes.iter().map(|route| &**route);
-            for (severity, message) in keys.look(routes.zip(live.metrics.iter().map(|m| &**m)), clock::now())
-            {
+            for (severity, message) in keys.look(live.routes(), clock::now()) {
                 sidecar.telemetry.log.event(severity, "hookgate.key", &message);
             }
         }

@@ -229,6 +229,7 @@ impl Gate {
             rotation: Rotation::default(),
             handshakes: Handshakes::default(),
             mode,
+            expect_every: None,
             status: StatusOverrides::default(),
             headers: vec![],
         };

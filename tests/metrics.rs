@@ -131,8 +131,9 @@ fn every_metric_of_the_contract_is_exposed_with_its_type() {
     let ours = text.lines().filter_map(|line| line.strip_prefix("# TYPE hookgate_"));
     for name in ours.map(|line| line.split(' ').next().unwrap()) {
         let name = format!("hookgate_{name}");
-        // Beyond the contract, for dashboards, for the rotation of keys and for the replay file.
+        // Beyond the contract, for dashboards, silence, the rotation of keys and the replay file.
         let extra = [
+            "hookgate_silence_seconds",
             "hookgate_route_observing",
             "hookgate_key_last_match_timestamp_seconds",
             "hookgate_replay_file_errors_total",

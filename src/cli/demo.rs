@@ -218,7 +218,7 @@ impl Stage {
         let metrics = Metrics::new();
         let sink =
             Sink::new(Box::new(log.clone()), Format::Json, Severity::Info, metrics.log_dropped.clone());
-        let telemetry = Arc::new(Telemetry { metrics, log: sink });
+        let telemetry = Telemetry::new(metrics, sink);
         let server = Server::bind(config, given, Arc::clone(&telemetry)).map_err(|e| e.to_string())?;
 
         let preset = provider::preset("scalekit").ok_or("no preset")?;

@@ -169,6 +169,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "PATH", env = "HOOKGATE_HANDSHAKE_TOKEN_FILE", help_heading = "The route")]
     pub handshake_token_file: Option<PathBuf>,
 
+    /// Tell when no event has been accepted for so long, in hookgate_silence_seconds and in the log
+    #[arg(long, value_name = "DURATION", env = "HOOKGATE_EXPECT_EVERY", help_heading = "The route")]
+    pub expect_every: Option<Span>,
+
     /// Network that may send, or published for the addresses that the provider publishes; repeatable [default: the
     /// networks that the provider's preset demands, else any]
     #[arg(

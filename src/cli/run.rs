@@ -86,7 +86,7 @@ fn telemetry(startup: &Startup) -> Arc<Telemetry> {
         LogLevel::Debug => Severity::Debug,
     };
     let log = Sink::new(Box::new(std::io::stdout()), format, least, metrics.log_dropped.clone());
-    Arc::new(Telemetry { metrics, log })
+    Telemetry::new(metrics, log)
 }
 
 /// A panic costs one connection; it is counted and told.

@@ -137,6 +137,9 @@ pub struct Route {
     pub tolerance: Option<Span>,
     pub future_tolerance: Option<Span>,
     pub mode: Option<Mode>,
+    /// How long the route may go without accepting an event before that is worth telling.
+    #[schemars(with = "Option<Span>")]
+    pub expect_every: Option<Spanned<Span>>,
     pub status: Status,
     /// The questions that providers ask before or between events: who answers them, or the
     /// route's own instead of its provider's.

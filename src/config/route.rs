@@ -59,6 +59,7 @@ pub struct OnlyRoute {
     pub allow_ip_file: Option<PathBuf>,
     pub handshake: Option<handshake::Mode>,
     pub handshake_token_file: Option<PathBuf>,
+    pub expect_every: Option<Span>,
 }
 
 impl OnlyRoute {
@@ -90,6 +91,9 @@ impl OnlyRoute {
         if let Some(file) = self.handshake_token_file {
             route.handshake_token_file = Some(flag_value(file));
         }
+        if let Some(span) = self.expect_every {
+            route.expect_every = Some(flag_value(span));
+        }
     }
 
     fn given(&self) -> impl Iterator<Item = &'static str> {
@@ -102,6 +106,7 @@ impl OnlyRoute {
             ("allow-ip-file", self.allow_ip_file.is_some()),
             ("handshake", self.handshake.is_some()),
             ("handshake-token-file", self.handshake_token_file.is_some()),
+            ("expect-every", self.expect_every.is_some()),
         ]
         .into_iter()
         .filter_map(|(flag, given)| given.then_some(flag))
@@ -210,6 +215,7 @@ impl Endpoint<'_, '_> {
         let failure_budget = self.failure_budget();
         let max_body = self.max_body();
         let mode = self.mode(&name);
+        let expect_every = self.expect_every();
         let status = self.status();
         if self.loader.problems() > before {
             return None;
@@ -232,6 +238,7 @@ impl Endpoint<'_, '_> {
             rotation,
             handshakes,
             mode,
+            expect_every,
             status,
         };
         Some((route, secrets))
@@ -741,6 +748,20 @@ impl Endpoint<'_, '_> {
                 Mode::Observe
             }
         }
+    }
+
+    fn expect_every(&mut self) -> Option<Duration> {
+        let raw = self.raw.expect_every.as_ref()?;
+        let span = self.loader.located(&self.key("expect_every"), "expect_every", raw);
+        if span.value.0 < Duration::from_secs(1) {
+            let message = format!(
+                "{} would always be silence: write at least 1s, or leave it out to expect nothing",
+                span.value
+            );
+            self.loader.located_problem(&span, message);
+        }
+        self.loader.setting(&span.key, span.value, span.origin);
+        Some(span.value.0)
     }
 
     fn status(&mut self) -> StatusOverrides {

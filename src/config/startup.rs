@@ -52,6 +52,7 @@ impl Loader<'_> {
             public_url,
             handshake,
             handshake_token_file,
+            expect_every,
             trusted_proxy,
             real_ip_header,
             proxy_protocol,
@@ -242,6 +243,7 @@ impl Loader<'_> {
             allow_ip_file,
             handshake,
             handshake_token_file,
+            expect_every,
         };
         let (routes, secrets) = self.routes(file.routes, &for_all, only);
         let policy = Policy { routes, trusted_proxies: TrustedProxies::new(networks, address_header) };

@@ -35,6 +35,8 @@ pub struct Route {
     pub rotation: Rotation,
     pub handshakes: Handshakes,
     pub mode: Mode,
+    /// How long may pass between two accepted events; judged by whoever watches, not by the chain.
+    pub expect_every: Option<Duration>,
     pub status: StatusOverrides,
     /// Headers that this route gives a meaning to; spellings that look like them are removed.
     pub headers: Vec<HeaderName>,

@@ -64,6 +64,13 @@ pub struct Live {
     pub secrets: Vec<Arc<[NamedSecret]>>,
 }
 
+impl Live {
+    /// Each route and what is counted of it.
+    pub fn routes(&self) -> impl Iterator<Item = (&Route, &RouteMetrics)> {
+        self.policy.routes.iter().map(|route| &**route).zip(self.metrics.iter().map(|m| &**m))
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
     pub header: Duration,

@@ -2,7 +2,8 @@
 //! lists, and every series exists from the start, so that an alert works before the
 //! first event and nobody can make series by sending strange requests.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -10,6 +11,8 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+use super::activity::Activity;
+use crate::clock;
 use crate::gate::answer::{Reason, Verdict};
 use crate::gate::chain::{Mode, Route};
 use crate::gate::filter::signature::Scheme;
@@ -98,6 +101,9 @@ pub struct Metrics {
     key_not_after: GaugeVec,
     last_accepted: GaugeVec,
     observing: GaugeVec,
+    silence: GaugeVec,
+    /// The routes that are configured, and what is remembered of each over reloads.
+    routes: Mutex<HashMap<Arc<str>, Arc<Activity>>>,
     pub in_flight: IntGauge,
     pub buffered_bytes: IntGauge,
     pub connections: IntGauge,
@@ -196,6 +202,13 @@ impl Metrics {
                 &["route"],
             ),
             observing: gauges(r, "hookgate_route_observing", "1 if the route only observes.", &["route"]),
+            silence: gauges(
+                r,
+                "hookgate_silence_seconds",
+                "Since the last accepted event (or the start) once that is longer than expected, else 0.",
+                &["route"],
+            ),
+            routes: Mutex::default(),
             in_flight: gauge(r, "hookgate_requests_in_flight", "Requests and deliveries under way."),
             buffered_bytes: gauge(r, "hookgate_buffered_body_bytes", "Bytes of bodies that are held."),
             connections: gauge(r, "hookgate_connections", "Open connections of senders."),
@@ -260,6 +273,29 @@ impl Metrics {
         metrics
     }
 
+    /// The series of the routes that there are. Of one that is gone, what could be taken for
+    /// its present state goes too.
+    pub fn routes(&self, routes: &[Arc<Route>]) -> Vec<Arc<RouteMetrics>> {
+        let mut known = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|name, _| {
+            let stays = routes.iter().any(|route| route.name == *name);
+            if !stays {
+                for state in [&self.observing, &self.silence] {
+                    _ = state.remove_label_values(&[name]);
+                }
+            }
+            stays
+        });
+        drop(known);
+        routes.iter().map(|route| self.route(route)).collect()
+    }
+
+    fn activity(&self, route: &Route) -> Arc<Activity> {
+        let mut known = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Activity::new(clock::now()));
+        Arc::clone(known.entry(Arc::clone(&route.name)).or_insert_with(new))
+    }
+
     /// The series of a route, all at zero if the route is new.
     pub fn route(&self, route: &Route) -> Arc<RouteMetrics> {
         let name: &str = &route.name;
@@ -284,6 +320,10 @@ impl Metrics {
                 None => _ = self.key_not_after.remove_label_values(&labels),
             }
         }
+        if route.expect_every.is_none() {
+            // It may have expected something before the reload.
+            _ = self.silence.remove_label_values(&[name]);
+        }
         self.observing.with_label_values(&[name]).set(f64::from(u8::from(route.mode == Mode::Observe)));
         Arc::new(RouteMetrics {
             plain: Reason::ALL.map(|reason| requests(reason.verdict(), reason)),
@@ -297,6 +337,8 @@ impl Metrics {
             event_age: self.event_age.with_label_values(&[name]),
             keys,
             last_accepted: self.last_accepted.with_label_values(&[name]),
+            silence: route.expect_every.map(|_| self.silence.with_label_values(&[name])),
+            activity: self.activity(route),
         })
     }
 
@@ -352,6 +394,9 @@ pub struct RouteMetrics {
     pub event_age: Histogram,
     keys: Vec<KeyMetrics>,
     pub last_accepted: Gauge,
+    /// Only of routes that expect something.
+    pub silence: Option<Gauge>,
+    pub activity: Arc<Activity>,
 }
 
 impl RouteMetrics {
@@ -366,6 +411,17 @@ impl RouteMetrics {
     pub fn upstream_responses(&self, outcome: UpstreamOutcome) -> &IntCounter {
         let index = UpstreamOutcome::ALL.iter().position(|o| *o == outcome);
         &self.upstream[index.expect("ALL lists every outcome")]
+    }
+
+    /// Events that were accepted, in whatever way the application then answered.
+    pub fn accepted(&self) -> u64 {
+        self.plain[index(Reason::Accepted)].get()
+    }
+
+    /// Deliveries that were refused, failed, or went through although they would have been refused.
+    pub fn objected(&self) -> u64 {
+        let all = self.plain.iter().chain(self.observed.iter().flatten()).map(IntCounter::get);
+        all.sum::<u64>() - self.accepted() - self.plain[index(Reason::Handshake)].get()
     }
 
     pub fn key_matched(&self, id: &Arc<str>, wall_ms: i64) {
@@ -395,7 +451,7 @@ fn seconds(ms: i64) -> f64 {
     ms as f64 / 1000.0
 }
 
-fn index(reason: Reason) -> usize {
+pub(super) fn index(reason: Reason) -> usize {
     Reason::ALL.iter().position(|r| *r == reason).expect("ALL lists every reason")
 }
 

@@ -2,9 +2,11 @@
 //! becomes one log line and all counters in [`Telemetry::finish`]. There are no other
 //! request-level emissions in the tree.
 
+pub mod activity;
 pub mod keys;
 pub mod log;
 pub mod metrics;
+pub mod silence;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::activity::Recent;
 use self::log::{Severity, Sink};
 use self::metrics::{Metrics, RouteMetrics, UpstreamOutcome};
 use crate::clock::{self, Now};
@@ -25,6 +28,7 @@ use crate::gate::scheme::Assurance;
 pub struct Telemetry {
     pub metrics: Metrics,
     pub log: Arc<Sink>,
+    pub recent: Recent,
 }
 
 /// One delivery, as far as it came.
@@ -88,12 +92,17 @@ impl Record {
 }
 
 impl Telemetry {
+    pub fn new(metrics: Metrics, log: Arc<Sink>) -> Arc<Self> {
+        Arc::new(Telemetry { metrics, log, recent: Recent::default() })
+    }
+
     /// The one emission for a delivery.
     pub fn finish(&self, record: &Record) {
         let now = clock::now();
         let total = now.mono.saturating_sub(record.arrived.mono);
         let (verdict, reason) = record.verdict();
-        self.count(record, verdict, reason, total);
+        self.count(record, verdict, reason, now);
+        self.recent.add(record, verdict, reason, total);
         let severity = match verdict {
             Verdict::Accepted => Severity::Info,
             Verdict::Refused | Verdict::Observed => Severity::Warn,
@@ -102,11 +111,13 @@ impl Telemetry {
         self.log.decision(severity, now, |line| line.decision(record, verdict, reason, total));
     }
 
-    fn count(&self, record: &Record, verdict: Verdict, reason: Reason, total: Duration) {
+    fn count(&self, record: &Record, verdict: Verdict, reason: Reason, now: Now) {
         let Some((_, route)) = &record.route else {
             return self.metrics.unrouted(reason);
         };
         route.requests(verdict, reason).inc();
+        route.activity.add(record, verdict, reason, now);
+        let total = now.mono.saturating_sub(record.arrived.mono);
         route.request_duration.observe(total.as_secs_f64());
         route.verify_duration.observe(record.verify.as_secs_f64());
         if let Some((outcome, took)) = record.upstream {
