@@ -192,7 +192,8 @@ impl Server {
             listeners.open(socket, acceptor.clone(), closing.clone());
         }
         let started = Arc::new(AtomicBool::new(false));
-        open_ops(ops, Ops::new(Arc::clone(&sidecar), Arc::clone(&started)), closing_ops);
+        let answers = Ops::new(Arc::clone(&sidecar), Arc::clone(&started), startup.replay.window());
+        open_ops(ops, answers, closing_ops);
         if let Some(control) = control {
             tokio::spawn(control.serve(Arc::clone(&sidecar), close.subscribe()));
         }

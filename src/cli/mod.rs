@@ -7,7 +7,9 @@ pub mod completions;
 pub mod demo;
 pub mod forget;
 pub mod healthcheck;
+pub mod ops;
 pub mod providers;
+pub mod report;
 pub mod run;
 pub mod schema;
 pub mod send;
@@ -74,6 +76,8 @@ pub enum Command {
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Let a running gate deliver an event again that it has delivered before
     Forget(forget::ForgetArgs),
+    /// Tell what a running gate has refused or would have, and whether a route can enforce
+    Report(report::ReportArgs),
     /// Print shell completions
     Completions(completions::CompletionsArgs),
 }
@@ -391,6 +395,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Schema => schema::schema(),
         Command::Healthcheck(args) => healthcheck::healthcheck(&args),
         Command::Forget(args) => forget::forget(&args),
+        Command::Report(args) => report::report(&args),
         Command::Completions(args) => completions::completions(&args),
     }
 }

@@ -160,6 +160,11 @@ impl Handshakes {
         Handshakes { list, keys, answered_by }
     }
 
+    /// Whether the provider asks nothing, or nobody answers.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty() || self.answered_by == AnsweredBy::Nobody
+    }
+
     /// Whether the application is to answer this one. A HEAD asks for nothing but a status.
     pub fn forwards(&self, handshake: &Handshake) -> bool {
         self.answered_by == AnsweredBy::Application && handshake.asked != Asked::Bare(Method::HEAD)

@@ -23,6 +23,11 @@ impl FailureBudget {
         FailureBudget { failures: RateLimit::new(failures), lane: RateLimit::new(lane) }
     }
 
+    /// For each client address.
+    pub fn quota(&self) -> Quota {
+        self.failures.quota()
+    }
+
     /// The new budget, with what the old one remembers of the clients.
     #[must_use]
     pub fn adopting(&self, old: &FailureBudget) -> Self {

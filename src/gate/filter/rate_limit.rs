@@ -42,6 +42,11 @@ impl Quota {
         (interval, interval.saturating_mul(self.tolerance / self.interval))
     }
 
+    /// How many requests in how much time.
+    pub fn limit(self) -> (u64, Duration) {
+        (self.tolerance / self.interval, Duration::from_nanos(self.tolerance))
+    }
+
     /// One request at `now`, given the theoretical arrival time of the client's next
     /// conforming request. Gives the new arrival time, or how long to wait.
     pub fn step(self, arrival: u64, now: u64) -> Result<u64, Duration> {
@@ -147,6 +152,10 @@ impl RateLimit {
 
     fn step(&self, arrival: u64, now: u64) -> Result<u64, Reject> {
         self.quota.step(arrival, now).map_err(|wait| Reject::retry_after(Reason::RateLimited, wait))
+    }
+
+    pub fn quota(&self) -> Quota {
+        self.quota
     }
 
     pub fn clients(&self) -> usize {

@@ -1,15 +1,19 @@
-//! Health and metrics on a listener of their own: read-only, never logged, and never
-//! asking anything outside the process.
+//! Health, metrics and what there is to see on a listener of their own: read-only, never
+//! logged, and never asking anything outside the process.
+
+pub mod report;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{Method, Response, StatusCode};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
+use self::report::Report;
 use crate::clock::{self, Doubt};
 use crate::proxy::Sidecar;
 
@@ -18,6 +22,8 @@ pub struct Ops {
     sidecar: Arc<Sidecar>,
     /// Every listener accepts.
     started: Arc<AtomicBool>,
+    /// How long events are remembered.
+    replay_window: Duration,
 }
 
 /// One condition of readiness.
@@ -27,8 +33,8 @@ struct Check {
 }
 
 impl Ops {
-    pub fn new(sidecar: Arc<Sidecar>, started: Arc<AtomicBool>) -> Self {
-        Ops { sidecar, started }
+    pub fn new(sidecar: Arc<Sidecar>, started: Arc<AtomicBool>, replay_window: Duration) -> Self {
+        Ops { sidecar, started, replay_window }
     }
 
     fn answer(&self, method: &Method, path: &str, query: &str) -> Response<Vec<u8>> {
@@ -42,7 +48,8 @@ impl Ops {
             "/startupz" => health(&[self.startup()], query),
             "/readyz" => health(&self.readiness(), query),
             "/metrics" => self.metrics(),
-            "/version" => version(),
+            "/report" => json(&self.report()),
+            "/version" => json(&version()),
             _ => text(StatusCode::NOT_FOUND, "Not found\n"),
         }
     }
@@ -58,6 +65,10 @@ impl Ops {
             Check { name: "not draining", fine: !self.sidecar.under_way.is_draining() },
             Check { name: "replay store usable", fine: self.sidecar.store.is_usable() },
         ]
+    }
+
+    fn report(&self) -> Report {
+        Report::of(&self.sidecar.live.load(), self.replay_window, clock::now())
     }
 
     fn metrics(&self) -> Response<Vec<u8>> {
@@ -100,15 +111,20 @@ fn health(checks: &[Check], query: &str) -> Response<Vec<u8>> {
     text(status, &body)
 }
 
-fn version() -> Response<Vec<u8>> {
-    let json = serde_json::json!({
+fn version() -> serde_json::Value {
+    serde_json::json!({
         "name": "hookgate",
         "version": env!("CARGO_PKG_VERSION"),
         "revision": env!("HOOKGATE_REVISION"),
         "pingora": env!("HOOKGATE_PINGORA"),
         "rustc": env!("HOOKGATE_RUSTC"),
-    });
-    respond(StatusCode::OK, "application/json", format!("{json}\n").into_bytes())
+    })
+}
+
+fn json(value: &impl serde::Serialize) -> Response<Vec<u8>> {
+    let mut body = serde_json::to_vec(value).expect("these values have JSON forms");
+    body.push(b'\n');
+    respond(StatusCode::OK, "application/json", body)
 }
 
 fn text(status: StatusCode, body: &str) -> Response<Vec<u8>> {

@@ -1,0 +1,356 @@
+//! What has become of each route's deliveries, check by check, and whether a route that
+//! observes could enforce without losing anything. Read as JSON by `hookgate report`, and
+//! by the page.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Now;
+use crate::config::units::{ByteSize, Rate, Span};
+use crate::gate::answer::{Reason, Verdict};
+use crate::gate::chain::{Mode, Route};
+use crate::gate::filter::https::Https;
+use crate::gate::filter::ip_allowlist::IpAllowlist;
+use crate::gate::filter::rate_limit::Quota;
+use crate::gate::filter::signature::Scheme;
+use crate::gate::scheme::timestamp::to_rfc3339;
+use crate::proxy::Live;
+use crate::telemetry::activity::{Activity, Counts, Tally};
+
+/// The answer of `/report`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// When it was made.
+    pub at: String,
+    pub routes: Vec<RouteReport>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteReport {
+    pub route: String,
+    pub provider: String,
+    pub path: String,
+    /// `enforce` or `observe`.
+    pub mode: String,
+    /// When the counting began: the start, or when the route came.
+    pub since: String,
+    pub seen: u64,
+    /// Deliveries that passed every check.
+    pub accepted: u64,
+    /// When one last did.
+    pub last_accepted: Option<String>,
+    /// Deliveries that were refused: by their checks, or by a limit that holds in either mode.
+    pub refused: u64,
+    /// Deliveries that went through and would have been refused. A duplicate is none: the
+    /// application has had it.
+    pub would_refuse: u64,
+    /// Only of a route that observes.
+    pub safe_to_enforce: Option<bool>,
+    pub verdict: String,
+    /// In the order in which they are made.
+    pub checks: Vec<Check>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    pub check: String,
+    /// What it demands of this route.
+    pub demands: String,
+    /// Whether it can refuse anything.
+    pub in_force: bool,
+    pub refused: u64,
+    pub would_refuse: u64,
+    /// Only those that came.
+    pub reasons: Vec<Objection>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Objection {
+    pub reason: String,
+    pub refused: u64,
+    pub would_refuse: u64,
+    pub first: String,
+    pub last: String,
+}
+
+/// The checks that a route makes, as people tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Method,
+    Https,
+    Address,
+    Rate,
+    Handshake,
+    Body,
+    Signature,
+    Freshness,
+    Replay,
+}
+
+impl Step {
+    const ALL: [Step; 9] = [
+        Step::Method,
+        Step::Https,
+        Step::Address,
+        Step::Rate,
+        Step::Handshake,
+        Step::Body,
+        Step::Signature,
+        Step::Freshness,
+        Step::Replay,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Step::Method => "method",
+            Step::Https => "https",
+            Step::Address => "address",
+            Step::Rate => "rate",
+            Step::Handshake => "handshake",
+            Step::Body => "body",
+            Step::Signature => "signature",
+            Step::Freshness => "freshness",
+            Step::Replay => "replay",
+        }
+    }
+
+    /// The check that refuses for this reason; `None` if none of a route's does.
+    const fn of(reason: Reason) -> Option<Step> {
+        Some(match reason {
+            Reason::MethodNotAllowed => Step::Method,
+            Reason::HttpsRequired => Step::Https,
+            Reason::AddressDenied => Step::Address,
+            Reason::RateLimited => Step::Rate,
+            Reason::HandshakeRefused => Step::Handshake,
+            Reason::BodyTooLarge | Reason::BodyTimeout | Reason::BodyMalformed => Step::Body,
+            Reason::SignatureMissing | Reason::SignatureMalformed | Reason::SignatureMismatch => {
+                Step::Signature
+            }
+            Reason::TimestampMissing | Reason::TimestampStale | Reason::TimestampFuture => Step::Freshness,
+            Reason::Duplicate | Reason::InFlight => Step::Replay,
+            Reason::Accepted
+            | Reason::Handshake
+            | Reason::FramingInvalid
+            | Reason::HeadersTooLarge
+            | Reason::RouteUnmatched
+            | Reason::Overloaded
+            | Reason::StoreUnavailable
+            | Reason::UpstreamFailed
+            | Reason::UpstreamTimeout
+            | Reason::UpstreamUnreachable => return None,
+        })
+    }
+
+    /// What the check demands, and whether it can refuse anything.
+    fn demands(self, route: &Route, replay_window: Duration) -> (String, bool) {
+        match self {
+            Step::Method => (words(route.methods.iter().map(http::Method::as_str)), true),
+            Step::Https => match route.https {
+                Https::Required => ("HTTPS".to_owned(), true),
+                Https::Optional => ("off: plain HTTP is taken".to_owned(), false),
+            },
+            Step::Address => match &route.allowlist {
+                IpAllowlist::Any => ("off: any address".to_owned(), false),
+                IpAllowlist::Networks(list) => (several(list.len(), "network"), true),
+            },
+            Step::Rate => {
+                let requests = route.rate_limit.as_ref().map(|limit| rate(limit.quota()));
+                let failures = route.failure_budget.as_ref().map(|budget| rate(budget.quota()));
+                let limits = [
+                    requests.map(|rate| format!("{rate} per address")),
+                    failures.map(|rate| format!("{rate} failed signatures")),
+                ];
+                let limits: Vec<_> = limits.into_iter().flatten().collect();
+                if limits.is_empty() { ("off".to_owned(), false) } else { (limits.join(", "), true) }
+            }
+            Step::Handshake => match route.handshakes.is_empty() {
+                true => ("none".to_owned(), false),
+                false => ("what the provider asks".to_owned(), true),
+            },
+            Step::Body => (format!("at most {}", ByteSize(route.max_body)), true),
+            Step::Signature => {
+                let schemes = route.signature.schemes().iter().map(|scheme| scheme_in_words(route, scheme));
+                (words(schemes.collect::<Vec<_>>().iter().map(String::as_str)), true)
+            }
+            Step::Freshness => {
+                let rule =
+                    route.signature.schemes().iter().find_map(|scheme| scheme.recipe().timestamp.as_ref());
+                match rule {
+                    None => ("off: the provider signs no time".to_owned(), false),
+                    Some(rule) => {
+                        let (past, ahead) = (Span(rule.tolerance), Span(rule.future_tolerance));
+                        (format!("at most {past} old, {ahead} ahead"), true)
+                    }
+                }
+            }
+            Step::Replay => (format!("first seen within {}", Span(replay_window)), true),
+        }
+    }
+}
+
+fn scheme_in_words(route: &Route, scheme: &Scheme) -> String {
+    let recipe = scheme.recipe();
+    let algorithm = serde_json::to_value(recipe.algorithm).ok();
+    let algorithm = algorithm.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default();
+    let place = recipe.signature.from.first().map(ToString::to_string).unwrap_or_default();
+    let place = place.strip_prefix("header:").unwrap_or(&place);
+    let fitting = |id: &str| scheme.keys().iter().any(|key| *key.id == *id);
+    let keys = route.rotation.keys().iter().filter(|key| fitting(&key.id)).count();
+    format!("{algorithm} in {place} ({})", several(keys, "key"))
+}
+
+fn rate(quota: Quota) -> Rate {
+    let (count, period) = quota.limit();
+    // What the quota has rounded up is less than anybody configures.
+    let period = Duration::from_millis(u64::try_from(period.as_millis()).unwrap_or(u64::MAX));
+    Rate::Limit { count: u32::try_from(count).unwrap_or(u32::MAX), period }
+}
+
+fn words<'w>(list: impl Iterator<Item = &'w str>) -> String {
+    list.collect::<Vec<_>>().join(", ")
+}
+
+fn several(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+impl Report {
+    pub fn of(live: &Live, replay_window: Duration, now: Now) -> Report {
+        let routes =
+            live.routes().map(|(route, metrics)| RouteReport::of(route, &metrics.activity, replay_window));
+        Report { at: to_rfc3339(now.wall_ms), routes: routes.collect() }
+    }
+}
+
+impl RouteReport {
+    fn of(route: &Route, activity: &Activity, replay_window: Duration) -> RouteReport {
+        let counts = activity.counts();
+        let checks = Step::ALL.map(|step| check(step, route, replay_window, &counts));
+        // A handshake or anything else that this route does not make is left out, unless it came.
+        let checks = checks.into_iter().filter(|c| c.check != "handshake" || c.in_force || c.refused > 0);
+        let ended = Reason::ALL.iter().zip(&counts.ended);
+        let mut report = RouteReport {
+            route: route.name.to_string(),
+            provider: route.provider.to_string(),
+            path: route.path.to_string(),
+            mode: mode(route.mode).to_owned(),
+            since: to_rfc3339(activity.since_ms),
+            seen: counts.seen(),
+            accepted: counts.clean.count,
+            last_accepted: (counts.clean.count > 0).then(|| to_rfc3339(counts.clean.last_ms)),
+            refused: ended.filter(|(r, _)| r.verdict() == Verdict::Refused).map(|(_, t)| t.count).sum(),
+            would_refuse: counts.unsafe_to_refuse,
+            safe_to_enforce: None,
+            verdict: String::new(),
+            checks: checks.collect(),
+        };
+        (report.safe_to_enforce, report.verdict) = judge(route.mode, &report, &counts);
+        report
+    }
+}
+
+fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Enforce => "enforce",
+        Mode::Observe => "observe",
+    }
+}
+
+fn check(step: Step, route: &Route, replay_window: Duration, counts: &Counts) -> Check {
+    let (demands, in_force) = step.demands(route, replay_window);
+    let all = Reason::ALL.iter().zip(&counts.ended).zip(&counts.objections);
+    let reasons: Vec<Objection> = all
+        .filter(|((reason, _), _)| Step::of(**reason) == Some(step))
+        .filter_map(|((reason, ended), objections)| objection(*reason, ended, objections))
+        .collect();
+    Check {
+        check: step.name().to_owned(),
+        demands,
+        in_force,
+        refused: reasons.iter().map(|r| r.refused).sum(),
+        would_refuse: reasons.iter().map(|r| r.would_refuse).sum(),
+        reasons,
+    }
+}
+
+fn objection(reason: Reason, ended: &Tally, objections: &Tally) -> Option<Objection> {
+    let came = [ended, objections].into_iter().filter(|tally| tally.count > 0);
+    let first = came.clone().map(|tally| tally.first_ms).min()?;
+    let last = came.map(|tally| tally.last_ms).max()?;
+    Some(Objection {
+        reason: reason.label().to_owned(),
+        refused: ended.count,
+        would_refuse: objections.count,
+        first: to_rfc3339(first),
+        last: to_rfc3339(last),
+    })
+}
+
+/// Whether the route could enforce, and why.
+fn judge(mode: Mode, report: &RouteReport, counts: &Counts) -> (Option<bool>, String) {
+    if mode == Mode::Enforce {
+        return (None, "it enforces".to_owned());
+    }
+    if report.seen == 0 {
+        return (Some(false), "not safe to enforce yet: nothing has been seen".to_owned());
+    }
+    let deliveries = if report.seen == 1 { "delivery" } else { "deliveries" };
+    if report.would_refuse > 0 {
+        let for_what =
+            report.checks.iter().flat_map(|check| &check.reasons).filter(|objection| {
+                objection.would_refuse > 0 && objection.reason != Reason::Duplicate.label()
+            });
+        let for_what: Vec<_> = for_what
+            .map(|o| match o.would_refuse {
+                1 => format!("{} once ({})", o.reason, o.last),
+                n => format!("{} {n} times (last {})", o.reason, o.last),
+            })
+            .collect();
+        let verdict = format!(
+            "not safe to enforce: {} of {} {deliveries} would have been refused: {}",
+            report.would_refuse,
+            report.seen,
+            for_what.join(", ")
+        );
+        return (Some(false), verdict);
+    }
+    if report.accepted == 0 {
+        let verdict = format!(
+            "not safe to enforce yet: of {} {deliveries} none was accepted, so nothing is known of genuine ones",
+            report.seen
+        );
+        return (Some(false), verdict);
+    }
+    let mut verdict = format!(
+        "safe to enforce: none of {} {deliveries} would have been kept from the application",
+        report.seen
+    );
+    let place = Reason::ALL.iter().position(|reason| *reason == Reason::Duplicate);
+    let duplicates = place.map_or(0, |place| counts.objections[place].count);
+    if duplicates > 0 {
+        _ = write!(verdict, "; duplicates that the gate would have answered itself: {duplicates}");
+    }
+    (Some(true), verdict)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_observing_route_may_let_through_belongs_to_a_check() {
+        for reason in Reason::ALL.into_iter().filter(|r| r.observable() && *r != Reason::Handshake) {
+            assert!(Step::of(reason).is_some(), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_told_as_it_was_configured() {
+        for text in ["100/1m", "7/1m", "3/1s", "1/24h", "1000000/1s"] {
+            let Rate::Limit { count, period } = text.parse().unwrap() else { panic!("a limit") };
+            assert_eq!(rate(Quota::new(count, period).unwrap()).to_string(), text);
+        }
+    }
+}
