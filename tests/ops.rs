@@ -70,7 +70,7 @@ fn the_version_is_json() {
 fn it_is_read_only_and_knows_what_it_does_not_have() {
     let app = App::ok();
     let gate = Gate::before(&app).start();
-    for target in ["/", "/healthz", "/livez/", "/debug", "/metrics/x"] {
+    for target in ["/healthz", "/index.html", "/livez/", "/debug", "/metrics/x"] {
         assert_eq!(gate.ops(target).status, 404, "{target}");
     }
     for method in ["POST", "PUT", "DELETE"] {

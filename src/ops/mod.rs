@@ -1,6 +1,7 @@
 //! Health, metrics and what there is to see on a listener of their own: read-only, never
 //! logged, and never asking anything outside the process.
 
+pub mod page;
 pub mod report;
 
 use std::fmt::Write as _;
@@ -13,6 +14,7 @@ use http::{Method, Response, StatusCode};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
+use self::page::{Page, RouteView};
 use self::report::Report;
 use crate::clock::{self, Doubt};
 use crate::proxy::Sidecar;
@@ -44,6 +46,7 @@ impl Ops {
             return response;
         }
         match path {
+            "/" => self.page(),
             "/livez" => text(StatusCode::OK, "ok\n"),
             "/startupz" => health(&[self.startup()], query),
             "/readyz" => health(&self.readiness(), query),
@@ -69,6 +72,27 @@ impl Ops {
 
     fn report(&self) -> Report {
         Report::of(&self.sidecar.live.load(), self.replay_window, clock::now())
+    }
+
+    fn page(&self) -> Response<Vec<u8>> {
+        let (now, live) = (clock::now(), self.sidecar.live.load());
+        let page = Page {
+            now,
+            readiness: self.readiness().iter().map(|check| (check.name, check.fine)).collect(),
+            routes: RouteView::all(&live, Report::of(&live, self.replay_window, now), now),
+            decisions: self.sidecar.telemetry.recent.decisions(),
+        };
+        let mut response = respond(StatusCode::OK, "text/html; charset=utf-8", page.html().into_bytes());
+        let headers = response.headers_mut();
+        for (name, value) in [
+            (http::header::CONTENT_SECURITY_POLICY, page::POLICY.as_str()),
+            (http::header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (http::header::REFERRER_POLICY, "no-referrer"),
+            (http::header::CACHE_CONTROL, "no-store"),
+        ] {
+            headers.insert(name, http::HeaderValue::from_str(value).expect("printable constants"));
+        }
+        response
     }
 
     fn metrics(&self) -> Response<Vec<u8>> {

@@ -208,6 +208,11 @@ fn rate(quota: Quota) -> Rate {
     Rate::Limit { count: u32::try_from(count).unwrap_or(u32::MAX), period }
 }
 
+/// To the second.
+fn moment(ms: i64) -> String {
+    to_rfc3339(ms.div_euclid(1000) * 1000)
+}
+
 fn words<'w>(list: impl Iterator<Item = &'w str>) -> String {
     list.collect::<Vec<_>>().join(", ")
 }
@@ -220,7 +225,7 @@ impl Report {
     pub fn of(live: &Live, replay_window: Duration, now: Now) -> Report {
         let routes =
             live.routes().map(|(route, metrics)| RouteReport::of(route, &metrics.activity, replay_window));
-        Report { at: to_rfc3339(now.wall_ms), routes: routes.collect() }
+        Report { at: moment(now.wall_ms), routes: routes.collect() }
     }
 }
 
@@ -236,10 +241,10 @@ impl RouteReport {
             provider: route.provider.to_string(),
             path: route.path.to_string(),
             mode: mode(route.mode).to_owned(),
-            since: to_rfc3339(activity.since_ms),
+            since: moment(activity.since_ms),
             seen: counts.seen(),
             accepted: counts.clean.count,
-            last_accepted: (counts.clean.count > 0).then(|| to_rfc3339(counts.clean.last_ms)),
+            last_accepted: (counts.clean.count > 0).then(|| moment(counts.clean.last_ms)),
             refused: ended.filter(|(r, _)| r.verdict() == Verdict::Refused).map(|(_, t)| t.count).sum(),
             would_refuse: counts.unsafe_to_refuse,
             safe_to_enforce: None,
@@ -283,8 +288,8 @@ fn objection(reason: Reason, ended: &Tally, objections: &Tally) -> Option<Object
         reason: reason.label().to_owned(),
         refused: ended.count,
         would_refuse: objections.count,
-        first: to_rfc3339(first),
-        last: to_rfc3339(last),
+        first: moment(first),
+        last: moment(last),
     })
 }
 

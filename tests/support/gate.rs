@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -344,6 +344,11 @@ pub struct Run {
 
 /// Runs a command to its end, which must come by itself.
 pub fn run(command: &mut Command) -> Run {
+    run_within(LIMIT, command)
+}
+
+/// The same for a program that may take longer than anything of ours.
+pub fn run_within(limit: Duration, command: &mut Command) -> Run {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let read = |mut pipe: Box<dyn Read + Send>| {
         std::thread::spawn(move || {
@@ -358,7 +363,7 @@ pub fn run(command: &mut Command) -> Run {
     let status = loop {
         match child.try_wait().unwrap() {
             Some(status) => break status,
-            None if started.elapsed() > LIMIT => {
+            None if started.elapsed() > limit => {
                 _ = child.kill();
                 panic!("{command:?} does not end: {}", err.join().unwrap());
             }
