@@ -171,7 +171,7 @@ impl Page {
             let said = if verdict == reason { String::new() } else { format!("{verdict}: ") };
             writeln!(
                 out,
-                "<tr><td><time datetime=\"{}\">{}</time></td><td>{}</td><td class=\"{verdict}\">{said}{reason}</td>\
+                "<tr><td><time datetime=\"{}\">{}</time></td><td>{}</td><td class=\"free {verdict}\">{said}{reason}</td>\
                  <td class=\"number\">{}</td><td class=\"number spare\">{}</td><td class=\"spare\">{}</td>\
                  <td class=\"code spare\">{}</td></tr>",
                 to_rfc3339(decision.wall_ms),
@@ -353,7 +353,12 @@ impl RouteView {
         for check in &report.checks {
             let class = if check.in_force { "" } else { " class=\"off\"" };
             let count = check.refused + check.would_refuse;
-            write!(out, "<tr{class}><td>{}</td><td>{}", Text(&check.check), Text(&check.demands))?;
+            write!(
+                out,
+                "<tr{class}><td>{}</td><td class=\"free\">{}",
+                Text(&check.check),
+                Text(&check.demands)
+            )?;
             for objection in &check.reasons {
                 let class = if objection.would_refuse > 0 { "observed" } else { "refused" };
                 let count = objection.refused + objection.would_refuse;
