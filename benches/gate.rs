@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 use std::pin::pin;
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,19 @@ use hookgate::cli::{Given, RunArgs};
 use hookgate::clock::Now;
 use hookgate::config::secret::Secret;
 use hookgate::config::{Config, units};
-use hookgate::gate::answer::{Reason, Reject};
+use hookgate::gate::answer::{Reason, Reject, Verdict};
 use hookgate::gate::chain::{Findings, Mode, Route};
 use hookgate::gate::delivery::{Client, Head};
 use hookgate::gate::filter::body_limit::Admitted;
 use hookgate::gate::filter::freshness::Fresh;
+use hookgate::gate::scheme::Assurance;
 use hookgate::gate::scheme::sign::Unsigned;
 use hookgate::gate::scheme::timestamp::to_rfc3339;
+use hookgate::proxy::facts::nameless;
 use hookgate::store::{Memory, Outcome, ReplayStore, Reservation};
+use hookgate::telemetry::activity::Recent;
+use hookgate::telemetry::metrics::Metrics;
+use hookgate::telemetry::{Proof, Record};
 use http::{HeaderMap, HeaderValue, Method};
 
 /// Read as base64 by one scheme of the preset and as it stands by the other.
@@ -204,12 +209,52 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
+/// What a delivery adds to the memory for people, alone and beside another.
+fn remember(c: &mut Criterion) {
+    const ROUND: u64 = 1000;
+    let config = config();
+    let metrics = Metrics::new().routes(&config.policy.routes).remove(0);
+    let record = Record {
+        route: Some((Arc::clone(&config.policy.routes[0]), Arc::clone(&metrics))),
+        proof: Some(Proof {
+            key_id: "2026-11".into(),
+            assurance: Assurance::Verified,
+            event_id: Some("evt_32315241358".to_owned()),
+            event_type: Some("user.created".to_owned()),
+            event_time_ms: Some(NOW.wall_ms),
+        }),
+        ..nameless(None, Reason::Accepted)
+    };
+    let recent = Recent::default();
+    let add = |times: u64| {
+        let started = Instant::now();
+        for _ in 0..times {
+            metrics.activity.add(&record, Verdict::Accepted, Reason::Accepted, NOW);
+            recent.add(&record, Verdict::Accepted, Reason::Accepted, Duration::ZERO);
+        }
+        started.elapsed()
+    };
+    let mut group = c.benchmark_group("remember");
+    group.throughput(Throughput::Elements(ROUND));
+    for threads in [1, 2] {
+        group.bench_function(BenchmarkId::new("threads", threads), |b| {
+            b.iter_custom(|times| {
+                std::thread::scope(|scope| {
+                    let running: Vec<_> = (0..threads).map(|_| scope.spawn(|| add(times * ROUND))).collect();
+                    running.into_iter().map(|thread| thread.join().expect("no panic")).max()
+                })
+                .unwrap_or_default()
+            });
+        });
+    }
+}
+
 criterion_group! {
     name = gate;
     // Short by default; `cargo bench -- --measurement-time 10` takes longer and knows more.
     config = Criterion::default()
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2));
-    targets = admit, authenticate, judge, store
+    targets = admit, authenticate, judge, store, remember
 }
 criterion_main!(gate);

@@ -882,9 +882,33 @@ fn a_trace_is_kept_or_made() {
     let seen: Vec<_> =
         app.requests().iter().map(|request| request.header("traceparent").unwrap().to_owned()).collect();
     assert_eq!(seen[0], sent);
-    for made in &seen[1..] {
-        let parts: Vec<_> = made.split('-').map(str::len).collect();
-        assert_eq!(parts, [2, 32, 16, 2], "{made}");
+    for (request, made) in app.requests()[1..].iter().zip(&seen[1..]) {
+        let parts: Vec<_> = made.split('-').collect();
+        assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [2, 32, 16, 2], "{made}");
+        assert_eq!(Some(parts[1]), request.header("Hookgate-Request-Id"), "as the log has it");
+        assert_eq!((parts[0], parts[3]), ("00", "00"), "nobody records it");
+    }
+}
+
+#[test]
+fn the_state_of_a_trace_goes_on_with_its_parent_only() {
+    let app = App::ok();
+    let gate = Gate::before(&app).start();
+    let sent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+    let with_state = || Signer::github().event().with("tracestate", "a=1").with("tracestate", "b=2");
+    gate.send(&with_state().with("traceparent", sent));
+    gate.send(&with_state());
+    gate.send(&with_state().with("traceparent", "00-garbage"));
+    gate.send(&with_state().with("traceparent", sent).with("traceparent", sent));
+    let requests = app.requests();
+    let all = |n: usize, name: &str| -> Vec<&str> {
+        let named = requests[n].headers.0.iter().filter(|(header, _)| header.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.as_str()).collect()
+    };
+    assert_eq!((all(0, "traceparent"), all(0, "tracestate")), (vec![sent], vec!["a=1", "b=2"]));
+    for n in 1..4 {
+        assert_eq!((all(n, "traceparent").len(), all(n, "tracestate").len()), (1, 0), "{n}");
+        assert_ne!(all(n, "traceparent"), [sent], "{n}");
     }
 }
 

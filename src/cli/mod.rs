@@ -333,6 +333,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", env = "HOOKGATE_THREADS", help_heading = "Process")]
     pub threads: Option<usize>,
 
+    /// Collector that takes a span for each delivery, by OTLP over HTTP: http://HOST[:PORT][/PATH]
+    #[cfg(feature = "otel")]
+    #[arg(long, value_name = "URL", env = "HOOKGATE_OTLP_ENDPOINT", help_heading = "Process")]
+    pub otlp_endpoint: Option<crate::config::units::OtlpEndpoint>,
+
     /// auto is text on a terminal and JSON otherwise [default: auto]
     #[arg(long, value_name = "FORMAT", env = "HOOKGATE_LOG_FORMAT", help_heading = "Process")]
     pub log_format: Option<LogFormat>,

@@ -68,7 +68,7 @@ async fn serve(config: Config, given: &Given) -> ExitCode {
             if invalid { ExitCode::from(INVALID_CONFIGURATION) } else { ExitCode::FAILURE }
         }
     };
-    telemetry.log.close();
+    telemetry.close();
     code
 }
 
@@ -86,6 +86,10 @@ fn telemetry(startup: &Startup) -> Arc<Telemetry> {
         LogLevel::Debug => Severity::Debug,
     };
     let log = Sink::new(Box::new(std::io::stdout()), format, least, metrics.log_dropped.clone());
+    #[cfg(feature = "otel")]
+    if let Some(endpoint) = &startup.otlp_endpoint {
+        return Telemetry::exporting(metrics, log, endpoint.clone());
+    }
     Telemetry::new(metrics, log)
 }
 

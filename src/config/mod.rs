@@ -86,6 +86,9 @@ pub struct Startup {
     pub shutdown_timeout: Duration,
     pub reload_interval: Duration,
     pub threads: usize,
+    /// Who takes a span for each delivery.
+    #[cfg(feature = "otel")]
+    pub otlp_endpoint: Option<units::OtlpEndpoint>,
     pub log_format: LogFormat,
     pub log_level: LogLevel,
 }

@@ -57,6 +57,8 @@ pub struct File {
     pub shutdown_timeout: Option<Span>,
     pub reload_interval: Option<Span>,
     pub threads: Option<usize>,
+    #[cfg(feature = "otel")]
+    pub otlp_endpoint: Option<super::units::OtlpEndpoint>,
     pub log_format: Option<LogFormat>,
     pub log_level: Option<LogLevel>,
     #[schemars(with = "Vec<Route>")]

@@ -84,6 +84,8 @@ impl Loader<'_> {
             shutdown_timeout,
             reload_interval,
             threads,
+            #[cfg(feature = "otel")]
+            otlp_endpoint,
             log_format,
             log_level,
         } = self.given.args.clone();
@@ -199,6 +201,14 @@ impl Loader<'_> {
         if threads == 0 {
             self.problem("threads", "0 threads do no work: leave it out to follow the CPU quota");
         }
+        #[cfg(feature = "otel")]
+        let otlp_endpoint = otlp_endpoint.map(|url| (url, self.given.origin("otlp_endpoint")));
+        #[cfg(feature = "otel")]
+        let otlp_endpoint = otlp_endpoint.or(file.otlp_endpoint.map(|url| (url, Origin::File)));
+        #[cfg(feature = "otel")]
+        if let Some((url, origin)) = &otlp_endpoint {
+            self.setting("otlp_endpoint", url, *origin);
+        }
         let log_format = self.pick("log_format", "log_format", log_format, file.log_format, LogFormat::Auto);
         let log_level = self.pick("log_level", "log_level", log_level, file.log_level, LogLevel::Info);
 
@@ -299,6 +309,8 @@ impl Loader<'_> {
                 shutdown_timeout,
                 reload_interval,
                 threads,
+                #[cfg(feature = "otel")]
+                otlp_endpoint: otlp_endpoint.map(|(url, _)| url),
                 log_format,
                 log_level,
             },

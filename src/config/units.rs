@@ -274,6 +274,59 @@ impl fmt::Display for UpstreamUrl {
     }
 }
 
+/// Where spans go: `http://host`, with or without port and path; `v1/traces` is added as the
+/// protocol has it.
+#[cfg(feature = "otel")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtlpEndpoint {
+    /// An IPv6 address in brackets.
+    pub host: String,
+    pub port: u16,
+    pub path: String,
+}
+
+#[cfg(feature = "otel")]
+impl FromStr for OtlpEndpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const PORT: u16 = 4318;
+        const PATH: &str = "/v1/traces";
+        let wrong = || format!("\"{text}\" is no collector: write http://127.0.0.1:{PORT}");
+        let rest = text.strip_prefix("http://").ok_or_else(|| match text.strip_prefix("https://") {
+            Some(_) => {
+                "the collector is on this machine or node: write http://, and let it speak TLS".to_owned()
+            }
+            None => wrong(),
+        })?;
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '@' | '?' | '#');
+        if !rest.chars().all(plain) {
+            return Err(format!("\"{text}\": leave out names, passwords, queries and spaces"));
+        }
+        let authority = if authority.contains(':') && !authority.ends_with(']') {
+            authority.to_owned()
+        } else {
+            format!("{authority}:{PORT}")
+        };
+        let UpstreamUrl::Tcp { host, port } =
+            format!("http://{authority}").parse().map_err(|_: String| wrong())?
+        else {
+            return Err(wrong());
+        };
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        let path = path.trim_end_matches('/').trim_end_matches(PATH);
+        Ok(OtlpEndpoint { host, port, path: format!("{path}{PATH}") })
+    }
+}
+
+#[cfg(feature = "otel")]
+impl fmt::Display for OtlpEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}:{}{}", self.host, self.port, self.path)
+    }
+}
+
 /// Reads a value from a scalar by its `FromStr`, and describes it as a string in the schema.
 macro_rules! scalar {
     ($type:ident, $pattern:literal) => {
@@ -301,6 +354,8 @@ macro_rules! scalar {
     };
 }
 
+#[cfg(feature = "otel")]
+scalar!(OtlpEndpoint, r"^http://");
 scalar!(Span, r"^([0-9]+(ms|s|m|h|d) ?)+$");
 scalar!(ByteSize, r"^[0-9]+ ?(B|KB|MB|GB|KiB|MiB|GiB)$");
 scalar!(Rate, r"^(off|[0-9]+/[0-9]*(ms|s|m|h|d))$");

@@ -364,9 +364,10 @@ impl RouteView {
                 let count = objection.refused + objection.would_refuse;
                 write!(out, "<br><span class=\"{class}\">{count} {}</span>", Text(&objection.reason))?;
             }
-            match check.in_force || count > 0 {
-                true => writeln!(out, "</td><td class=\"number\">{count}</td></tr>")?,
-                false => out.push_str("</td><td></td></tr>\n"),
+            if check.in_force || count > 0 {
+                writeln!(out, "</td><td class=\"number\">{count}</td></tr>")?;
+            } else {
+                out.push_str("</td><td></td></tr>\n");
             }
         }
         writeln!(

@@ -165,10 +165,8 @@ impl Step {
                 let limits: Vec<_> = limits.into_iter().flatten().collect();
                 if limits.is_empty() { ("off".to_owned(), false) } else { (limits.join(", "), true) }
             }
-            Step::Handshake => match route.handshakes.is_empty() {
-                true => ("none".to_owned(), false),
-                false => ("what the provider asks".to_owned(), true),
-            },
+            Step::Handshake if route.handshakes.is_empty() => ("none".to_owned(), false),
+            Step::Handshake => ("what the provider asks".to_owned(), true),
             Step::Body => (format!("at most {}", ByteSize(route.max_body)), true),
             Step::Signature => {
                 let schemes = route.signature.schemes().iter().map(|scheme| scheme_in_words(route, scheme));

@@ -8,10 +8,10 @@ use http::header::CONTENT_LENGTH;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 
-use super::forward::{TRACEPARENT, trace_id};
 use crate::clock;
 use crate::gate::answer::Reason;
 use crate::gate::delivery::{Client, Head, Peer, split_target};
+use crate::telemetry::trace::Parent;
 use crate::telemetry::{Record, RequestId};
 
 /// The other end of the connection; `None` if it has no address.
@@ -47,11 +47,10 @@ pub fn head(request: &RequestHeader, client: Client, secure: bool) -> Head<'_> {
 /// The record of a request that has just arrived.
 pub fn record(session: &ServerSession) -> Record {
     let request = session.req_header();
-    let trace = request.headers.get(TRACEPARENT).and_then(|sent| trace_id(sent.as_bytes()));
     Record {
         method: request.method.clone(),
         path: Bytes::copy_from_slice(path(request)),
-        trace_id: trace.map(str::to_owned),
+        trace: Parent::of(&request.headers),
         ..nameless(peer(session).map(|peer| peer.address), Reason::Accepted)
     }
 }
@@ -65,7 +64,7 @@ pub fn nameless(peer: Option<IpAddr>, reason: Reason) -> Record {
         method: http::Method::default(),
         path: Bytes::new(),
         client: None,
-        trace_id: None,
+        trace: None,
         route: None,
         reason,
         status: reason.status(),

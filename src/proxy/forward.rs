@@ -14,6 +14,7 @@ use crate::gate::chain::Route;
 use crate::gate::delivery::Head;
 use crate::gate::filter::signature::Authentic;
 use crate::gate::scheme::timestamp::to_rfc3339;
+use crate::telemetry::trace::{Parent, TRACEPARENT, TRACESTATE, traceparent};
 use crate::telemetry::{RequestId, hex};
 
 /// A delivery that may go to the application.
@@ -28,6 +29,8 @@ pub struct Forward<'f> {
     /// The first objection of an observing route.
     pub observed: Option<Reason>,
     pub id: RequestId,
+    /// Whether the request becomes a span of a trace.
+    pub exported: bool,
     pub body_len: usize,
 }
 
@@ -102,34 +105,23 @@ impl Forward<'_> {
         }
     }
 
+    /// Without a span of ours the sender's stays the parent of the application's work.
     fn trace(&self, out: &mut Vec<u8>) {
+        let parent = Parent::of(self.head.headers);
         match self.head.headers.get(TRACEPARENT) {
-            Some(sent) if trace_id(sent.as_bytes()).is_some() => line(out, b"traceparent", sent.as_bytes()),
+            Some(sent) if parent.is_some() && !self.exported => {
+                line(out, TRACEPARENT.as_bytes(), sent.as_bytes());
+            }
             Some(_) | None => {
-                out.extend_from_slice(b"traceparent: 00-");
-                out.extend_from_slice(&self.id.hex());
-                out.push(b'-');
-                out.extend_from_slice(&self.id.span_hex());
-                out.extend_from_slice(b"-00\r\n");
+                line(out, TRACEPARENT.as_bytes(), &traceparent(self.id, parent, self.exported));
+            }
+        }
+        if parent.is_some() {
+            for state in self.head.headers.get_all(TRACESTATE) {
+                line(out, TRACESTATE.as_bytes(), state.as_bytes());
             }
         }
     }
-}
-
-/// W3C Trace Context, section 3.2.
-pub const TRACEPARENT: &str = "traceparent";
-
-/// The trace id of a valid `traceparent`.
-pub fn trace_id(traceparent: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(traceparent).ok()?;
-    let mut parts = text.split('-');
-    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let hex =
-        |part: &str, len| part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let some = |part: &str| part.bytes().any(|b| b != b'0');
-    let valid =
-        hex(version, 2) && version != "ff" && hex(flags, 2) && (version != "00" || parts.next().is_none());
-    (valid && hex(trace, 32) && some(trace) && hex(span, 16) && some(span)).then_some(trace)
 }
 
 fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -146,7 +138,7 @@ fn end(out: &mut Vec<u8>, value: impl Display) {
 
 /// What ends at the gate: the sender's connection (RFC 9110, section 7.6.1), who it says
 /// it is, what would override the request, and every spelling of what we say ourselves.
-const OURS: [&[u8]; 26] = [
+const OURS: [&[u8]; 27] = [
     b"connection",
     b"content-length",
     b"expect",
@@ -159,6 +151,7 @@ const OURS: [&[u8]; 26] = [
     b"te",
     b"trailer",
     b"traceparent",
+    b"tracestate",
     b"transfer-encoding",
     b"upgrade",
     b"x-forwarded-for",
@@ -210,22 +203,5 @@ mod tests {
         assert!(looks_like(b"X_Hub_Signature_256", &route));
         assert!(!looks_like(b"X-Hub-Signature-256", &route), "the header itself is forwarded");
         assert!(!looks_like(b"X_Other", &route));
-    }
-
-    #[test]
-    fn only_a_valid_trace_is_kept() {
-        let valid = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        assert_eq!(trace_id(valid.as_bytes()), Some("0af7651916cd43dd8448eb211c80319c"));
-        for bad in [
-            "",
-            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
-            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
-            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
-            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-extra",
-            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
-        ] {
-            assert_eq!(trace_id(bad.as_bytes()), None, "{bad}");
-        }
     }
 }

@@ -151,6 +151,7 @@ impl Sidecar {
             authentic: fresh.as_ref().map(Fresh::authentic),
             observed: record.observed.first().copied(),
             id: record.request_id,
+            exported: self.telemetry.exports(),
             body_len: body.size(),
         };
         let delivery = Delivery {
@@ -273,7 +274,7 @@ impl Sidecar {
                 self.refuse(session, reason.into(), &mut record).await;
             }
         }
-        self.telemetry.finish(&record);
+        self.telemetry.finish(record);
     }
 
     async fn refuse(&self, session: &mut ServerSession, reject: Reject, record: &mut Record) {
@@ -287,8 +288,9 @@ impl Sidecar {
     /// A connection over the cap: it is counted, told, and given this answer.
     pub fn refuse_connection(&self, peer: IpAddr) -> Vec<u8> {
         let record = facts::nameless(Some(peer), Reason::Overloaded);
-        self.telemetry.finish(&record);
-        respond::raw_refusal(record.reason, record.request_id)
+        let answer = respond::raw_refusal(record.reason, record.request_id);
+        self.telemetry.finish(record);
+        answer
     }
 
     /// Reads a head within its deadline. `None` ends the connection: the sender has gone,
@@ -309,7 +311,7 @@ impl Sidecar {
                 let peer = facts::peer(session).map(|peer| peer.address);
                 let record = facts::nameless(peer, framing::unparsed(&error));
                 respond::refuse_unread(session, record.reason.into(), record.request_id).await;
-                self.telemetry.finish(&record);
+                self.telemetry.finish(record);
                 None
             }
             Ok(Ok(false) | Err(_)) | Err(_) => None,

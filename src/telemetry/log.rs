@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use prometheus::IntCounter;
 
+use super::trace::Parent;
 use super::{Proof, Record, RequestId};
 use crate::clock::{self, Now};
 use crate::gate::answer::{Reason, Verdict};
@@ -202,7 +203,7 @@ pub(super) struct Line<'l> {
 }
 
 /// No field of a line is longer.
-const MAX_FIELD: usize = 256;
+pub(super) const MAX_FIELD: usize = 256;
 const DIGITS: &[u8; 10] = b"0123456789";
 
 impl<'l> Line<'l> {
@@ -387,7 +388,7 @@ impl<'l> Line<'l> {
         }
         let id = record.request_id.hex();
         let id = std::str::from_utf8(&id).unwrap_or_default();
-        self.word("trace_id", record.trace_id.as_deref().unwrap_or(id));
+        self.word("trace_id", record.trace.as_ref().map_or(id, Parent::trace_id));
         self.word("hookgate.request_id", id);
         if let Some((route, _)) = &record.route {
             self.word("hookgate.route", &route.name);

@@ -374,6 +374,20 @@ impl Metrics {
         self.certificate_not_after.with_label_values(&[listener]).set(unix_seconds as f64);
     }
 
+    /// Only where spans are exported. Called once.
+    #[cfg(feature = "otel")]
+    pub fn spans(&self) -> super::otlp::SpanCounters {
+        let r = &self.registry;
+        super::otlp::SpanCounters {
+            exported: counter(r, "hookgate_spans_exported_total", "Spans that the collector took."),
+            dropped: counter(
+                r,
+                "hookgate_spans_dropped_total",
+                "Spans that were dropped rather than waited for.",
+            ),
+        }
+    }
+
     /// The exposition in the classic text format, version 0.0.4.
     pub fn text(&self) -> Vec<u8> {
         let mut text = Vec::with_capacity(16 * 1024);

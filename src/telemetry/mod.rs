@@ -6,7 +6,10 @@ pub mod activity;
 pub mod keys;
 pub mod log;
 pub mod metrics;
+#[cfg(feature = "otel")]
+pub mod otlp;
 pub mod silence;
+pub mod trace;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,6 +20,7 @@ use bytes::Bytes;
 use self::activity::Recent;
 use self::log::{Severity, Sink};
 use self::metrics::{Metrics, RouteMetrics, UpstreamOutcome};
+use self::trace::Parent;
 use crate::clock::{self, Now};
 use crate::gate::answer::{Reason, Verdict};
 use crate::gate::chain::Route;
@@ -29,6 +33,8 @@ pub struct Telemetry {
     pub metrics: Metrics,
     pub log: Arc<Sink>,
     pub recent: Recent,
+    #[cfg(feature = "otel")]
+    pub spans: Option<otlp::Exporter>,
 }
 
 /// One delivery, as far as it came.
@@ -42,7 +48,7 @@ pub struct Record {
     pub peer: Option<IpAddr>,
     pub client: Option<Client>,
     /// The sender's; without one, the request's id is sent on as the trace id.
-    pub trace_id: Option<String>,
+    pub trace: Option<Parent>,
     pub route: Option<(Arc<Route>, Arc<RouteMetrics>)>,
     pub reason: Reason,
     pub status: u16,
@@ -93,22 +99,62 @@ impl Record {
 
 impl Telemetry {
     pub fn new(metrics: Metrics, log: Arc<Sink>) -> Arc<Self> {
-        Arc::new(Telemetry { metrics, log, recent: Recent::default() })
+        let recent = Recent::default();
+        Arc::new(Telemetry {
+            metrics,
+            log,
+            recent,
+            #[cfg(feature = "otel")]
+            spans: None,
+        })
+    }
+
+    /// The same, with a span for each delivery.
+    #[cfg(feature = "otel")]
+    pub fn exporting(
+        metrics: Metrics,
+        log: Arc<Sink>,
+        endpoint: crate::config::units::OtlpEndpoint,
+    ) -> Arc<Self> {
+        let spans = Some(otlp::Exporter::new(endpoint, metrics.spans(), Arc::clone(&log)));
+        Arc::new(Telemetry { metrics, log, recent: Recent::default(), spans })
+    }
+
+    /// Whether deliveries become spans.
+    pub fn exports(&self) -> bool {
+        #[cfg(feature = "otel")]
+        return self.spans.is_some();
+        #[cfg(not(feature = "otel"))]
+        false
+    }
+
+    /// Writes and sends what waits. What comes later is dropped.
+    pub fn close(&self) {
+        #[cfg(feature = "otel")]
+        if let Some(spans) = &self.spans {
+            spans.close();
+        }
+        self.log.close();
     }
 
     /// The one emission for a delivery.
-    pub fn finish(&self, record: &Record) {
+    #[cfg_attr(not(feature = "otel"), expect(clippy::needless_pass_by_value, reason = "it becomes a span"))]
+    pub fn finish(&self, record: Record) {
         let now = clock::now();
         let total = now.mono.saturating_sub(record.arrived.mono);
         let (verdict, reason) = record.verdict();
-        self.count(record, verdict, reason, now);
-        self.recent.add(record, verdict, reason, total);
+        self.count(&record, verdict, reason, now);
+        self.recent.add(&record, verdict, reason, total);
         let severity = match verdict {
             Verdict::Accepted => Severity::Info,
             Verdict::Refused | Verdict::Observed => Severity::Warn,
             Verdict::Failed => Severity::Error,
         };
-        self.log.decision(severity, now, |line| line.decision(record, verdict, reason, total));
+        self.log.decision(severity, now, |line| line.decision(&record, verdict, reason, total));
+        #[cfg(feature = "otel")]
+        if let Some(spans) = &self.spans {
+            spans.add(otlp::Span { record, verdict, reason, took: total });
+        }
     }
 
     fn count(&self, record: &Record, verdict: Verdict, reason: Reason, now: Now) {

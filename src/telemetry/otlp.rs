@@ -1,0 +1,385 @@
+//! One span for each delivery, sent to a collector by OTLP over HTTP with JSON bodies. A
+//! thread of its own composes and sends; a delivery only puts its record into a queue that
+//! is bounded, and what does not fit or does not arrive is dropped and counted.
+//!
+//! The collector is on this machine or node, so the connection is plain HTTP.
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use prometheus::IntCounter;
+use serde_json::{Value, json};
+
+use super::Record;
+use super::log::{MAX_FIELD, Severity, Sink};
+use crate::config::units::OtlpEndpoint;
+use crate::gate::answer::{Reason, Verdict};
+use crate::gate::delivery::Client;
+
+/// Spans that wait, at most.
+const QUEUE: usize = 4096;
+/// Spans in one request, at most.
+const BATCH: usize = 512;
+/// How long spans are gathered before they are sent.
+const GATHER: Duration = Duration::from_millis(500);
+/// What one request to the collector may take.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// No answer of a collector needs more.
+const MAX_ANSWER: u64 = 64 * 1024;
+
+/// A delivery that has ended.
+pub struct Span {
+    pub record: Record,
+    pub verdict: Verdict,
+    pub reason: Reason,
+    pub took: Duration,
+}
+
+/// Takes spans from any thread without blocking it on the collector.
+pub struct Exporter {
+    shared: Arc<Shared>,
+    dropped: IntCounter,
+    sender: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    spans: VecDeque<Span>,
+    closed: bool,
+}
+
+/// What became of spans.
+pub struct SpanCounters {
+    pub exported: IntCounter,
+    pub dropped: IntCounter,
+}
+
+impl Exporter {
+    pub fn new(endpoint: OtlpEndpoint, counters: SpanCounters, log: Arc<Sink>) -> Self {
+        let shared = Arc::new(Shared::default());
+        let dropped = counters.dropped.clone();
+        let collector = Collector { endpoint, counters, log, complained: false };
+        let sender = std::thread::Builder::new()
+            .name("otlp".to_owned())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || shared.send_to(collector)
+            })
+            .ok();
+        Exporter { shared, dropped, sender: Mutex::new(sender) }
+    }
+
+    /// Has the delivery sent, unless its sender traces without recording.
+    pub fn add(&self, span: Span) {
+        if span.record.trace.is_some_and(|parent| !parent.is_sampled()) {
+            return;
+        }
+        let mut waiting = lock(&self.shared.waiting);
+        if waiting.closed || waiting.spans.len() == QUEUE {
+            self.dropped.inc();
+            return;
+        }
+        waiting.spans.push_back(span);
+        let first = waiting.spans.len() == 1;
+        drop(waiting);
+        if first {
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// Sends what waits, as long as the collector takes it, and stops.
+    pub fn close(&self) {
+        lock(&self.shared.waiting).closed = true;
+        self.shared.wake.notify_one();
+        if let Some(sender) = lock(&self.sender).take() {
+            _ = sender.join();
+        }
+    }
+}
+
+impl Shared {
+    fn send_to(&self, mut collector: Collector) {
+        loop {
+            let mut waiting = lock(&self.waiting);
+            while waiting.spans.is_empty() && !waiting.closed {
+                waiting = self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            }
+            if !waiting.closed && waiting.spans.len() < BATCH {
+                // A close is not waited for longer than this either.
+                waiting = self.wake.wait_timeout(waiting, GATHER).map_or_else(|e| e.into_inner().0, |w| w.0);
+            }
+            let count = waiting.spans.len().min(BATCH);
+            let batch: Vec<Span> = waiting.spans.drain(..count).collect();
+            let closed = waiting.closed;
+            drop(waiting);
+            let arrived = batch.is_empty() || collector.take(&batch);
+            if closed {
+                let mut waiting = lock(&self.waiting);
+                if !arrived {
+                    // It would not take the rest either, and somebody waits for the end.
+                    collector.counters.dropped.inc_by(waiting.spans.len() as u64);
+                    waiting.spans.clear();
+                }
+                if waiting.spans.is_empty() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// A panic while a span is put in leaves at worst one span behind.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Collector {
+    endpoint: OtlpEndpoint,
+    counters: SpanCounters,
+    log: Arc<Sink>,
+    /// Whether it was said that spans do not arrive.
+    complained: bool,
+}
+
+impl Collector {
+    /// Sends a batch, and says once that the collector takes none, and once that it does again.
+    fn take(&mut self, batch: &[Span]) -> bool {
+        let sent = self.post(&document(batch).to_string());
+        let count = batch.len() as u64;
+        let at = &self.endpoint;
+        let news = match (&sent, self.complained) {
+            (Err(error), false) => Some((
+                Severity::Warn,
+                format!("spans do not reach {at}: {error}; they are dropped and counted"),
+            )),
+            (Ok(()), true) => Some((Severity::Info, format!("spans reach {at} again"))),
+            _ => None,
+        };
+        if let Some((severity, message)) = news {
+            self.log.event(severity, "hookgate.otlp", &message);
+        }
+        self.complained = sent.is_err();
+        if sent.is_ok() { &self.counters.exported } else { &self.counters.dropped }.inc_by(count);
+        sent.is_ok()
+    }
+
+    fn post(&self, body: &str) -> std::io::Result<()> {
+        let OtlpEndpoint { host, port, path } = &self.endpoint;
+        let deadline = Instant::now() + TIMEOUT;
+        let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let mut last = std::io::Error::other("it has no address");
+        let mut connected = None;
+        for address in (host.trim_matches(['[', ']']), *port).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, left()) {
+                Ok(stream) => {
+                    connected = Some(stream);
+                    break;
+                }
+                Err(error) => last = error,
+            }
+        }
+        let Some(mut stream) = connected else { return Err(last) };
+        stream.set_write_timeout(Some(left()))?;
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\nUser-Agent: hookgate/{}\r\nConnection: close\r\n\r\n",
+            body.len(),
+            env!("CARGO_PKG_VERSION")
+        );
+        stream.write_all(head.as_bytes())?;
+        stream.write_all(body.as_bytes())?;
+        stream.set_read_timeout(Some(left()))?;
+        let mut answer = Vec::new();
+        let mut piece = [0; 1024];
+        while !answer.contains(&b'\n') && (answer.len() as u64) < MAX_ANSWER {
+            match stream.read(&mut piece)? {
+                0 => break,
+                n => answer.extend_from_slice(&piece[..n]),
+            }
+            stream.set_read_timeout(Some(left()))?;
+        }
+        let line = String::from_utf8_lossy(&answer);
+        let line = line.lines().next().unwrap_or_default();
+        match line.split(' ').nth(1).and_then(|status| status.parse::<u16>().ok()) {
+            Some(200..300) => Ok(()),
+            Some(status) => Err(std::io::Error::other(format!("it answers {status}"))),
+            None => Err(std::io::Error::other("it answers no HTTP")),
+        }
+    }
+}
+
+/// An `ExportTraceServiceRequest` in the JSON mapping of OTLP.
+fn document(batch: &[Span]) -> Value {
+    let version = env!("CARGO_PKG_VERSION");
+    json!({ "resourceSpans": [{
+        "resource": { "attributes": [text("service.name", "hookgate"), text("service.version", version)] },
+        "scopeSpans": [{
+            "scope": { "name": "hookgate", "version": version },
+            "spans": batch.iter().map(span).collect::<Vec<_>>(),
+        }],
+    }] })
+}
+
+fn span(span: &Span) -> Value {
+    const SERVER: u8 = 2;
+    const ERROR: u8 = 2;
+    let record = &span.record;
+    let own = record.request_id.hex();
+    let trace = record.trace.map_or(own, |parent| parent.trace);
+    let start = i128::from(record.arrived.wall_ms) * 1_000_000;
+    let end = start + i128::try_from(span.took.as_nanos()).unwrap_or_default();
+    let mut value = json!({
+        "traceId": ascii(&trace),
+        "spanId": ascii(&record.request_id.span_hex()),
+        "flags": 1,
+        "name": name(record),
+        "kind": SERVER,
+        "startTimeUnixNano": start.to_string(),
+        "endTimeUnixNano": end.to_string(),
+        "attributes": attributes(span),
+    });
+    if let Some(parent) = record.trace {
+        value["parentSpanId"] = ascii(&parent.span).into();
+    }
+    // A refusal is the gate's work done well; only what the gate or the application owes is an error.
+    if record.status >= 500 {
+        value["status"] = json!({ "code": ERROR });
+    }
+    value
+}
+
+/// The method and the route's path: both come from a closed list.
+fn name(record: &Record) -> String {
+    match &record.route {
+        Some((route, _)) => format!("{} {}", known_method(record), route.path),
+        None => known_method(record).to_owned(),
+    }
+}
+
+/// As the conventions for HTTP spans have it.
+fn known_method(record: &Record) -> &str {
+    match record.method.as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "CONNECT" | "OPTIONS" | "TRACE" | "PATCH") => {
+            known
+        }
+        _ => "HTTP",
+    }
+}
+
+fn attributes(span: &Span) -> Vec<Value> {
+    let Span { record, verdict, reason, .. } = span;
+    let method = if known_method(record) == "HTTP" { "_OTHER" } else { known_method(record) };
+    let mut list = vec![
+        text("http.request.method", method),
+        text("url.path", &String::from_utf8_lossy(&record.path[..record.path.len().min(MAX_FIELD)])),
+        number("http.response.status_code", record.status.into()),
+        number("http.request.body.size", record.body_size as u64),
+        text("hookgate.verdict", verdict.label()),
+        text("hookgate.reason", reason.label()),
+        text("hookgate.request_id", ascii(&record.request_id.hex())),
+        millis("hookgate.duration.verify_ms", record.verify),
+    ];
+    if matches!(verdict, Verdict::Refused | Verdict::Failed) {
+        list.push(text("error.type", reason.label()));
+    }
+    match record.client {
+        Some(Client::Known(client)) => list.push(text("client.address", &client.to_string())),
+        Some(Client::Unknown) | None => {}
+    }
+    if let Some(peer) = record.peer {
+        list.push(text("network.peer.address", &peer.to_string()));
+    }
+    if let Some((route, _)) = &record.route {
+        list.push(text("http.route", &route.path.to_string()));
+        list.push(text("hookgate.route", &route.name));
+        list.push(text("hookgate.provider", &route.provider));
+    }
+    if let Some(proof) = &record.proof {
+        list.push(text("hookgate.key_id", &proof.key_id));
+        list.push(text("hookgate.assurance", proof.assurance.label()));
+        for (key, value) in
+            [("hookgate.event.id", &proof.event_id), ("hookgate.event.type", &proof.event_type)]
+        {
+            list.extend(value.as_deref().map(|value| text(key, value)));
+        }
+    }
+    if let Some((_, took)) = record.upstream {
+        list.push(millis("hookgate.duration.upstream_ms", took));
+    }
+    list
+}
+
+fn text(key: &str, value: &str) -> Value {
+    let end = value.char_indices().map(|(at, _)| at).find(|at| *at >= MAX_FIELD).unwrap_or(value.len());
+    json!({ "key": key, "value": { "stringValue": &value[..end] } })
+}
+
+/// Whole numbers are strings in the JSON mapping.
+fn number(key: &str, value: u64) -> Value {
+    json!({ "key": key, "value": { "intValue": value.to_string() } })
+}
+
+fn millis(key: &str, value: Duration) -> Value {
+    json!({ "key": key, "value": { "doubleValue": value.as_secs_f64() * 1000.0 } })
+}
+
+fn ascii(digits: &[u8]) -> &str {
+    std::str::from_utf8(digits).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::facts::nameless;
+
+    fn exporter(endpoint: &str) -> (Exporter, IntCounter, IntCounter) {
+        let counter = |name: &str| IntCounter::new(name, name).unwrap();
+        let (exported, dropped) = (counter("exported"), counter("dropped"));
+        let log = Sink::new(
+            Box::new(std::io::sink()),
+            super::super::log::Format::Json,
+            Severity::Error,
+            counter("log_dropped"),
+        );
+        let counters = SpanCounters { exported: exported.clone(), dropped: dropped.clone() };
+        (Exporter::new(endpoint.parse().unwrap(), counters, log), exported, dropped)
+    }
+
+    fn span() -> Span {
+        let record = nameless(None, Reason::FramingInvalid);
+        Span { record, verdict: Verdict::Refused, reason: Reason::FramingInvalid, took: Duration::ZERO }
+    }
+
+    #[test]
+    fn a_collector_that_never_answers_costs_spans_and_no_time() {
+        // It accepts by its backlog, and says nothing.
+        let stuck = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (sending, exported, dropped) = exporter(&format!("http://{}", stuck.local_addr().unwrap()));
+        let many = 3 * QUEUE as u64;
+        for _ in 0..many {
+            sending.add(span());
+        }
+        assert!(dropped.get() >= many - (QUEUE + BATCH) as u64, "the queue is bounded: {}", dropped.get());
+        sending.close();
+        assert_eq!((exported.get(), dropped.get()), (0, many), "every span is accounted for");
+        sending.add(span());
+        assert_eq!(dropped.get(), many + 1, "what comes after the end");
+    }
+
+    #[test]
+    fn values_of_strangers_are_cut() {
+        let cut = text("k", &"ü".repeat(1000));
+        assert_eq!(cut["value"]["stringValue"].as_str().unwrap().len(), MAX_FIELD);
+        assert_eq!(text("k", "short")["value"]["stringValue"], "short");
+    }
+}
