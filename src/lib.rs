@@ -11,7 +11,7 @@
 //! | [`config`] | from flags, environment and file to checked types |
 //! | [`diagnosis`] | why a signature does not hold, for operators |
 //! | [`telemetry`] | one record per delivery, one log line, all metrics |
-//! | [`server`], [`listener`], [`proxy_protocol`], [`tls`], [`ops`], [`control`], [`reload`] | assembling, accepting, certificates, probes, operators, reload |
+//! | [`server`], [`listener`], [`proxy_protocol`], [`tls`], [`ops`], [`control`], [`reload`] | assembling, accepting, certificates, probes and what there is to see, reload |
 //! | [`cli`] | one file per command |
 //! | [`clock`] | the only reader of time |
 

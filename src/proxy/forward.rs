@@ -29,7 +29,7 @@ pub struct Forward<'f> {
     /// The first objection of an observing route.
     pub observed: Option<Reason>,
     pub id: RequestId,
-    /// Whether the request becomes a span of a trace.
+    /// Whether requests become spans.
     pub exported: bool,
     pub body_len: usize,
 }
@@ -108,12 +108,13 @@ impl Forward<'_> {
     /// Without a span of ours the sender's stays the parent of the application's work.
     fn trace(&self, out: &mut Vec<u8>) {
         let parent = Parent::of(self.head.headers);
+        let exported = self.exported && parent.is_none_or(Parent::is_sampled);
         match self.head.headers.get(TRACEPARENT) {
-            Some(sent) if parent.is_some() && !self.exported => {
+            Some(sent) if parent.is_some() && !exported => {
                 line(out, TRACEPARENT.as_bytes(), sent.as_bytes());
             }
             Some(_) | None => {
-                line(out, TRACEPARENT.as_bytes(), &traceparent(self.id, parent, self.exported));
+                line(out, TRACEPARENT.as_bytes(), &traceparent(self.id, parent, exported));
             }
         }
         if parent.is_some() {
