@@ -25,6 +25,7 @@ routes:
   - name: stripe
     path: /webhooks
     provider: stripe
+    expect_every: 1h
     secrets: [{ id: a, file: DIR/key-1, not_after: 2099-12-31 }]
 ";
 

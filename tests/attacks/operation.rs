@@ -234,7 +234,9 @@ fn a158_the_ops_listener_tells_and_takes_nothing() {
             assert_eq!(sender.response().status, 405, "{method} {path}");
         }
     }
-    for path in ["/", "/config", "/reload", "/quit", "/debug/pprof", "/metrics/../config", "/hooks/gh"] {
+    let page = get(address, "/").text();
+    assert!(page.contains("<html") && !page.contains("form"), "a page to look at, with nothing to send");
+    for path in ["/config", "/reload", "/quit", "/debug/pprof", "/metrics/../config", "/hooks/gh"] {
         assert_eq!(get(address, path).status, 404, "{path}");
     }
     let event = github().event();
