@@ -19,8 +19,14 @@ use support::tls::Authority;
 use support::{App, Dir, Gate, Signer, until};
 
 /// Everything that `kubectl apply -k` may be given.
-const RENDERED: [&str; 5] =
-    ["base", "overlays/ingress", "overlays/legacy", "overlays/several-providers", "overlays/tls"];
+const RENDERED: [&str; 6] = [
+    "base",
+    "overlays/ingress",
+    "overlays/legacy",
+    "overlays/several-providers",
+    "overlays/shared-store",
+    "overlays/tls",
+];
 const SAMPLES: [&str; 3] = ["httproute", "ingress", "mutating-admission-policy"];
 const VERSIONS: [&str; 9] = ["1.29", "1.30", "1.31", "1.32", "1.33", "1.34", "1.35", "1.36", "1.37"];
 
@@ -314,6 +320,9 @@ impl Mounted {
                 let pair = authority.issue("hooks", 30);
                 fs::copy(pair.cert, place.join("tls.crt")).unwrap();
                 fs::copy(pair.key, place.join("tls.key")).unwrap();
+            } else if volume["secret"]["secretName"] == "webhook-store" {
+                fs::write(place.join("password"), SECRET).unwrap();
+                fs::copy("tests/config/authority.pem", place.join("ca.pem")).unwrap();
             } else {
                 for name in ["current", "github", "partner", "stripe"] {
                     fs::write(place.join(name), SECRET).unwrap();
