@@ -1,0 +1,99 @@
+//! What the gate answers on a route before any event comes.
+
+use std::sync::Arc;
+
+use super::Endpoint;
+use crate::config::Origin;
+use crate::config::handshake;
+use crate::config::provider::NamedSecret;
+use crate::config::secret::Secret;
+use crate::gate::handshake::{AnsweredBy, Handshakes};
+use crate::gate::scheme::Recipe;
+use crate::gate::scheme::algorithm::Algorithm;
+use crate::gate::scheme::content::{Piece, Segment};
+
+impl Endpoint<'_, '_> {
+    /// The provider's handshakes, or the route's own, and who answers them.
+    pub(super) fn handshakes(
+        &mut self,
+        provider: &str,
+        recipes: &[Recipe],
+        secrets: &[NamedSecret],
+    ) -> Handshakes {
+        let words = self.raw.handshake.as_ref();
+        let at = words.map(|words| self.loader.located(&self.key("handshake"), "handshake", words));
+        let of_provider = self.preset.as_ref().map(|p| p.handshake.clone()).unwrap_or_default();
+        let (mut list, mode) = match words.map(|words| &words.value) {
+            None => (of_provider, handshake::Mode::Answer),
+            Some(handshake::Words::Mode(mode)) => (of_provider, *mode),
+            Some(handshake::Words::Own(list)) => (list.clone(), handshake::Mode::Answer),
+        };
+        if let (Some(at), true) = (&at, list.is_empty()) {
+            let message = format!("{provider} has no handshake: leave it out, or list the route's own");
+            self.loader.located_problem(at, message);
+        }
+        if mode != handshake::Mode::Answer {
+            // Whoever answers, compares the token.
+            for raw in &mut list {
+                raw.token = None;
+            }
+        }
+        let token = self.handshake_token(list.iter().any(|raw| raw.token.is_some()), provider);
+        let mut handshakes = Vec::new();
+        for raw in &list {
+            match (handshake::compile(raw, token.as_ref()), &at) {
+                (Ok(handshake), _) => handshakes.extend(handshake),
+                (Err(fault), Some(at)) => self.loader.located_problem(at, fault.message),
+                (Err(fault), None) => self.problem("handshake", fault.message),
+            }
+        }
+        if !list.is_empty() {
+            let origin = at.map_or(Origin::Provider, |at| at.origin);
+            self.loader.setting(&self.key("handshake"), mode, origin);
+        }
+        let plain = |recipe: &Recipe| {
+            let holds_body = |s: &Segment| matches!(s, Segment::Piece(Piece::Body, None));
+            !recipe.algorithm.is_public() && recipe.content.segments().iter().any(holds_body)
+        };
+        if handshakes.iter().any(|handshake| handshake.answer.signs()) && !recipes.iter().all(plain) {
+            let message = "whoever asks would get signatures that are good for events: {hmac:…} needs a \
+                           shared secret, and a content that holds {body} as it is";
+            self.problem("handshake", message);
+        }
+        let decoded = |NamedSecret { id, secret, .. }: &NamedSecret| {
+            let key = recipes.first()?.key.decode(secret.expose()).ok()?;
+            Some((Arc::clone(id), Algorithm::HmacSha256.keyed(&key)?))
+        };
+        let answered_by = match mode {
+            handshake::Mode::Answer => AnsweredBy::Gate,
+            handshake::Mode::Forward => AnsweredBy::Application,
+            handshake::Mode::Off => AnsweredBy::Nobody,
+        };
+        Handshakes::new(handshakes, secrets.iter().filter_map(decoded).collect(), answered_by)
+    }
+
+    pub(super) fn handshake_token(&mut self, wanted: bool, provider: &str) -> Option<Secret> {
+        let key = self.key("handshake_token_file");
+        match &self.raw.handshake_token_file {
+            Some(file) => {
+                let file = self.loader.located(&key, "handshake_token_file", file);
+                if !wanted {
+                    let message = format!("the gate asks {provider} for no token: leave it out");
+                    self.loader.located_problem(&file, message);
+                }
+                let token = self.read_secret(&file)?;
+                self.loader.setting(&key, file.value.display(), file.origin);
+                Some(token)
+            }
+            None => {
+                if wanted {
+                    let message = format!(
+                        "{provider} sets a subscription up with a token: name its file in {key} to have that answered"
+                    );
+                    self.loader.notice(message);
+                }
+                None
+            }
+        }
+    }
+}

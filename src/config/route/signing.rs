@@ -1,0 +1,200 @@
+//! How the deliveries of a route are signed, and with which secrets.
+
+use std::path::PathBuf;
+
+use super::Endpoint;
+use crate::clock;
+use crate::config::loader::Located;
+use crate::config::provider::{self, NamedSecret};
+use crate::config::secret::Secret;
+use crate::config::units::Span;
+use crate::config::{Origin, raw, scheme};
+use crate::gate::chain::PathPattern;
+use crate::gate::filter::signature::Signature;
+use crate::gate::rotation::{Advice, Rotation};
+use crate::gate::scheme::url::PublicUrl;
+use crate::gate::scheme::{Assurance, Recipe};
+
+impl Endpoint<'_, '_> {
+    pub(super) fn recipes(&mut self, schemes: &[raw::Scheme]) -> Vec<Recipe> {
+        let tolerance = self.all.tolerance.or(self.raw.tolerance).map(|s| s.0);
+        let future = self.all.future_tolerance.or(self.raw.future_tolerance).map(|s| s.0);
+        let mut recipes = Vec::new();
+        for scheme in schemes {
+            match scheme::compile(scheme, tolerance, future) {
+                Ok(recipe) => recipes.push(recipe),
+                Err(fault) => {
+                    let place = self.raw.scheme.as_ref().and_then(|s| self.loader.place(s.referenced));
+                    self.loader.problem_at(place, &self.key(&format!("scheme.{}", fault.key)), fault.message);
+                }
+            }
+        }
+        if let Some(rule) = recipes.iter().find_map(|recipe| recipe.timestamp.as_ref()) {
+            let all = self.all;
+            let (past, ahead) = (Some(Span(rule.tolerance)), Some(Span(rule.future_tolerance)));
+            let default = Span(scheme::DEFAULT_TOLERANCE);
+            self.value("tolerance", all.tolerance, self.raw.tolerance, past, default);
+            self.value("future_tolerance", all.future_tolerance, self.raw.future_tolerance, ahead, default);
+        }
+        recipes
+    }
+
+    /// What the provider was given, if it signs that.
+    pub(super) fn public_url(&mut self, path: Option<&PathPattern>, recipes: &mut [Recipe]) {
+        let Some(raw) = &self.raw.public_url else {
+            if recipes.iter().any(Recipe::needs_url) {
+                let remedy = "this provider signs the URL that it was given: write public_url: https://…";
+                self.problem("public_url", remedy);
+            }
+            return;
+        };
+        let text = self.loader.located(&self.key("public_url"), "public_url", raw);
+        self.loader.setting(&text.key, &text.value, text.origin);
+        let url: PublicUrl = match text.value.parse() {
+            Ok(url) => url,
+            Err(message) => return self.loader.located_problem(&text, message),
+        };
+        if !url.has_path() && matches!(path, Some(PathPattern::Prefix(_))) {
+            let message =
+                "names no path, and the route has many: write the whole URL, or a route for each path";
+            self.loader.located_problem(&text, message);
+        }
+        for recipe in recipes {
+            *recipe = recipe.clone().at(Some(&url));
+        }
+    }
+
+    /// What passes on this route may prove less than its user thinks.
+    pub(super) fn assurance(&mut self, name: &str, recipes: &[Recipe]) {
+        let any = |assurance| recipes.iter().any(|recipe| recipe.assurance() == assurance);
+        if any(Assurance::Partial) {
+            self.loader.notice(format!(
+                "route {name}: the provider signs a part of each delivery only: the rest of the body could be changed on the way"
+            ));
+        }
+        if any(Assurance::Authenticated) {
+            self.loader.notice(format!(
+                "route {name}: the provider signs nothing: a secret that is the same every time authenticates the sender, and nothing verifies what it sent"
+            ));
+        }
+    }
+
+    pub(super) fn methods(&self) -> Vec<http::Method> {
+        let named = self.preset.iter().flat_map(|preset| &preset.methods);
+        let methods: Vec<_> = named.filter_map(|name| name.parse().ok()).collect();
+        if methods.is_empty() { vec![http::Method::POST] } else { methods }
+    }
+
+    pub(super) fn secrets(&mut self, only: bool) -> Vec<NamedSecret> {
+        if self.raw.secrets.is_empty() {
+            return self.trial_secret(only).into_iter().collect();
+        }
+        let mut secrets = Vec::<NamedSecret>::new();
+        for (n, source) in self.raw.secrets.iter().enumerate() {
+            let file =
+                self.loader.located(&self.key(&format!("secrets[{n}].file")), "secret_file", &source.file);
+            let file_name = || file.value.file_name().map(|name| name.to_string_lossy().into_owned());
+            let id = source.id.clone().or_else(file_name).unwrap_or_else(|| n.to_string());
+            if secrets.iter().any(|known| *known.id == *id) {
+                let message = format!("the key id {id} is used twice: give each secret its own id");
+                self.loader.located_problem(&file, message);
+            } else if let Some(secret) = self.read_secret(&file) {
+                let mut shown = format!("{id} ({})", file.value.display());
+                if let Some(end) = source.not_after {
+                    shown = format!("{shown} until {end}");
+                }
+                self.loader.setting(&self.key(&format!("secrets[{n}]")), shown, file.origin);
+                let not_after_ms = source.not_after.map(|end| end.ms);
+                secrets.push(NamedSecret { id: id.into(), secret, not_after_ms });
+            }
+        }
+        secrets
+    }
+
+    pub(super) fn read_secret(&mut self, file: &Located<PathBuf>) -> Option<Secret> {
+        let (secret, newline) = Secret::from_bytes(self.loader.read(file)?);
+        let shown = file.value.display();
+        if secret.is_empty() {
+            let message = format!("{shown} is empty: put the provider's signing secret into it");
+            self.loader.located_problem(file, message);
+            return None;
+        }
+        if newline {
+            self.loader.notice(format!("{shown}: the newline at its end is not part of the secret"));
+        }
+        Some(secret)
+    }
+
+    pub(super) fn trial_secret(&mut self, only: bool) -> Option<NamedSecret> {
+        let Some(secret) = self.loader.given.secret.clone().filter(|_| only) else {
+            let remedy =
+                "no secret: give --secret-file, or secrets in the route, or HOOKGATE_SECRET for a trial";
+            self.problem("secrets", remedy);
+            return None;
+        };
+        self.loader.digest(secret.expose());
+        self.loader.setting(&self.key("secrets[0]"), "env (HOOKGATE_SECRET)", Origin::Env);
+        self.loader.notice(
+            "HOOKGATE_SECRET is for trials: a file can be rotated, and its content is not in the environment",
+        );
+        Some(NamedSecret { id: "env".into(), secret, not_after_ms: None })
+    }
+
+    /// How long each secret is good for. That one has ended is no error: the gate must start
+    /// today with what it ran with yesterday, and other routes have nothing to do with it.
+    pub(super) fn rotation(&mut self, route: &str, secrets: &[NamedSecret]) -> Rotation {
+        let rotation = provider::rotation(secrets);
+        let now = clock::now();
+        for key in rotation.keys() {
+            if let Some(advice) = Advice::of_end(key, now) {
+                self.loader.notice(advice.text(route, &key.id));
+            }
+        }
+        if !secrets.is_empty() && rotation.keys().iter().all(|key| key.has_ended(now)) {
+            let message = format!(
+                "route {route}: every secret has passed its not_after: nothing is accepted; add the provider's current one"
+            );
+            self.loader.notice(message);
+        }
+        rotation
+    }
+
+    /// The recipes that have a key. One that no secret fits is left out, and said.
+    pub(super) fn signature(
+        &mut self,
+        provider: &str,
+        recipes: Vec<Recipe>,
+        secrets: &[NamedSecret],
+    ) -> Option<Signature> {
+        if recipes.is_empty() || secrets.is_empty() {
+            return None; // said already
+        }
+        let mut schemes = Vec::new();
+        let mut unfit = Vec::new();
+        for recipe in recipes {
+            let place = recipe.signature.from[0].to_string();
+            let place = place.strip_prefix("header:").unwrap_or(&place);
+            let (scheme, errors) = provider::keyed(recipe, secrets, self.all.short_secret);
+            unfit.extend(
+                errors.iter().map(|(id, e)| format!("{provider}'s {place} cannot use the secret {id}: {e}")),
+            );
+            if !scheme.keys().is_empty() {
+                schemes.push(scheme);
+            }
+        }
+        if schemes.is_empty() {
+            let short = unfit.iter().any(|text| text.contains("fewer than"));
+            let remedy = if short {
+                "use a longer one, or --insecure-short-secret for a trial"
+            } else {
+                "store it as the provider shows it"
+            };
+            self.problem("secrets", format!("{}; {remedy}", unfit.join("; ")));
+            return None;
+        }
+        for text in unfit {
+            self.loader.notice(format!("{text}; that form is left out for it"));
+        }
+        Some(Signature::new(schemes))
+    }
+}
