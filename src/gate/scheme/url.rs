@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 /// `public_url` of a route. What stands behind the origin is optional.
@@ -130,11 +131,24 @@ impl FromStr for PublicUrl {
             Some(slash) => (&rest[..slash], Some(rest[slash..].to_owned())),
             None => (rest, None),
         };
-        if authority.is_empty() || authority.ends_with(['@', ':']) {
+        if !names_host(authority.rsplit('@').next().unwrap_or_default()) {
             return Err(wrong("names no host"));
         }
         Ok(PublicUrl { scheme, authority: authority.to_owned(), path, query: query.map(str::to_owned) })
     }
+}
+
+/// A name or an address, IPv6 in brackets, and perhaps a port.
+fn names_host(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        Some(_) | None => (text, None),
+    };
+    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && !host.contains([':', '[', ']']),
+    };
+    host && port.is_none_or(|port| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))
 }
 
 impl fmt::Display for PublicUrl {
@@ -190,6 +204,11 @@ mod tests {
             ("ftp://h", "is no URL"),
             ("https://", "names no host"),
             ("https:///p", "names no host"),
+            ("https://user@/p", "names no host"),
+            ("https://h:/p", "names no host"),
+            ("https://h:80x/p", "names no host"),
+            ("https://h:80:443/p", "names no host"),
+            ("https://[h]/p", "names no host"),
             ("https://h/a b", "holds a space"),
             ("https://h/#a", "holds a space"),
         ] {
