@@ -70,8 +70,7 @@ impl Route {
     /// Judges the head of whatever comes: a delivery, or a question that the provider asks
     /// without signing it, to answer which nothing of its body is read.
     pub fn greet(&self, head: &Head<'_>, now: Now, findings: &mut Findings) -> Result<Greeting, Reject> {
-        let signed = self.signature.schemes().iter().any(|scheme| scheme.recipe().is_present(head));
-        let Some(question) = self.handshakes.bare(head, signed) else {
+        let Some(question) = self.handshakes.bare(head, || self.signature.is_present(head)) else {
             return self.admit(head, now, findings).map(Greeting::Read);
         };
         self.sender(head, now, findings)?;

@@ -171,17 +171,18 @@ impl Handshakes {
     }
 
     /// The unsigned question that the head asks. What carries a signature is judged by that.
-    pub fn bare(&self, head: &Head<'_>, carries_signature: bool) -> Option<&Handshake> {
-        let delivery = carries_signature && *head.method == Method::POST;
+    pub fn bare(&self, head: &Head<'_>, carries_signature: impl FnOnce() -> bool) -> Option<&Handshake> {
         let answered = self.answered_by != AnsweredBy::Nobody;
-        self.list.iter().filter(|_| answered && !delivery).find(|handshake| {
-            handshake.asked == Asked::Bare(head.method.clone())
+        let mut asked = self.list.iter().filter(|handshake| {
+            answered
+                && handshake.asked == Asked::Bare(head.method.clone())
                 && handshake.value.as_ref().is_none_or(|place| place.is_there(head))
                 && handshake.when.iter().all(|(place, literal)| {
                     let text = place.in_head(head);
                     text.is_some_and(|text| literal.is(&text))
                 })
-        })
+        });
+        asked.next().filter(|_| *head.method != Method::POST || !carries_signature())
     }
 
     /// What the gate says to it.
@@ -242,10 +243,10 @@ impl Handshake {
 
     /// The value, if the body is this question.
     fn value_in<'b>(&self, body: &'b [u8]) -> Option<Result<Cow<'b, str>, Unanswerable>> {
-        let pointers: Vec<Pointer> = self
+        let pointers: Vec<&Pointer> = self
             .places()
             .filter_map(|place| match place {
-                Place::Json(pointer) => Some(pointer.clone()),
+                Place::Json(pointer) => Some(pointer),
                 Place::Header(_) | Place::Query(_) => None,
             })
             .collect();
@@ -432,7 +433,7 @@ mod tests {
             content_length: None,
         };
         let handshakes = Handshakes::new(vec![handshake.clone()], keyed(), AnsweredBy::Gate);
-        let found = handshakes.bare(&head, false)?;
+        let found = handshakes.bare(&head, || false)?;
         Some(handshakes.answer_bare(found, &head, |_| true))
     }
 

@@ -41,7 +41,7 @@ proptest! {
     fn no_bytes_make_a_parser_panic(bytes in bytes()) {
         _ = framing::check(&bytes);
         framing::headers(&bytes).for_each(drop);
-        _ = json::pick(&bytes, &["/id".parse().unwrap(), "/data/0/id".parse().unwrap()]);
+        _ = json::pick(&bytes, &[&"/id".parse().unwrap(), &"/data/0/id".parse().unwrap()]);
         for unit in [TimeUnit::S, TimeUnit::Ms, TimeUnit::Rfc3339, TimeUnit::HttpDate] {
             _ = unit.parse(&bytes);
         }

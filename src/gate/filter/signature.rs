@@ -122,6 +122,11 @@ impl Signature {
         keys
     }
 
+    /// Whether the head carries a signature of any of the schemes.
+    pub fn is_present(&self, head: &Head<'_>) -> bool {
+        self.schemes.iter().any(|scheme| scheme.recipe.is_present(head))
+    }
+
     /// What the head presents. No fall-back: a sender that presents the newer form
     /// badly is not judged by the older one. Only schemes that read the same place as the
     /// first that is present stand beside it.
@@ -129,7 +134,9 @@ impl Signature {
         let mut present = self.schemes.iter().enumerate().filter(|(_, s)| s.recipe.is_present(head));
         let (scheme, first) = present.next().ok_or(Reason::SignatureMissing)?;
         let judged = first.recipe.presented(head);
-        let beside = present.filter(|(_, other)| other.recipe.signature.from == first.recipe.signature.from);
+        let place = &first.recipe.signature.from;
+        let beside = self.schemes.iter().enumerate().skip(scheme + 1);
+        let beside = beside.filter(|(_, s)| s.recipe.signature.from == *place && s.recipe.is_present(head));
         let beside = beside.filter_map(|(scheme, other)| {
             Some(Candidate { scheme, tags: other.recipe.presented(head).ok()? })
         });

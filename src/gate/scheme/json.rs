@@ -75,7 +75,7 @@ pub const MAX_POINTERS: usize = 32;
 ///
 /// A body that does not start as an object or array is not JSON: it holds none of
 /// the values, which is no error (forms and plain text are signed as well).
-pub fn pick<'b>(body: &'b [u8], pointers: &[Pointer]) -> Result<Vec<Option<Scalar<'b>>>, Malformed> {
+pub fn pick<'b>(body: &'b [u8], pointers: &[&Pointer]) -> Result<Vec<Option<Scalar<'b>>>, Malformed> {
     let mut found = vec![None; pointers.len()];
     match body.iter().find(|b| !b.is_ascii_whitespace()) {
         Some(b'{' | b'[') => {}
@@ -92,7 +92,7 @@ pub fn pick<'b>(body: &'b [u8], pointers: &[Pointer]) -> Result<Vec<Option<Scala
 
 /// One place in the document: the pointers in `active` agree with the path so far.
 struct Walk<'w, 'b> {
-    pointers: &'w [Pointer],
+    pointers: &'w [&'w Pointer],
     active: u32,
     depth: usize,
     found: &'w mut [Option<Scalar<'b>>],
@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     fn at(body: &str, pointer: &str) -> Result<Option<Scalar<'static>>, Malformed> {
-        let found = pick(body.as_bytes(), &[pointer.parse().unwrap()])?;
+        let found = pick(body.as_bytes(), &[&pointer.parse().unwrap()])?;
         Ok(found.into_iter().next().flatten().map(Scalar::into_owned))
     }
 

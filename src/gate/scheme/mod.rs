@@ -170,20 +170,20 @@ impl Recipe {
     }
 
     /// The pointers that this recipe reads from JSON, in the body or in its payload.
-    pub fn pointers(&self) -> Vec<Pointer> {
+    pub fn pointers(&self) -> Vec<&Pointer> {
         self.sources()
             .filter_map(|source| match source {
-                Source::Json(pointer) => Some(pointer.clone()),
+                Source::Json(pointer) => Some(pointer),
                 _ => None,
             })
             .collect()
     }
 
     /// The claims that this recipe reads from its token.
-    pub fn claims(&self) -> Vec<Pointer> {
+    pub fn claims(&self) -> Vec<&Pointer> {
         self.sources()
             .filter_map(|source| match source {
-                Source::Claim(pointer) => Some(pointer.clone()),
+                Source::Claim(pointer) => Some(pointer),
                 _ => None,
             })
             .collect()

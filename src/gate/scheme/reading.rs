@@ -25,25 +25,25 @@ pub struct Reading<'r> {
     head: &'r Head<'r>,
     body: &'r [u8],
     port: Port,
-    json: OnceCell<Result<Picked, json::Malformed>>,
-    claims: OnceCell<Picked>,
+    json: OnceCell<Result<Picked<'r>, json::Malformed>>,
+    claims: OnceCell<Picked<'r>>,
     form: OnceCell<Form<'r>>,
 }
 
 /// The values at some pointers.
-struct Picked {
-    pointers: Vec<Pointer>,
+struct Picked<'r> {
+    pointers: Vec<&'r Pointer>,
     values: Vec<Option<Scalar<'static>>>,
 }
 
-impl Picked {
-    fn of(text: &[u8], pointers: Vec<Pointer>) -> Result<Self, json::Malformed> {
+impl<'r> Picked<'r> {
+    fn of(text: &[u8], pointers: Vec<&'r Pointer>) -> Result<Self, json::Malformed> {
         let values = json::pick(text, &pointers)?.into_iter().map(|v| v.map(Scalar::into_owned)).collect();
         Ok(Picked { pointers, values })
     }
 
     fn at(&self, pointer: &Pointer) -> Option<&Scalar<'static>> {
-        let n = self.pointers.iter().position(|known| known == pointer)?;
+        let n = self.pointers.iter().position(|known| *known == pointer)?;
         self.values[n].as_ref()
     }
 }
@@ -135,7 +135,7 @@ impl<'r> Reading<'r> {
     }
 
     /// Nothing, if there is no token or it holds no claims.
-    fn read_claims(&self) -> Picked {
+    fn read_claims(&self) -> Picked<'r> {
         let token = self.recipe.token(self.head);
         let payload = token.and_then(|token| jws::decoded(token.payload)).unwrap_or_default();
         let nothing = Picked { pointers: Vec::new(), values: Vec::new() };

@@ -113,7 +113,8 @@ fn field<'h>(recipe: &Recipe, headers: &'h HeaderMap, name: &str) -> Option<&'h 
 pub fn json(data: &[u8]) {
     const POINTERS: [&str; 5] = ["/id", "/data/0/id", "/data", "/a~1b/~0", "/"];
     _ = pick(data, &[]);
-    let Ok(found) = pick(data, &POINTERS.map(|pointer| pointer.parse::<Pointer>().unwrap())) else { return };
+    let pointers = POINTERS.map(|pointer| pointer.parse::<Pointer>().unwrap());
+    let Ok(found) = pick(data, &pointers.each_ref()) else { return };
     if !matches!(data.trim_ascii_start().first(), Some(b'{' | b'[')) {
         return assert!(found.iter().all(Option::is_none));
     }
