@@ -421,17 +421,21 @@ mod tests {
         ])
     }
 
-    fn ask(handshake: &Handshake, method: &Method, query: &str) -> Option<Result<Said, Unanswerable>> {
-        let headers = HeaderMap::new();
-        let head = Head {
+    fn head<'h>(method: &'h Method, query: &'h str, headers: &'h HeaderMap) -> Head<'h> {
+        Head {
             method,
             path: b"/",
             query: Some(query.as_bytes()),
-            headers: &headers,
+            headers,
             client: Client::Unknown,
             secure: true,
             content_length: None,
-        };
+        }
+    }
+
+    fn ask(handshake: &Handshake, method: &Method, query: &str) -> Option<Result<Said, Unanswerable>> {
+        let headers = HeaderMap::new();
+        let head = head(method, query, &headers);
         let handshakes = Handshakes::new(vec![handshake.clone()], keyed(), AnsweredBy::Gate);
         let found = handshakes.bare(&head, || false)?;
         Some(handshakes.answer_bare(found, &head, |_| true))
@@ -586,16 +590,8 @@ mod tests {
     #[test]
     fn a_key_that_may_not_be_used_signs_no_answer() {
         let crc = get("crc", signing());
-        let (headers, query) = (HeaderMap::new(), "crc=abc");
-        let head = Head {
-            method: &Method::GET,
-            path: b"/",
-            query: Some(query.as_bytes()),
-            headers: &headers,
-            client: Client::Unknown,
-            secure: true,
-            content_length: None,
-        };
+        let headers = HeaderMap::new();
+        let head = head(&Method::GET, "crc=abc", &headers);
         let mut keys = keyed();
         keys.insert(
             0,

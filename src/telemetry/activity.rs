@@ -3,11 +3,11 @@
 //! short lock for each.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::Record;
 use super::metrics::index;
+use super::{Record, lock};
 use crate::clock::Now;
 use crate::gate::answer::{Reason, Verdict};
 
@@ -204,11 +204,6 @@ fn shortened(id: &str) -> Box<str> {
         Some((end, _)) => format!("{}…", &id[..end]).into(),
         None => id.into(),
     }
-}
-
-/// A panic while counting leaves at worst one delivery uncounted.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -4,14 +4,14 @@
 
 use std::io::Write;
 use std::net::IpAddr;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use prometheus::IntCounter;
 
 use super::trace::Parent;
-use super::{Proof, Record, RequestId};
+use super::{Proof, Record, RequestId, lock};
 use crate::clock::{self, Now};
 use crate::gate::answer::{Reason, Verdict};
 use crate::gate::delivery::Client;
@@ -189,11 +189,6 @@ impl Shared {
             }
         }
     }
-}
-
-/// A panic while a line is composed leaves at worst half a line behind.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One line under construction. Values of strangers are escaped and cut.

@@ -3,7 +3,7 @@
 //! first event and nobody can make series by sending strange requests.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -12,6 +12,7 @@ use prometheus::{
 };
 
 use super::activity::Activity;
+use super::lock;
 use crate::clock;
 use crate::gate::answer::{Reason, Verdict};
 use crate::gate::chain::{Mode, Route};
@@ -276,7 +277,7 @@ impl Metrics {
     /// The series of the routes that there are. Of one that is gone, what could be taken for
     /// its present state goes too.
     pub fn routes(&self, routes: &[Arc<Route>]) -> Vec<Arc<RouteMetrics>> {
-        let mut known = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.routes);
         known.retain(|name, _| {
             let stays = routes.iter().any(|route| route.name == *name);
             if !stays {
@@ -291,7 +292,7 @@ impl Metrics {
     }
 
     fn activity(&self, route: &Route) -> Arc<Activity> {
-        let mut known = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.routes);
         let new = || Arc::new(Activity::new(clock::now()));
         Arc::clone(known.entry(Arc::clone(&route.name)).or_insert_with(new))
     }

@@ -12,7 +12,7 @@ pub mod silence;
 pub mod trace;
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -230,4 +230,9 @@ pub fn hex(bytes: &[u8; 16]) -> [u8; 32] {
     let mut out = [0; 32];
     data_encoding::HEXLOWER.encode_mut(bytes, &mut out);
     out
+}
+
+/// What is counted, queued or written is whole enough after a panic: at worst one entry is not.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,15 +7,15 @@
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
 use serde_json::{Value, json};
 
-use super::Record;
 use super::log::{MAX_FIELD, Severity, Sink};
+use super::{Record, lock};
 use crate::config::units::OtlpEndpoint;
 use crate::gate::answer::{Reason, Verdict};
 use crate::gate::delivery::Client;
@@ -136,11 +136,6 @@ impl Shared {
             }
         }
     }
-}
-
-/// A panic while a span is put in leaves at worst one span behind.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Collector {

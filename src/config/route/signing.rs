@@ -60,7 +60,7 @@ impl Endpoint<'_, '_> {
             self.loader.located_problem(&text, message);
         }
         for recipe in recipes {
-            *recipe = recipe.clone().at(Some(&url));
+            recipe.url = Some(url.clone());
         }
     }
 
