@@ -161,9 +161,14 @@ async fn converse(stream: UnixStream, sidecar: &Sidecar) -> io::Result<()> {
 
 /// Lets an event be delivered again, and puts that on record.
 async fn forget(sidecar: &Sidecar, event: &Event, uid: Option<u32>) -> Answer {
-    let answer = match keys(sidecar, event) {
-        Ok(keys) => forget_keys(sidecar, &keys).await,
+    let answer = match key(sidecar, event) {
         Err(message) => Answer::refused(message),
+        Ok(key) => match sidecar.store.forget(key, clock::now()).await {
+            Ok(Forgotten::Done) => Answer::Forgotten,
+            Ok(Forgotten::Held) => Answer::Held,
+            Ok(Forgotten::Nothing) => Answer::NotFound,
+            Err(_) => Answer::refused("the replay store does not answer: try again"),
+        },
     };
     let (route, event_id, key) = match event {
         Event::ById { route, event } => (Some(&**route), Some(&**event), None),
@@ -173,13 +178,10 @@ async fn forget(sidecar: &Sidecar, event: &Event, uid: Option<u32>) -> Answer {
     answer
 }
 
-/// The keys that the event may have: one for each scheme of its route.
-fn keys(sidecar: &Sidecar, event: &Event) -> Result<Vec<ReplayKey>, String> {
+/// The key by which the event is remembered.
+fn key(sidecar: &Sidecar, event: &Event) -> Result<ReplayKey, String> {
     match event {
-        Event::ByKey { key } => match parse_key(key) {
-            Some(key) => Ok(vec![key]),
-            None => Err("a key is 32 hex digits".to_owned()),
-        },
+        Event::ByKey { key } => parse_key(key).ok_or_else(|| "a key is 32 hex digits".to_owned()),
         Event::ById { event, .. } if !is_plain(event.as_bytes()) => {
             Err("an event's id is plain text of at most 256 characters".to_owned())
         }
@@ -189,14 +191,12 @@ fn keys(sidecar: &Sidecar, event: &Event) -> Result<Vec<ReplayKey>, String> {
                 let names: Vec<&str> = live.policy.routes.iter().map(|route| &*route.name).collect();
                 return Err(format!("there is no such route; the routes are: {}", names.join(", ")));
             };
-            let keys = route.signature.keys_of(&route.name, event);
-            if keys.is_empty() {
+            route.signature.key_of(&route.name, event).ok_or_else(|| {
                 let message = "the provider of this route signs no id, so events are told apart by their \
                                content: name the event by --key, with the Hookgate-Idempotency-Key that the \
                                application was sent";
-                return Err(message.to_owned());
-            }
-            Ok(keys)
+                message.to_owned()
+            })
         }
     }
 }
@@ -204,17 +204,4 @@ fn keys(sidecar: &Sidecar, event: &Event) -> Result<Vec<ReplayKey>, String> {
 pub fn parse_key(hex: &str) -> Option<ReplayKey> {
     let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok()?;
     Some(ReplayKey::from_bytes(bytes.try_into().ok()?))
-}
-
-async fn forget_keys(sidecar: &Sidecar, keys: &[ReplayKey]) -> Answer {
-    let mut answer = Answer::NotFound;
-    for key in keys {
-        match sidecar.store.forget(*key, clock::now()).await {
-            Ok(Forgotten::Done) => answer = Answer::Forgotten,
-            Ok(Forgotten::Held) if answer == Answer::NotFound => answer = Answer::Held,
-            Ok(Forgotten::Held | Forgotten::Nothing) => {}
-            Err(_) => return Answer::refused("the replay store does not answer: try again"),
-        }
-    }
-    answer
 }

@@ -11,6 +11,7 @@ use crate::config::scheme::compile;
 use crate::gate::delivery::Head;
 use crate::gate::scheme::algorithm::{Algorithm, Encoding};
 use crate::gate::scheme::key::{KeyDecoding, KeyRule};
+use crate::gate::scheme::presented::Shown;
 use crate::gate::scheme::reading::Reading;
 use crate::gate::scheme::source::Source;
 use crate::gate::scheme::timestamp::TimeUnit;
@@ -38,7 +39,7 @@ pub fn hints(case: &Case<'_>) -> Vec<String> {
         for NamedSecret { id, secret, not_after_ms } in case.secrets {
             let secret = secret.expose();
             let key = recipe.key.decode(secret);
-            if !recipe.is_present(case.head) {
+            if recipe.is_present(case.head) == Ok(false) {
                 hints.extend(key.ok().and_then(|key| other_place(case, recipe, &key)));
                 continue;
             }
@@ -71,9 +72,13 @@ fn holds(recipe: &Recipe, key: &[u8], head: &Head<'_>, body: &[u8]) -> bool {
         return false;
     };
     let reading = Reading::new(recipe, head, body);
-    let tags = presented.map_or_else(|| reading.tags(), Ok).unwrap_or_default();
-    let made = |reading: &Reading<'_>| bool::from(verifier.made_any(&tags, reading));
-    reading.check().is_ok() && (made(&reading) || reading.with_other_port().as_ref().is_some_and(made))
+    let tags = match presented {
+        Shown::Tags(tags) => tags,
+        Shown::InBody => reading.tags().unwrap_or_default(),
+        Shown::Nothing(_) => return false,
+    };
+    let made = |variant| verifier.made_any(&tags, &reading, variant).is_ok_and(bool::from);
+    reading.check().is_ok() && reading.variants().any(made) && reading.holds_besides() == Ok(true)
 }
 
 /// The secret, read in another way.
@@ -185,7 +190,7 @@ fn other_recipe(case: &Case<'_>, recipe: &Recipe, key: &[u8]) -> Option<String> 
 fn other_place(case: &Case<'_>, recipe: &Recipe, key: &[u8]) -> Option<String> {
     let place = recipe.signature.from.first()?;
     if holds(recipe, key, case.head, case.body) {
-        let first = case.recipes.iter().find(|recipe| recipe.is_present(case.head))?;
+        let first = case.recipes.iter().find(|recipe| recipe.is_present(case.head) == Ok(true))?;
         let decides = first.signature.from.first().filter(|first| *first != place)?;
         return Some(format!("the signature in {place} holds, but {decides} is there too and decides alone"));
     }
@@ -260,7 +265,7 @@ fn other_preset(case: &Case<'_>) -> Option<String> {
 
 /// The sender does not use the headers of this provider.
 fn missing_header(case: &Case<'_>) -> Option<String> {
-    if case.recipes.iter().any(|recipe| recipe.is_present(case.head)) {
+    if case.recipes.iter().any(|recipe| recipe.is_present(case.head) != Ok(false)) {
         return None;
     }
     let wanted: Vec<_> =

@@ -88,7 +88,7 @@ fn presets() -> impl Iterator<Item = &'static str> {
         |piece: &Piece| matches!(piece, Piece::Body | Piece::Value(Source::Header(_) | Source::Field(_)));
     let fits = move |scheme: &Scheme| {
         let recipe = compile(scheme, None, None).unwrap();
-        let shared = !recipe.algorithm.is_public() && recipe.assurance() == Assurance::Verified;
+        let shared = !recipe.algorithm.is_public() && recipe.assurance == Assurance::Verified;
         let in_header = recipe.signature.from.iter().all(|source| matches!(source, Source::Header(_)));
         shared && in_header && recipe.content.pieces().all(plain) && recipe.also.is_empty()
     };

@@ -101,7 +101,12 @@ fn verified(scheme: &Scheme) -> String {
     let algorithm = serde_json::to_value(scheme.algorithm).unwrap().as_str().unwrap().to_uppercase();
     let signed = match scheme.signature.format {
         SignatureFormat::Jwt => "claims".to_owned(),
-        _ => format!("`{}`", scheme.content.replace("header:", "").replace('\n', "\\n").replace('|', "\\|")),
+        _ => {
+            let shown = |content: &String| {
+                format!("`{}`", content.replace("header:", "").replace('\n', "\\n").replace('|', "\\|"))
+            };
+            scheme.content.iter().map(shown).collect::<Vec<_>>().join(" or ")
+        }
     };
     let also = scheme
         .also

@@ -17,7 +17,7 @@ use crate::diagnosis::{Case, hints};
 use crate::gate::answer::Reason;
 use crate::gate::delivery::{Client, Head, split_target};
 use crate::gate::filter::freshness;
-use crate::gate::filter::signature::{Authentic, Signature};
+use crate::gate::filter::signature::{Authentic, Named, Signature};
 use crate::gate::scheme::Recipe;
 use crate::gate::scheme::url::PublicUrl;
 
@@ -109,14 +109,14 @@ fn judged(args: &VerifyArgs) -> Result<(bool, serde_json::Value), Unable> {
     } else {
         Vec::new()
     };
-    let told = |value: fn(&Authentic) -> Option<&str>| authentic.as_ref().and_then(value);
+    let named = |name: fn(&Authentic) -> Option<&Named>| Some(&name(authentic.as_ref()?)?.text);
     let json = serde_json::json!({
         "verdict": reason.verdict().label(),
         "reason": reason.label(),
-        "key_id": told(|a| Some(a.key_id())),
+        "key_id": authentic.as_ref().map(|a| &**a.key_id()),
         "assurance": authentic.as_ref().map(|a| a.assurance().label()),
-        "event_id": told(Authentic::event_id),
-        "event_type": told(Authentic::event_type),
+        "event_id": named(Authentic::event_id),
+        "event_type": named(Authentic::event_type),
         "hints": hints,
     });
     Ok((reason == Reason::Accepted, json))

@@ -76,6 +76,7 @@ fn verifier(recipe: &Recipe, secret: &Secret, short_allowed: bool) -> Result<Ver
 mod tests {
     use super::super::scheme::compile;
     use super::*;
+    use crate::config::scheme::check_choice;
 
     #[test]
     fn every_preset_parses_and_compiles() {
@@ -85,6 +86,17 @@ mod tests {
             for scheme in &preset.schemes {
                 compile(scheme, None, None).unwrap_or_else(|e| panic!("{name}: {}: {}", e.key, e.message));
             }
+        }
+    }
+
+    #[test]
+    fn of_several_schemes_it_is_clear_which_one_judges() {
+        for (name, text) in PRESETS {
+            let schemes = parse(text).unwrap().schemes;
+            let recipes: Vec<_> = schemes.iter().map(|scheme| compile(scheme, None, None).unwrap()).collect();
+            assert_eq!(check_choice(&recipes), Ok(()), "{name}");
+            let says = text.contains("\n# Which scheme: ");
+            assert_eq!(says, schemes.len() > 1, "{name} has {} schemes", schemes.len());
         }
     }
 }

@@ -244,10 +244,12 @@ pub struct Scheme {
     pub key: KeyRule,
     pub signature: SignatureSource,
     /// What is signed: `{body}`, `{header:Name}`, `{kv:field}` and so on, other text as it stands.
-    /// Not with `algorithm: token`.
-    #[serde(default)]
-    pub content: String,
-    /// What must hold besides the signature, such as `query:bodySHA256 == {body|sha256hex}`.
+    /// Not with `algorithm: token`. A list where senders write the same values in different ways.
+    #[serde(default, deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<String>")]
+    pub content: Vec<String>,
+    /// What must hold besides the signature, such as `query:bodySHA256 == {body|sha256hex}`; ` or `
+    /// stands between two templates of which one must hold.
     #[serde(default, deserialize_with = "one_or_many")]
     #[schemars(with = "Vec<String>")]
     pub also: Vec<String>,
@@ -259,6 +261,8 @@ pub struct Scheme {
     pub payload: Option<String>,
     /// `false` if the provider leaves the body, or a part of it, unsigned.
     pub signs_body: Option<bool>,
+    /// `partial` if the provider leaves open where one signed value ends and the next begins.
+    pub assurance: Option<Claimed>,
     #[serde(default)]
     pub url: Url,
     pub timestamp: Option<Timestamp>,
@@ -270,6 +274,14 @@ pub struct Scheme {
     #[serde(default, rename = "type", deserialize_with = "one_or_many")]
     #[schemars(with = "Vec<String>")]
     pub event_type: Vec<String>,
+}
+
+/// What a scheme may be said to prove: never more than what is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Claimed {
+    /// Something could be changed on the way.
+    Partial,
 }
 
 /// How the URL is signed.

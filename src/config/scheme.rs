@@ -7,9 +7,10 @@ use crate::gate::scheme::algorithm::{Algorithm, Encoding};
 use crate::gate::scheme::content::{Content, Piece};
 use crate::gate::scheme::source::Source;
 use crate::gate::scheme::timestamp::TimestampRule;
+use crate::gate::scheme::url::SignedQuery;
 use crate::gate::scheme::{
-    Assign, Equality, FieldNames, Payload, Recipe, SignatureFormat, SignatureRule, TokenPayload, UrlRule,
-    json, jws,
+    Assign, Assurance, Equality, FieldNames, Payload, Recipe, SignatureFormat, SignatureRule, TokenPayload,
+    UrlRule, json, jws,
 };
 
 /// The tolerance of a scheme that names none.
@@ -35,11 +36,13 @@ pub fn compile(
     tolerance: Option<Duration>,
     future: Option<Duration>,
 ) -> Result<Recipe, Fault> {
-    let recipe = Recipe {
+    let mut contents = contents(raw)?.into_iter();
+    let mut recipe = Recipe {
         algorithm: raw.algorithm,
         key: raw.key.clone(),
         signature: signature(raw)?,
-        content: content(raw)?,
+        content: contents.next().unwrap_or_default(),
+        variants: contents.collect(),
         also: raw.also.iter().map(|text| equality(text)).collect::<Result<_, _>>()?,
         when: sources("when", &raw.when)?,
         payload: raw.payload.as_deref().map(payload).transpose()?,
@@ -48,10 +51,45 @@ pub fn compile(
         timestamp: raw.timestamp.as_ref().map(|t| timestamp(t, tolerance, future)).transpose()?,
         id: sources("id", &raw.id)?,
         event_type: sources("type", &raw.event_type)?,
+        assurance: Assurance::Partial,
     };
     check(&recipe)?;
     check_body(&recipe, raw.signs_body)?;
+    check_ends(&recipe, raw.assurance)?;
+    recipe.assurance = assurance(&recipe, raw.assurance);
     Ok(recipe)
+}
+
+/// One delivery is judged by one scheme: where two read the same place, the conditions of the first
+/// or the tags must tell whose a delivery is.
+pub fn check_choice(recipes: &[Recipe]) -> Result<(), Fault> {
+    for (n, first) in recipes.iter().enumerate() {
+        for second in recipes[n + 1..].iter().filter(|second| second.signature.from == first.signature.from) {
+            let alike = first.shares_tags_with(second) && first.algorithm == second.algorithm;
+            let place = &first.signature.from[0];
+            if first.when.is_empty() && !second.when.is_empty() {
+                let message = format!("two schemes read {place}: put the one with conditions first");
+                return Err(Fault::new("when", message));
+            }
+            if alike && first.when == second.when {
+                let message = format!(
+                    "two schemes read {place}, and nothing tells which one a delivery is of: give the first a condition in when, or write both forms of the content into one scheme"
+                );
+                return Err(Fault::new("when", message));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How much a delivery under the recipe proves.
+fn assurance(recipe: &Recipe, claimed: Option<raw::Claimed>) -> Assurance {
+    let open = claimed == Some(raw::Claimed::Partial) || recipe.content.is_lossy() || recipe.is_extensible();
+    match recipe.algorithm {
+        Algorithm::Token => Assurance::Authenticated,
+        _ if recipe.covers_body() && !open => Assurance::Verified,
+        _ => Assurance::Partial,
+    }
 }
 
 fn signature(raw: &raw::Scheme) -> Result<SignatureRule, Fault> {
@@ -124,15 +162,32 @@ fn fields(
     Ok(SignatureFormat::Fields { split: split.unwrap_or_else(|| vec![b',']), assign, keys })
 }
 
-fn content(raw: &raw::Scheme) -> Result<Content, Fault> {
-    match raw.signature.format {
-        raw::SignatureFormat::Jwt if raw.content.is_empty() => parse("content", "{token}"),
-        raw::SignatureFormat::Jwt => Err(Fault::new(
-            "content",
-            "a token signs its own claims: leave content out, and bind the body in also",
-        )),
-        _ => parse("content", &raw.content),
+/// The forms of the content, the usual one first.
+fn contents(raw: &raw::Scheme) -> Result<Vec<Content>, Fault> {
+    if raw.signature.format == raw::SignatureFormat::Jwt {
+        return match raw.content.as_slice() {
+            [] => Ok(vec![parse("content", "{token}")?]),
+            _ => Err(Fault::new(
+                "content",
+                "a token signs its own claims: leave content out, and bind the body in also",
+            )),
+        };
     }
+    let contents: Vec<_> = raw.content.iter().map(|text| parse("content", text)).collect::<Result<_, _>>()?;
+    let Some(first) = contents.first() else { return Ok(contents) };
+    for other in &contents[1..] {
+        if !first.pieces().eq(other.pieces()) || !first.values().map(value).eq(other.values().map(value)) {
+            return Err(Fault::new(
+                "content",
+                format!("\"{other}\" holds other values than \"{first}\": write a scheme for each"),
+            ));
+        }
+    }
+    Ok(contents)
+}
+
+fn value((_, source, required): (usize, &Source, bool)) -> (&Source, bool) {
+    (source, required)
 }
 
 fn parse(key: &'static str, template: &str) -> Result<Content, Fault> {
@@ -147,7 +202,8 @@ fn equality(text: &str) -> Result<Equality, Fault> {
         ));
     };
     let source = source.trim().parse().map_err(|e: String| Fault::new("also", e))?;
-    Ok(Equality { source, content: parse("also", template.trim())? })
+    let contents = template.split(" or ").map(|template| parse("also", template.trim()));
+    Ok(Equality { source, contents: contents.collect::<Result<_, _>>()? })
 }
 
 fn payload(text: &str) -> Result<Payload, Fault> {
@@ -207,8 +263,8 @@ fn check(recipe: &Recipe) -> Result<(), Fault> {
             "{kv:…} is a field of the signature header: set signature.format to kv",
         ));
     }
-    let secret = recipe.content.pieces().any(|piece| *piece == Piece::Secret);
-    if secret != recipe.algorithm.is_digest() {
+    let secret = |content: &Content| content.pieces().any(|piece| *piece == Piece::Secret);
+    if recipe.contents().any(|content| secret(content) != recipe.algorithm.is_digest()) {
         return Err(Fault::new(
             "content",
             "{secret} goes with digest-md5, digest-sha1 and digest-sha256, and they with it: an HMAC has the secret as its key",
@@ -225,6 +281,28 @@ fn check(recipe: &Recipe) -> Result<(), Fault> {
             "id",
             format!("at most {} values can be read from a body", json::MAX_POINTERS),
         ));
+    }
+    Ok(())
+}
+
+/// A signature under which bytes can move from one value to the next is a choice as well. Not so
+/// what makes two bodies alike: no provider does that.
+fn check_ends(recipe: &Recipe, claimed: Option<raw::Claimed>) -> Result<(), Fault> {
+    let is_time = |source: &Source| recipe.timestamp.iter().any(|rule| rule.from.contains(source));
+    let fixed_url = recipe.url_rule.query == SignedQuery::AsGiven;
+    for content in recipe.contents() {
+        if let Some(transform) = content.lossy_body() {
+            let message = format!(
+                "under |{transform} two bodies are signed alike: use {{body}}, or one of its digests such as {{body|sha256hex}}"
+            );
+            return Err(Fault::new("content", message));
+        }
+        if let Some(piece) = content.open_end(is_time, fixed_url).filter(|_| claimed.is_none()) {
+            let message = format!(
+                "\"{content}\" leaves open where {{{piece}}} ends, so that bytes of it could be moved into what stands beside it: put text between them as the provider does, such as '.'; or say assurance: partial if it puts none"
+            );
+            return Err(Fault::new("content", message));
+        }
     }
     Ok(())
 }

@@ -7,6 +7,9 @@ use std::net::IpAddr;
 use http::{HeaderMap, Method};
 use ipnet::IpNet;
 
+use super::scheme::Unreadable;
+use super::scheme::form::Form;
+
 /// Everything known before the body is read. Borrowed: looking costs nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'r> {
@@ -24,13 +27,18 @@ pub struct Head<'r> {
 }
 
 impl<'r> Head<'r> {
+    /// The parameters of the query; none if there is no query.
+    pub fn query(&self) -> Result<Form<'r>, Unreadable> {
+        self.query.map_or(Ok(Form::default()), Form::parse)
+    }
+
     /// The value of a header that must not be ambiguous: `Err` if it came more than once.
-    pub fn single(&self, name: &http::HeaderName) -> Result<Option<&'r [u8]>, Repeated> {
+    pub fn single(&self, name: &http::HeaderName) -> Result<Option<&'r [u8]>, Unreadable> {
         let mut values = self.headers.get_all(name).iter();
         match (values.next(), values.next()) {
             (None, _) => Ok(None),
             (Some(value), None) => Ok(Some(value.as_bytes())),
-            (Some(_), Some(_)) => Err(Repeated),
+            (Some(_), Some(_)) => Err(Unreadable),
         }
     }
 }
@@ -42,10 +50,6 @@ pub fn split_target(target: &[u8]) -> (&[u8], Option<&[u8]>) {
         None => (target, None),
     }
 }
-
-/// A header that decides something came twice, so it decides nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Repeated;
 
 /// The sender's address, after trusted proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

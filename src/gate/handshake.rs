@@ -19,8 +19,8 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::delivery::Head;
+use super::scheme::Unreadable;
 use super::scheme::algorithm::{Encoding, KeyedMac};
-use super::scheme::form::{Form, Repeated};
 use super::scheme::json::{self, Pointer, Scalar};
 
 /// The handshakes of one route.
@@ -273,24 +273,25 @@ impl Place {
     fn is_there(&self, head: &Head<'_>) -> bool {
         match self {
             Place::Header(name) => head.headers.contains_key(name),
+            // What cannot be read may be there: it is asked, and refused.
             Place::Query(name) => parameter(head, name) != Ok(None),
             Place::Json(_) => false,
         }
     }
 
-    /// The value, if it stands there exactly once.
+    /// The value, if it stands there exactly once. Nothing is answered without it, so what cannot
+    /// be read is as useless here as what is not there.
     fn in_head<'r>(&self, head: &Head<'r>) -> Option<Cow<'r, [u8]>> {
         match self {
-            Place::Header(name) => head.single(name).ok().flatten().map(Cow::Borrowed),
-            Place::Query(name) => parameter(head, name).ok().flatten().map(Cow::Owned),
+            Place::Header(name) => head.single(name).ok()?.map(Cow::Borrowed),
+            Place::Query(name) => parameter(head, name).ok()?,
             Place::Json(_) => None,
         }
     }
 }
 
-fn parameter(head: &Head<'_>, name: &str) -> Result<Option<Vec<u8>>, Repeated> {
-    let Some(query) = head.query.and_then(Form::parse) else { return Ok(None) };
-    Ok(query.single(name)?.map(<[u8]>::to_vec))
+fn parameter<'r>(head: &Head<'r>, name: &str) -> Result<Option<Cow<'r, [u8]>>, Unreadable> {
+    head.query()?.single(name)
 }
 
 impl Literal {

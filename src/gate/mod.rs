@@ -10,5 +10,6 @@ pub mod chain;
 pub mod delivery;
 pub mod filter;
 pub mod handshake;
+pub mod identity;
 pub mod rotation;
 pub mod scheme;

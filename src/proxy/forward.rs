@@ -72,16 +72,18 @@ impl Forward<'_> {
         if let Some(authentic) = self.authentic {
             line(out, b"Hookgate-Key-Id", authentic.key_id().as_bytes());
             line(out, b"Hookgate-Assurance", authentic.assurance().label().as_bytes());
-            if let Some(id) = authentic.event_id() {
-                line(out, b"Hookgate-Event-Id", id.as_bytes());
-            }
-            if let Some(event_type) = authentic.event_type() {
-                line(out, b"Hookgate-Event-Type", event_type.as_bytes());
+            for (named, signed, unsigned) in [
+                (authentic.event_id(), "Hookgate-Event-Id", "Hookgate-Unsigned-Event-Id"),
+                (authentic.event_type(), "Hookgate-Event-Type", "Hookgate-Unsigned-Event-Type"),
+            ] {
+                let Some(named) = named else { continue };
+                let name = if named.signed { signed } else { unsigned };
+                line(out, name.as_bytes(), named.text.as_bytes());
             }
             if let Some(ms) = authentic.signed_at().and_then(|t| t.ms) {
                 line(out, b"Hookgate-Event-Time", to_rfc3339(ms).as_bytes());
             }
-            line(out, b"Hookgate-Idempotency-Key", &hex(authentic.replay_key().as_bytes()));
+            line(out, b"Hookgate-Idempotency-Key", &hex(authentic.identity().told().as_bytes()));
         }
         line(out, b"Hookgate-Request-Id", &self.id.hex());
         self.forwarded(out);

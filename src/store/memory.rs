@@ -14,7 +14,7 @@ use dashmap::mapref::entry::Entry as Slot;
 use tokio::sync::watch;
 
 use super::journal::{self, Delivered, Fault, Journal, Judged, Kept, ReplayFile, Reporter};
-use super::{Claim, Outcome, Reservation, Swept, Unavailable, Waiting};
+use super::{Holder, Outcome, Swept, Unavailable, Way};
 use crate::clock::{self, Now, Stamp};
 use crate::gate::filter::replay::{Entry, Forgotten, Found, Keep, ReplayKey, ReplayPolicy, Token};
 
@@ -123,7 +123,7 @@ impl Memory {
         self.inner.journal.get().is_none_or(Journal::close)
     }
 
-    pub(super) fn reserve(&self, key: ReplayKey, keep: Keep, now: Now) -> Result<Reservation, Unavailable> {
+    pub(super) fn reserve(&self, key: ReplayKey, now: Now) -> Result<super::Found, Unavailable> {
         let memory = &*self.inner;
         let token = memory.next_token();
         let lease = memory.policy.lease();
@@ -132,7 +132,7 @@ impl Memory {
                 let (found, entry) = Entry::reserve(Some(*slot.get()), token, now.mono, lease);
                 slot.insert(entry);
                 // Still inside the entry's lock: the holder cannot settle before we listen.
-                Ok(self.reservation(found, key, token, keep))
+                Ok(self.found(found, token))
             }
             Slot::Vacant(slot) => {
                 if memory.len.fetch_add(1, Ordering::Relaxed) >= memory.capacity {
@@ -141,22 +141,22 @@ impl Memory {
                 }
                 let (found, entry) = Entry::reserve(None, token, now.mono, lease);
                 slot.insert(entry);
-                Ok(self.reservation(found, key, token, keep))
+                Ok(self.found(found, token))
             }
         }
     }
 
-    fn reservation(&self, found: Found, key: ReplayKey, token: Token, keep: Keep) -> Reservation {
+    fn found(&self, found: Found, token: Token) -> super::Found {
         match found {
-            Found::Lead => Reservation::Lead(Claim::embedded(key, keep, self.clone(), token)),
-            Found::Follow(holder) => Reservation::Follow(self.follow(holder)),
-            Found::Done => Reservation::Done,
+            Found::Lead => super::Found::Lead(Holder::Memory(self.clone(), token)),
+            Found::Follow(holder) => super::Found::Follow(self.follow(holder)),
+            Found::Done => super::Found::Done,
         }
     }
 
-    fn follow(&self, holder: Token) -> Waiting {
+    fn follow(&self, holder: Token) -> Way {
         let sender = self.inner.followers.entry(holder).or_insert_with(|| watch::channel(None).0);
-        Waiting::told(sender.subscribe(), self.inner.policy.wait())
+        Way::Told { outcome: sender.subscribe(), wait: self.inner.policy.wait() }
     }
 
     pub(super) fn settle(&self, key: ReplayKey, token: Token, keep: Keep, outcome: Outcome, now: Now) {
@@ -270,11 +270,10 @@ mod tests {
 
     fn deliver(memory: &Memory, number: u8, now: Now) {
         let key = ReplayKey::from_digest(&[number; 32]);
-        let Ok(Reservation::Lead(claim)) = memory.reserve(key, Keep::UntilStale, now) else {
+        let Ok(super::super::Found::Lead(Holder::Memory(_, token))) = memory.reserve(key, now) else {
             panic!("{number} is new")
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(claim.settle(Outcome::Delivered, now));
+        memory.settle(key, token, Keep::UntilStale, Outcome::Delivered, now);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! The contract, for every store:
 //! - `reserve` and `settle` behave like the transitions in
 //!   [`gate::filter::replay`](crate::gate::filter::replay), atomically for each key.
+//! - An event with several names is held by all of them or by none. They are asked for in one order,
+//!   and those that are held already share the fate of the one that another delivery has.
 //! - A [`Claim`] is the right, and the duty, to deliver an event once. Settling it
 //!   tells the followers. Dropping it unsettled releases the event: at least once.
 //! - A store that is full refuses new events rather than forgetting one whose replay
@@ -14,6 +16,7 @@ pub mod redis;
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::sync::watch;
 
 use crate::clock::Now;
@@ -50,6 +53,13 @@ pub enum Outcome {
     Failed { reason: Reason, status: u16 },
 }
 
+impl Outcome {
+    /// It ended with this answer of ours.
+    const fn failed(reason: Reason) -> Self {
+        Outcome::Failed { reason, status: reason.status() }
+    }
+}
+
 /// The store cannot say: it is full, or out of reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unavailable;
@@ -62,11 +72,27 @@ impl ReplayStore {
             Some(_) => Keep::UntilStale,
             None => Keep::WholeWindow,
         };
-        match self {
-            ReplayStore::Memory(memory) => memory.reserve(authentic.replay_key(), keep, now),
-            // On the heap, here and below, so that every other delivery's future stays small.
-            ReplayStore::Redis(redis) => Box::pin(redis.reserve(authentic.replay_key(), keep, now)).await,
+        let mut claim = Claim { keep, held: SmallVec::new() };
+        for key in authentic.identity().names() {
+            let found = match self {
+                ReplayStore::Memory(memory) => memory.reserve(*key, now),
+                // On the heap, here and below, so that every other delivery's future stays small.
+                ReplayStore::Redis(redis) => Box::pin(redis.reserve(*key, now)).await,
+            };
+            match found {
+                Ok(Found::Lead(holder)) => claim.held.push((*key, holder)),
+                Ok(Found::Follow(way)) => return Ok(Reservation::Follow(Waiting { way, claim })),
+                Ok(Found::Done) => {
+                    claim.settle(Outcome::Delivered, now).await;
+                    return Ok(Reservation::Done);
+                }
+                Err(Unavailable) => {
+                    claim.settle(Outcome::failed(Reason::StoreUnavailable), now).await;
+                    return Err(Unavailable);
+                }
+            }
         }
+        Ok(Reservation::Lead(claim))
     }
 
     /// Asks a rate limit that gates share how much too early a request comes. `None` if it is
@@ -160,13 +186,21 @@ pub struct Swept {
     pub capacity: usize,
 }
 
+/// What one name of an event was found to be.
+enum Found {
+    /// It is ours now.
+    Lead(Holder),
+    /// Another delivery has it.
+    Follow(Way),
+    Done,
+}
+
 /// The right to deliver an event once. Moved into the exchange, consumed by `settle`.
 #[must_use = "an unsettled claim releases its event"]
 pub struct Claim {
-    key: ReplayKey,
     keep: Keep,
-    /// `None` once it is settled.
-    holder: Option<Holder>,
+    /// Each of the event's names; none once it is settled.
+    held: SmallVec<[(ReplayKey, Holder); 1]>,
 }
 
 enum Holder {
@@ -175,20 +209,13 @@ enum Holder {
 }
 
 impl Claim {
-    fn embedded(key: ReplayKey, keep: Keep, memory: Memory, token: Token) -> Self {
-        Claim { key, keep, holder: Some(Holder::Memory(memory, token)) }
-    }
-
-    fn shared(key: ReplayKey, keep: Keep, holding: redis::Holding) -> Self {
-        Claim { key, keep, holder: Some(Holder::Redis(holding)) }
-    }
-
     /// Commits on delivery, releases on anything else, and tells whoever waits.
     pub async fn settle(mut self, outcome: Outcome, now: Now) {
-        match self.holder.take() {
-            Some(Holder::Memory(memory, token)) => memory.settle(self.key, token, self.keep, outcome, now),
-            Some(Holder::Redis(holding)) => Box::pin(holding.settle(outcome)).await,
-            None => {}
+        for (key, holder) in std::mem::take(&mut self.held) {
+            match holder {
+                Holder::Memory(memory, token) => memory.settle(key, token, self.keep, outcome, now),
+                Holder::Redis(holding) => Box::pin(holding.settle(outcome)).await,
+            }
         }
     }
 }
@@ -197,20 +224,24 @@ impl Drop for Claim {
     /// Reached by a panic or an abandoned exchange: the outcome is unknown, so the
     /// event is released and the provider's retry gets through.
     fn drop(&mut self) {
-        let reason = Reason::UpstreamFailed;
-        let unknown = Outcome::Failed { reason, status: reason.status() };
-        match self.holder.take() {
-            Some(Holder::Memory(memory, token)) => {
-                memory.settle(self.key, token, self.keep, unknown, crate::clock::now());
+        let unknown = Outcome::failed(Reason::UpstreamFailed);
+        for (key, holder) in self.held.drain(..) {
+            match holder {
+                Holder::Memory(memory, token) => {
+                    memory.settle(key, token, self.keep, unknown, crate::clock::now());
+                }
+                Holder::Redis(holding) => holding.settle_by_and_by(Some(unknown)),
             }
-            Some(Holder::Redis(holding)) => holding.settle_by_and_by(Some(unknown)),
-            None => {}
         }
     }
 }
 
 /// A copy that waits for the delivery of its event.
-pub struct Waiting(Way);
+pub struct Waiting {
+    way: Way,
+    /// Names of the event that the other delivery does not know.
+    claim: Claim,
+}
 
 /// How it learns of the outcome.
 enum Way {
@@ -219,17 +250,10 @@ enum Way {
 }
 
 impl Waiting {
-    fn told(outcome: watch::Receiver<Option<Outcome>>, wait: Duration) -> Self {
-        Waiting(Way::Told { outcome, wait })
-    }
-
-    fn shared(following: redis::Following) -> Self {
-        Waiting(Way::Asking(following))
-    }
-
     /// The outcome, or `None` if it is still open when the wait is over.
     pub async fn outcome(self) -> Option<Outcome> {
-        match self.0 {
+        let Waiting { way, claim } = self;
+        let outcome = match way {
             Way::Told { mut outcome, wait } => {
                 let open = outcome.wait_for(Option::is_some);
                 match tokio::time::timeout(wait, open).await {
@@ -238,6 +262,8 @@ impl Waiting {
                 }
             }
             Way::Asking(following) => Box::pin(following.outcome()).await,
-        }
+        };
+        claim.settle(outcome.unwrap_or(Outcome::failed(Reason::InFlight)), crate::clock::now()).await;
+        outcome
     }
 }

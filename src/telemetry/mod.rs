@@ -75,8 +75,8 @@ impl From<&Authentic> for Proof {
         Proof {
             key_id: Arc::clone(authentic.key_id()),
             assurance: authentic.assurance(),
-            event_id: authentic.event_id().map(str::to_owned),
-            event_type: authentic.event_type().map(str::to_owned),
+            event_id: authentic.event_id().map(|id| id.text.clone()),
+            event_type: authentic.event_type().map(|name| name.text.clone()),
             event_time_ms: authentic.signed_at().and_then(|t| t.ms),
         }
     }

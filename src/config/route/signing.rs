@@ -29,6 +29,9 @@ impl Endpoint<'_, '_> {
                 }
             }
         }
+        if let Err(fault) = scheme::check_choice(&recipes) {
+            self.problem(&format!("scheme.{}", fault.key), fault.message);
+        }
         if let Some(rule) = recipes.iter().find_map(|recipe| recipe.timestamp.as_ref()) {
             let all = self.all;
             let (past, ahead) = (Some(Span(rule.tolerance)), Some(Span(rule.future_tolerance)));
@@ -66,7 +69,7 @@ impl Endpoint<'_, '_> {
 
     /// What passes on this route may prove less than its user thinks.
     pub(super) fn assurance(&mut self, name: &str, recipes: &[Recipe]) {
-        let any = |assurance| recipes.iter().any(|recipe| recipe.assurance() == assurance);
+        let any = |assurance| recipes.iter().any(|recipe| recipe.assurance == assurance);
         if any(Assurance::Partial) {
             self.loader.notice(format!(
                 "route {name}: the provider signs a part of each delivery only: the rest of the body could be changed on the way"

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// What makes two deliveries the same event: 128 bits of a SHA-256 over the route and
 /// an identity that the signature covers.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplayKey([u8; 16]);
 
 impl ReplayKey {

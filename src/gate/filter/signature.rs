@@ -1,19 +1,19 @@
 //! The signature over the raw bytes: every active key, constant time, no early exit.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 use subtle::ConditionallySelectable;
 
 use crate::gate::answer::Reason;
 use crate::gate::delivery::Head;
 use crate::gate::filter::replay::ReplayKey;
-use crate::gate::scheme::algorithm::Tag;
-use crate::gate::scheme::reading::Reading;
+use crate::gate::identity::{self, Identity};
+use crate::gate::scheme::algorithm::{Algorithm, Tag};
+use crate::gate::scheme::presented::Shown;
+use crate::gate::scheme::reading::{Reading, Variant};
 use crate::gate::scheme::source::Source;
-use crate::gate::scheme::{Assurance, Key, Recipe};
+use crate::gate::scheme::{Assurance, Key, Recipe, Unreadable};
 
 /// What a route demands: the recipes of its provider, each with the keys that fit it.
 #[derive(Clone)]
@@ -26,11 +26,13 @@ pub struct Signature {
 pub struct Scheme {
     recipe: Recipe,
     keys: Vec<Key>,
+    /// The schemes of the same signature under which its events have other names.
+    others: Vec<usize>,
 }
 
 impl Scheme {
     pub fn new(recipe: Recipe, keys: Vec<Key>) -> Self {
-        Scheme { recipe, keys }
+        Scheme { recipe, keys, others: Vec::new() }
     }
 
     pub fn recipe(&self) -> &Recipe {
@@ -42,7 +44,7 @@ impl Scheme {
     }
 }
 
-/// Well-formed tags, and the schemes whose they may be.
+/// The schemes whose a delivery may be, by what stands in the place of its signature.
 #[derive(Debug)]
 pub struct Presented {
     candidates: SmallVec<[Candidate; 1]>,
@@ -62,9 +64,17 @@ pub struct Authentic {
     key_id: Arc<str>,
     assurance: Assurance,
     signed_at: Option<SignedTime>,
-    replay_key: ReplayKey,
-    event_id: Option<String>,
-    event_type: Option<String>,
+    identity: Identity,
+    event_id: Option<Named>,
+    event_type: Option<Named>,
+}
+
+/// What an event is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    pub text: String,
+    /// Whether the signature covers it; else anybody on the way could have written it.
+    pub signed: bool,
 }
 
 /// The time that the signature covers, with the tolerance of its recipe.
@@ -92,22 +102,43 @@ impl Authentic {
         self.signed_at
     }
 
-    pub fn replay_key(&self) -> ReplayKey {
-        self.replay_key
+    pub fn identity(&self) -> &Identity {
+        &self.identity
     }
 
-    pub fn event_id(&self) -> Option<&str> {
-        self.event_id.as_deref()
+    pub fn event_id(&self) -> Option<&Named> {
+        self.event_id.as_ref()
     }
 
-    pub fn event_type(&self) -> Option<&str> {
-        self.event_type.as_deref()
+    pub fn event_type(&self) -> Option<&Named> {
+        self.event_type.as_ref()
+    }
+}
+
+/// Why a scheme does not take a delivery.
+enum Objection {
+    /// Its tags are of another kind: another scheme may be meant.
+    OtherTags(Reason),
+    /// No key made one of its tags: another scheme that writes tags in the same way may have.
+    NotMade,
+    /// The delivery is of this scheme, and wrong.
+    Final(Reason),
+}
+
+impl From<Reason> for Objection {
+    fn from(reason: Reason) -> Self {
+        Objection::Final(reason)
     }
 }
 
 impl Signature {
     /// `schemes` in the order of the preset: the first whose header is present decides alone.
-    pub fn new(schemes: Vec<Scheme>) -> Self {
+    pub fn new(mut schemes: Vec<Scheme>) -> Self {
+        for n in 0..schemes.len() {
+            let differs =
+                |other: &usize| *other != n && identity::differs(&schemes[n].recipe, &schemes[*other].recipe);
+            schemes[n].others = (0..schemes.len()).filter(differs).collect();
+        }
         Signature { schemes }
     }
 
@@ -115,38 +146,41 @@ impl Signature {
         &self.schemes
     }
 
-    /// The keys that an event with this signed id has under the schemes that go by one.
-    pub fn keys_of(&self, route: &str, id: &str) -> Vec<ReplayKey> {
-        let mut keys: Vec<_> = self.schemes.iter().filter_map(|scheme| scheme.key_of(route, id)).collect();
-        keys.dedup();
-        keys
+    /// The key that an event with this signed id has; `None` if no scheme goes by an id.
+    pub fn key_of(&self, route: &str, id: &str) -> Option<ReplayKey> {
+        let by_id = |recipe: &Recipe| recipe.id.iter().any(|source| recipe.identifies(source));
+        self.schemes.iter().any(|scheme| by_id(&scheme.recipe)).then(|| identity::by_id(route, id))
     }
 
-    /// Whether the head carries a signature of any of the schemes.
+    /// Whether the head carries a signature of any of the schemes. One that cannot be read is one.
     pub fn is_present(&self, head: &Head<'_>) -> bool {
-        self.schemes.iter().any(|scheme| scheme.recipe.is_present(head))
+        self.schemes.iter().any(|scheme| scheme.recipe.is_present(head) != Ok(false))
     }
 
-    /// What the head presents. No fall-back: a sender that presents the newer form
-    /// badly is not judged by the older one. Only schemes that read the same place as the
-    /// first that is present stand beside it.
+    /// What the head presents. No fall-back: a sender that presents the newer form badly is not
+    /// judged by the older one. A scheme with conditions that are met stands alone; beside another
+    /// one stand those that read the same place, and there the tags tell whose they are.
     pub fn presented(&self, head: &Head<'_>) -> Result<Presented, Reason> {
-        let mut present = self.schemes.iter().enumerate().filter(|(_, s)| s.recipe.is_present(head));
-        let (scheme, first) = present.next().ok_or(Reason::SignatureMissing)?;
-        let judged = first.recipe.presented(head);
-        let place = &first.recipe.signature.from;
-        let beside = self.schemes.iter().enumerate().skip(scheme + 1);
-        let beside = beside.filter(|(_, s)| s.recipe.signature.from == *place && s.recipe.is_present(head));
-        let beside = beside.filter_map(|(scheme, other)| {
-            Some(Candidate { scheme, tags: other.recipe.presented(head).ok()? })
-        });
         let mut candidates = SmallVec::new();
-        let fault = judged.map(|tags| candidates.push(Candidate { scheme, tags })).err();
-        candidates.extend(beside);
-        match fault {
-            Some(reason) if candidates.is_empty() => Err(reason),
-            Some(_) | None => Ok(Presented { candidates }),
+        let mut place: Option<&[Source]> = None;
+        let mut nothing = Reason::SignatureMissing;
+        for (n, Scheme { recipe, .. }) in self.schemes.iter().enumerate() {
+            let elsewhere = place.is_some_and(|place| *place != recipe.signature.from);
+            if elsewhere || !recipe.is_present(head)? {
+                continue;
+            }
+            let first = place.replace(&recipe.signature.from).is_none();
+            match recipe.presented(head)? {
+                Shown::Tags(tags) => candidates.push(Candidate { scheme: n, tags: Some(tags) }),
+                Shown::InBody => candidates.push(Candidate { scheme: n, tags: None }),
+                Shown::Nothing(reason) if first => nothing = reason,
+                Shown::Nothing(_) => {}
+            }
+            if !recipe.when.is_empty() {
+                break;
+            }
         }
+        if candidates.is_empty() { Err(nothing) } else { Ok(Presented { candidates }) }
     }
 
     /// Only keys that are `usable` are tried; which are does not depend on the request.
@@ -158,126 +192,113 @@ impl Signature {
         body: &[u8],
         usable: impl Fn(&str) -> bool,
     ) -> Result<Authentic, Reason> {
-        let mut first = None;
+        let mut met: Option<&Recipe> = None;
+        let mut reason = None;
         for candidate in &presented.candidates {
-            let tags = candidate.tags.as_deref();
-            match self.schemes[candidate.scheme].verify(tags, route, head, body, &usable) {
-                Err(reason) if reason.is_signature() => _ = first.get_or_insert(reason),
-                // A signature that holds decides, whatever is wrong with what it covers.
-                judged => return judged,
+            let scheme = &self.schemes[candidate.scheme];
+            if met.is_some_and(|met| !met.shares_tags_with(&scheme.recipe)) {
+                continue;
+            }
+            match self.judge(scheme, candidate.tags.as_deref(), route, head, body, &usable) {
+                Ok(authentic) => return Ok(authentic),
+                Err(Objection::Final(reason)) => return Err(reason),
+                Err(Objection::NotMade) => {
+                    met.get_or_insert(&scheme.recipe);
+                    reason.replace(Reason::SignatureMismatch);
+                }
+                Err(Objection::OtherTags(other)) => _ = reason.get_or_insert(other),
             }
         }
-        Err(first.unwrap_or(Reason::SignatureMismatch))
+        Err(reason.unwrap_or(Reason::SignatureMismatch))
     }
-}
 
-impl Scheme {
-    fn verify(
+    fn judge(
         &self,
+        scheme: &Scheme,
         tags: Option<&[Tag]>,
         route: &str,
         head: &Head<'_>,
         body: &[u8],
         usable: &impl Fn(&str) -> bool,
-    ) -> Result<Authentic, Reason> {
-        let reading = Reading::new(&self.recipe, head, body);
-        let in_body = if tags.is_none() { reading.tags()? } else { Vec::new() };
+    ) -> Result<Authentic, Objection> {
+        let recipe = &scheme.recipe;
+        let reading = Reading::new(recipe, head, body);
+        let in_body = match tags {
+            Some(_) => Vec::new(),
+            None => reading.tags().map_err(Objection::OtherTags)?,
+        };
         reading.check()?;
-        let key = self.matching_key(tags.unwrap_or(&in_body), &reading, usable);
-        let key = key.ok_or(Reason::SignatureMismatch)?;
-        self.read_signed(key, route, &reading)
-    }
+        let made = scheme.matching_key(tags.unwrap_or(&in_body), &reading, usable);
+        let (key, variant) = made.map_err(Reason::from)?.ok_or(Objection::NotMade)?;
 
-    /// The key that made one of the tags. Every key meets every tag, and which of them
-    /// match does not show in the time taken.
-    fn matching_key(
+        // From here on a key of the route has signed it, and whatever is wrong with it is wrong.
+        let others = scheme.others.iter().map(|n| &self.schemes[*n].recipe);
+        let others = others.map(|other| (other, Reading::new(other, head, body)));
+        let signed = || -> Result<_, Unreadable> {
+            if !reading.holds_besides()? {
+                return Ok(None);
+            }
+            Ok(Some(Authentic {
+                key_id: Arc::clone(&key.id),
+                assurance: recipe.assurance,
+                signed_at: signed_time(recipe, &reading)?,
+                identity: identity::of(route, recipe, &reading, variant, others)?,
+                event_id: named(recipe, &recipe.id, |source| reading.id(source))?,
+                event_type: named(recipe, &recipe.event_type, |source| Ok(reading.text(source)))?,
+            }))
+        };
+        let authentic = signed().map_err(|_| Reason::BodyMalformed)?;
+        authentic.ok_or(Objection::Final(Reason::SignatureMismatch))
+    }
+}
+
+impl Scheme {
+    /// The key that made one of the tags, and the form of the content that it signed. Every key meets
+    /// every tag, and which of them match does not show in the time taken.
+    fn matching_key<'r>(
         &self,
         tags: &[Tag],
-        reading: &Reading<'_>,
+        reading: &Reading<'r>,
         usable: &impl Fn(&str) -> bool,
-    ) -> Option<&Key> {
+    ) -> Result<Option<(&Key, Variant<'r>)>, Unreadable> {
         const NONE: u32 = u32::MAX;
         let mut matched = NONE;
-        let other_port = reading.with_other_port();
-        for reading in [Some(reading), other_port.as_ref()].into_iter().flatten() {
-            for (n, key) in (0u32..).zip(&self.keys).filter(|(_, key)| usable(&key.id)) {
-                matched.conditional_assign(&n, key.verifier.made_any(tags, reading));
+        for (v, variant) in reading.variants().enumerate() {
+            for (k, key) in self.keys.iter().enumerate().filter(|(_, key)| usable(&key.id)) {
+                let n = u32::try_from(v * self.keys.len() + k).unwrap_or(NONE);
+                matched.conditional_assign(&n, key.verifier.made_any(tags, reading, variant)?);
             }
         }
-        self.keys.get(usize::try_from(matched).ok()?)
+        let Some(n) = usize::try_from(matched).ok().filter(|_| matched != NONE) else { return Ok(None) };
+        let variant = reading.variants().nth(n / self.keys.len());
+        Ok(variant.map(|variant| (&self.keys[n % self.keys.len()], variant)))
     }
+}
 
-    /// Reads time, id and type out of what the signature covers.
-    fn read_signed(&self, key: &Key, route: &str, reading: &Reading<'_>) -> Result<Authentic, Reason> {
-        let recipe = &self.recipe;
-        let signed_at = match &recipe.timestamp {
-            None => None,
-            Some(rule) => Some(SignedTime {
-                ms: reading.time(rule)?,
-                tolerance_ms: millis(rule.tolerance),
-                future_tolerance_ms: millis(rule.future_tolerance),
-                expires_ms: reading.expiry(rule)?,
-            }),
-        };
+fn signed_time(recipe: &Recipe, reading: &Reading<'_>) -> Result<Option<SignedTime>, Unreadable> {
+    let Some(rule) = &recipe.timestamp else { return Ok(None) };
+    Ok(Some(SignedTime {
+        ms: reading.time(rule)?,
+        tolerance_ms: millis(rule.tolerance),
+        future_tolerance_ms: millis(rule.future_tolerance),
+        expires_ms: reading.expiry(rule)?,
+    }))
+}
 
-        // An id that nobody signed could be changed at will: it names the event for people, and
-        // must not even keep a signed one from telling whether it was seen before.
-        let mut event_id = None;
-        let mut signed_id = None;
-        for source in &recipe.id {
-            let Some(id) = reading.id(source)? else { continue };
-            event_id.get_or_insert_with(|| id.clone());
-            if recipe.identifies(source) {
-                signed_id = Some(id);
-                break;
-            }
+/// What the first of these sources says, for people.
+fn named(
+    recipe: &Recipe,
+    sources: &[Source],
+    read: impl Fn(&Source) -> Result<Option<String>, Unreadable>,
+) -> Result<Option<Named>, Unreadable> {
+    for source in sources {
+        if let Some(text) = read(source)? {
+            // Who shows a credential signs nothing.
+            let signed = recipe.algorithm != Algorithm::Token && recipe.covers(source);
+            return Ok(Some(Named { text, signed }));
         }
-        let replay_key = match signed_id {
-            Some(id) => self.key_by_id(route, &id),
-            None => {
-                let mut digest = self.identity(route);
-                digest.update(b"content\0");
-                reading.identity(|bytes| digest.update(bytes));
-                ReplayKey::from_digest(&digest.finalize().into())
-            }
-        };
-        Ok(Authentic {
-            key_id: Arc::clone(&key.id),
-            assurance: recipe.assurance(),
-            signed_at,
-            replay_key,
-            event_id,
-            event_type: recipe.event_type.iter().find_map(|source| reading.text(source)),
-        })
     }
-
-    /// The key of the event with this signed id; `None` if the scheme tells events apart by content.
-    fn key_of(&self, route: &str, id: &str) -> Option<ReplayKey> {
-        let by_id = self.recipe.id.iter().any(|source| self.recipe.identifies(source));
-        by_id.then(|| self.key_by_id(route, id))
-    }
-
-    fn key_by_id(&self, route: &str, id: &str) -> ReplayKey {
-        let mut digest = self.identity(route);
-        digest.update(b"id\0");
-        digest.update(id.as_bytes());
-        ReplayKey::from_digest(&digest.finalize().into())
-    }
-
-    /// The same id on two routes, or under two schemes, is two events. A scheme is known by where its
-    /// signature stands and not by its number, which changes when a reload leaves another scheme out.
-    fn identity(&self, route: &str) -> Sha256 {
-        let mut digest = Sha256::new();
-        let place = match &self.recipe.signature.from[0] {
-            Source::Header(name) => Cow::Borrowed(name.as_str()),
-            source => Cow::Owned(source.to_string()),
-        };
-        for name in [route, &*place] {
-            digest.update((name.len() as u64).to_be_bytes());
-            digest.update(name);
-        }
-        digest
-    }
+    Ok(None)
 }
 
 fn millis(duration: std::time::Duration) -> i64 {

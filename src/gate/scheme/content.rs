@@ -1,7 +1,6 @@
 //! What is signed: a template, compiled once into segments, so that signing is a
 //! walk over borrowed bytes. No string is built and the body need not be text.
 
-use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -65,6 +64,12 @@ impl Piece {
         matches!(self, Piece::Body | Piece::FormSorted | Piece::Parameters)
     }
 
+    /// Two forms or queries may be written in the same way: what parts their fields is left out, or
+    /// can stand in a field as well.
+    fn is_lossy(&self) -> bool {
+        matches!(self, Piece::FormSorted | Piece::QuerySorted | Piece::Parameters)
+    }
+
     pub fn is_of_url(&self) -> bool {
         matches!(self, Piece::Url | Piece::UrlWithoutQuery | Piece::Path)
     }
@@ -104,6 +109,17 @@ impl Content {
         })
     }
 
+    /// Whether nothing but fixed text stands behind the secret.
+    pub fn ends_with_secret(&self) -> bool {
+        let last = self.segments.iter().rfind(|segment| !matches!(segment, Segment::Literal(_)));
+        matches!(last, Some(Segment::Piece(Piece::Secret, _)))
+    }
+
+    /// Whether two bodies, forms or queries may be one content, wherever its values end.
+    pub fn is_lossy(&self) -> bool {
+        self.pieces().any(Piece::is_lossy)
+    }
+
     /// Whether a body that differs in one byte is another content.
     pub fn covers_body(&self) -> bool {
         self.pieces().any(Piece::holds_body)
@@ -117,7 +133,7 @@ impl Content {
                 Piece::Url | Piece::Path | Piece::QuerySorted | Piece::RawQuerySorted | Piece::Parameters
             )
         };
-        self.values().any(|(_, value, _)| value == source)
+        self.keeps(source)
             || match source {
                 Source::Json(_) => self.pieces().any(|piece| *piece == Piece::Body),
                 Source::Form(_) => self.covers_body(),
@@ -128,16 +144,62 @@ impl Content {
             }
     }
 
-    /// The byte that parts the value of segment `n` from what stands between it and the body.
-    /// A value that contains it could be split in another way, so that two deliveries would
-    /// share one signature.
+    /// Whether the value stands in it so that another value would be another content.
+    fn keeps(&self, source: &Source) -> bool {
+        self.segments.iter().any(|segment| match segment {
+            Segment::Piece(Piece::Value(value), transform)
+            | Segment::Optional { piece: Piece::Value(value), transform, .. } => {
+                value == source && transform.is_none_or(Transform::keeps_all)
+            }
+            Segment::Literal(_) | Segment::Piece(..) | Segment::Optional { .. } => false,
+        })
+    }
+
+    /// Whether the value can be a Unix time only.
+    pub fn is_unix(&self, source: &Source) -> bool {
+        let unix = |segment: &Segment| matches!(segment, Segment::Piece(Piece::Value(value), Some(Transform::Unix)) if value == source);
+        self.segments.iter().any(unix)
+    }
+
+    /// A transform of the body under which two bodies are one content.
+    pub fn lossy_body(&self) -> Option<Transform> {
+        self.segments.iter().find_map(|segment| match segment {
+            Segment::Piece(piece, Some(transform))
+            | Segment::Optional { piece, transform: Some(transform), .. } => {
+                (piece.holds_body() && !transform.keeps_all()).then_some(*transform)
+            }
+            Segment::Literal(_) | Segment::Piece(..) | Segment::Optional { .. } => None,
+        })
+    }
+
+    /// The byte that parts the value of segment `n` from what stands between it and the
+    /// [anchor](Self::anchor). A value that contains it could be split in another way, so that two
+    /// deliveries would share one signature.
     pub fn separator(&self, n: usize) -> Option<u8> {
-        let is_body = |segment: &Segment| matches!(segment, Segment::Piece(piece, _) | Segment::Optional { piece, .. } if piece.holds_body());
-        let body = self.segments.iter().position(is_body)?;
-        match n.cmp(&body) {
-            Ordering::Less => self.literal(n + 1)?.first().copied(),
-            Ordering::Equal => None,
-            Ordering::Greater => self.literal(n - 1)?.last().copied(),
+        let anchor = self.anchor()?;
+        match self.segments.get(n)? {
+            Segment::Literal(_) => None,
+            _ if n == anchor => None,
+            Segment::Optional { after, .. } if n < anchor && !after.is_empty() => after.first().copied(),
+            Segment::Optional { before, .. } if n > anchor && !before.is_empty() => before.last().copied(),
+            Segment::Piece(..) | Segment::Optional { .. } if n < anchor => {
+                self.literal(n + 1)?.first().copied()
+            }
+            Segment::Piece(..) | Segment::Optional { .. } => self.literal(n.checked_sub(1)?)?.last().copied(),
+        }
+    }
+
+    /// Where a reader of the content ends, who comes from both sides: the body, else the last piece.
+    fn anchor(&self) -> Option<usize> {
+        let piece = |n: &usize| self.piece(*n).is_some();
+        let body = (0..self.segments.len()).find(|n| self.piece(*n).is_some_and(Piece::holds_body));
+        body.or_else(|| (0..self.segments.len()).rfind(piece))
+    }
+
+    fn piece(&self, n: usize) -> Option<&Piece> {
+        match self.segments.get(n)? {
+            Segment::Literal(_) => None,
+            Segment::Piece(piece, _) | Segment::Optional { piece, .. } => Some(piece),
         }
     }
 
@@ -145,6 +207,43 @@ impl Content {
         match self.segments.get(n)? {
             Segment::Literal(text) => Some(text),
             Segment::Piece(..) | Segment::Optional { .. } => None,
+        }
+    }
+
+    /// A piece between which and its neighbour bytes could move without a change of the content, if
+    /// there is one. `shows_its_end` tells of values that no byte can be added to or taken from, such
+    /// as times; `fixed_url` that the whole URL is known from the configuration.
+    pub fn open_end(&self, shows_its_end: impl Fn(&Source) -> bool, fixed_url: bool) -> Option<&Piece> {
+        let anchor = self.anchor()?;
+        let shows = |piece: &Piece| matches!(piece, Piece::Value(source) if shows_its_end(source));
+        let is_open = |n: &usize| {
+            let (Some(piece), transform) = (self.piece(*n), self.transform(*n)) else { return false };
+            let neighbour = if *n < anchor { self.piece(n + 1) } else { self.piece(n - 1) };
+            let separator = self.separator(*n);
+            let parted = match piece {
+                _ if transform.is_some_and(Transform::shows_its_end) || shows(piece) => true,
+                Piece::Secret | Piece::UrlWithoutQuery | Piece::TokenHeaders(_) => true,
+                Piece::Url if fixed_url => true,
+                // Letters, and then a slash or a colon.
+                Piece::Method => separator.is_some() || neighbour.is_some_and(Piece::is_of_url),
+                Piece::Value(_) | Piece::Token => separator.is_some(),
+                // Every visible character may stand in them.
+                Piece::Url | Piece::Path | Piece::RawQuerySorted | Piece::ListedHeaders(_) => {
+                    separator.is_some_and(|byte| !byte.is_ascii_graphic())
+                }
+                Piece::Body | Piece::FormSorted | Piece::QuerySorted | Piece::Parameters => false,
+            };
+            // Nobody but the provider knows the secret, so nobody finds it in a value.
+            !parted && !neighbour.is_some_and(|next| shows(next) || *next == Piece::Secret)
+        };
+        let open = (0..self.segments.len()).filter(|n| *n != anchor).find(is_open)?;
+        self.piece(open)
+    }
+
+    fn transform(&self, n: usize) -> Option<Transform> {
+        match self.segments.get(n)? {
+            Segment::Literal(_) => None,
+            Segment::Piece(_, transform) | Segment::Optional { transform, .. } => *transform,
         }
     }
 }
@@ -318,6 +417,50 @@ mod tests {
     }
 
     #[test]
+    fn bytes_move_where_nothing_parts_two_pieces() {
+        let open = |template: &str| {
+            let time = |source: &Source| source.to_string() == "header:x-time";
+            content(template).open_end(time, false).map(ToString::to_string)
+        };
+        for parted in [
+            "{body}",
+            "{header:A}.{body}",
+            "{body}.{header:A}",
+            "{header:X-Time}{body}",
+            "{body}{header:X-Time}",
+            "{header:A}{header:X-Time}{body}",
+            "{header:X-Time}{header:A}{secret}{body}",
+            "{body|sha256hex}",
+            "{body|json}{header:X-Time}",
+            "{url}\n{body}",
+            "{method}{path}\n{body}",
+            "{method} {path}\n{token_headers:tl_headers}{body}",
+            "{url_without_query}{header:A}",
+            "{[id:]query:id[;]}{[request:]header:A[;]}ts:{kv:ts};",
+        ] {
+            assert_eq!(open(parted), None, "{parted}");
+        }
+        for (template, end) in [
+            ("{header:A}{body}", "header:a"),
+            ("{body}{header:A}", "header:a"),
+            ("{header:A}{header:B}.{body}", "header:a"),
+            ("{header:A}{header:B}", "header:a"),
+            ("{header:A}{[.]header:B[]}{body}", "header:a"),
+            ("{header:A}.{[]header:B[]}{body}", "header:b"),
+            ("{header:A|lower}{body}", "header:a"),
+            ("{url}{body}", "url"),
+            ("{url}.{body}", "url"),
+            ("{body}{url}", "url"),
+            ("{path}|{body}", "path"),
+            ("{method}{body}", "method"),
+            ("{query_sorted}\n{form_sorted}", "query_sorted"),
+        ] {
+            assert_eq!(open(template).as_deref(), Some(end), "{template}");
+        }
+        assert_eq!(content("{url}{body}").open_end(|_| false, true), None, "the URL is known");
+    }
+
+    #[test]
     fn what_is_signed_is_what_stands_in_the_template() {
         let covers = |template: &str, source: &str| content(template).covers(&source.parse().unwrap());
         assert!(covers("{url}{form_sorted}", "query:a"));
@@ -327,6 +470,8 @@ mod tests {
         assert!(covers("{json:/a}{json:/b}", "json:/a"));
         assert!(!covers("{json:/a}{json:/b}", "json:/c"));
         assert!(covers("{token}", "claim:jti") && !covers("{token}", "json:/id"));
+        assert!(!covers("{header:A|lower}.{body}", "header:a"), "in either case it is the same content");
+        assert!(covers("{header:A|sha256hex}.{body}", "header:a"));
         assert!(content("{[]body|sha256hex[]}").covers_body() && !content("{[]header:a[]}").covers_body());
         assert!(content("{form_sorted}").covers_body() && !content("{form:a}").covers_body());
     }

@@ -3,6 +3,7 @@
 use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
 
+use super::Unreadable;
 use super::algorithm::Algorithm;
 
 /// `header.payload.signature`, still encoded. The payload is empty if it is detached
@@ -39,21 +40,29 @@ impl<'t> Token<'t> {
 
     /// Whether the token names the algorithm that the recipe demands. It is not asked which one to use.
     pub fn is_of(&self, algorithm: Algorithm) -> bool {
-        let text = decoded(self.header).and_then(|header| String::from_utf8(header).ok());
-        let header = text.and_then(|header| serde_json::from_str::<Header>(&header).ok());
-        header.is_some_and(|header| Some(header.alg.as_str()) == name(algorithm) && header.crit.is_none())
+        let header = decoded(self.header).and_then(|header| {
+            let header = std::str::from_utf8(&header).map_err(|_| Unreadable)?;
+            serde_json::from_str::<Header>(header).map_err(|_| Unreadable)
+        });
+        // A header that cannot be read names no algorithm: its token is none of ours.
+        header.is_ok_and(|header| Some(header.alg.as_str()) == name(algorithm) && header.crit.is_none())
     }
 
-    /// A list of header names in the token's own header, written with commas between them.
-    pub fn list(&self, parameter: &str) -> Option<String> {
-        let header: serde_json::Value = serde_json::from_slice(&decoded(self.header)?).ok()?;
-        header.get(parameter)?.as_str().map(str::to_owned)
+    /// A list of header names in the token's own header, written with commas between them; empty
+    /// if the token has none.
+    pub fn list(&self, parameter: &str) -> Result<String, Unreadable> {
+        let header: serde_json::Value =
+            serde_json::from_slice(&decoded(self.header)?).map_err(|_| Unreadable)?;
+        match header.get(parameter) {
+            None => Ok(String::new()),
+            Some(list) => list.as_str().map(str::to_owned).ok_or(Unreadable),
+        }
     }
 }
 
-/// `None` if it is not base64url without padding.
-pub fn decoded(part: &[u8]) -> Option<Vec<u8>> {
-    BASE64URL_NOPAD.decode(part).ok()
+/// The bytes that base64url without padding writes.
+pub fn decoded(part: &[u8]) -> Result<Vec<u8>, Unreadable> {
+    BASE64URL_NOPAD.decode(part).map_err(|_| Unreadable)
 }
 
 pub fn encoded(part: &[u8]) -> String {

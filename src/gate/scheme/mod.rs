@@ -8,7 +8,7 @@ pub mod json;
 pub mod jws;
 pub mod key;
 pub mod multipart;
-mod presented;
+pub mod presented;
 pub mod public_key;
 pub mod reading;
 pub mod sign;
@@ -19,6 +19,7 @@ pub mod url;
 pub mod verifier;
 
 use http::HeaderName;
+use http::header::CONTENT_TYPE;
 
 use self::algorithm::{Algorithm, Encoding};
 use self::content::{Content, Piece};
@@ -28,6 +29,7 @@ use self::source::Source;
 use self::timestamp::TimestampRule;
 use self::url::{PublicUrl, SignedQuery};
 pub use self::verifier::{Key, Verifier};
+use super::answer::Reason;
 
 /// One way of signing. Fields are in the words of the configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct Recipe {
     pub key: KeyRule,
     pub signature: SignatureRule,
     pub content: Content,
+    /// The same values in other text or other transforms, where senders differ in that.
+    pub variants: Vec<Content>,
     /// What must hold besides the signature.
     pub also: Vec<Equality>,
     /// Sources without which a delivery is not signed in this way.
@@ -50,6 +54,20 @@ pub struct Recipe {
     pub id: Vec<Source>,
     /// Where the event's type stands. For people and routing; decides nothing.
     pub event_type: Vec<Source>,
+    /// How much a delivery under this recipe proves.
+    pub assurance: Assurance,
+}
+
+/// What is there and cannot be read, or can be read in more than one way. It is not absent: nobody
+/// but the application could say what it makes of it, so whoever needs it refuses the delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable;
+
+/// Until a signature holds, what cannot be read is a fault of the signature.
+impl From<Unreadable> for Reason {
+    fn from(_: Unreadable) -> Self {
+        Reason::SignatureMalformed
+    }
 }
 
 /// Where signatures stand and how they are written.
@@ -108,7 +126,8 @@ pub enum Payload {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Equality {
     pub source: Source,
-    pub content: Content,
+    /// One of these.
+    pub contents: Vec<Content>,
 }
 
 /// In which form the URL is signed.
@@ -139,32 +158,50 @@ impl Recipe {
 
     /// Whether a signature vouches for every byte of the body.
     pub fn covers_body(&self) -> bool {
-        let by_equality =
-            |equality: &Equality| equality.content.covers_body() && self.content.covers(&equality.source);
+        let by_equality = |equality: &Equality| {
+            equality.contents.iter().all(Content::covers_body) && self.content.covers(&equality.source)
+        };
         self.content.covers_body() || self.also.iter().any(by_equality)
     }
 
-    /// Whether an id from there tells events apart. Where signed values stand side by side with
-    /// nothing between them, bytes could move from one to the other: then only the whole content does.
+    /// Whether an id from there tells events apart. Not where signed values stand side by side with
+    /// nothing between them: bytes could move from one to the other. And not where the Content-Type
+    /// says how it is found: who changes that could hide the id, and the event would be another one.
     pub fn identifies(&self, source: &Source) -> bool {
         let whole = |piece: &Piece| matches!(piece, Piece::Body | Piece::Token);
-        self.covers(source) && (self.algorithm == Algorithm::Token || self.content.pieces().any(whole))
+        let by_type = match source {
+            Source::Form(_) => true,
+            Source::Json(_) => self.payload.is_some(),
+            _ => false,
+        };
+        self.covers(source)
+            && (!by_type || self.content.covers(&Source::Header(CONTENT_TYPE)))
+            && (self.algorithm == Algorithm::Token || self.content.pieces().any(whole))
     }
 
-    /// How much a delivery under this recipe proves.
-    pub fn assurance(&self) -> Assurance {
-        match self.algorithm {
-            Algorithm::Token => Assurance::Authenticated,
-            _ if self.covers_body() => Assurance::Verified,
-            _ => Assurance::Partial,
-        }
+    /// Whether whoever has seen one delivery can put more behind what is signed: a plain digest
+    /// continues where it stopped, unless the secret stands at the end. What is put there has to
+    /// begin with the digest's own padding, which no text holds.
+    pub fn is_extensible(&self) -> bool {
+        self.algorithm.is_digest() && self.contents().any(|content| !content.ends_with_secret())
+    }
+
+    /// Each form in which the content may have been signed.
+    pub fn contents(&self) -> impl Iterator<Item = &Content> {
+        std::iter::once(&self.content).chain(&self.variants)
+    }
+
+    /// Whether a tag of the one has the shape of a tag of the other, so that only the code itself
+    /// tells whose it is.
+    pub fn shares_tags_with(&self, other: &Recipe) -> bool {
+        self.signature == other.signature && self.algorithm.tag_len() == other.algorithm.tag_len()
     }
 
     /// Whether the URL that the provider was given must be known.
     pub fn needs_url(&self) -> bool {
-        let contents = self.also.iter().map(|equality| &equality.content);
-        contents
-            .chain([&self.content])
+        let equal = self.also.iter().flat_map(|equality| &equality.contents);
+        self.contents()
+            .chain(equal)
             .flat_map(Content::pieces)
             .any(|piece| matches!(piece, Piece::Url | Piece::UrlWithoutQuery))
     }
@@ -208,7 +245,8 @@ impl Recipe {
     fn sources(&self) -> impl Iterator<Item = &Source> {
         let times = self.timestamp.iter().flat_map(|rule| rule.from.iter().chain(&rule.expires));
         let equal = self.also.iter().flat_map(|equality| {
-            [&equality.source].into_iter().chain(equality.content.values().map(|(_, source, _)| source))
+            let values = equality.contents.iter().flat_map(Content::values);
+            [&equality.source].into_iter().chain(values.map(|(_, source, _)| source))
         });
         self.signature
             .from
@@ -227,7 +265,8 @@ impl Recipe {
 pub enum Assurance {
     /// Its sender signed every byte of the body.
     Verified,
-    /// Its sender signed some values; the rest of the body could have been changed on the way.
+    /// Its sender signed some values, or in a way that leaves open where one ends and the next
+    /// begins: something could have been changed on the way.
     Partial,
     /// Its sender showed a secret that is the same every time, and signed nothing.
     Authenticated,

@@ -7,10 +7,9 @@ use http::HeaderName;
 
 use super::algorithm::Tag;
 use super::content::Piece;
-use super::form::Form;
 use super::jws::Token;
 use super::source::Source;
-use super::{Assign, FieldNames, Recipe, SignatureFormat, TokenPayload, is_plain};
+use super::{Assign, FieldNames, Recipe, SignatureFormat, TokenPayload, Unreadable, is_plain};
 use crate::gate::answer::Reason;
 use crate::gate::delivery::Head;
 
@@ -18,42 +17,59 @@ use crate::gate::delivery::Head;
 const MAX_ENTRIES: usize = 16;
 /// No provider's signature header comes near this.
 const MAX_HEADER: usize = 4096;
-/// Headers that a sender may say it signed.
+/// Headers that a sender may say it signed; a longer list is refused.
 const MAX_LISTED: usize = 32;
+
+/// Tags in the place of signatures.
+#[derive(Debug)]
+pub enum Shown {
+    Tags(Vec<Tag>),
+    /// It is the body that holds them.
+    InBody,
+    /// Nothing there is a tag of this recipe.
+    Nothing(Reason),
+}
+
 impl Recipe {
     /// Whether the sender uses this recipe at all: a place for its signature is there. A body is
     /// not looked into yet, so a recipe whose signature stands there is used if nothing speaks against it.
-    pub fn is_present(&self, head: &Head<'_>) -> bool {
+    pub fn is_present(&self, head: &Head<'_>) -> Result<bool, Unreadable> {
         let is_there = |source: &Source| match source {
-            Source::Header(name) => head.headers.contains_key(name),
-            Source::Query(name) => {
-                head.query.and_then(Form::parse).is_some_and(|query| query.single(name) != Ok(None))
-            }
-            Source::Json(_) | Source::Form(_) => head.content_length != Some(0),
-            Source::Field(_) | Source::Claim(_) => false,
+            Source::Header(name) => Ok(head.headers.contains_key(name)),
+            Source::Query(name) => Ok(head.query()?.single(name)?.is_some()),
+            Source::Json(_) | Source::Form(_) => Ok(head.content_length != Some(0)),
+            Source::Field(_) | Source::Claim(_) => Ok(false),
         };
-        self.signature.from.iter().any(is_there) && self.when.iter().all(is_there)
+        for source in &self.when {
+            if !is_there(source)? {
+                return Ok(false);
+            }
+        }
+        for source in &self.signature.from {
+            if is_there(source)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
-    /// The tags that the sender presents, if they are well formed and everything in the head
-    /// that the signature must cover is there. Judged before the body is read; `None` if it is
-    /// the body that holds the tags.
-    pub fn presented(&self, head: &Head<'_>) -> Result<Option<Vec<Tag>>, Reason> {
+    /// What the sender presents under this recipe; an objection if something in the head that the
+    /// signature must cover is not there. Judged before the body is read.
+    pub fn presented(&self, head: &Head<'_>) -> Result<Shown, Reason> {
         let mut found = Tags::default();
         for source in self.signature.from.iter().filter(|source| !source.is_in_body()) {
-            let Some(value) = self.value(source, head)? else { continue };
+            let Some(value) = self.value(source, head).map_err(Reason::from)? else { continue };
             self.take_tags(&value, &mut found)?;
         }
-        let in_body = self.signature.from.iter().any(Source::is_in_body);
-        if in_body && !found.any {
-            self.check_signed_values(head)?;
-            return Ok(None);
-        }
+        let in_body = !found.any && self.signature.from.iter().any(Source::is_in_body);
         // A value that must be signed and is not there says more than a tag that is none.
-        if found.any {
+        if in_body || found.any {
             self.check_signed_values(head)?;
         }
-        found.into_tags().map(Some)
+        if in_body {
+            return Ok(Shown::InBody);
+        }
+        Ok(found.into_tags().map_or_else(Shown::Nothing, Shown::Tags))
     }
 
     /// Adds what one place holds. Elements that are no tag of ours (other versions, junk put there
@@ -93,7 +109,7 @@ impl Recipe {
             if source.is_in_body() {
                 continue;
             }
-            let Some(value) = self.value(source, head)? else {
+            let Some(value) = self.value(source, head).map_err(Reason::from)? else {
                 if required {
                     return Err(Reason::SignatureMissing);
                 }
@@ -103,42 +119,45 @@ impl Recipe {
                 return Err(Reason::SignatureMalformed);
             }
         }
-        if self.lists_all(head) { Ok(()) } else { Err(Reason::SignatureMalformed) }
+        if self.lists_all(head).map_err(Reason::from)? { Ok(()) } else { Err(Reason::SignatureMalformed) }
     }
 
     /// Where the sender says which headers it signed: whether those that decide something are among them.
-    fn lists_all(&self, head: &Head<'_>) -> bool {
+    fn lists_all(&self, head: &Head<'_>) -> Result<bool, Unreadable> {
         let mut lists = self.content.pieces().filter(|piece| piece.lists_headers()).peekable();
         if lists.peek().is_none() {
-            return true;
+            return Ok(true);
         }
-        let listed: Vec<_> = lists.flat_map(|piece| self.listed(piece, head)).collect();
+        let mut listed = Vec::new();
+        for piece in lists {
+            listed.extend(self.listed(piece, head)?);
+        }
         let times = self.timestamp.iter().flat_map(|rule| &rule.from);
-        times.chain(&self.id).all(|source| match source {
-            Source::Header(name) => {
-                !head.headers.contains_key(name)
-                    || listed.iter().any(|l| l.eq_ignore_ascii_case(name.as_str()))
-            }
+        Ok(times.chain(&self.id).all(|source| match source {
+            Source::Header(name) => !head.headers.contains_key(name) || listed.contains(name),
             _ => true,
-        })
+        }))
     }
 
-    /// The names in a list of signed headers, as the sender writes them.
-    pub fn listed(&self, piece: &Piece, head: &Head<'_>) -> Vec<String> {
+    /// The names in a list of signed headers.
+    fn listed(&self, piece: &Piece, head: &Head<'_>) -> Result<Vec<HeaderName>, Unreadable> {
+        let names = self.listed_as_written(piece, head)?;
+        names.iter().map(|name| name.parse().map_err(|_| Unreadable)).collect()
+    }
+
+    /// The same, as the sender writes them.
+    pub fn listed_as_written(&self, piece: &Piece, head: &Head<'_>) -> Result<Vec<String>, Unreadable> {
         let list = match piece {
-            Piece::ListedHeaders(name) => {
-                let list = head.single(name).ok().flatten();
-                list.map(|list| String::from_utf8_lossy(list).into_owned())
-            }
-            Piece::TokenHeaders(parameter) => self.token(head).and_then(|token| token.list(parameter)),
-            _ => None,
+            Piece::ListedHeaders(name) => match head.single(name)? {
+                None => String::new(),
+                Some(list) => std::str::from_utf8(list).map_err(|_| Unreadable)?.to_owned(),
+            },
+            Piece::TokenHeaders(parameter) => self.token(head)?.list(parameter)?,
+            _ => String::new(),
         };
-        let list = list.unwrap_or_default();
-        list.split(',')
-            .map(|name| name.trim().to_owned())
-            .filter(|name| !name.is_empty())
-            .take(MAX_LISTED)
-            .collect()
+        let names = list.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+        let names: Vec<_> = names.collect();
+        if names.len() > MAX_LISTED { Err(Unreadable) } else { Ok(names) }
     }
 
     /// Whether the value of segment `n` ends where it seems to.
@@ -160,29 +179,22 @@ impl Recipe {
     }
 
     /// The value of a header, signature field or query parameter; `Ok(None)` if it is absent or elsewhere.
-    pub fn value<'r>(&self, source: &Source, head: &Head<'r>) -> Result<Option<Cow<'r, [u8]>>, Reason> {
+    pub fn value<'r>(&self, source: &Source, head: &Head<'r>) -> Result<Option<Cow<'r, [u8]>>, Unreadable> {
         match source {
-            Source::Header(name) => {
-                let value = head.single(name).map_err(|_| Reason::SignatureMalformed)?;
-                Ok(value.map(Cow::Borrowed))
-            }
+            Source::Header(name) => Ok(head.single(name)?.map(Cow::Borrowed)),
             Source::Field(name) => Ok(self.field(name, head)?.map(Cow::Borrowed)),
-            Source::Query(name) => {
-                let Some(query) = head.query.and_then(Form::parse) else { return Ok(None) };
-                let value = query.single(name).map_err(|_| Reason::SignatureMalformed)?;
-                Ok(value.map(|value| Cow::Owned(value.to_vec())))
-            }
+            Source::Query(name) => head.query()?.single(name),
             Source::Json(_) | Source::Form(_) | Source::Claim(_) => Ok(None),
         }
     }
 
     /// A field of the signature header that must not be ambiguous, not even to a reader that
     /// passes over white space.
-    fn field<'r>(&self, name: &str, head: &Head<'r>) -> Result<Option<&'r [u8]>, Reason> {
+    fn field<'r>(&self, name: &str, head: &Head<'r>) -> Result<Option<&'r [u8]>, Unreadable> {
         let SignatureFormat::Fields { split, assign, .. } = &self.signature.format else { return Ok(None) };
         let mut found = None;
         for header in self.signature_headers() {
-            let Ok(Some(header)) = head.single(header) else { continue };
+            let Some(header) = head.single(header)? else { continue };
             for (key, value) in fields(header, split, *assign) {
                 if key.as_ref().trim_ascii() != name.as_bytes() {
                     continue;
@@ -191,7 +203,7 @@ impl Recipe {
                 let sets = split.len() > 1;
                 let other = found.replace(value).is_some_and(|before| !sets || before != value);
                 if *key != *name.as_bytes() || other {
-                    return Err(Reason::SignatureMalformed);
+                    return Err(Unreadable);
                 }
             }
         }
@@ -206,10 +218,14 @@ impl Recipe {
         (fits && token.is_of(self.algorithm)).then_some(token)
     }
 
-    /// The token that the head shows.
-    pub fn token<'r>(&self, head: &Head<'r>) -> Option<Token<'r>> {
-        let value = self.signature_headers().find_map(|name| head.single(name).ok().flatten())?;
-        self.token_in(value)
+    /// The token that the head shows. Who asks needs one: that there is none is no answer.
+    pub fn token<'r>(&self, head: &Head<'r>) -> Result<Token<'r>, Unreadable> {
+        for name in self.signature_headers() {
+            if let Some(value) = head.single(name)? {
+                return self.token_in(value).ok_or(Unreadable);
+            }
+        }
+        Err(Unreadable)
     }
 
     pub fn signature_headers(&self) -> impl Iterator<Item = &HeaderName> {

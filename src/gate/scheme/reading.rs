@@ -1,8 +1,10 @@
 //! One delivery, read under one recipe: its values, and the content that must have been signed.
+//! Whatever is asked for and cannot be read is an error, never an empty value.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
+use http::HeaderName;
 use http::header::CONTENT_TYPE;
 use subtle::ConstantTimeEq;
 
@@ -15,19 +17,26 @@ use super::presented::Tags;
 use super::source::Source;
 use super::timestamp::TimestampRule;
 use super::url::{Port, SignedQuery};
-use super::{Assurance, Payload, Recipe, SignatureFormat, TokenPayload, is_plain, multipart};
+use super::{Payload, Recipe, SignatureFormat, TokenPayload, Unreadable, is_plain, multipart};
 use crate::gate::answer::Reason;
 use crate::gate::delivery::Head;
 
-/// Head and body under a recipe. The body is parsed once, and only if something in it is asked for.
+/// Head and body under a recipe. Each is parsed once, and only if something in it is asked for.
 pub struct Reading<'r> {
     recipe: &'r Recipe,
     head: &'r Head<'r>,
     body: &'r [u8],
+    json: OnceCell<Result<Picked<'r>, Unreadable>>,
+    claims: OnceCell<Result<Picked<'r>, Unreadable>>,
+    form: OnceCell<Result<Form<'r>, Unreadable>>,
+    query: OnceCell<Result<Form<'r>, Unreadable>>,
+}
+
+/// A form in which the sender may have signed.
+#[derive(Clone, Copy)]
+pub struct Variant<'r> {
+    content: &'r Content,
     port: Port,
-    json: OnceCell<Result<Picked<'r>, json::Malformed>>,
-    claims: OnceCell<Picked<'r>>,
-    form: OnceCell<Form<'r>>,
 }
 
 /// The values at some pointers.
@@ -37,8 +46,9 @@ struct Picked<'r> {
 }
 
 impl<'r> Picked<'r> {
-    fn of(text: &[u8], pointers: Vec<&'r Pointer>) -> Result<Self, json::Malformed> {
-        let values = json::pick(text, &pointers)?.into_iter().map(|v| v.map(Scalar::into_owned)).collect();
+    fn of(text: &[u8], pointers: Vec<&'r Pointer>) -> Result<Self, Unreadable> {
+        let values = json::pick(text, &pointers).map_err(|_| Unreadable)?;
+        let values = values.into_iter().map(|value| value.map(Scalar::into_owned)).collect();
         Ok(Picked { pointers, values })
     }
 
@@ -54,31 +64,32 @@ impl<'r> Reading<'r> {
             recipe,
             head,
             body,
-            port: Port::default(),
             json: OnceCell::new(),
             claims: OnceCell::new(),
             form: OnceCell::new(),
+            query: OnceCell::new(),
         }
     }
 
-    /// The same delivery, with the default port of its URL written the other way; `None` if
-    /// the recipe knows one way only.
-    pub fn with_other_port(&self) -> Option<Self> {
-        let other = Reading { port: Port::OtherWay, ..Reading::new(self.recipe, self.head, self.body) };
-        self.recipe.url_rule.either_port.then_some(other)
+    /// In which forms the content may have been signed, the usual one first.
+    pub fn variants(&self) -> impl Iterator<Item = Variant<'r>> + use<'r> {
+        let either = self.recipe.url_rule.either_port.then_some(Port::OtherWay);
+        let ports = [Some(Port::AsGiven), either].into_iter().flatten();
+        let recipe = self.recipe;
+        ports.flat_map(move |port| recipe.contents().map(move |content| Variant { content, port }))
     }
 
     /// The tags that the body holds.
     pub fn tags(&self) -> Result<Vec<Tag>, Reason> {
         let mut found = Tags::default();
         for source in self.recipe.signature.from.iter().filter(|source| source.is_in_body()) {
-            let Some(value) = self.value(source)? else { continue };
+            let Some(value) = self.value(source).map_err(Reason::from)? else { continue };
             self.recipe.take_tags(&value, &mut found)?;
         }
         found.into_tags()
     }
 
-    /// What must hold besides the signature, and can be judged only with the body.
+    /// Whether the delivery can be one that was signed under this recipe, whoever signed it.
     pub fn check(&self) -> Result<(), Reason> {
         let recipe = self.recipe;
         if let Some(url) = recipe.url.as_ref().filter(|_| recipe.content.pieces().any(Piece::is_of_url))
@@ -88,157 +99,213 @@ impl<'r> Reading<'r> {
             return Err(Reason::SignatureMismatch);
         }
         // A body that is no form would not be covered.
-        if recipe.content.pieces().any(Piece::reads_form) && !self.body.is_empty() && !self.is_form() {
+        let reads_form = || recipe.content.pieces().any(Piece::reads_form);
+        if !self.body.is_empty() && reads_form() && !self.is_form().map_err(Reason::from)? {
             return Err(Reason::SignatureMalformed);
         }
-        // What stands in the content must be readable, and may be absent only in the body.
-        for (_, source, _) in recipe.content.values().filter(|(_, source, _)| source.is_in_body()) {
-            self.value(source)?;
+        // What continues a digest holds its padding, which is no text.
+        let is_text = || !self.body.contains(&0) && std::str::from_utf8(self.body).is_ok();
+        if recipe.is_extensible() && !is_text() {
+            return Err(Reason::SignatureMalformed);
         }
-        for equality in &recipe.also {
+        Ok(())
+    }
+
+    /// Whether what must hold besides the signature does.
+    pub fn holds_besides(&self) -> Result<bool, Unreadable> {
+        for equality in &self.recipe.also {
+            // What is absent is empty: so it is defined.
             let value = self.value(&equality.source)?.unwrap_or_default();
-            let mut wanted = Vec::new();
-            self.write(&equality.content, &[], &mut |bytes| wanted.extend_from_slice(bytes));
-            if !bool::from(value.ct_eq(&wanted)) {
-                return Err(Reason::SignatureMismatch);
+            let mut holds = false;
+            for content in &equality.contents {
+                let mut wanted = Vec::new();
+                let port = Port::AsGiven;
+                self.write(Variant { content, port }, &[], &mut |bytes| wanted.extend_from_slice(bytes))?;
+                holds |= bool::from(value.ct_eq(&wanted));
+            }
+            if !holds {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The bytes of a value; `Ok(None)` if it is absent.
+    pub fn value(&self, source: &Source) -> Result<Option<Cow<'_, [u8]>>, Unreadable> {
+        match source {
+            Source::Query(name) => self.query()?.single(name),
+            Source::Header(_) | Source::Field(_) => self.recipe.value(source, self.head),
+            Source::Form(name) => self.form()?.single(name),
+            Source::Json(_) | Source::Claim(_) => match self.scalar(source)? {
+                None => Ok(None),
+                Some(Scalar::Text(text)) => Ok(Some(Cow::Borrowed(text.as_bytes()))),
+                Some(Scalar::Integer(n)) => Ok(Some(Cow::Owned(n.to_string().into_bytes()))),
+                Some(Scalar::Other) => Err(Unreadable),
+            },
+        }
+    }
+
+    fn scalar(&self, source: &Source) -> Result<Option<&Scalar<'static>>, Unreadable> {
+        let (picked, pointer) = match source {
+            Source::Json(pointer) => {
+                let read = || Picked::of(&self.payload()?, self.recipe.pointers());
+                (self.json.get_or_init(read), pointer)
+            }
+            Source::Claim(pointer) => (self.claims.get_or_init(|| self.read_claims()), pointer),
+            _ => return Ok(None),
+        };
+        Ok(picked.as_ref().map_err(|unreadable| *unreadable)?.at(pointer))
+    }
+
+    fn read_claims(&self) -> Result<Picked<'r>, Unreadable> {
+        let token = self.recipe.token(self.head)?;
+        Picked::of(&jws::decoded(token.payload)?, self.recipe.claims())
+    }
+
+    /// The JSON, wherever in the body it is; empty if it is not there.
+    fn payload(&self) -> Result<Cow<'_, [u8]>, Unreadable> {
+        match &self.recipe.payload {
+            Some(Payload::Form(name)) if self.is_form()? => {
+                Ok(self.form()?.single(name)?.unwrap_or_default())
+            }
+            Some(Payload::Multipart(name)) if starts_with(self.content_type()?, b"multipart/") => {
+                let field = multipart::field(self.content_type()?, self.body, name)?;
+                Ok(Cow::Borrowed(field.unwrap_or_default()))
+            }
+            Some(Payload::Form(_) | Payload::Multipart(_)) | None => Ok(Cow::Borrowed(self.body)),
+        }
+    }
+
+    /// The form that the body is; an empty one if it is none.
+    fn form(&self) -> Result<&Form<'r>, Unreadable> {
+        let read = || if self.is_form()? { Form::parse(self.body) } else { Ok(Form::default()) };
+        self.form.get_or_init(read).as_ref().map_err(|unreadable| *unreadable)
+    }
+
+    fn query(&self) -> Result<&Form<'r>, Unreadable> {
+        self.query.get_or_init(|| self.head.query()).as_ref().map_err(|unreadable| *unreadable)
+    }
+
+    fn is_form(&self) -> Result<bool, Unreadable> {
+        let content_type = self.content_type()?;
+        let end = content_type.iter().position(|b| *b == b';').unwrap_or(content_type.len());
+        let media = content_type[..end].trim_ascii();
+        Ok(media.eq_ignore_ascii_case(b"application/x-www-form-urlencoded"))
+    }
+
+    /// Empty if there is none.
+    fn content_type(&self) -> Result<&'r [u8], Unreadable> {
+        Ok(self.head.single(&CONTENT_TYPE)?.unwrap_or_default())
+    }
+
+    /// Passes what must have been signed to `sink`, piece by piece.
+    pub fn signed(
+        &self,
+        variant: Variant<'_>,
+        secret: &[u8],
+        mut sink: impl FnMut(&[u8]),
+    ) -> Result<(), Unreadable> {
+        match &self.recipe.signature.format {
+            SignatureFormat::Token { payload: TokenPayload::Detached, .. } => {
+                let mut payload = Vec::new();
+                self.write(variant, secret, &mut |bytes| payload.extend_from_slice(bytes))?;
+                sink(self.recipe.token(self.head)?.header);
+                sink(b".");
+                sink(jws::encoded(&payload).as_bytes());
+                Ok(())
+            }
+            _ => self.write(variant, secret, &mut sink),
+        }
+    }
+
+    /// Passes what tells this delivery from every other one under the recipe to `sink`: each value
+    /// that is signed, and its length, so that none can lose a byte to its neighbour. The secret is
+    /// not among them, and the URL's port counts as it was given.
+    pub fn told_apart(&self, variant: Variant<'_>, mut sink: impl FnMut(&[u8])) -> Result<(), Unreadable> {
+        for segment in variant.content.segments() {
+            if let Segment::Literal(_) | Segment::Piece(Piece::Secret, _) = segment {
+                continue;
+            }
+            let mut length = 0;
+            self.segment(segment, Port::AsGiven, &[], &mut |bytes: &[u8]| {
+                length += bytes.len() as u64;
+                sink(bytes);
+            })?;
+            sink(&length.to_be_bytes());
+        }
+        Ok(())
+    }
+
+    pub fn body(&self) -> &'r [u8] {
+        self.body
+    }
+
+    /// The template of a content as it stands, whatever wraps it before it is signed.
+    pub fn template(&self, content: &Content, mut sink: impl FnMut(&[u8])) -> Result<(), Unreadable> {
+        self.write(Variant { content, port: Port::AsGiven }, &[], &mut sink)
+    }
+
+    fn write(
+        &self,
+        variant: Variant<'_>,
+        secret: &[u8],
+        sink: &mut impl FnMut(&[u8]),
+    ) -> Result<(), Unreadable> {
+        variant
+            .content
+            .segments()
+            .iter()
+            .try_for_each(|segment| self.segment(segment, variant.port, secret, sink))
+    }
+
+    fn segment(
+        &self,
+        segment: &Segment,
+        port: Port,
+        secret: &[u8],
+        sink: &mut impl FnMut(&[u8]),
+    ) -> Result<(), Unreadable> {
+        match segment {
+            Segment::Literal(text) => sink(text),
+            Segment::Piece(Piece::Body, None) => sink(self.body),
+            Segment::Piece(Piece::Body, Some(transform)) => sink(&transform.apply(self.body)?),
+            Segment::Piece(piece, None) => self.piece(piece, port, secret, sink)?,
+            Segment::Piece(piece, Some(transform)) => {
+                let mut whole = Vec::new();
+                self.piece(piece, port, secret, &mut |bytes| whole.extend_from_slice(bytes))?;
+                sink(&transform.apply(&whole)?);
+            }
+            Segment::Optional { before, piece, transform, after } => {
+                let mut value = Vec::new();
+                self.piece(piece, port, secret, &mut |bytes| value.extend_from_slice(bytes))?;
+                if !value.is_empty() {
+                    sink(before);
+                    match transform {
+                        None => sink(&value),
+                        Some(transform) => sink(&transform.apply(&value)?),
+                    }
+                    sink(after);
+                }
             }
         }
         Ok(())
     }
 
-    /// The bytes of a value; `Ok(None)` if it is absent.
-    pub fn value(&self, source: &Source) -> Result<Option<Cow<'_, [u8]>>, Reason> {
-        match source {
-            Source::Header(_) | Source::Field(_) | Source::Query(_) => self.recipe.value(source, self.head),
-            Source::Form(name) => {
-                let value = self.form().single(name).map_err(|_| Reason::SignatureMalformed)?;
-                Ok(value.map(Cow::Borrowed))
-            }
-            Source::Json(_) | Source::Claim(_) => match self.scalar(source)? {
-                None => Ok(None),
-                Some(Scalar::Text(text)) => Ok(Some(Cow::Borrowed(text.as_bytes()))),
-                Some(Scalar::Integer(n)) => Ok(Some(Cow::Owned(n.to_string().into_bytes()))),
-                Some(Scalar::Other) => Err(Reason::BodyMalformed),
-            },
-        }
-    }
-
-    fn scalar(&self, source: &Source) -> Result<Option<&Scalar<'static>>, Reason> {
-        match source {
-            Source::Json(pointer) => {
-                let picked = self.json.get_or_init(|| Picked::of(&self.payload(), self.recipe.pointers()));
-                Ok(picked.as_ref().map_err(|_| Reason::BodyMalformed)?.at(pointer))
-            }
-            Source::Claim(pointer) => Ok(self.claims.get_or_init(|| self.read_claims()).at(pointer)),
-            _ => Ok(None),
-        }
-    }
-
-    /// Nothing, if there is no token or it holds no claims.
-    fn read_claims(&self) -> Picked<'r> {
-        let token = self.recipe.token(self.head);
-        let payload = token.and_then(|token| jws::decoded(token.payload)).unwrap_or_default();
-        let nothing = Picked { pointers: Vec::new(), values: Vec::new() };
-        Picked::of(&payload, self.recipe.claims()).unwrap_or(nothing)
-    }
-
-    /// The JSON, wherever in the body it is.
-    fn payload(&self) -> Cow<'_, [u8]> {
-        let content_type = self.content_type();
-        match &self.recipe.payload {
-            Some(Payload::Form(name)) if self.is_form() => {
-                Cow::Borrowed(self.form().single(name).ok().flatten().unwrap_or_default())
-            }
-            Some(Payload::Multipart(name)) if starts_with(content_type, b"multipart/") => {
-                Cow::Borrowed(multipart::field(content_type, self.body, name).unwrap_or_default())
-            }
-            Some(Payload::Form(_) | Payload::Multipart(_)) | None => Cow::Borrowed(self.body),
-        }
-    }
-
-    fn form(&self) -> &Form<'r> {
-        self.form.get_or_init(|| {
-            let body = if self.is_form() { self.body } else { &[] };
-            Form::parse(body).unwrap_or_default()
-        })
-    }
-
-    fn is_form(&self) -> bool {
-        let content_type = self.content_type();
-        let media = content_type.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
-        media.eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
-    }
-
-    fn content_type(&self) -> &'r [u8] {
-        self.head.single(&CONTENT_TYPE).ok().flatten().unwrap_or_default()
-    }
-
-    /// Passes what must have been signed to `sink`, piece by piece. Values that [`check`](Self::check)
-    /// or the head's check would refuse count as empty.
-    pub fn content(&self, secret: &[u8], mut sink: impl FnMut(&[u8])) {
-        let content = &self.recipe.content;
-        match &self.recipe.signature.format {
-            SignatureFormat::Token { payload: TokenPayload::Detached, .. } => {
-                let mut payload = Vec::new();
-                self.write(content, secret, &mut |bytes| payload.extend_from_slice(bytes));
-                sink(self.recipe.token(self.head).map_or(&[][..], |token| token.header));
-                sink(b".");
-                sink(jws::encoded(&payload).as_bytes());
-            }
-            _ => self.write(content, secret, &mut sink),
-        }
-    }
-
-    /// Passes what tells this event from every other one to `sink`: what is signed, or where nothing
-    /// is, the body.
-    pub fn identity(&self, mut sink: impl FnMut(&[u8])) {
-        match self.recipe.assurance() {
-            Assurance::Authenticated => sink(self.body),
-            Assurance::Verified | Assurance::Partial => self.content(&[], sink),
-        }
-    }
-
-    /// The content's template as it stands, whatever wraps it before it is signed.
-    pub fn template(&self, mut sink: impl FnMut(&[u8])) {
-        self.write(&self.recipe.content, &[], &mut sink);
-    }
-
-    fn write(&self, content: &Content, secret: &[u8], sink: &mut impl FnMut(&[u8])) {
-        let value = |source: &Source| self.value(source).ok().flatten().unwrap_or_default();
-        for segment in content.segments() {
-            match segment {
-                Segment::Literal(text) => sink(text),
-                Segment::Piece(Piece::Body, Some(transform)) => sink(&transform.apply(self.body)),
-                Segment::Piece(Piece::Value(source), None) => sink(&value(source)),
-                Segment::Piece(piece, None) => self.piece(piece, secret, sink),
-                Segment::Piece(piece, Some(transform)) => {
-                    let mut whole = Vec::new();
-                    self.piece(piece, secret, &mut |bytes| whole.extend_from_slice(bytes));
-                    sink(&transform.apply(&whole));
-                }
-                Segment::Optional { before, piece, transform, after } => {
-                    let mut value = Vec::new();
-                    self.piece(piece, secret, &mut |bytes| value.extend_from_slice(bytes));
-                    if !value.is_empty() {
-                        sink(before);
-                        sink(
-                            &transform
-                                .map_or(Cow::Borrowed(value.as_slice()), |transform| transform.apply(&value)),
-                        );
-                        sink(after);
-                    }
-                }
-            }
-        }
-    }
-
-    fn piece(&self, piece: &Piece, secret: &[u8], sink: &mut dyn FnMut(&[u8])) {
+    fn piece(
+        &self,
+        piece: &Piece,
+        port: Port,
+        secret: &[u8],
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Unreadable> {
         match piece {
             Piece::Body => sink(self.body),
-            Piece::Value(source) => sink(&self.value(source).ok().flatten().unwrap_or_default()),
+            // A value in the head that must be there was found there when the head was judged; one
+            // that may be absent, or that the body lacks, signs as nothing.
+            Piece::Value(source) => sink(&self.value(source)?.unwrap_or_default()),
             Piece::Method => sink(self.head.method.as_str().as_bytes()),
-            Piece::Url => self.url(self.signed_query(), sink),
-            Piece::UrlWithoutQuery => self.url(None, sink),
+            Piece::Url => self.url(port, self.signed_query(), sink),
+            Piece::UrlWithoutQuery => self.url(port, None, sink),
             Piece::Path => match &self.recipe.url {
                 Some(url) => url.target(self.head.path, self.signed_query(), sink),
                 None => {
@@ -250,63 +317,48 @@ impl<'r> Reading<'r> {
                 }
             },
             Piece::FormSorted => {
-                let mut sorted = self.form().sorted();
+                let mut sorted = self.form()?.sorted()?;
                 sorted.dedup();
                 for (name, value) in sorted {
-                    sink(name);
-                    sink(value);
+                    sink(&name);
+                    sink(&value);
                 }
             }
             Piece::QuerySorted => {
-                let query = self.head.query.and_then(Form::parse).unwrap_or_default();
-                for (n, (name, value)) in query.sorted().into_iter().enumerate() {
+                for (n, (name, value)) in self.query()?.sorted()?.into_iter().enumerate() {
                     if n > 0 {
                         sink(b"&");
                     }
-                    sink(name);
+                    sink(&name);
                     sink(b"=");
-                    sink(value);
+                    sink(&value);
                 }
             }
             Piece::RawQuerySorted => {
+                // No query signs as an empty one.
                 let mut pairs: Vec<_> = self.head.query.unwrap_or_default().split(|b| *b == b'&').collect();
                 pairs.sort_by_key(|pair| pair.split(|b| *b == b'=').next());
                 sink(&pairs.join(&b'&'));
             }
-            Piece::Parameters => self.parameters(sink),
-            Piece::ListedHeaders(_) => {
-                let mut names = self.recipe.listed(piece, self.head);
-                for name in &mut names {
-                    name.make_ascii_lowercase();
-                }
-                names.sort();
-                names.dedup();
-                names.retain(|name| self.head.headers.contains_key(name));
-                for (n, name) in names.iter().enumerate() {
-                    if n > 0 {
-                        sink(b";");
-                    }
-                    sink(name.as_bytes());
-                    sink(b":");
-                    sink(self.header(name));
-                }
-            }
+            Piece::Parameters => self.parameters(sink)?,
+            Piece::ListedHeaders(_) => self.listed_headers(piece, sink)?,
             Piece::TokenHeaders(_) => {
-                for name in self.recipe.listed(piece, self.head) {
+                for name in self.recipe.listed_as_written(piece, self.head)? {
                     sink(name.as_bytes());
                     sink(b": ");
-                    sink(self.header(&name));
+                    sink(self.header(&name)?.ok_or(Unreadable)?);
                     sink(b"\n");
                 }
             }
             Piece::Secret => sink(secret),
-            Piece::Token => sink(self.recipe.token(self.head).map_or(&[][..], |token| token.signed)),
+            Piece::Token => sink(self.recipe.token(self.head)?.signed),
         }
+        Ok(())
     }
 
-    fn url(&self, query: Option<&[u8]>, sink: &mut dyn FnMut(&[u8])) {
+    fn url(&self, port: Port, query: Option<&[u8]>, sink: &mut dyn FnMut(&[u8])) {
         if let Some(url) = &self.recipe.url {
-            url.write(self.port, self.head.path, query, sink);
+            url.write(port, self.head.path, query, sink);
         }
     }
 
@@ -317,27 +369,49 @@ impl<'r> Reading<'r> {
         }
     }
 
-    fn parameters(&self, sink: &mut dyn FnMut(&[u8])) {
-        let query = self.head.query.and_then(Form::parse).unwrap_or_default();
-        let mut all: Vec<_> = query.pairs().iter().chain(self.form().pairs()).collect();
+    /// Sorted and in lower case; what is listed and was not sent is not signed either.
+    fn listed_headers(&self, piece: &Piece, sink: &mut dyn FnMut(&[u8])) -> Result<(), Unreadable> {
+        let mut names = self.recipe.listed_as_written(piece, self.head)?;
+        for name in &mut names {
+            name.make_ascii_lowercase();
+        }
+        names.sort();
+        names.dedup();
+        let mut first = true;
+        for name in names {
+            let Some(value) = self.header(&name)? else { continue };
+            if !std::mem::take(&mut first) {
+                sink(b";");
+            }
+            sink(name.as_bytes());
+            sink(b":");
+            sink(value);
+        }
+        Ok(())
+    }
+
+    fn header(&self, name: &str) -> Result<Option<&'r [u8]>, Unreadable> {
+        let name: HeaderName = name.parse().map_err(|_| Unreadable)?;
+        self.head.single(&name)
+    }
+
+    fn parameters(&self, sink: &mut dyn FnMut(&[u8])) -> Result<(), Unreadable> {
+        let mut all = self.query()?.pairs()?;
+        all.extend(self.form()?.pairs()?);
         all.retain(|(name, _)| **name != *b"sig");
         all.sort();
         for (name, value) in all {
             sink(b"&");
-            sink(name);
+            sink(&name);
             sink(b"=");
             let plain = |b: &u8| if matches!(b, b'&' | b'=') { b'_' } else { *b };
             sink(&value.iter().map(plain).collect::<Vec<_>>());
         }
-    }
-
-    fn header(&self, name: &str) -> &'r [u8] {
-        let name = name.parse().ok();
-        name.and_then(|name| self.head.single(&name).ok().flatten()).unwrap_or_default()
+        Ok(())
     }
 
     /// The signed time, in milliseconds since the epoch.
-    pub fn time(&self, rule: &TimestampRule) -> Result<Option<i64>, Reason> {
+    pub fn time(&self, rule: &TimestampRule) -> Result<Option<i64>, Unreadable> {
         for source in &rule.from {
             if self.is_there(source)? {
                 return self.moment(source, rule);
@@ -346,14 +420,18 @@ impl<'r> Reading<'r> {
         Ok(None)
     }
 
-    /// When the event expires, in milliseconds since the epoch, if the sender says so.
-    pub fn expiry(&self, rule: &TimestampRule) -> Result<Option<i64>, Reason> {
+    /// When the event expires, in milliseconds since the epoch, if the sender says so. An end that
+    /// is no time is not "never".
+    pub fn expiry(&self, rule: &TimestampRule) -> Result<Option<i64>, Unreadable> {
         let Some(source) = &rule.expires else { return Ok(None) };
-        self.moment(source, rule)
+        if !self.is_there(source)? {
+            return Ok(None);
+        }
+        self.moment(source, rule)?.ok_or(Unreadable).map(Some)
     }
 
     /// `None` if what is there is no time.
-    fn moment(&self, source: &Source, rule: &TimestampRule) -> Result<Option<i64>, Reason> {
+    fn moment(&self, source: &Source, rule: &TimestampRule) -> Result<Option<i64>, Unreadable> {
         if let Source::Json(_) | Source::Claim(_) = source {
             return Ok(match self.scalar(source)? {
                 Some(Scalar::Text(text)) => rule.unit.parse(text.as_bytes()),
@@ -365,26 +443,33 @@ impl<'r> Reading<'r> {
         Ok(value.and_then(|value| rule.unit.parse(&value)))
     }
 
-    fn is_there(&self, source: &Source) -> Result<bool, Reason> {
+    fn is_there(&self, source: &Source) -> Result<bool, Unreadable> {
         Ok(match source {
             Source::Json(_) | Source::Claim(_) => self.scalar(source)?.is_some(),
             _ => self.value(source)?.is_some(),
         })
     }
 
-    /// An id must be text of a sane length; anything else under its name in the body is refused,
-    /// because the application might take it for an id all the same.
-    pub fn id(&self, source: &Source) -> Result<Option<String>, Reason> {
+    /// An id must be text of a sane length; anything else under its name in the body, or under a name
+    /// that tells events apart, is refused, because the application might take it for an id all the same.
+    pub fn id(&self, source: &Source) -> Result<Option<String>, Unreadable> {
         if let Source::Json(_) = source {
             return match self.scalar(source)? {
                 None => Ok(None),
                 Some(Scalar::Text(text)) if is_plain(text.as_bytes()) => Ok(Some(text.to_string())),
-                Some(_) => Err(Reason::BodyMalformed),
+                Some(_) => Err(Unreadable),
             };
         }
-        Ok(self.value(source)?.and_then(plain))
+        match self.value(source)? {
+            None => Ok(None),
+            Some(value) => match plain(value) {
+                None if self.recipe.identifies(source) => Err(Unreadable),
+                id => Ok(id),
+            },
+        }
     }
 
+    /// The event's type is for people: it decides nothing, and what cannot be read names none.
     pub fn text(&self, source: &Source) -> Option<String> {
         if let Some(Scalar::Integer(_) | Scalar::Other) = self.scalar(source).ok()? {
             return None;

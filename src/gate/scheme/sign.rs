@@ -11,7 +11,8 @@ use super::jws;
 use super::key::KeyError;
 use super::reading::Reading;
 use super::source::Source;
-use super::{Assign, FieldNames, Recipe, SignatureFormat, TokenPayload};
+use super::timestamp::TimeUnit;
+use super::{Assign, Equality, FieldNames, Recipe, SignatureFormat, TokenPayload};
 use crate::gate::delivery::{Client, Head};
 
 /// What is to be signed.
@@ -103,7 +104,7 @@ impl Recipe {
         }
         // What must hold besides is made to hold.
         for equality in &self.also {
-            let value = self.written(&equality.content, &signed);
+            let value = self.written(equality, &signed)?;
             signed.set(&equality.source, &String::from_utf8_lossy(&value))?;
         }
         if let SignatureFormat::Token { prefix, payload } = &self.signature.format {
@@ -111,7 +112,7 @@ impl Recipe {
             signed.set(place, &format!("{}{token}", String::from_utf8_lossy(prefix)))?;
             return Some(signed);
         }
-        let tag = self.tag(key, &signed);
+        let tag = self.tag(key, &signed)?;
         let signature = match &self.signature.format {
             SignatureFormat::Plain { prefix, .. } => format!("{}{tag}", String::from_utf8_lossy(prefix)),
             SignatureFormat::Fields { split, assign, keys } => {
@@ -182,7 +183,7 @@ impl Recipe {
         let mut claims = Map::new();
         for equality in &self.also {
             if let Source::Claim(name) = &equality.source {
-                let value = self.written(&equality.content, signed);
+                let value = self.written(equality, signed)?;
                 *member_of(&mut claims, name.tokens())? = String::from_utf8(value).ok()?.into();
             }
         }
@@ -208,24 +209,26 @@ impl Recipe {
         Some(format!("{}.{claims}.{tag}", jws::encoded(header.as_bytes())))
     }
 
-    fn tag(&self, key: &KeyedMac, signed: &Signed) -> String {
+    fn tag(&self, key: &KeyedMac, signed: &Signed) -> Option<String> {
         if self.algorithm == Algorithm::Token {
-            return self.signature.encoding.encode(key.secret());
+            return Some(self.signature.encoding.encode(key.secret()));
         }
         let (method, path) = (Method::POST, b"/");
         let head = signed.head(&method, path);
         let mut mac = key.clone();
-        Reading::new(self, &head, &signed.body).content(key.secret(), |bytes| mac.update(bytes));
-        self.signature.encoding.encode(mac.finish())
+        let reading = Reading::new(self, &head, &signed.body);
+        reading.signed(reading.variants().next()?, key.secret(), |bytes| mac.update(bytes)).ok()?;
+        Some(self.signature.encoding.encode(mac.finish()))
     }
 
-    fn written(&self, content: &super::content::Content, signed: &Signed) -> Vec<u8> {
+    /// What the source must be equal to.
+    fn written(&self, equality: &Equality, signed: &Signed) -> Option<Vec<u8>> {
         let (method, path) = (Method::POST, b"/");
         let head = signed.head(&method, path);
         let mut written = Vec::new();
-        let recipe = Recipe { content: content.clone(), ..self.clone() };
-        Reading::new(&recipe, &head, &signed.body).template(|bytes| written.extend_from_slice(bytes));
-        written
+        let reading = Reading::new(self, &head, &signed.body);
+        reading.template(equality.contents.first()?, |bytes| written.extend_from_slice(bytes)).ok()?;
+        Some(written)
     }
 
     fn fields(&self, unsigned: Unsigned<'_>) -> String {
@@ -249,6 +252,7 @@ impl Recipe {
     fn value_of(&self, source: &Source, unsigned: Unsigned<'_>) -> String {
         match &self.timestamp {
             Some(rule) if rule.from.contains(source) => rule.unit.format(unsigned.time_ms),
+            Some(_) | None if self.content.is_unix(source) => TimeUnit::S.format(unsigned.time_ms),
             Some(_) | None => unsigned.id.to_owned(),
         }
     }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use subtle::{Choice, ConstantTimeEq};
 
+use super::Unreadable;
 use super::algorithm::{Algorithm, KeyedMac, Tag};
 use super::key::KeyError;
 use super::public_key::PublicKey;
-use super::reading::Reading;
+use super::reading::{Reading, Variant};
 
 /// A key, ready to verify under one recipe.
 #[derive(Clone)]
@@ -33,20 +34,26 @@ impl Verifier {
         }
     }
 
-    /// Whether one of the tags was made with the key. For a shared key the time taken tells nothing.
-    pub fn made_any(&self, tags: &[Tag], reading: &Reading<'_>) -> Choice {
+    /// Whether one of the tags was made with the key over this form of the content. For a shared
+    /// key the time taken tells nothing.
+    pub fn made_any(
+        &self,
+        tags: &[Tag],
+        reading: &Reading<'_>,
+        variant: Variant<'_>,
+    ) -> Result<Choice, Unreadable> {
         match self {
             Verifier::Mac(keyed) => {
                 let mut mac = (**keyed).clone();
-                reading.content(keyed.secret(), |bytes| mac.update(bytes));
+                reading.signed(variant, keyed.secret(), |bytes| mac.update(bytes))?;
                 let expected = mac.finish();
                 let matches = tags.iter().map(|tag| expected.as_bytes().ct_eq(tag.as_bytes()));
-                matches.fold(Choice::from(0), |any, one| any | one)
+                Ok(matches.fold(Choice::from(0), |any, one| any | one))
             }
             Verifier::Public(key) => {
                 let mut message = Vec::new();
-                reading.content(&[], |bytes| message.extend_from_slice(bytes));
-                Choice::from(u8::from(tags.iter().any(|tag| key.verifies(&message, tag))))
+                reading.signed(variant, &[], |bytes| message.extend_from_slice(bytes))?;
+                Ok(Choice::from(u8::from(tags.iter().any(|tag| key.verifies(&message, tag)))))
             }
         }
     }

@@ -26,11 +26,11 @@ use tokio::time::{Instant, sleep};
 pub use self::address::Address;
 use self::link::{Failure, Link, Script};
 pub use self::link::{Health, Settings, password};
-use super::{Claim, Memory, Outcome, Reservation, Swept, Unavailable, Waiting};
+use super::{Found, Holder, Memory, Outcome, Swept, Unavailable, Way};
 use crate::clock::Now;
 use crate::gate::answer::Reason;
 use crate::gate::filter::rate_limit::SharedCell;
-use crate::gate::filter::replay::{Forgotten, Keep, ReplayKey, ReplayPolicy};
+use crate::gate::filter::replay::{Forgotten, ReplayKey, ReplayPolicy};
 
 static RESERVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("reserve.lua")));
 static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("settle.lua")));
@@ -63,23 +63,18 @@ impl Redis {
         Redis { link: Link::new(settings), policy, fallback }
     }
 
-    pub(super) async fn reserve(
-        &self,
-        key: ReplayKey,
-        keep: Keep,
-        now: Now,
-    ) -> Result<Reservation, Unavailable> {
+    pub(super) async fn reserve(&self, key: ReplayKey, now: Now) -> Result<Found, Unavailable> {
         // What the fallback has taken on, it sees through, also when the store is back.
         if let Some(memory) = self.fallback.as_ref().filter(|memory| memory.knows(key, now)) {
-            return memory.reserve(key, keep, now);
+            return memory.reserve(key, now);
         }
-        match (self.reserve_shared(key, keep).await, &self.fallback) {
-            (Err(Unavailable), Some(memory)) => memory.reserve(key, keep, now),
+        match (self.reserve_shared(key).await, &self.fallback) {
+            (Err(Unavailable), Some(memory)) => memory.reserve(key, now),
             (reserved, _) => reserved,
         }
     }
 
-    async fn reserve_shared(&self, key: ReplayKey, keep: Keep) -> Result<Reservation, Unavailable> {
+    async fn reserve_shared(&self, key: ReplayKey) -> Result<Found, Unavailable> {
         let holding = Holding { redis: self.clone(), key, token: Token::random()? };
         // From here on we may hold the event, whether we are told so or not, and even if nobody
         // waits for the answer any more.
@@ -91,11 +86,11 @@ impl Redis {
         }
         held.0 = None;
         match answer.map_err(|_| Unavailable)?.as_slice() {
-            b"+" => Ok(Reservation::Lead(Claim::shared(key, keep, holding))),
-            b"=d" => Ok(Reservation::Done),
+            b"+" => Ok(Found::Lead(Holder::Redis(holding))),
+            b"=d" => Ok(Found::Done),
             stored => {
                 let holder = stored.strip_prefix(b"=h").and_then(Token::parse).ok_or(Unavailable)?;
-                Ok(Reservation::Follow(Waiting::shared(Following { redis: self.clone(), key, holder })))
+                Ok(Found::Follow(Way::Asking(Following { redis: self.clone(), key, holder })))
             }
         }
     }
@@ -270,7 +265,13 @@ impl Outcome {
             return Some(Outcome::Delivered);
         }
         let (label, status) = text.split_once(':')?;
-        let reasons = [Reason::UpstreamFailed, Reason::UpstreamTimeout, Reason::UpstreamUnreachable];
+        let reasons = [
+            Reason::InFlight,
+            Reason::StoreUnavailable,
+            Reason::UpstreamFailed,
+            Reason::UpstreamTimeout,
+            Reason::UpstreamUnreachable,
+        ];
         let reason = reasons.into_iter().find(|reason| reason.label() == label)?;
         let status = status.parse().ok().filter(|status| (300..600).contains(status))?;
         Some(Outcome::Failed { reason, status })

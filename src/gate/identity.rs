@@ -1,0 +1,153 @@
+//! What makes two deliveries the same event: the one place that decides it, and why.
+//!
+//! - An id that the signature covers names the event.
+//! - Without one it is everything that was signed, value by value. Where the signature leaves a part of
+//!   the body open, or leaves open where a value ends, the whole body joins: what differs in one byte was
+//!   not delivered yet.
+//! - Where the signature stands does not count, nor which key made it: a copy that shows it in another
+//!   header is a copy.
+//! - Where the schemes of a provider name an event differently, a delivery has every name that its
+//!   signature vouches for, so that a copy under another scheme meets one of them.
+
+use sha2::{Digest, Sha256};
+use smallvec::SmallVec;
+
+use super::filter::replay::ReplayKey;
+use super::scheme::content::{Piece, Segment};
+use super::scheme::reading::{Reading, Variant};
+use super::scheme::source::Source;
+use super::scheme::{Assurance, Recipe, Unreadable};
+
+/// The names of one event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    told: ReplayKey,
+    /// Sorted, so that deliveries which share several ask for them in one order.
+    names: SmallVec<[ReplayKey; 1]>,
+}
+
+impl Identity {
+    /// `names` begins with the one that the application is told.
+    fn new(mut names: SmallVec<[ReplayKey; 1]>) -> Option<Self> {
+        let told = *names.first()?;
+        names.sort_unstable();
+        names.dedup();
+        Some(Identity { told, names })
+    }
+
+    /// What the application is told as the event's idempotency key. It is the same under each scheme.
+    pub fn told(&self) -> ReplayKey {
+        self.told
+    }
+
+    /// All of them; a delivery is the event's first if it holds every one.
+    pub fn names(&self) -> &[ReplayKey] {
+        &self.names
+    }
+}
+
+/// The identity of a delivery that was signed in this form. `others` are the recipes of the same
+/// provider under which its events have [other names](differs), with what they read in it.
+pub fn of<'r>(
+    route: &str,
+    recipe: &Recipe,
+    reading: &Reading<'_>,
+    variant: Variant<'_>,
+    others: impl Iterator<Item = (&'r Recipe, Reading<'r>)>,
+) -> Result<Identity, Unreadable> {
+    let mut names = SmallVec::new();
+    for (other, reading) in others {
+        // What cannot be read there is refused there: no copy comes under that name.
+        names.extend(name_under(route, other, &reading, recipe).ok().flatten());
+    }
+    names.push(match signed_id(recipe, reading, |_| true)? {
+        Some(id) => by_id(route, &id),
+        None => by_content(route, recipe, reading, variant)?,
+    });
+    Identity::new(names).ok_or(Unreadable)
+}
+
+/// Whether a delivery under `signed` could come under `other` as well, and has another name there. A
+/// scheme with conditions stands alone, so that nothing of another one comes under it.
+pub fn differs(signed: &Recipe, other: &Recipe) -> bool {
+    let ids = |recipe: &Recipe| -> Vec<Source> {
+        recipe.id.iter().filter(|source| recipe.identifies(source)).cloned().collect()
+    };
+    let same_content = signed.content == other.content || (is_body(signed) && is_body(other));
+    let named = ids(other).iter().any(|source| signed.identifies(source)) || is_body(other);
+    let covered = signed.content.pieces().any(|piece| *piece == Piece::Body);
+    named && covered && other.when.is_empty() && !(same_content && ids(signed) == ids(other))
+}
+
+/// The name that `other` would give to what was signed under `signed`; none if it could not come under
+/// it, because its time is missing or what names it there is not covered here.
+fn name_under(
+    route: &str,
+    other: &Recipe,
+    reading: &Reading<'_>,
+    signed: &Recipe,
+) -> Result<Option<ReplayKey>, Unreadable> {
+    if let Some(rule) = &other.timestamp
+        && reading.time(rule)?.is_none()
+    {
+        return Ok(None);
+    }
+    if let Some(id) = signed_id(other, reading, |source| signed.identifies(source))? {
+        return Ok(Some(by_id(route, &id)));
+    }
+    match reading.variants().next().filter(|_| is_body(other)) {
+        Some(variant) => by_content(route, other, reading, variant).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Whether the body as it came is all that differs between two contents.
+fn is_body(recipe: &Recipe) -> bool {
+    let fixed = |segment: &Segment| {
+        matches!(segment, Segment::Literal(_) | Segment::Piece(Piece::Secret | Piece::Body, None))
+    };
+    recipe.content.covers_body() && recipe.content.segments().iter().all(fixed)
+}
+
+fn signed_id(
+    recipe: &Recipe,
+    reading: &Reading<'_>,
+    covered: impl Fn(&Source) -> bool,
+) -> Result<Option<String>, Unreadable> {
+    for source in recipe.id.iter().filter(|source| recipe.identifies(source) && covered(source)) {
+        if let Some(id) = reading.id(source)? {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
+}
+
+/// The key of the event with this signed id. The same id on two routes is two events.
+pub fn by_id(route: &str, id: &str) -> ReplayKey {
+    let mut digest = on(route, b"id\0");
+    digest.update(id.as_bytes());
+    ReplayKey::from_digest(&digest.finalize().into())
+}
+
+fn by_content(
+    route: &str,
+    recipe: &Recipe,
+    reading: &Reading<'_>,
+    variant: Variant<'_>,
+) -> Result<ReplayKey, Unreadable> {
+    let mut digest = on(route, b"content\0");
+    reading.told_apart(variant, |bytes| digest.update(bytes))?;
+    let holds_body = recipe.content.pieces().any(|piece| *piece == Piece::Body);
+    if recipe.assurance != Assurance::Verified && !holds_body {
+        digest.update(reading.body());
+    }
+    Ok(ReplayKey::from_digest(&digest.finalize().into()))
+}
+
+fn on(route: &str, kind: &[u8]) -> Sha256 {
+    let mut digest = Sha256::new();
+    digest.update((route.len() as u64).to_be_bytes());
+    digest.update(route);
+    digest.update(kind);
+    digest
+}
