@@ -18,8 +18,11 @@ use std::time::Duration;
 
 use hookgate::clock::Now;
 use hookgate::gate::answer::Reason;
-use hookgate::gate::filter::freshness::Fresh;
+use hookgate::gate::filter::freshness::{self, Fresh};
 use hookgate::gate::filter::replay::{Forgotten, ReplayPolicy, WINDOW_MARGIN};
+use hookgate::gate::filter::signature::Signature;
+use hookgate::gate::scheme::Recipe;
+use hookgate::gate::scheme::sign::Unsigned;
 use hookgate::store::redis::Settings;
 use hookgate::store::{Claim, Memory, Outcome, Redis, ReplayStore, Reservation, Swept, Unavailable, Waiting};
 use pure::{NOW, Provider};
@@ -43,6 +46,7 @@ macro_rules! contract {
             one_of_many_racing_copies_leads,
             a_leader_that_fails_hands_over_to_one,
             what_an_operator_lets_go_leads_again,
+            an_event_with_two_names_is_held_by_both_or_by_none,
             $($more,)*
         }
     };
@@ -89,6 +93,74 @@ fn what_an_operator_lets_go_leads_again(open: Open) {
     assert_eq!(world.found(&event, 1), Found::Done);
     assert_eq!(forget(1), Forgotten::Done);
     assert_eq!(world.found(&event, 1), Found::Lead);
+}
+
+/// A provider that signs in two forms, and names an event by a header in one and by the body in the
+/// other: a delivery under the first has both names, one under the second the body's.
+fn an_event_with_two_names_is_held_by_both_or_by_none(open: Open) {
+    let provider = TwoForms::new();
+    for (header, body) in [("a", "b"), ("b", "a"), ("one", "two"), ("two", "one")] {
+        let world = open(TERMS);
+        let (first, second) = (|h, b| provider.first(h, b), |b| provider.second(b));
+        let claim = world.lead(&first(header, body), 0);
+        assert_eq!(world.found(&second(body), 0), Found::Follow, "the second form");
+        assert_eq!(world.found(&first("other", body), 0), Found::Follow, "another header");
+        assert_eq!(world.found(&first(header, "other"), 0), Found::Follow, "another body");
+        for free in [first("other", "other"), second("other")] {
+            let claim = world.lead(&free, 0);
+            world.settle(claim, FAILED, 0);
+        }
+        world.settle(claim, FAILED, 1);
+        let claim = world.lead(&second(body), 1);
+        assert_eq!(world.found(&first(header, body), 1), Found::Follow);
+        world.settle(claim, FAILED, 1);
+        let claim = world.lead(&first(header, body), 1);
+        world.settle(claim, Outcome::Delivered, 2);
+        for done in [first(header, body), second(body), first("other", body), first(header, "other")] {
+            assert_eq!(world.found(&done, 3), Found::Done);
+        }
+        let claim = world.lead(&first("other", "other"), 3);
+        world.settle(claim, FAILED, 3);
+    }
+}
+
+struct TwoForms {
+    recipes: [Recipe; 2],
+    signature: Signature,
+}
+
+impl TwoForms {
+    const KEY: &'static [u8] = b"sixteen bytes or more";
+
+    fn new() -> Self {
+        let recipes = [
+            "{ algorithm: hmac-sha256, signature: { from: 'header:x-first', encoding: hex },
+               content: '{header:x-id}.{body}', id: 'header:x-id' }",
+            "{ algorithm: hmac-sha256, signature: { from: 'header:x-second', encoding: hex },
+               content: '{body}', id: 'json:/id' }",
+        ]
+        .map(pure::recipe);
+        let schemes =
+            recipes.each_ref().map(|recipe| pure::signature(recipe, &[Self::KEY]).schemes()[0].clone());
+        TwoForms { recipes, signature: Signature::new(schemes.to_vec()) }
+    }
+
+    fn first(&self, header: &str, body: &str) -> Fresh {
+        self.sent(0, header, body)
+    }
+
+    fn second(&self, body: &str) -> Fresh {
+        self.sent(1, "no header", body)
+    }
+
+    fn sent(&self, form: usize, header: &str, body: &str) -> Fresh {
+        let recipe = &self.recipes[form];
+        let body = format!(r#"{{"id":"{body}"}}"#);
+        let unsigned = Unsigned { id: header, time_ms: NOW * 1000, body: body.as_bytes() };
+        let signed = recipe.sign(&recipe.signer(Self::KEY).unwrap(), unsigned).unwrap();
+        let authentic = pure::Delivery::sent(signed).judged_by(&self.signature).unwrap();
+        freshness::check(authentic, Now::at(NOW, 0)).unwrap()
+    }
 }
 
 /// What the claims vary.

@@ -15,7 +15,8 @@ use crate::control::{Answer, Event, Request};
 
 #[derive(Debug, Args)]
 pub struct ForgetArgs {
-    /// The event's id, which its provider signs; with --route
+    /// The event's id, which its provider signs; with --route. Again for an event that has two ids,
+    /// as Scalekit's have: one in a header and one in the body
     #[arg(
         long,
         value_name = "ID",
@@ -23,7 +24,7 @@ pub struct ForgetArgs {
         required_unless_present = "key",
         conflicts_with = "key"
     )]
-    event: Option<String>,
+    event: Vec<String>,
 
     /// The name of the route on which it came
     #[arg(long, value_name = "NAME", requires = "event")]
@@ -48,26 +49,29 @@ fn hex_key(text: &str) -> Result<String, &'static str> {
 
 pub fn forget(args: &ForgetArgs) -> ExitCode {
     let ForgetArgs { event, route, key, .. } = args;
-    let event = match key.clone() {
-        Some(key) => Event::ByKey { key },
-        // Both are there, or the flags would not have been taken.
-        None => {
-            Event::ById { route: route.clone().unwrap_or_default(), event: event.clone().unwrap_or_default() }
-        }
-    };
-    match ask(&args.control_socket, &Request::Forget(event), args.timeout.0) {
-        Ok(Answer::Forgotten) => {
-            print("forgotten: the event is delivered again when it is sent again");
-            ExitCode::SUCCESS
-        }
-        Ok(Answer::Held) => failed("the event is being delivered at this moment: nothing was changed"),
-        Ok(Answer::NotFound) => failed("the gate does not remember such an event: nothing was changed"),
-        Ok(Answer::Refused { message }) => failed(&message),
-        Err(error) => {
-            let path = args.control_socket.display();
-            failed(&format!("no gate answers on {path}: {error}; is it started with --control-socket?"))
+    // The flags see to it that there is a route where there is an id.
+    let by_id =
+        event.iter().map(|id| Event::ById { route: route.clone().unwrap_or_default(), event: id.clone() });
+    let by_key = key.iter().map(|key| Event::ByKey { key: key.clone() });
+    let mut forgotten = false;
+    for event in by_key.chain(by_id) {
+        match ask(&args.control_socket, &Request::Forget(event), args.timeout.0) {
+            Ok(Answer::Forgotten) => forgotten = true,
+            Ok(Answer::NotFound) => {}
+            Ok(Answer::Held) => return failed("the event is being delivered at this moment: it goes on"),
+            Ok(Answer::Refused { message }) => return failed(&message),
+            Err(error) => {
+                let path = args.control_socket.display();
+                let hint = "is it started with --control-socket?";
+                return failed(&format!("no gate answers on {path}: {error}; {hint}"));
+            }
         }
     }
+    if !forgotten {
+        return failed("the gate does not remember such an event: nothing was changed");
+    }
+    print("forgotten: the event is delivered again when it is sent again");
+    ExitCode::SUCCESS
 }
 
 fn failed(message: &str) -> ExitCode {

@@ -3,8 +3,8 @@
 //! The contract, for every store:
 //! - `reserve` and `settle` behave like the transitions in
 //!   [`gate::filter::replay`](crate::gate::filter::replay), atomically for each key.
-//! - An event with several names is held by all of them or by none. They are asked for in one order,
-//!   and those that are held already share the fate of the one that another delivery has.
+//! - An event with several names is held by all of them or by none: a copy that finds one taken lets
+//!   go of the others. They are asked for in one order, so no two copies wait for each other.
 //! - A [`Claim`] is the right, and the duty, to deliver an event once. Settling it
 //!   tells the followers. Dropping it unsettled releases the event: at least once.
 //! - A store that is full refuses new events rather than forgetting one whose replay
@@ -79,18 +79,18 @@ impl ReplayStore {
                 // On the heap, here and below, so that every other delivery's future stays small.
                 ReplayStore::Redis(redis) => Box::pin(redis.reserve(*key, now)).await,
             };
-            match found {
-                Ok(Found::Lead(holder)) => claim.held.push((*key, holder)),
-                Ok(Found::Follow(way)) => return Ok(Reservation::Follow(Waiting { way, claim })),
-                Ok(Found::Done) => {
-                    claim.settle(Outcome::Delivered, now).await;
-                    return Ok(Reservation::Done);
+            let taken = match found {
+                Ok(Found::Lead(holder)) => {
+                    claim.held.push((*key, holder));
+                    continue;
                 }
-                Err(Unavailable) => {
-                    claim.settle(Outcome::failed(Reason::StoreUnavailable), now).await;
-                    return Err(Unavailable);
-                }
-            }
+                Ok(Found::Follow(way)) => Ok(Reservation::Follow(Waiting(way))),
+                Ok(Found::Done) => Ok(Reservation::Done),
+                Err(Unavailable) => Err(Unavailable),
+            };
+            // Nothing was delivered under the names that are held already.
+            claim.settle(Outcome::failed(Reason::InFlight), now).await;
+            return taken;
         }
         Ok(Reservation::Lead(claim))
     }
@@ -237,11 +237,7 @@ impl Drop for Claim {
 }
 
 /// A copy that waits for the delivery of its event.
-pub struct Waiting {
-    way: Way,
-    /// Names of the event that the other delivery does not know.
-    claim: Claim,
-}
+pub struct Waiting(Way);
 
 /// How it learns of the outcome.
 enum Way {
@@ -252,8 +248,7 @@ enum Way {
 impl Waiting {
     /// The outcome, or `None` if it is still open when the wait is over.
     pub async fn outcome(self) -> Option<Outcome> {
-        let Waiting { way, claim } = self;
-        let outcome = match way {
+        match self.0 {
             Way::Told { mut outcome, wait } => {
                 let open = outcome.wait_for(Option::is_some);
                 match tokio::time::timeout(wait, open).await {
@@ -262,8 +257,6 @@ impl Waiting {
                 }
             }
             Way::Asking(following) => Box::pin(following.outcome()).await,
-        };
-        claim.settle(outcome.unwrap_or(Outcome::failed(Reason::InFlight)), crate::clock::now()).await;
-        outcome
+        }
     }
 }

@@ -68,7 +68,7 @@ impl fmt::Display for Fault {
             Fault::Strange(Strange::Foreign) => {
                 f.write_str("is something else than a replay file: name another path")
             }
-            Fault::Strange(Strange::Version(version)) => {
+            Fault::Strange(Strange::Later(version) | Strange::Earlier(version)) => {
                 write!(f, "is of format {version}, which this version does not know: {MOVE}")
             }
             Fault::Damaged { offset } => {
@@ -88,11 +88,18 @@ pub struct Judged {
     pub records: u64,
     /// Bytes at the end that are no whole records: its writer was stopped.
     pub torn: u64,
+    /// The format of an earlier version, if it is that: nothing in it names an event of today.
+    pub earlier: Option<u32>,
 }
 
 impl Judged {
     /// For people. `events` is how many are remembered of what was read.
     pub fn told(&self, events: usize) -> String {
+        if let Some(format) = self.earlier {
+            return format!(
+                "it is of format {format}, in which events had other names: none is remembered, so what was delivered before is delivered once more if its provider sends it again; the file is made anew"
+            );
+        }
         let torn = match self.torn {
             0 => String::new(),
             torn => format!(
@@ -226,7 +233,11 @@ fn read(file: &File, stamp: &Stamp, mut kept: impl FnMut(Kept)) -> Result<Judged
     }
     let mut header = [0; SIZE];
     file.read_exact_at(&mut header, 0)?;
-    record::check_header(&header).map_err(Fault::Strange)?;
+    match record::check_header(&header) {
+        Ok(()) => {}
+        Err(Strange::Earlier(format)) => return Ok(Judged { earlier: Some(format), ..Judged::default() }),
+        Err(strange) => return Err(Fault::Strange(strange)),
+    }
 
     let mut runs = Runs::default();
     let mut good = 0;
@@ -257,7 +268,7 @@ fn read(file: &File, stamp: &Stamp, mut kept: impl FnMut(Kept)) -> Result<Judged
         }
         Ok(())
     })?;
-    Ok(Judged { records: good, torn: length - end(good) })
+    Ok(Judged { records: good, torn: length - end(good), earlier: None })
 }
 
 /// A file that was just made may hold a part of its header.
@@ -268,7 +279,7 @@ fn read_stump(file: &File, length: u64) -> Result<Judged, Fault> {
     if !record::header().starts_with(stump) {
         return Err(Fault::Strange(Strange::Foreign));
     }
-    Ok(Judged { records: 0, torn: length })
+    Ok(Judged { torn: length, ..Judged::default() })
 }
 
 /// Every whole record's place, with its number.
@@ -399,12 +410,30 @@ mod tests {
         let folder = Folder::new();
         written(&folder.file());
         let (file, judged, kept) = open(&folder.file(), &stamp(10)).unwrap();
-        assert_eq!(judged, Judged { records: 6, torn: 0 }, "with two marks");
+        assert_eq!(judged, Judged { records: 6, ..Judged::default() }, "with two marks");
         assert_eq!((age(&kept, 2), age(&kept, 3)), (Some(8), Some(7)));
         assert_eq!(kept.last(), Some(&Kept::Forgotten(key(1))));
         assert_eq!(file.records(), 6);
         let mode = std::fs::metadata(folder.file()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_of_an_earlier_format_is_read_as_empty_and_made_anew() {
+        let folder = Folder::new();
+        let mut earlier = written(&folder.file());
+        earlier[16] = 1;
+        let sum = crc32fast::hash(&earlier[..28]);
+        earlier[28..32].copy_from_slice(&sum.to_le_bytes());
+        std::fs::write(folder.file(), &earlier).unwrap();
+        let (mut file, judged, kept) = open(&folder.file(), &stamp(10)).unwrap();
+        assert_eq!((judged.earlier, kept.as_slice()), (Some(1), &[][..]), "its events had other names");
+        assert!(judged.told(0).contains("delivered once more"), "{}", judged.told(0));
+        assert_eq!(file.records(), 0, "so that it is made anew");
+        file.renew(&stamp(10), [done(9)].into_iter()).unwrap();
+        drop(file);
+        let (_, judged, kept) = open(&folder.file(), &stamp(10)).unwrap();
+        assert_eq!((judged.earlier, kept.len()), (None, 1));
     }
 
     #[test]

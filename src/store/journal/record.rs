@@ -12,7 +12,8 @@ use crate::clock::{BootId, Doubt, Stamp};
 use crate::gate::filter::replay::{Keep, ReplayKey};
 
 pub const SIZE: usize = 32;
-const VERSION: u32 = 1;
+/// 1 named events by the place of their signature as well.
+const VERSION: u32 = 2;
 const MAGIC: &[u8; 16] = b"hookgate replay\n";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +100,9 @@ pub enum Strange {
     /// It is none.
     Foreign,
     /// A later program wrote it.
-    Version(u32),
+    Later(u32),
+    /// An earlier program wrote it, which named events in another way.
+    Earlier(u32),
 }
 
 pub fn check_header(bytes: &[u8; SIZE]) -> Result<(), Strange> {
@@ -108,7 +111,8 @@ pub fn check_header(bytes: &[u8; SIZE]) -> Result<(), Strange> {
     }
     match u32::from_le_bytes([bytes[16], bytes[17], bytes[18], bytes[19]]) {
         VERSION => Ok(()),
-        other => Err(Strange::Version(other)),
+        earlier if earlier < VERSION => Err(Strange::Earlier(earlier)),
+        later => Err(Strange::Later(later)),
     }
 }
 
@@ -162,9 +166,11 @@ mod tests {
 
     #[test]
     fn another_version_and_an_unknown_kind_are_known_as_such() {
-        let mut later = header();
-        later[16] = 2;
-        assert_eq!(check_header(&sealed(later)), Err(Strange::Version(2)));
+        for (version, strange) in [(1, Strange::Earlier(1)), (3, Strange::Later(3))] {
+            let mut other = header();
+            other[16] = version;
+            assert_eq!(check_header(&sealed(other)), Err(strange));
+        }
         let mut unknown = records()[0].encode();
         unknown[0] = 5;
         assert_eq!(Record::decode(&sealed(unknown)), None);
