@@ -61,7 +61,7 @@ impl Verdict {
 }
 
 impl Reason {
-    /// Every reason, in the order of the contract's table (which is the order of the checks).
+    /// Every reason, in the order of the README's table.
     pub const ALL: [Reason; 26] = [
         Reason::Accepted,
         Reason::Handshake,

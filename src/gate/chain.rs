@@ -1,6 +1,7 @@
-//! The order of the checks, on one screen: [`Route::admit`] judges the head,
-//! [`Route::authenticate`] the body, [`Route::freshen`] the time. Each step returns what the next one needs, so
-//! no step can be skipped and none can move.
+//! The order of the checks, on one screen: [`Route::greet`] judges the head, [`Route::authenticate`] the
+//! body, [`Route::freshen`] the time. Each of the three returns what the next one needs, so none can be
+//! skipped; the order of the checks within one, and the limit that gates share, are held by
+//! `tests/chain_order.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,8 +94,8 @@ impl Route {
         Ok(answer.transpose().map_err(|_| Reason::HandshakeRefused)?.map(Box::new))
     }
 
-    /// Judges the body. What comes back is the proof that a key of the route signed it;
-    /// `None` if none did and the route only observes.
+    /// Judges the body. What comes back is the proof that a key of the route signed it; `None` if none
+    /// did and the route only observes, or the application is to answer an unsigned question itself.
     pub fn authenticate(
         &self,
         admitted: Admitted,

@@ -208,8 +208,8 @@ impl Sidecar {
         }
     }
 
-    /// The right to deliver the event. `None` where an observing route has no proof, or
-    /// would have refused: it delivers without a claim.
+    /// The right to deliver the event. `None` where there is no proof, because the route only observes
+    /// or the application answers an unsigned question; or where an observing route would have refused.
     async fn claim(
         &self,
         fresh: Option<&Fresh>,

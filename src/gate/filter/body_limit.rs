@@ -4,8 +4,9 @@ use crate::gate::answer::Reason;
 use crate::gate::delivery::Head;
 use crate::gate::filter::signature::Presented;
 
-/// Permission to read a body. Made here only, after every check of the head, so
-/// nothing is read from a sender that those checks refuse.
+/// Permission to read a body. Made here only, after every check of the head that applies, so
+/// nothing is read from a sender that those checks refuse. An unsigned question that the application
+/// is to answer shows no signature, so that check does not apply to it.
 #[derive(Debug)]
 pub struct Admitted {
     limit: usize,
@@ -24,7 +25,8 @@ impl Admitted {
         self.declared
     }
 
-    /// What the sender presents as proof; absent only on an observing route.
+    /// What the sender presents as proof; absent on an observing route, and with an unsigned question
+    /// that the application is to answer.
     pub(in crate::gate) fn into_presented(self) -> Option<Presented> {
         self.presented
     }
