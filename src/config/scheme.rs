@@ -290,18 +290,20 @@ fn check(recipe: &Recipe) -> Result<(), Fault> {
 fn check_ends(recipe: &Recipe, claimed: Option<raw::Claimed>) -> Result<(), Fault> {
     let is_time = |source: &Source| recipe.timestamp.iter().any(|rule| rule.from.contains(source));
     let fixed_url = recipe.url_rule.query == SignedQuery::AsGiven;
-    for content in recipe.contents() {
+    let contents = recipe.contents().map(|content| ("content", content));
+    let equal = recipe.also.iter().flat_map(|equality| &equality.contents).map(|content| ("also", content));
+    for (key, content) in contents.chain(equal) {
         if let Some(transform) = content.lossy_body() {
             let message = format!(
                 "under |{transform} two bodies are signed alike: use {{body}}, or one of its digests such as {{body|sha256hex}}"
             );
-            return Err(Fault::new("content", message));
+            return Err(Fault::new(key, message));
         }
         if let Some(piece) = content.open_end(is_time, fixed_url).filter(|_| claimed.is_none()) {
             let message = format!(
                 "\"{content}\" leaves open where {{{piece}}} ends, so that bytes of it could be moved into what stands beside it: put text between them as the provider does, such as '.'; or say assurance: partial if it puts none"
             );
-            return Err(Fault::new("content", message));
+            return Err(Fault::new(key, message));
         }
     }
     Ok(())
@@ -350,12 +352,29 @@ mod tests {
             )
         };
         assert!(compiled(&base("{body}", "")).is_ok());
+        let more = base("{body}", "assurance: verified");
+        assert!(serde_saphyr::from_str::<raw::Scheme>(&more).is_err(), "nobody can claim more than there is");
         for (yaml, key, says) in [
             (base("{header:X-T}", ""), "content", "does not sign the body"),
             (base("{body}", "timestamp: { from: 'header:X-T', unit: s }"), "timestamp.from", "is not signed"),
             (base("{kv:t}.{body}", ""), "content", "set signature.format to kv"),
             (base("{body}", "id: 'jsn:/id'"), "id", "names no source"),
             (base("{body}", "id: 'json:id'"), "id", "starts with '/'"),
+            (base("{header:X-N}{body}", ""), "content", "leaves open where {header:x-n} ends"),
+            (base("{body}{header:X-N}", ""), "content", "say assurance: partial"),
+            (base("{header:A}{header:B}", "signs_body: false"), "content", "leaves open"),
+            (base("{body|lower}", ""), "content", "two bodies are signed alike"),
+            (base("{body|unescape}", "assurance: partial"), "content", "{body|sha256hex}"),
+            (
+                base("{url}", "url: { query: as-received }\nalso: 'query:h == {body|lower}'"),
+                "also",
+                "two bodies are signed alike",
+            ),
+            (
+                base("{url}", "url: { query: as-received }\nalso: 'query:h == {header:N}{body}'"),
+                "also",
+                "leaves open",
+            ),
         ] {
             let fault = compiled(&yaml).unwrap_err();
             assert!(fault.key == key && fault.message.contains(says), "{fault:?}");
