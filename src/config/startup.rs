@@ -1,7 +1,7 @@
 //! What is fixed until a restart: sockets, sizes, time-outs; and the assembly of the whole.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::loader::{Loader, Located};
@@ -270,6 +270,9 @@ impl Loader<'_> {
                 "keeps the memory of one gate, and a shared store needs none: leave one of them out",
             );
         }
+        if let Some(file) = replay_file.as_ref().filter(|file| is_no_file(&file.value)) {
+            self.located_problem(file, format!("{} is no regular file: name one", file.value.display()));
+        }
         let replay_file = self.file_to_make("replay.file", replay_file);
         let control_socket = self.at("control_socket", control_socket, file.control_socket);
         let control_socket = self.control_socket(control_socket);
@@ -421,6 +424,11 @@ impl Loader<'_> {
             }
         }
     }
+}
+
+/// A FIFO, a device or the like. Folders are told of elsewhere.
+fn is_no_file(path: &Path) -> bool {
+    path.metadata().is_ok_and(|there| !there.is_file() && !there.is_dir())
 }
 
 fn default_listen(port: u16) -> SocketAddr {
