@@ -85,7 +85,7 @@ pub enum Command {
 /// The flags of `run`. All are optional here: what is absent comes from the file or the defaults.
 #[derive(Clone, Debug, Default, Args)]
 pub struct RunArgs {
-    /// Configuration file (YAML); needed for more than one route
+    /// Configuration file (YAML); needed for more than one route. Read again at each reload: no pipe
     #[arg(short, long, value_name = "PATH", env = "HOOKGATE_CONFIG", help_heading = "General")]
     pub config: Option<PathBuf>,
 
@@ -117,7 +117,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "PATH", env = "HOOKGATE_TLS_KEY_FILE", help_heading = "Listeners")]
     pub tls_key_file: Option<PathBuf>,
 
-    /// Demand a client certificate signed by one of these authorities (PEM)
+    /// Demand a client certificate signed by one of these authorities (PEM); the plain listener asks for none, so
+    /// name it in --listen or close it (listen: [] in the file)
     #[arg(long, value_name = "PATH", env = "HOOKGATE_TLS_CLIENT_CA_FILE", help_heading = "Listeners")]
     pub tls_client_ca_file: Option<PathBuf>,
 
@@ -166,7 +167,13 @@ pub struct RunArgs {
     pub secret_file: Option<Vec<PathBuf>>,
 
     /// Who answers the provider's handshakes: answer is the gate, forward the application, off nobody [default: answer]
-    #[arg(long, value_name = "WHO", env = "HOOKGATE_HANDSHAKE", help_heading = "The route")]
+    #[arg(
+        long,
+        value_name = "WHO",
+        ignore_case = true,
+        env = "HOOKGATE_HANDSHAKE",
+        help_heading = "The route"
+    )]
     pub handshake: Option<crate::config::handshake::Mode>,
 
     /// File with the token that the provider proves itself with in a handshake (Meta's verify token)
@@ -192,7 +199,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "PATH", env = "HOOKGATE_ALLOW_IP_FILE", help_heading = "Checks")]
     pub allow_ip_file: Option<PathBuf>,
 
-    /// Proxy whose X-Forwarded-For and X-Forwarded-Proto count; repeatable [default: none]
+    /// Proxy whose X-Forwarded-For and X-Forwarded-Proto count: its own network, none that senders are in;
+    /// repeatable [default: none]
     #[arg(
         long,
         value_name = "CIDR",
@@ -206,8 +214,15 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME", env = "HOOKGATE_REAL_IP_HEADER", help_heading = "Checks")]
     pub real_ip_header: Option<RealIpHeader>,
 
-    /// Whether trusted proxies send a PROXY protocol header, version 1 or 2 [default: off]
-    #[arg(long, value_name = "MODE", env = "HOOKGATE_PROXY_PROTOCOL", help_heading = "Checks")]
+    /// Whether trusted proxies send a PROXY protocol header, version 1 or 2. With optional, behind a balancer that adds
+    /// none, senders can write it themselves and claim any address [default: off]
+    #[arg(
+        long,
+        value_name = "MODE",
+        ignore_case = true,
+        env = "HOOKGATE_PROXY_PROTOCOL",
+        help_heading = "Checks"
+    )]
     pub proxy_protocol: Option<ProxyProtocol>,
 
     /// Take events over plain HTTP as well
@@ -239,7 +254,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "URL", env = "HOOKGATE_REPLAY_STORE", help_heading = "Shared store")]
     pub replay_store: Option<String>,
 
-    /// What all keys in the store begin with: one for each application [default: hookgate:]
+    /// What all keys in the store begin with: one for each application, the same for its replicas;
+    /// required with a store
     #[arg(long, value_name = "TEXT", env = "HOOKGATE_REPLAY_STORE_PREFIX", help_heading = "Shared store")]
     pub replay_store_prefix: Option<String>,
 

@@ -79,6 +79,11 @@ fn split(url: &str) -> Result<(&str, &str), Unable> {
     let rest = url.strip_prefix("http://").ok_or_else(|| {
         Unable::usage(format!("\"{url}\" is not plain HTTP: for HTTPS use curl $(hookgate sign --curl …)"))
     })?;
+    if !rest.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(Unable::usage(format!(
+            "{url:?} is no URL: write what it holds beyond plain ASCII as %XX"
+        )));
+    }
     Ok(rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash)))
 }
 

@@ -180,7 +180,13 @@ impl<'g> Loader<'g> {
     }
 
     pub fn setting(&mut self, key: &str, value: impl fmt::Display, origin: Origin) {
-        self.settings.push(Setting { key: key.to_owned(), value: value.to_string(), origin });
+        let value = value.to_string();
+        // It would become a header, a line of the log or of what `check` prints.
+        let is_odd = value.contains(|c: char| c.is_control());
+        self.settings.push(Setting { key: key.to_owned(), value, origin });
+        if is_odd {
+            self.problem(key, "holds a control character, such as a line end: write it without");
+        }
     }
 
     pub fn notice(&mut self, text: impl Into<String>) {
@@ -199,10 +205,15 @@ impl<'g> Loader<'g> {
         self.problems.len()
     }
 
+    /// Where the value of a setting came from that was told already.
+    pub fn origin_of(&self, key: &str) -> Option<Origin> {
+        self.settings.iter().rev().find(|s| s.key == key).map(|s| s.origin)
+    }
+
     /// Something is wrong with the value of `key`: of the flag if it came from there, else
     /// where the file has the key.
     pub fn problem(&mut self, key: &str, message: impl Into<String>) {
-        let origin = self.settings.iter().rev().find(|s| s.key == key).map(|s| s.origin);
+        let origin = self.origin_of(key);
         let name = key.rsplit('.').next().unwrap_or(key);
         let (place, key) = match origin {
             Some(Origin::Flag | Origin::Env) => (None, format!("--{}", name.replace('_', "-"))),
@@ -236,6 +247,7 @@ impl<'g> Loader<'g> {
 }
 
 /// A value, its key, and where it came from.
+#[derive(Clone)]
 pub struct Located<T> {
     pub key: String,
     pub value: T,

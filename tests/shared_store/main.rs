@@ -12,10 +12,16 @@ mod support;
 use support::redis::Server;
 use support::{App, Builder, Gate};
 
+const PREFIX: &str = "shop:";
+
 /// A gate before this application, with this store. Its deadline is generous, because a slow
 /// machine must not look like a slow store where a test is not about that.
 fn with_store(app: &App, server: &Server) -> Builder {
-    Gate::before(app).with("replay-store", server.url()).with("replay-store-timeout", "2s")
+    with_store_at(app, &server.url()).with("replay-store-timeout", "2s")
+}
+
+fn with_store_at(app: &App, url: &str) -> Builder {
+    Gate::before(app).with("replay-store", url).with("replay-store-prefix", PREFIX)
 }
 
 /// An event that was delivered before.
