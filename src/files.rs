@@ -69,7 +69,7 @@ mod tests {
             match read(&link) {
                 Ok(bytes) => assert_eq!((bytes.len(), is_read), (size, true)),
                 Err(error) => {
-                    assert_eq!((error.to_string().as_str(), is_read), ("it is larger than 16 MiB", false))
+                    assert_eq!((error.to_string().as_str(), is_read), ("it is larger than 16 MiB", false));
                 }
             }
         }

@@ -149,7 +149,7 @@ fn loaded(file: &str, args: &[&str]) -> Result<Config, Problems> {
     std::fs::write(&path, file).unwrap();
     let config = format!("--config={}", path.display());
     let secret = "--secret-file=tests/config/secret";
-    let loaded = Config::load(&flags(&[&[config.as_str(), secret, "--provider=github"], args].concat()));
+    let loaded = Config::load(&flags(&[&[config.as_str(), secret, "--provider=slack"], args].concat()));
     std::fs::remove_file(&path).unwrap();
     loaded
 }
@@ -161,17 +161,15 @@ fn off_is_written_as_people_write_it() {
             (format!("routes: [{{ rate_limit: {off} }}]"), "routes[0].rate_limit", "off"),
             (format!("routes: [{{ rate_limit: {{ limit: {off} }} }}]"), "routes[0].rate_limit", "off"),
             (format!("routes: [{{ failure_limit: {off} }}]"), "routes[0].failure_limit", "off"),
-            (format!("routes: [{{ provider: slack, handshake: {off} }}]"), "routes[0].handshake", "off"),
+            (format!("routes: [{{ handshake: {off} }}]"), "routes[0].handshake", "off"),
             (format!("proxy_protocol: {off}"), "proxy_protocol", "off"),
             (format!("insecure_allow_http: {off}"), "insecure_allow_http", "false"),
         ] {
-            let provider = if file.contains("slack") { "--provider=slack" } else { "--provider=github" };
-            let given = loaded(&file, &[]).or_else(|_| loaded(&file, &[provider]));
-            let config = given.unwrap_or_else(|problems| panic!("{file}: {problems}"));
+            let config = loaded(&file, &[]).unwrap_or_else(|problems| panic!("{file}: {problems}"));
             assert_eq!(setting(&config, key), (shown.to_owned(), Origin::File), "{file}");
         }
     }
-    for flag in ["rate-limit", "failure-limit", "proxy-protocol", "insecure-allow-http"] {
+    for flag in ["rate-limit", "failure-limit", "handshake", "proxy-protocol", "insecure-allow-http"] {
         for off in ["off", "no", "false", "Off"] {
             loaded("", &[&format!("--{flag}={off}")]).unwrap_or_else(|problems| panic!("{problems}"));
         }

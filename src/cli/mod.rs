@@ -29,6 +29,7 @@ use crate::config::Origin;
 use crate::config::raw::{LogFormat, LogLevel, Mode, OnStoreError, ProxyProtocol, RealIpHeader};
 use crate::config::secret::Secret;
 use crate::config::units::{ByteSize, Cidr, Rate, Senders, Span, UpstreamUrl};
+use crate::telemetry::log::is_active;
 
 /// What `--version` prints.
 const VERSION: &str = concat!(
@@ -427,6 +428,16 @@ fn print(line: impl std::fmt::Display) {
     _ = writeln!(std::io::stdout(), "{line}");
 }
 
+/// What strangers wrote, for a terminal: nothing in it acts on that, or makes a line of its own.
+fn shown(text: &str) -> String {
+    use std::fmt::Write;
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        _ = if is_active(c) { write!(shown, "\\u{:04x}", u32::from(c)) } else { shown.write_char(c) };
+    }
+    shown
+}
+
 /// `hookgate --listen …` means `hookgate run --listen …`.
 fn with_default_command(mut args: Vec<OsString>) -> Vec<OsString> {
     let first = args.get(1).and_then(|arg| arg.to_str());
@@ -458,6 +469,17 @@ fn trial_secret() -> Option<Secret> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_is_one_line_and_acts_on_nothing() {
+        assert_eq!(shown("200 Ünïcode \\ \"a\"=b"), "200 Ünïcode \\ \"a\"=b");
+        assert_eq!(
+            shown("a\r\n200 ok\u{1b}[2J\u{9b}\u{202e}"),
+            "a\\u000d\\u000a200 ok\\u001b[2J\\u009b\\u202e"
+        );
+        let json = serde_json::json!({ "id": "\u{9b}\u{7f}\n\"" });
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown(&json.to_string())).unwrap(), json);
+    }
 
     #[test]
     fn the_definition_is_sound() {

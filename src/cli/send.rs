@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::print;
 use super::sign::{SignerArgs, Unable, read, with_query};
+use super::{print, shown};
 use crate::gate::scheme::sign::lines;
 use crate::gate::scheme::timestamp::to_rfc3339;
 
@@ -68,7 +68,7 @@ fn delivered(args: &SendArgs) -> Result<bool, Unable> {
             .map_err(|e| Unable::failed(format!("{authority} cannot be reached: {e}")))?;
         let status = answer.split(' ').nth(1).and_then(|s| s.parse::<u16>().ok()).unwrap_or_default();
         let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        print(format_args!("{status} {}", body.trim_end()));
+        print(format_args!("{status} {}", shown(body.trim_end())));
         fine &= (200..300).contains(&status);
     }
     Ok(fine)

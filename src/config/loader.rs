@@ -275,6 +275,7 @@ pub fn join<T: fmt::Display>(values: &[T]) -> String {
 
 fn unreadable(path: &Path, error: &std::io::Error) -> String {
     let remedy = match error.kind() {
+        _ if path == Path::new("-") => "a reload reads it again, and standard input comes once: name a file",
         std::io::ErrorKind::NotFound => "mount the file or correct the path",
         std::io::ErrorKind::PermissionDenied => "let the user that hookgate runs as read it",
         _ if path.is_dir() => "it is a folder: name the file in it",

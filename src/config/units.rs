@@ -159,7 +159,7 @@ impl FromStr for Cidr {
 
 impl Cidr {
     /// Whether it is too wide to hold the addresses of one operator only. The widest private
-    /// networks are 10.0.0.0/8 and fc00::/7; nobody is given a wider public one than a /8 or a /16.
+    /// networks are 10.0.0.0/8 and `fc00::/7`; nobody is given a wider public one than a /8 or a /16.
     pub fn holds_strangers(&self) -> bool {
         match self.0 {
             IpNet::V4(v4) => v4.prefix_len() < 8,

@@ -333,12 +333,15 @@ impl<'l> Line<'l> {
             _ => !value.is_empty() && value.bytes().all(is_plain),
         };
         let quotes = self.format == Format::Json || !is_plain;
+        // For readers who do not know quotes, and cut a line at its spaces.
+        let hides_fields = self.format == Format::Text && value.contains(' ');
         if quotes {
             self.push("\"");
         }
         for c in value.chars() {
             match c {
                 '"' | '\\' if quotes => self.out.extend_from_slice(&[b'\\', c as u8]),
+                '=' if hides_fields => self.push("\\u003d"),
                 c => self.escaped(c),
             }
         }
@@ -519,7 +522,14 @@ mod tests {
             if value.as_str().starts_with('"') {
                 value.next();
                 while let Some(c) = value.next().filter(|c| *c != '"') {
-                    read.push(if c == '\\' { value.next().unwrap() } else { c });
+                    let escaped = if c == '\\' { value.next().unwrap() } else { c };
+                    read.push(match (c, escaped) {
+                        ('\\', 'u') => {
+                            let digits: String = value.by_ref().take(4).collect();
+                            char::from_u32(u32::from_str_radix(&digits, 16).unwrap()).unwrap()
+                        }
+                        (_, escaped) => escaped,
+                    });
                 }
             } else {
                 read = value.by_ref().take_while(|c| *c != ' ').collect();
@@ -554,12 +564,13 @@ mod tests {
             let told = [("event.id", value), ("event.type", value), ("verdict", "refused")];
             let told = told.map(|(name, value)| (name.to_owned(), value.to_owned()));
             assert_eq!(found, told, "{line:?}");
+            assert_eq!(line.matches(" verdict=").count(), 1, "nor for whoever knows no quotes: {line:?}");
         }
         for prose in ["listens on 127.0.0.1:80", "it's fine"] {
             assert!(logged(Format::Text, prose).ends_with(&format!("hookgate.test {prose}\n")));
         }
         let forged = logged(Format::Text, "no answer verdict=accepted");
-        assert!(forged.contains("\"no answer verdict=accepted\""), "{forged}");
+        assert!(forged.contains("\"no answer verdict\\u003daccepted\""), "{forged}");
     }
 
     #[test]

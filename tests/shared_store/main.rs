@@ -9,6 +9,8 @@ mod replicas;
 #[path = "../support/mod.rs"]
 mod support;
 
+use data_encoding::HEXLOWER;
+use sha2::{Digest, Sha256};
 use support::redis::Server;
 use support::{App, Builder, Gate};
 
@@ -22,6 +24,13 @@ fn with_store(app: &App, server: &Server) -> Builder {
 
 fn with_store_at(app: &App, url: &str) -> Builder {
     Gate::before(app).with("replay-store", url).with("replay-store-prefix", PREFIX)
+}
+
+/// Where the store keeps the only event that the application has seen.
+fn key_of_event(app: &App) -> String {
+    let application = HEXLOWER.encode(&Sha256::digest(app.url())[..8]);
+    let event = app.only_request().header("Hookgate-Idempotency-Key").unwrap().to_owned();
+    format!("{PREFIX}{application}:{{{event}}}")
 }
 
 /// An event that was delivered before.

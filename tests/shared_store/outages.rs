@@ -8,7 +8,7 @@ use std::thread;
 use super::support::gate::same;
 use super::support::redis::{Server, free_port, installed};
 use super::support::{Answer, App, Latch, Signer, until};
-use super::{delivered, duplicate, unavailable, with_store, with_store_at};
+use super::{delivered, duplicate, key_of_event, unavailable, with_store, with_store_at};
 
 #[test]
 fn a_gate_starts_without_its_store_and_is_ready_when_it_comes() {
@@ -103,9 +103,8 @@ fn what_was_delivered_while_the_store_was_away_is_remembered_once_it_is_back() {
         latch.open();
         assert_eq!(sender.join().unwrap().said(), delivered(), "the sender is told the truth at once");
     });
-    let digest = app.only_request().header("Hookgate-Idempotency-Key").unwrap().to_owned();
     server.restart();
-    let key = format!("hookgate:{{{digest}}}");
+    let key = key_of_event(&app);
     until("the event to be done", || server.run::<Option<String>>(&["GET", &key]).as_deref() == Some("d"));
     assert_eq!(gate.send(&event).said(), duplicate());
     assert_eq!(app.seen(), 1);
@@ -150,7 +149,7 @@ fn a_key_of_another_type_puts_off_its_event_and_no_other() {
     let gate = with_store(&app, &server).start();
     let event = Signer::github().event();
     gate.send(&event);
-    let key = format!("hookgate:{{{}}}", app.only_request().header("Hookgate-Idempotency-Key").unwrap());
+    let key = key_of_event(&app);
     server.run::<()>(&["DEL", &key]);
     server.run::<()>(&["LPUSH", &key, "d"]);
     for _ in 0..5 {
