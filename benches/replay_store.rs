@@ -76,7 +76,7 @@ fn gate(url: &str) -> ReplayStore {
         ReplayPolicy::new(seconds(86_400), seconds(600), seconds(21), seconds(11)).expect("a sane window");
     let settings = Settings {
         address: url.parse().expect("a store's URL"),
-        prefix: "hookgate:".to_owned(),
+        prefix: "shop:0123456789abcdef:".to_owned(),
         password_file: None,
         ca_file: None,
         timeout: seconds(10),

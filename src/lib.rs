@@ -13,6 +13,7 @@
 //! | [`telemetry`] | one record per delivery, one log line, all metrics |
 //! | [`server`], [`listener`], [`proxy_protocol`], [`tls`], [`ops`], [`control`], [`reload`] | assembling, accepting, certificates, probes and what there is to see, reload |
 //! | [`cli`] | one file per command |
+//! | [`files`] | the only reader of the files that a configuration names |
 //! | [`clock`] | the only reader of time |
 
 pub mod cli;
@@ -20,6 +21,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod diagnosis;
+pub mod files;
 pub mod gate;
 pub mod listener;
 pub mod ops;

@@ -141,6 +141,59 @@ fn a_secret_that_one_form_cannot_use_leaves_that_form_out_and_says_so() {
     assert_eq!(trial("").err().unwrap().0[0].key, "routes[0].secrets", "an empty secret is none");
 }
 
+/// With flags alone, or with the words of the file before them.
+fn loaded(file: &str, args: &[&str]) -> Result<Config, Problems> {
+    static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("hookgate-loaded-{}-{count}.yaml", std::process::id()));
+    std::fs::write(&path, file).unwrap();
+    let config = format!("--config={}", path.display());
+    let secret = "--secret-file=tests/config/secret";
+    let loaded = Config::load(&flags(&[&[config.as_str(), secret, "--provider=slack"], args].concat()));
+    std::fs::remove_file(&path).unwrap();
+    loaded
+}
+
+#[test]
+fn off_is_written_as_people_write_it() {
+    for off in ["off", "no", "false", "Off", "NO", "False", "\"off\"", "'no'", "\"false\""] {
+        for (file, key, shown) in [
+            (format!("routes: [{{ rate_limit: {off} }}]"), "routes[0].rate_limit", "off"),
+            (format!("routes: [{{ rate_limit: {{ limit: {off} }} }}]"), "routes[0].rate_limit", "off"),
+            (format!("routes: [{{ failure_limit: {off} }}]"), "routes[0].failure_limit", "off"),
+            (format!("routes: [{{ handshake: {off} }}]"), "routes[0].handshake", "off"),
+            (format!("proxy_protocol: {off}"), "proxy_protocol", "off"),
+            (format!("insecure_allow_http: {off}"), "insecure_allow_http", "false"),
+        ] {
+            let config = loaded(&file, &[]).unwrap_or_else(|problems| panic!("{file}: {problems}"));
+            assert_eq!(setting(&config, key), (shown.to_owned(), Origin::File), "{file}");
+        }
+    }
+    for flag in ["rate-limit", "failure-limit", "handshake", "proxy-protocol", "insecure-allow-http"] {
+        for off in ["off", "no", "false", "Off"] {
+            loaded("", &[&format!("--{flag}={off}")]).unwrap_or_else(|problems| panic!("{problems}"));
+        }
+    }
+    for on in ["on", "true", "yes"] {
+        let problems = loaded(&format!("routes: [{{ rate_limit: {on} }}]"), &[]).err().unwrap();
+        assert!(problems.to_string().contains("is no rate: write for example"), "{problems}");
+    }
+}
+
+#[test]
+fn who_could_speak_for_others_is_told() {
+    let told = |args: &[&str]| loaded("", args).unwrap_or_else(|problems| panic!("{problems}")).notices;
+    let says = |notices: &[String], what: &str| notices.iter().any(|notice| notice.contains(what));
+    for wide in ["0.0.0.0/0", "::/0", "0.0.0.0/1", "::ffff:0:0/96"] {
+        let notices = told(&["--trusted-proxy=10.0.0.0/8", &format!("--trusted-proxy={wide}")]);
+        assert!(says(&notices, "holds public addresses"), "{wide}: {notices:?}");
+    }
+    assert!(!says(&told(&["--trusted-proxy=10.0.0.0/8,fc00::/7"]), "holds public addresses"));
+    assert!(says(&told(&["--proxy-protocol=optional"]), "senders can write it themselves"));
+    let required = told(&["--proxy-protocol=required", "--trusted-proxy=10.0.0.0/8"]);
+    assert!(!says(&required, "senders can write it themselves"), "{required:?}");
+}
+
 #[test]
 fn nothing_that_is_shown_holds_a_secret() {
     let config = load(Path::new("tests/config/good/contract.yaml")).unwrap_or_else(|p| panic!("{p}"));

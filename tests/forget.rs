@@ -202,7 +202,11 @@ fn what_gates_share_is_forgotten_by_all_of_them() {
     let folder = Dir::new();
     let app = App::ok();
     let sharing = |builder: Builder| {
-        builder.with("replay-store", server.url()).with("replay-store-timeout", "2s").start()
+        builder
+            .with("replay-store", server.url())
+            .with("replay-store-prefix", "shop:")
+            .with("replay-store-timeout", "2s")
+            .start()
     };
     let first = sharing(controlled(&app, &folder));
     let second = sharing(Gate::before(&app).config(ROUTES));

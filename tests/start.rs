@@ -6,6 +6,7 @@
 mod support;
 
 use std::net::TcpListener;
+use std::process::Command;
 
 use support::gate::{Run, hookgate, run};
 use support::{App, Builder, Gate, Signer};
@@ -97,6 +98,46 @@ fn an_invalid_configuration_is_refused_with_place_and_key() {
             }
         }
     }
+}
+
+/// A FIFO without a writer: whoever opens it in the usual way waits for ever.
+#[test]
+fn nothing_that_is_named_makes_a_start_wait() {
+    for flag in [
+        "config",
+        "secret-file",
+        "allow-ip-file",
+        "handshake-token-file",
+        "tls-cert-file",
+        "tls-key-file",
+        "tls-client-ca-file",
+        "replay-file",
+        "replay-store-password-file",
+        "replay-store-ca-file",
+    ] {
+        let builder = match flag.split('-').next().unwrap() {
+            "tls" => builder()
+                .with("listen-tls", "127.0.0.1:0")
+                .with("tls-cert-file", "tests/config/authority.pem")
+                .with("tls-key-file", "tests/config/secret"),
+            "replay" if flag != "replay-file" => {
+                builder().with("replay-store", "redis://127.0.0.1:1").with("replay-store-prefix", "shop:")
+            }
+            "handshake" => builder().with("provider", "meta"),
+            _ => builder(),
+        };
+        let fifo = builder.dir().join("fifo");
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let builder = builder.with(flag, fifo.display());
+        for command in ["check", "run"] {
+            let ended = run(&mut builder.command(command));
+            assert_eq!(ended.code, Some(78), "{command} --{flag}: {}", ended.err);
+            assert!(ended.err.contains("no regular file"), "{command} --{flag}: {}", ended.err);
+        }
+    }
+    let standard_input = run(&mut builder().with("config", "-").command("check"));
+    assert_eq!(standard_input.code, Some(78));
+    assert!(standard_input.err.contains("standard input comes once: name a file"), "{}", standard_input.err);
 }
 
 #[test]

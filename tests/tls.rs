@@ -7,7 +7,7 @@ mod support;
 
 use std::path::PathBuf;
 
-use support::gate::same;
+use support::gate::{run, same};
 use support::tls::{Authority, Pair, certificate, connect, gate, install};
 use support::{App, Sender, Signer, until};
 
@@ -63,6 +63,26 @@ fn a_client_certificate_is_demanded_where_it_is_configured() {
     app.assert_untouched("no certificate");
     let (mut sender, _) = connect(&gate, authority.client(rustls::ALL_VERSIONS, Some(&good))).unwrap();
     assert_eq!(sender.exchange(&Signer::github().event()).status, 200);
+}
+
+#[test]
+fn a_way_past_the_client_certificate_is_refused_or_told() {
+    let Some(authority) = Authority::new() else { return };
+    let (app, pair) = (App::ok(), authority.issue("first", 30));
+    let demanding = || gate(&app, &pair).with("tls-client-ca-file", authority.root().display());
+    let refused = run(&mut demanding().without("listen").command("check"));
+    assert_eq!(refused.code, Some(78), "{}", refused.err);
+    let said = "the plain listener 0.0.0.0:17080 asks for no client certificate: write listen: []";
+    assert!(refused.err.contains(said), "{}", refused.err);
+    for open in [demanding(), demanding().without("listen").with("insecure-allow-http", "true")] {
+        let taken = run(&mut open.command("check"));
+        assert_eq!(taken.code, Some(0), "{}", taken.err);
+        assert!(taken.out.contains("asks for no client certificate, only"), "{}", taken.out);
+    }
+    let closed = demanding().without("listen").with_file("config", "closed.yaml", "listen: []\n");
+    let taken = run(&mut closed.command("check"));
+    assert_eq!(taken.code, Some(0), "{}", taken.err);
+    assert!(!taken.out.contains("asks for no client certificate"), "{}", taken.out);
 }
 
 #[test]
@@ -123,7 +143,7 @@ fn a_broken_certificate_is_no_start() {
     let app = App::ok();
     let (first, second) = (authority.issue("first", 30), authority.issue("second", 30));
     let mismatched = Pair { cert: first.cert, key: second.key };
-    let run = support::gate::run(&mut gate(&app, &mismatched).command("run"));
+    let run = run(&mut gate(&app, &mismatched).command("run"));
     assert_eq!(run.code, Some(78), "{}", run.err);
     assert!(run.err.contains("tls.key") && run.err.contains("certificate"), "{}", run.err);
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::print;
+use super::{print, shown};
 use crate::config::units::Span;
 use crate::control::{Answer, Event, Request};
 
@@ -75,7 +75,7 @@ pub fn forget(args: &ForgetArgs) -> ExitCode {
 }
 
 fn failed(message: &str) -> ExitCode {
-    eprintln!("{message}");
+    eprintln!("{}", shown(message));
     ExitCode::FAILURE
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::ops::OpsArgs;
+use super::shown;
 
 #[derive(Debug, Args)]
 pub struct HealthcheckArgs {
@@ -21,7 +22,8 @@ pub fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
     match args.ops.ask(&args.path) {
         Ok((200, _)) => ExitCode::SUCCESS,
         Ok((status, body)) => {
-            eprintln!("{} answered {status}: {}", args.path, body.trim());
+            let body: Vec<_> = body.trim().lines().map(shown).collect();
+            eprintln!("{} answered {status}: {}", args.path, body.join("\n"));
             ExitCode::FAILURE
         }
         Err(error) => {

@@ -29,6 +29,7 @@ use crate::config::Origin;
 use crate::config::raw::{LogFormat, LogLevel, Mode, OnStoreError, ProxyProtocol, RealIpHeader};
 use crate::config::secret::Secret;
 use crate::config::units::{ByteSize, Cidr, Rate, Senders, Span, UpstreamUrl};
+use crate::telemetry::log::is_active;
 
 /// What `--version` prints.
 const VERSION: &str = concat!(
@@ -85,7 +86,7 @@ pub enum Command {
 /// The flags of `run`. All are optional here: what is absent comes from the file or the defaults.
 #[derive(Clone, Debug, Default, Args)]
 pub struct RunArgs {
-    /// Configuration file (YAML); needed for more than one route
+    /// Configuration file (YAML); needed for more than one route. Read again at each reload: no pipe
     #[arg(short, long, value_name = "PATH", env = "HOOKGATE_CONFIG", help_heading = "General")]
     pub config: Option<PathBuf>,
 
@@ -117,7 +118,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "PATH", env = "HOOKGATE_TLS_KEY_FILE", help_heading = "Listeners")]
     pub tls_key_file: Option<PathBuf>,
 
-    /// Demand a client certificate signed by one of these authorities (PEM)
+    /// Demand a client certificate signed by one of these authorities (PEM); the plain listener asks for none, so
+    /// name it in --listen or close it (listen: [] in the file)
     #[arg(long, value_name = "PATH", env = "HOOKGATE_TLS_CLIENT_CA_FILE", help_heading = "Listeners")]
     pub tls_client_ca_file: Option<PathBuf>,
 
@@ -166,7 +168,13 @@ pub struct RunArgs {
     pub secret_file: Option<Vec<PathBuf>>,
 
     /// Who answers the provider's handshakes: answer is the gate, forward the application, off nobody [default: answer]
-    #[arg(long, value_name = "WHO", env = "HOOKGATE_HANDSHAKE", help_heading = "The route")]
+    #[arg(
+        long,
+        value_name = "WHO",
+        ignore_case = true,
+        env = "HOOKGATE_HANDSHAKE",
+        help_heading = "The route"
+    )]
     pub handshake: Option<crate::config::handshake::Mode>,
 
     /// File with the token that the provider proves itself with in a handshake (Meta's verify token)
@@ -192,7 +200,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "PATH", env = "HOOKGATE_ALLOW_IP_FILE", help_heading = "Checks")]
     pub allow_ip_file: Option<PathBuf>,
 
-    /// Proxy whose X-Forwarded-For and X-Forwarded-Proto count; repeatable [default: none]
+    /// Proxy whose X-Forwarded-For and X-Forwarded-Proto count: its own network, none that senders are in;
+    /// repeatable [default: none]
     #[arg(
         long,
         value_name = "CIDR",
@@ -206,8 +215,15 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME", env = "HOOKGATE_REAL_IP_HEADER", help_heading = "Checks")]
     pub real_ip_header: Option<RealIpHeader>,
 
-    /// Whether trusted proxies send a PROXY protocol header, version 1 or 2 [default: off]
-    #[arg(long, value_name = "MODE", env = "HOOKGATE_PROXY_PROTOCOL", help_heading = "Checks")]
+    /// Whether trusted proxies send a PROXY protocol header, version 1 or 2. With optional, behind a balancer that adds
+    /// none, senders can write it themselves and claim any address [default: off]
+    #[arg(
+        long,
+        value_name = "MODE",
+        ignore_case = true,
+        env = "HOOKGATE_PROXY_PROTOCOL",
+        help_heading = "Checks"
+    )]
     pub proxy_protocol: Option<ProxyProtocol>,
 
     /// Take events over plain HTTP as well
@@ -239,7 +255,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "URL", env = "HOOKGATE_REPLAY_STORE", help_heading = "Shared store")]
     pub replay_store: Option<String>,
 
-    /// What all keys in the store begin with: one for each application [default: hookgate:]
+    /// What all keys in the store begin with: one for each application, the same for its replicas;
+    /// required with a store
     #[arg(long, value_name = "TEXT", env = "HOOKGATE_REPLAY_STORE_PREFIX", help_heading = "Shared store")]
     pub replay_store_prefix: Option<String>,
 
@@ -411,6 +428,16 @@ fn print(line: impl std::fmt::Display) {
     _ = writeln!(std::io::stdout(), "{line}");
 }
 
+/// What strangers wrote, for a terminal: nothing in it acts on that, or makes a line of its own.
+fn shown(text: &str) -> String {
+    use std::fmt::Write;
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        _ = if is_active(c) { write!(shown, "\\u{:04x}", u32::from(c)) } else { shown.write_char(c) };
+    }
+    shown
+}
+
 /// `hookgate --listen …` means `hookgate run --listen …`.
 fn with_default_command(mut args: Vec<OsString>) -> Vec<OsString> {
     let first = args.get(1).and_then(|arg| arg.to_str());
@@ -442,6 +469,17 @@ fn trial_secret() -> Option<Secret> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_is_one_line_and_acts_on_nothing() {
+        assert_eq!(shown("200 Ünïcode \\ \"a\"=b"), "200 Ünïcode \\ \"a\"=b");
+        assert_eq!(
+            shown("a\r\n200 ok\u{1b}[2J\u{9b}\u{202e}"),
+            "a\\u000d\\u000a200 ok\\u001b[2J\\u009b\\u202e"
+        );
+        let json = serde_json::json!({ "id": "\u{9b}\u{7f}\n\"" });
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown(&json.to_string())).unwrap(), json);
+    }
 
     #[test]
     fn the_definition_is_sound() {

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::check::Output;
 use super::ops::OpsArgs;
-use super::print;
+use super::{print, shown};
 use crate::gate::answer::Reason;
 use crate::ops::report::{Check, Report, RouteReport};
 
@@ -29,7 +29,7 @@ pub fn report(args: &ReportArgs) -> ExitCode {
     let report = match read(args) {
         Ok(report) => report,
         Err(message) => {
-            eprintln!("{message}");
+            eprintln!("{}", shown(&message));
             return ExitCode::FAILURE;
         }
     };
@@ -70,20 +70,25 @@ fn read(args: &ReportArgs) -> Result<Report, String> {
 
 fn print_route(route: &RouteReport) {
     let RouteReport { route: name, provider, path, mode, since, .. } = route;
-    print(format_args!("{name}  {path}  {provider}  {mode}s since {since}"));
+    tell(format_args!("{name}  {path}  {provider}  {mode}s since {since}"));
     let observes = route.safe_to_enforce.is_some();
     let last = route.last_accepted.as_ref().map(|at| format!(" (last {at})")).unwrap_or_default();
     let would =
         if observes { format!(", {} would have been refused", route.would_refuse) } else { String::new() };
-    print(format_args!(
+    tell(format_args!(
         "  {} seen, {} accepted{last}, {} refused{would}",
         route.seen, route.accepted, route.refused
     ));
     let width = route.checks.iter().map(|check| check.demands.len()).max().unwrap_or_default();
     for check in &route.checks {
-        print(format!("  {:10} {:width$}  {}", check.check, check.demands, came(check)).trim_end());
+        tell(format!("  {:10} {:width$}  {}", check.check, check.demands, came(check)).trim_end());
     }
-    print(format_args!("  {}", route.verdict));
+    tell(format_args!("  {}", route.verdict));
+}
+
+/// Whoever answers at that address need not be a gate.
+fn tell(line: impl std::fmt::Display) {
+    print(shown(&line.to_string()));
 }
 
 /// What came against a check: `timestamp_stale: 3 would be refused, 2026-11-23T20:00:00Z to …`.

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::print;
 use super::sign::{SignerArgs, Unable, read, with_query};
+use super::{print, shown};
 use crate::gate::scheme::sign::lines;
 use crate::gate::scheme::timestamp::to_rfc3339;
 
@@ -68,7 +68,7 @@ fn delivered(args: &SendArgs) -> Result<bool, Unable> {
             .map_err(|e| Unable::failed(format!("{authority} cannot be reached: {e}")))?;
         let status = answer.split(' ').nth(1).and_then(|s| s.parse::<u16>().ok()).unwrap_or_default();
         let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        print(format_args!("{status} {}", body.trim_end()));
+        print(format_args!("{status} {}", shown(body.trim_end())));
         fine &= (200..300).contains(&status);
     }
     Ok(fine)
@@ -79,6 +79,11 @@ fn split(url: &str) -> Result<(&str, &str), Unable> {
     let rest = url.strip_prefix("http://").ok_or_else(|| {
         Unable::usage(format!("\"{url}\" is not plain HTTP: for HTTPS use curl $(hookgate sign --curl …)"))
     })?;
+    if !rest.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(Unable::usage(format!(
+            "{url:?} is no URL: write what it holds beyond plain ASCII as %XX"
+        )));
+    }
     Ok(rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash)))
 }
 

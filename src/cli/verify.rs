@@ -8,7 +8,7 @@ use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::sign::{Unable, parse_time, read, secret};
-use super::{Given, RunArgs, print};
+use super::{Given, RunArgs, print, shown};
 use crate::clock::{self, Doubt, Now};
 use crate::config::Config;
 use crate::config::provider::{NamedSecret, keyed, preset, rotation, unknown};
@@ -55,7 +55,7 @@ pub struct VerifyArgs {
 pub fn verify(args: &VerifyArgs) -> ExitCode {
     match judged(args) {
         Ok((accepted, json)) => {
-            print(json);
+            print(shown(&json.to_string()));
             if accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(unable) => unable.exit(),
@@ -88,7 +88,7 @@ fn judged(args: &VerifyArgs) -> Result<(bool, serde_json::Value), Unable> {
         let place = &recipe.signature.from[0];
         return Err(Unable::usage(format!("{} signs the URL, in {place}: give --url", demands.provider)));
     }
-    let captured = Captured::parse(&read(&args.file)?).map_err(Unable::usage)?;
+    let captured = Captured::parse(&read(&args.file)?).map_err(|message| Unable::usage(shown(&message)))?;
     let head = captured.head();
     let wall_ms = args.now.unwrap_or_else(|| clock::now().wall_ms);
     let now = Now { wall_ms, mono: std::time::Duration::ZERO, doubt: Doubt::None };

@@ -22,14 +22,15 @@ pub enum Words {
     Own(Vec<Raw>),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, clap::ValueEnum)]
+#[schemars(rename_all = "lowercase")]
 pub enum Mode {
     /// The gate answers.
     Answer,
     /// The application does.
     Forward,
     /// They are refused like any other request without a signature.
+    #[value(aliases = ["no", "false"])]
     Off,
 }
 
@@ -103,11 +104,16 @@ impl<'de> Deserialize<'de> for Words {
             }
 
             fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Words, E> {
-                clap::ValueEnum::from_str(word, false).map(Words::Mode).map_err(|_| {
+                clap::ValueEnum::from_str(word, true).map(Words::Mode).map_err(|_| {
                     E::custom(format!(
                         "\"{word}\" is no way to treat handshakes: write answer, forward or off"
                     ))
                 })
+            }
+
+            /// `off` without quotes is a boolean in YAML.
+            fn visit_bool<E: serde::de::Error>(self, on: bool) -> Result<Words, E> {
+                self.visit_str(if on { "on" } else { "off" })
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Words, A::Error> {

@@ -12,6 +12,7 @@ use super::startup::Built;
 use super::units::Span;
 use super::{AddressFile, Config, Origin, Place, Problem, Problems, Setting, raw};
 use crate::cli::Given;
+use crate::files;
 
 pub struct Loader<'g> {
     pub given: &'g Given,
@@ -56,11 +57,16 @@ impl<'g> Loader<'g> {
 
     pub fn file(&mut self) -> Option<raw::File> {
         let Some(path) = &self.given.args.config else { return Some(raw::File::default()) };
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
+        let text = match files::read(path).map(String::from_utf8) {
+            Ok(Ok(text)) => text,
+            Ok(Err(error)) => {
+                let place = error.utf8_error().valid_up_to();
+                let message = format!("{} is no UTF-8 at byte {place}: write it as text", path.display());
+                self.problem_at(None, "--config", message);
+                return None;
+            }
             Err(error) => {
-                let message = format!("cannot read {}: {error}; {}", path.display(), remedy(&error, path));
-                self.problem("--config", message);
+                self.problem_at(None, "--config", unreadable(path, &error));
                 return None;
             }
         };
@@ -160,23 +166,27 @@ impl<'g> Loader<'g> {
 
     /// Reads a file that the configuration names, and remembers its content for the fingerprint.
     pub fn read(&mut self, path: &Located<PathBuf>) -> Option<Vec<u8>> {
-        match std::fs::read(&path.value) {
+        match files::read(&path.value) {
             Ok(bytes) => {
                 self.digest.update((bytes.len() as u64).to_be_bytes());
                 self.digest.update(&bytes);
                 Some(bytes)
             }
             Err(error) => {
-                let message =
-                    format!("cannot read {}: {error}; {}", path.value.display(), remedy(&error, &path.value));
-                self.located_problem(path, message);
+                self.located_problem(path, unreadable(&path.value, &error));
                 None
             }
         }
     }
 
     pub fn setting(&mut self, key: &str, value: impl fmt::Display, origin: Origin) {
-        self.settings.push(Setting { key: key.to_owned(), value: value.to_string(), origin });
+        let value = value.to_string();
+        // It would become a header, a line of the log or of what `check` prints.
+        let is_odd = value.contains(|c: char| c.is_control());
+        self.settings.push(Setting { key: key.to_owned(), value, origin });
+        if is_odd {
+            self.problem(key, "holds a control character, such as a line end: write it without");
+        }
     }
 
     pub fn notice(&mut self, text: impl Into<String>) {
@@ -195,10 +205,15 @@ impl<'g> Loader<'g> {
         self.problems.len()
     }
 
+    /// Where the value of a setting came from that was told already.
+    pub fn origin_of(&self, key: &str) -> Option<Origin> {
+        self.settings.iter().rev().find(|s| s.key == key).map(|s| s.origin)
+    }
+
     /// Something is wrong with the value of `key`: of the flag if it came from there, else
     /// where the file has the key.
     pub fn problem(&mut self, key: &str, message: impl Into<String>) {
-        let origin = self.settings.iter().rev().find(|s| s.key == key).map(|s| s.origin);
+        let origin = self.origin_of(key);
         let name = key.rsplit('.').next().unwrap_or(key);
         let (place, key) = match origin {
             Some(Origin::Flag | Origin::Env) => (None, format!("--{}", name.replace('_', "-"))),
@@ -232,6 +247,7 @@ impl<'g> Loader<'g> {
 }
 
 /// A value, its key, and where it came from.
+#[derive(Clone)]
 pub struct Located<T> {
     pub key: String,
     pub value: T,
@@ -257,13 +273,16 @@ pub fn join<T: fmt::Display>(values: &[T]) -> String {
     values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn remedy(error: &std::io::Error, path: &Path) -> &'static str {
-    match error.kind() {
+fn unreadable(path: &Path, error: &std::io::Error) -> String {
+    let remedy = match error.kind() {
+        _ if path == Path::new("-") => "a reload reads it again, and standard input comes once: name a file",
         std::io::ErrorKind::NotFound => "mount the file or correct the path",
         std::io::ErrorKind::PermissionDenied => "let the user that hookgate runs as read it",
         _ if path.is_dir() => "it is a folder: name the file in it",
-        _ => "make it a readable file",
-    }
+        // A reload reads it again, and what comes through a pipe comes once.
+        _ => "name a regular file, which can be read again",
+    };
+    format!("cannot read {}: {error}; {remedy}", path.display())
 }
 
 /// The reader's message without its own mention of the place, with a hint for a misspelt key.

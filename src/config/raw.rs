@@ -83,7 +83,8 @@ pub struct Replay {
     /// `memory`, or a `redis://` URL for several gates.
     #[schemars(with = "Option<String>")]
     pub store: Option<Spanned<String>>,
-    /// What all keys in a shared store begin with: one for each application.
+    /// What all keys in a shared store begin with: one for each application, the same for its
+    /// replicas. Required with a shared store.
     #[schemars(with = "Option<String>")]
     pub prefix: Option<Spanned<String>>,
     /// The shared store's password.
@@ -183,6 +184,11 @@ impl<'de> Deserialize<'de> for RateLimit {
             fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<RateLimit, E> {
                 let limit = Some(value.parse().map_err(E::custom)?);
                 Ok(RateLimit { limit, shared: false })
+            }
+
+            /// `off` without quotes is a boolean in YAML.
+            fn visit_bool<E: serde::de::Error>(self, on: bool) -> Result<RateLimit, E> {
+                self.visit_str(if on { "on" } else { "off" })
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RateLimit, A::Error> {
@@ -438,12 +444,24 @@ pub enum RealIpHeader {
 }
 
 /// Whether trusted proxies name the sender before the first byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, clap::ValueEnum)]
+#[schemars(rename_all = "lowercase")]
 pub enum ProxyProtocol {
+    #[value(aliases = ["no", "false"])]
     Off,
     Optional,
     Required,
+}
+
+impl<'de> Deserialize<'de> for ProxyProtocol {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        clap::ValueEnum::from_str(&word, true).map_err(|_| {
+            serde::de::Error::custom(format!(
+                "\"{word}\" is no way to take the PROXY protocol: write off, optional or required"
+            ))
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]

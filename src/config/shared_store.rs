@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
 use super::Origin;
 use super::loader::{Loader, Located};
-use super::units::Span;
+use super::units::{Span, UpstreamUrl};
 use crate::store::redis::{Address, Settings, password};
 
 /// What flags and file say of it.
@@ -17,14 +19,13 @@ pub struct SharedStore {
     pub timeout: Option<Located<Span>>,
 }
 
-const PREFIX: &str = "hookgate:";
 const TIMEOUT: Duration = Duration::from_millis(200);
 /// A lease is five seconds longer than a delivery, of which reserving and settling take two calls.
 const LONGEST: Duration = Duration::from_secs(2);
 
 impl Loader<'_> {
     /// `None` if every gate remembers by itself.
-    pub fn shared_store(&mut self, given: &SharedStore) -> Option<Settings> {
+    pub fn shared_store(&mut self, given: &SharedStore, upstream: &UpstreamUrl) -> Option<Settings> {
         let Some(store) = given.store.as_ref().filter(|store| store.value != "memory") else {
             let origin = given.store.as_ref().map_or(Origin::Default, |store| store.origin);
             self.setting("replay.store", "memory", origin);
@@ -38,27 +39,31 @@ impl Loader<'_> {
             }
         };
         self.setting("replay.store", &address, store.origin);
-        let prefix = self.prefix(given.prefix.as_ref());
+        let prefix = of_application(&self.prefix(given.prefix.as_ref(), store), upstream);
         let password_file = given.password_file.as_ref().and_then(|file| self.password_file(file));
         let ca_file = given.ca_file.as_ref().and_then(|file| self.ca_file(file, &address));
         let timeout = self.timeout(given.timeout.as_ref());
         Some(Settings { address, prefix, password_file, ca_file, timeout })
     }
 
-    fn prefix(&mut self, prefix: Option<&Located<String>>) -> String {
-        let value = prefix.map_or(PREFIX, |prefix| &prefix.value);
-        self.setting("replay.prefix", value, prefix.map_or(Origin::Default, |prefix| prefix.origin));
+    /// Without a default: two applications that did not think of it would share their events.
+    fn prefix(&mut self, prefix: Option<&Located<String>>, store: &Located<String>) -> String {
+        let Some(prefix) = prefix else {
+            let message = "replay.prefix (--replay-store-prefix) is missing: name the application, such as shop:, \
+                           so that no other one's events are taken for its own";
+            self.located_problem(store, message);
+            return String::new();
+        };
+        self.setting("replay.prefix", &prefix.value, prefix.origin);
         let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '{' | '}');
-        if let Some(prefix) =
-            prefix.filter(|p| p.value.is_empty() || p.value.len() > 64 || !p.value.chars().all(plain))
-        {
+        if prefix.value.is_empty() || prefix.value.len() > 64 || !prefix.value.chars().all(plain) {
             // Braces would decide on which node of a cluster a key is.
             self.located_problem(
                 prefix,
                 "is no prefix: write up to 64 plain characters without braces, such as shop:",
             );
         }
-        value.to_owned()
+        prefix.value.clone()
     }
 
     /// It is read again at each connection, so that a rotated password needs no restart.
@@ -106,4 +111,12 @@ impl Loader<'_> {
         }
         value
     }
+}
+
+/// What keys begin with in the store: the prefix, and a digest of where the application listens.
+/// With the route's name, which is in each key, that is what replicas have in common whatever is
+/// rotated or rolled out, and it keeps most applications apart that were given one prefix.
+fn of_application(prefix: &str, upstream: &UpstreamUrl) -> String {
+    let digest = Sha256::digest(upstream.to_string());
+    format!("{prefix}{}:", data_encoding::HEXLOWER.encode(&digest[..8]))
 }

@@ -1,15 +1,15 @@
 //! What is fixed until a restart: sockets, sizes, time-outs; and the assembly of the whole.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::loader::{Loader, Located};
+use super::loader::{Loader, Located, join};
 use super::provider::NamedSecret;
 use super::raw::{self, LogFormat, LogLevel, OnStoreError, ProxyProtocol, RealIpHeader};
 use super::route::{ForAll, OnlyRoute};
 use super::shared_store::SharedStore;
-use super::units::{ByteSize, Span, UpstreamUrl};
+use super::units::{ByteSize, Cidr, Span, UpstreamUrl};
 use super::{Origin, Startup};
 use crate::cli::RunArgs;
 use crate::gate::chain::Policy;
@@ -97,11 +97,13 @@ impl Loader<'_> {
         if listen.is_empty() && listen_tls.is_empty() {
             self.problem("listen", "nothing to listen on: name an address in listen or listen_tls");
         }
+        let client_ca = self.at("tls_client_ca_file", tls_client_ca_file, file.tls_client_ca_file);
+        let demanded_by = client_ca.clone().filter(|_| !listen_tls.is_empty());
         let tls = self.tls(
             !listen_tls.is_empty(),
             self.at("tls_cert_file", tls_cert_file, file.tls_cert_file),
             self.at("tls_key_file", tls_key_file, file.tls_key_file),
-            self.at("tls_client_ca_file", tls_client_ca_file, file.tls_client_ca_file),
+            client_ca,
         );
 
         let default_upstream = UpstreamUrl::Tcp { host: "127.0.0.1".into(), port: 8080 };
@@ -135,6 +137,7 @@ impl Loader<'_> {
                 "is believed from trusted proxies only: name them in trusted_proxies",
             );
         }
+        self.warn_of_trust(&proxies, proxy_protocol);
         let networks = proxies.into_iter().map(|c| c.0).collect();
         let address_header = match real_ip_header {
             RealIpHeader::XForwardedFor => AddressHeader::Chain("x-forwarded-for"),
@@ -158,6 +161,9 @@ impl Loader<'_> {
         );
         if allow_http {
             self.notice("insecure_allow_http is on: events are taken over plain HTTP");
+        }
+        if let Some(demanded_by) = demanded_by.filter(|_| !listen.is_empty()) {
+            self.way_past_certificates(&demanded_by, &listen, allow_http);
         }
 
         let limits = file.limits;
@@ -212,7 +218,7 @@ impl Loader<'_> {
         let log_format = self.pick("log_format", "log_format", log_format, file.log_format, LogFormat::Auto);
         let log_level = self.pick("log_level", "log_level", log_level, file.log_level, LogLevel::Info);
 
-        let shared_store = self.shared_store(&SharedStore {
+        let shared_store = SharedStore {
             store: self.at("replay_store", replay_store, file.replay.store),
             prefix: self.at("replay_store_prefix", replay_store_prefix, file.replay.prefix),
             password_file: self.at(
@@ -222,7 +228,8 @@ impl Loader<'_> {
             ),
             ca_file: self.at("replay_store_ca_file", replay_store_ca_file, file.replay.ca_file),
             timeout: self.at("replay_store_timeout", replay_store_timeout, file.replay.timeout),
-        });
+        };
+        let shared_store = self.shared_store(&shared_store, &upstream);
         let on_store_error = self.pick(
             "replay.on_store_error",
             "on_store_error",
@@ -269,6 +276,9 @@ impl Loader<'_> {
                 replay_file,
                 "keeps the memory of one gate, and a shared store needs none: leave one of them out",
             );
+        }
+        if let Some(file) = replay_file.as_ref().filter(|file| is_no_file(&file.value)) {
+            self.located_problem(file, format!("{} is no regular file: name one", file.value.display()));
         }
         let replay_file = self.file_to_make("replay.file", replay_file);
         let control_socket = self.at("control_socket", control_socket, file.control_socket);
@@ -366,6 +376,39 @@ impl Loader<'_> {
         }
     }
 
+    /// Client certificates are demanded, and a plain listener asks for none. One that is open only
+    /// because nobody thought of it is refused.
+    fn way_past_certificates(
+        &mut self,
+        demanded_by: &Located<PathBuf>,
+        plain: &[SocketAddr],
+        allow_http: bool,
+    ) {
+        let open = format!("the plain listener {} asks for no client certificate", join(plain));
+        if self.origin_of("listen") == Some(Origin::Default) && !allow_http {
+            let remedy = "write listen: [] in the file to close it, or name it in listen to keep it";
+            self.located_problem(demanded_by, format!("{open}: {remedy}"));
+        } else {
+            self.notice(format!(
+                "{open}, only tls_client_ca_file's listener does: write listen: [] in the file if nobody needs it"
+            ));
+        }
+    }
+
+    /// Senders must not be able to speak for others.
+    fn warn_of_trust(&mut self, proxies: &[Cidr], proxy_protocol: ProxyProtocol) {
+        for proxy in proxies.iter().filter(|proxy| proxy.holds_strangers()) {
+            self.notice(format!(
+                "trusted_proxies: {proxy} holds public addresses: whoever sends from there can claim any address and HTTPS; name the proxies' own networks"
+            ));
+        }
+        if proxy_protocol == ProxyProtocol::Optional {
+            self.notice(
+                "proxy_protocol is optional: behind a balancer that adds no line, senders can write it themselves and claim any address; write required where one is added, else off",
+            );
+        }
+    }
+
     /// A path at which the gate makes a file: its folder must be there.
     fn file_to_make(&mut self, key: &str, path: Option<Located<PathBuf>>) -> Option<PathBuf> {
         let Some(path) = path else {
@@ -421,6 +464,11 @@ impl Loader<'_> {
             }
         }
     }
+}
+
+/// A FIFO, a device or the like. Folders are told of elsewhere.
+fn is_no_file(path: &Path) -> bool {
+    path.metadata().is_ok_and(|there| !there.is_file() && !there.is_dir())
 }
 
 fn default_listen(port: u16) -> SocketAddr {

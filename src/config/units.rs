@@ -97,7 +97,7 @@ impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "off" {
+        if is_off(text) {
             return Ok(Rate::Off);
         }
         let wrong = || format!("\"{text}\" is no rate: write for example 100/1m, 10/s or off");
@@ -112,6 +112,11 @@ impl FromStr for Rate {
         }
         Ok(Rate::Limit { count, period: period.0 })
     }
+}
+
+/// Off, as people write it.
+fn is_off(text: &str) -> bool {
+    ["off", "no", "false"].iter().any(|word| text.eq_ignore_ascii_case(word))
 }
 
 impl fmt::Display for Rate {
@@ -148,6 +153,17 @@ impl FromStr for Cidr {
                 Ok(Cidr(IpNet::V4(net)))
             }
             net => Ok(Cidr(net)),
+        }
+    }
+}
+
+impl Cidr {
+    /// Whether it is too wide to hold the addresses of one operator only. The widest private
+    /// networks are 10.0.0.0/8 and `fc00::/7`; nobody is given a wider public one than a /8 or a /16.
+    pub fn holds_strangers(&self) -> bool {
+        match self.0 {
+            IpNet::V4(v4) => v4.prefix_len() < 8,
+            IpNet::V6(v6) => v6.prefix_len() < if v6.addr().is_unique_local() { 7 } else { 16 },
         }
     }
 }
@@ -253,9 +269,11 @@ impl FromStr for UpstreamUrl {
             Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| wrong())?),
             _ => (authority, 80),
         };
+        // It becomes a header.
+        let of_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
         let host = match host.strip_prefix('[') {
             Some(rest) => rest.strip_suffix(']').filter(|v6| v6.parse::<Ipv6Addr>().is_ok()),
-            None => Some(host).filter(|host| !host.is_empty() && !host.contains([':', '[', ']'])),
+            None => Some(host).filter(|host| !host.is_empty() && host.chars().all(of_host)),
         };
         match host {
             Some(host) if port != 0 => Ok(UpstreamUrl::Tcp { host: host.to_owned(), port }),
@@ -358,7 +376,7 @@ macro_rules! scalar {
 scalar!(OtlpEndpoint, r"^http://");
 scalar!(Span, r"^([0-9]+(ms|s|m|h|d) ?)+$");
 scalar!(ByteSize, r"^[0-9]+ ?(B|KB|MB|GB|KiB|MiB|GiB)$");
-scalar!(Rate, r"^(off|[0-9]+/[0-9]*(ms|s|m|h|d))$");
+scalar!(Rate, r"^(off|no|false|[0-9]+/[0-9]*(ms|s|m|h|d))$");
 scalar!(Cidr, r"^[0-9a-fA-F.:]+(/[0-9]{1,3})?$");
 scalar!(Senders, r"^(published|[0-9a-fA-F.:]+(/[0-9]{1,3})?)$");
 scalar!(Moment, r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt].+)?$");
@@ -378,7 +396,9 @@ mod tests {
             assert_eq!(text.parse::<ByteSize>().unwrap().to_string(), text);
         }
         assert_eq!("1MB".parse::<ByteSize>().unwrap().0, 1_000_000);
-        for (text, shown) in [("100/1m", "100/1m"), ("10/s", "10/1s"), ("off", "off"), ("5/10m", "5/10m")] {
+        for (text, shown) in
+            [("100/1m", "100/1m"), ("10/s", "10/1s"), ("off", "off"), ("No", "off"), ("5/10m", "5/10m")]
+        {
             assert_eq!(text.parse::<Rate>().unwrap().to_string(), shown);
         }
         for (text, shown) in [
@@ -393,6 +413,25 @@ mod tests {
         }
         assert_eq!("::ffff:192.0.2.0/120".parse::<Cidr>().unwrap().to_string(), "192.0.2.0/24");
         assert_eq!("192.0.2.1".parse::<Cidr>().unwrap().to_string(), "192.0.2.1/32");
+    }
+
+    #[test]
+    fn a_network_of_strangers_is_known_by_its_width() {
+        for (text, strangers) in [
+            ("0.0.0.0/0", true),
+            ("10.0.0.0/7", true),
+            ("10.0.0.0/8", false),
+            ("104.16.0.0/13", false),
+            ("::/0", true),
+            ("::ffff:0:0/96", true),
+            ("2000::/3", true),
+            ("2400:cb00::/32", false),
+            ("fc00::/7", false),
+            ("fd00::/8", false),
+            ("fc00::/6", true),
+        ] {
+            assert_eq!(text.parse::<Cidr>().unwrap().holds_strangers(), strangers, "{text}");
+        }
     }
 
     #[test]
@@ -423,6 +462,8 @@ mod tests {
             ("http://[::1:80".parse::<UpstreamUrl>().map(drop), "is no upstream"),
             ("http://[app]:80".parse::<UpstreamUrl>().map(drop), "is no upstream"),
             ("http://app:0".parse::<UpstreamUrl>().map(drop), "is no upstream"),
+            ("http://app\r\nx:80".parse::<UpstreamUrl>().map(drop), "is no upstream"),
+            ("http://äpp:80".parse::<UpstreamUrl>().map(drop), "is no upstream"),
             ("unix:app.sock".parse::<UpstreamUrl>().map(drop), "absolute path"),
         ];
         for (result, says) in cases {

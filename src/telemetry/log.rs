@@ -324,41 +324,48 @@ impl<'l> Line<'l> {
         self.quote();
     }
 
+    /// A text of whatever origin. In a line for people it stands between quotes unless it is
+    /// plainly one value; what a line tells is prose, as long as nothing in it looks like a field.
     fn text(&mut self, key: &str, value: &str) {
         self.key(key);
-        self.quote();
-        for c in value.chars() {
-            self.escaped(c);
+        let is_plain = match key {
+            "body" => !value.contains(['=', '"']),
+            _ => !value.is_empty() && value.bytes().all(is_plain),
+        };
+        let quotes = self.format == Format::Json || !is_plain;
+        // For readers who do not know quotes, and cut a line at its spaces.
+        let hides_fields = self.format == Format::Text && value.contains(' ');
+        if quotes {
+            self.push("\"");
         }
-        self.quote();
+        for c in value.chars() {
+            match c {
+                '"' | '\\' if quotes => self.out.extend_from_slice(&[b'\\', c as u8]),
+                '=' if hides_fields => self.push("\\u003d"),
+                c => self.escaped(c),
+            }
+        }
+        if quotes {
+            self.push("\"");
+        }
     }
 
     /// Bytes of a stranger: not necessarily UTF-8, and not longer than [`MAX_FIELD`].
     fn bytes(&mut self, key: &str, value: &[u8]) {
         let cut = &value[..value.len().min(MAX_FIELD)];
-        let plain = |b: &u8| matches!(b, 0x20..=0x7e) && !matches!(b, b'"' | b'\\');
         match std::str::from_utf8(cut) {
-            Ok(text) if cut.iter().all(plain) => self.word(key, text),
+            Ok(text) if !cut.is_empty() && cut.iter().copied().all(is_plain) => self.word(key, text),
             Ok(text) => self.text(key, text),
             Err(_) => self.text(key, &String::from_utf8_lossy(cut)),
         }
     }
 
-    /// JSON's escapes (RFC 8259, section 7), plus everything that a terminal or a line
-    /// reader might act on.
     fn escaped(&mut self, c: char) {
-        match c {
-            '"' | '\\' if self.format == Format::Json => {
-                self.out.extend_from_slice(&[b'\\', c as u8]);
-            }
-            '\u{20}'..='\u{7e}' => self.out.push(c as u8),
-            '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' => {
-                self.write(format_args!("\\u{:04x}", u32::from(c)));
-            }
-            c => {
-                let mut utf8 = [0; 4];
-                self.out.extend_from_slice(c.encode_utf8(&mut utf8).as_bytes());
-            }
+        if is_active(c) {
+            self.write(format_args!("\\u{:04x}", u32::from(c)));
+        } else {
+            let mut utf8 = [0; 4];
+            self.out.extend_from_slice(c.encode_utf8(&mut utf8).as_bytes());
         }
     }
 
@@ -367,9 +374,9 @@ impl<'l> Line<'l> {
         self.word("hookgate.reason", reason.label());
         if !record.observed.is_empty() {
             let observed: Vec<_> = record.observed.iter().map(|r| r.label()).collect();
-            self.word("hookgate.observed", &observed.join(" "));
+            self.text("hookgate.observed", &observed.join(" "));
         }
-        self.word("http.request.method", record.method.as_str());
+        self.bytes("http.request.method", record.method.as_str().as_bytes());
         self.bytes("url.path", &record.path);
         self.number("http.response.status_code", record.status.into());
         self.number("http.request.body.size", record.body_size);
@@ -412,6 +419,18 @@ impl<'l> Line<'l> {
             self.word("hookgate.event.time", &to_rfc3339(ms));
         }
     }
+}
+
+/// Stands for itself in both formats, and is one value without quotes.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'=')
+}
+
+/// What a terminal or a reader of lines might act on: controls, ends of lines, and what hides or
+/// turns around the text beside it. All have four hex digits.
+pub fn is_active(c: char) -> bool {
+    matches!(c, '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// Passes warnings of the libraries underneath on. Their lower levels print request
@@ -459,6 +478,14 @@ mod tests {
         }
     }
 
+    fn composed(format: Format, compose: impl FnOnce(&mut Line<'_>)) -> String {
+        let mut pending = Pending::default();
+        let mut line = Line::begin(&mut pending, clock::now(), format, Severity::Info, "hookgate.test");
+        compose(&mut line);
+        line.end();
+        String::from_utf8(pending.text).unwrap()
+    }
+
     fn logged(format: Format, message: &str) -> String {
         let (sender, receiver) = mpsc::channel();
         let dropped = IntCounter::new("dropped", "dropped").unwrap();
@@ -471,7 +498,9 @@ mod tests {
 
     #[test]
     fn a_line_stays_one_line_whatever_is_in_it() {
-        for nasty in ["a\r\nb", "\u{1b}[31mred", "quote\" back\\slash", "\u{2028}", "\u{0}", "ünï"] {
+        for nasty in
+            ["a\r\nb", "\u{1b}[31mred", "quote\" back\\slash", "\u{2028}", "\u{202e}", "\u{0}", "ünï"]
+        {
             for format in [Format::Json, Format::Text] {
                 let text = logged(format, nasty);
                 assert_eq!(text.lines().count(), 1, "{text:?}");
@@ -481,6 +510,67 @@ mod tests {
             assert_eq!(line["body"], nasty);
             assert_eq!(line["event.name"], "hookgate.test");
         }
+    }
+
+    /// A reader of `name=value` that knows quotes, as people's tools do.
+    fn fields(line: &str) -> Vec<(String, String)> {
+        let (mut fields, mut rest) = (Vec::new(), line);
+        while let Some((name, value)) = rest.split_once('=') {
+            let name = name.rsplit(' ').next().unwrap().to_owned();
+            let mut value = value.chars();
+            let mut read = String::new();
+            if value.as_str().starts_with('"') {
+                value.next();
+                while let Some(c) = value.next().filter(|c| *c != '"') {
+                    let escaped = if c == '\\' { value.next().unwrap() } else { c };
+                    read.push(match (c, escaped) {
+                        ('\\', 'u') => {
+                            let digits: String = value.by_ref().take(4).collect();
+                            char::from_u32(u32::from_str_radix(&digits, 16).unwrap()).unwrap()
+                        }
+                        (_, escaped) => escaped,
+                    });
+                }
+            } else {
+                read = value.by_ref().take_while(|c| *c != ' ').collect();
+            }
+            rest = value.as_str();
+            fields.push((name, read));
+        }
+        fields
+    }
+
+    #[test]
+    fn a_strangers_value_is_one_field_of_a_line_for_people() {
+        let values = [
+            "",
+            " ",
+            "a b",
+            "1 verdict=accepted",
+            "a=b",
+            "\"",
+            "\" verdict=accepted",
+            "\\\" x=y",
+            "/a?b",
+            "é=1",
+        ];
+        for value in values {
+            let line = composed(Format::Text, |line| {
+                line.bytes("hookgate.event.id", value.as_bytes());
+                line.text("hookgate.event.type", value);
+                line.word("hookgate.verdict", "refused");
+            });
+            let found = fields(line.trim_end());
+            let told = [("event.id", value), ("event.type", value), ("verdict", "refused")];
+            let told = told.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            assert_eq!(found, told, "{line:?}");
+            assert_eq!(line.matches(" verdict=").count(), 1, "nor for whoever knows no quotes: {line:?}");
+        }
+        for prose in ["listens on 127.0.0.1:80", "it's fine"] {
+            assert!(logged(Format::Text, prose).ends_with(&format!("hookgate.test {prose}\n")));
+        }
+        let forged = logged(Format::Text, "no answer verdict=accepted");
+        assert!(forged.contains("\"no answer verdict\\u003daccepted\""), "{forged}");
     }
 
     #[test]

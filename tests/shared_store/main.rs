@@ -9,13 +9,28 @@ mod replicas;
 #[path = "../support/mod.rs"]
 mod support;
 
+use data_encoding::HEXLOWER;
+use sha2::{Digest, Sha256};
 use support::redis::Server;
 use support::{App, Builder, Gate};
+
+const PREFIX: &str = "shop:";
 
 /// A gate before this application, with this store. Its deadline is generous, because a slow
 /// machine must not look like a slow store where a test is not about that.
 fn with_store(app: &App, server: &Server) -> Builder {
-    Gate::before(app).with("replay-store", server.url()).with("replay-store-timeout", "2s")
+    with_store_at(app, &server.url()).with("replay-store-timeout", "2s")
+}
+
+fn with_store_at(app: &App, url: &str) -> Builder {
+    Gate::before(app).with("replay-store", url).with("replay-store-prefix", PREFIX)
+}
+
+/// Where the store keeps the only event that the application has seen.
+fn key_of_event(app: &App) -> String {
+    let application = HEXLOWER.encode(&Sha256::digest(app.url())[..8]);
+    let event = app.only_request().header("Hookgate-Idempotency-Key").unwrap().to_owned();
+    format!("{PREFIX}{application}:{{{event}}}")
 }
 
 /// An event that was delivered before.

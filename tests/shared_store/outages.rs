@@ -7,8 +7,8 @@ use std::thread;
 
 use super::support::gate::same;
 use super::support::redis::{Server, free_port, installed};
-use super::support::{Answer, App, Gate, Latch, Signer, until};
-use super::{delivered, duplicate, unavailable, with_store};
+use super::support::{Answer, App, Latch, Signer, until};
+use super::{delivered, duplicate, key_of_event, unavailable, with_store, with_store_at};
 
 #[test]
 fn a_gate_starts_without_its_store_and_is_ready_when_it_comes() {
@@ -17,7 +17,7 @@ fn a_gate_starts_without_its_store_and_is_ready_when_it_comes() {
     }
     let app = App::ok();
     let port = free_port();
-    let gate = Gate::before(&app).with("replay-store", format!("redis://127.0.0.1:{port}")).launch();
+    let gate = with_store_at(&app, &format!("redis://127.0.0.1:{port}")).launch();
     let said = gate.log.find("the store's absence", |line| line["event.name"] == "hookgate.store");
     assert!(said["body"].as_str().unwrap().contains("does not answer: events are answered 503"), "{said}");
     assert!(gate.ops("/readyz?verbose").text().contains("[no] replay store usable"));
@@ -103,9 +103,8 @@ fn what_was_delivered_while_the_store_was_away_is_remembered_once_it_is_back() {
         latch.open();
         assert_eq!(sender.join().unwrap().said(), delivered(), "the sender is told the truth at once");
     });
-    let digest = app.only_request().header("Hookgate-Idempotency-Key").unwrap().to_owned();
     server.restart();
-    let key = format!("hookgate:{{{digest}}}");
+    let key = key_of_event(&app);
     until("the event to be done", || server.run::<Option<String>>(&["GET", &key]).as_deref() == Some("d"));
     assert_eq!(gate.send(&event).said(), duplicate());
     assert_eq!(app.seen(), 1);
@@ -150,7 +149,7 @@ fn a_key_of_another_type_puts_off_its_event_and_no_other() {
     let gate = with_store(&app, &server).start();
     let event = Signer::github().event();
     gate.send(&event);
-    let key = format!("hookgate:{{{}}}", app.only_request().header("Hookgate-Idempotency-Key").unwrap());
+    let key = key_of_event(&app);
     server.run::<()>(&["DEL", &key]);
     server.run::<()>(&["LPUSH", &key, "d"]);
     for _ in 0..5 {
@@ -199,7 +198,7 @@ fn whatever_answers_instead_of_a_store_is_never_believed() {
     ] {
         let app = App::ok();
         let port = babble(nonsense.as_bytes().to_vec());
-        let gate = Gate::before(&app).with("replay-store", format!("redis://127.0.0.1:{port}")).launch();
+        let gate = with_store_at(&app, &format!("redis://127.0.0.1:{port}")).launch();
         let shown = &nonsense[..nonsense.len().min(40)];
         for _ in 0..2 {
             let answer = gate.send(&Signer::github().event());

@@ -4,7 +4,7 @@
 use super::support::redis::{Cluster, Server, free_port};
 use super::support::tls::{Authority, NAME};
 use super::support::{App, Dir, Gate, Signer, eventually, until};
-use super::{delivered, duplicate, with_store};
+use super::{delivered, duplicate, key_of_event, with_store, with_store_at};
 
 #[test]
 fn a_password_comes_from_a_file_and_is_read_again_when_it_changes() {
@@ -37,7 +37,7 @@ fn a_password_comes_from_a_file_and_is_read_again_when_it_changes() {
 #[test]
 fn a_user_of_an_access_list_needs_no_more_than_scripts_over_our_keys() {
     let Some(server) = Server::start() else { return };
-    let rules = "on >secret ~hookgate:* +eval +evalsha +get +set +del +time";
+    let rules = "on >secret ~shop:* +eval +evalsha +get +set +del +time";
     server.run::<()>(&format!("ACL SETUSER gate {rules}").split(' ').collect::<Vec<_>>());
     let app = App::ok();
     let gate = with_store(&app, &server)
@@ -64,8 +64,7 @@ fn tls_believes_the_authority_that_is_named_and_no_other() {
     let Some(server) = Server::start_with(&args) else { return };
     let app = App::ok();
     let gate = |host: &str, root: &std::path::Path| {
-        Gate::before(&app)
-            .with("replay-store", format!("rediss://{host}:{}", server.port()))
+        with_store_at(&app, &format!("rediss://{host}:{}", server.port()))
             .with("replay-store-ca-file", root.display())
             .with("replay-store-timeout", "2s")
             .launch()
@@ -132,8 +131,7 @@ fn after_a_failover_the_new_master_is_found_through_the_sentinels() {
         .start();
     let (before, after) = (Signer::github().event(), Signer::github().event());
     assert_eq!(gate.send(&before).said(), delivered());
-    let digest = app.only_request().header("Hookgate-Idempotency-Key").unwrap().to_owned();
-    let key = format!("hookgate:{{{digest}}}");
+    let key = key_of_event(&app);
     until("the replica to have it", || replica.run::<Option<String>>(&["GET", &key]).as_deref() == Some("d"));
 
     let mut admin = sentinel.connect();

@@ -3,8 +3,9 @@
 use std::thread;
 
 use super::support::redis::Server;
+use super::support::sender::other_secret;
 use super::support::{Answer, App, Gate, Latch, Response, Signer, until};
-use super::{delivered, duplicate, with_store};
+use super::{PREFIX, delivered, duplicate, key_of_event, with_store};
 
 const GATES: usize = 4;
 const COPIES: usize = 64;
@@ -62,14 +63,35 @@ fn an_event_is_a_duplicate_at_every_gate_of_its_application_and_at_no_other() {
     let Some(server) = Server::start() else { return };
     let (app, other_app) = (App::ok(), App::ok());
     let gates = [with_store(&app, &server).start(), with_store(&app, &server).start()];
-    let other = with_store(&other_app, &server).with("replay-store-prefix", "other:").start();
+    let other = with_store(&other_app, &server).start();
+    let apart = with_store(&app, &server).with("replay-store-prefix", "other:").start();
     let event = Signer::github().event();
     assert_eq!(gates[0].send(&event).said(), delivered());
     for gate in &gates {
         assert_eq!(gate.send(&event).said(), duplicate());
     }
-    assert_eq!(other.send(&event).said(), delivered(), "its application has not seen it");
-    assert_eq!((app.seen(), other_app.seen()), (1, 1));
+    assert_eq!(other.send(&event).said(), delivered(), "its application listens elsewhere");
+    assert_eq!(apart.send(&event).said(), delivered(), "its prefix is another");
+    assert_eq!((app.seen(), other_app.seen()), (2, 1));
+}
+
+/// Else a rollout or a rotation would forget what was delivered.
+#[test]
+fn another_secret_and_another_path_leave_the_memory_as_it_is() {
+    let Some(server) = Server::start() else { return };
+    let app = App::ok();
+    let event = Signer::github().event();
+    assert_eq!(with_store(&app, &server).start().send(&event).said(), delivered());
+    let rotated = with_store(&app, &server);
+    let newer = rotated.dir().write("key-2", other_secret());
+    let older = rotated.dir().join("key-1");
+    let rotated = rotated
+        .with("secret-file", newer.display())
+        .and("secret-file", older.display())
+        .with("path", "/hooks/*")
+        .with("tolerance", "10m")
+        .start();
+    assert_eq!(rotated.send(&event.to("/hooks/moved")).said(), duplicate());
 }
 
 #[test]
@@ -78,12 +100,11 @@ fn what_a_store_holds_says_nothing_of_events_and_expires() {
     let app = App::ok();
     let gate = with_store(&app, &server).with("replay-window", "1h").start();
     gate.send(&Signer::github().event());
-    let digest = app.only_request().header("Hookgate-Idempotency-Key").unwrap().to_owned();
     let keys = server.run::<Vec<String>>(&["KEYS", "*"]);
-    assert!(keys.iter().all(|key| key.starts_with("hookgate:")), "{keys:?}");
-    let key = format!("hookgate:{{{digest}}}");
-    assert_eq!(server.run::<String>(&["GET", &key]), "d");
-    let left = server.run::<u64>(&["TTL", &key]);
+    assert!(keys.iter().all(|key| key.starts_with(PREFIX)), "{keys:?}");
+    let key = &*key_of_event(&app);
+    assert_eq!(server.run::<String>(&["GET", key]), "d");
+    let left = server.run::<u64>(&["TTL", key]);
     assert!((3500..=3600).contains(&left), "{left} s of an hour");
 }
 

@@ -305,7 +305,7 @@ impl Endpoint<'_, '_> {
         let origin =
             if self.raw.name.is_some() && self.place.is_some() { Origin::File } else { Origin::Default };
         if !is_name(&name) {
-            self.problem("name", format!("\"{name}\" is no name: write letters, digits, '.', '_' and '-'"));
+            self.problem("name", format!("{name:?} is no name: write {NAME}"));
         }
         self.loader.setting(&self.key("name"), &name, origin);
         name
@@ -388,6 +388,8 @@ impl Endpoint<'_, '_> {
         status
     }
 }
+
+const NAME: &str = "up to 64 letters, digits, '.', '_' and '-', a letter or digit first";
 
 /// Names become metric labels and header values.
 fn is_name(name: &str) -> bool {

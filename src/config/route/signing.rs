@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Endpoint;
+use super::{Endpoint, NAME, is_name};
 use crate::clock;
 use crate::config::loader::Located;
 use crate::config::provider::{self, NamedSecret};
@@ -98,7 +98,17 @@ impl Endpoint<'_, '_> {
                 self.loader.located(&self.key(&format!("secrets[{n}].file")), "secret_file", &source.file);
             let file_name = || file.value.file_name().map(|name| name.to_string_lossy().into_owned());
             let id = source.id.clone().or_else(file_name).unwrap_or_else(|| n.to_string());
-            if secrets.iter().any(|known| *known.id == *id) {
+            if !is_name(&id) {
+                let (key, message) = match source.id {
+                    Some(_) => ("id", format!("{id:?} is no name: write {NAME}")),
+                    None => {
+                        let remedy = "rename the file, or write id: beside it in the file's routes";
+                        ("file", format!("the file's name {id:?} is no key id: {remedy}, with {NAME}"))
+                    }
+                };
+                let key = self.key(&format!("secrets[{n}].{key}"));
+                self.loader.problem_at(file.place, &key, message);
+            } else if secrets.iter().any(|known| *known.id == *id) {
                 let message = format!("the key id {id} is used twice: give each secret its own id");
                 self.loader.located_problem(&file, message);
             } else if let Some(secret) = self.read_secret(&file) {

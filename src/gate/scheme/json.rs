@@ -5,6 +5,7 @@
 //! (RFC 8259, section 4, leaves the choice open).
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 use std::str::FromStr;
 
@@ -14,12 +15,18 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pointer {
     tokens: Vec<String>,
+    /// Which element of an array each token names, if it names one.
+    indices: Vec<Option<usize>>,
 }
 
 impl Pointer {
     /// To a member of the outermost object, whatever its name.
     pub fn key(name: &str) -> Self {
-        Pointer { tokens: vec![name.to_owned()] }
+        Pointer::new(vec![name.to_owned()])
+    }
+
+    fn new(tokens: Vec<String>) -> Self {
+        Pointer { indices: tokens.iter().map(|token| index(token)).collect(), tokens }
     }
 
     pub fn tokens(&self) -> &[String] {
@@ -34,9 +41,13 @@ impl FromStr for Pointer {
         let Some(path) = text.strip_prefix('/') else {
             return Err(format!("a JSON pointer starts with '/': write json:/{text}"));
         };
-        let tokens = path.split('/').map(|t| t.replace("~1", "/").replace("~0", "~")).collect();
-        Ok(Pointer { tokens })
+        Ok(Pointer::new(path.split('/').map(|t| t.replace("~1", "/").replace("~0", "~")).collect()))
     }
+}
+
+/// An index has neither sign nor leading zero (RFC 6901, section 4).
+fn index(token: &str) -> Option<usize> {
+    token.parse().ok().filter(|_| token == "0" || !token.starts_with(['0', '+']))
 }
 
 impl fmt::Display for Pointer {
@@ -85,9 +96,17 @@ pub fn pick<'b>(body: &'b [u8], pointers: &[&Pointer]) -> Result<Vec<Option<Scal
     let unused = u32::try_from(MAX_POINTERS.saturating_sub(pointers.len())).unwrap_or_default();
     let active = u32::MAX.checked_shr(unused).unwrap_or(0);
     let mut json = serde_json::Deserializer::from_slice(body);
-    let walk = Walk { pointers, active, depth: 0, found: &mut found };
+    let odd_key = Cell::new(false);
+    let walk = Walk { pointers, active, depth: 0, found: &mut found, odd_key: &odd_key };
     walk.deserialize(&mut json).and_then(|()| json.end()).map_err(|_| Malformed)?;
+    if odd_key.get() && !is_json(body) {
+        return Err(Malformed);
+    }
     Ok(found)
+}
+
+fn is_json(body: &[u8]) -> bool {
+    std::str::from_utf8(body).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
 
 /// One place in the document: the pointers in `active` agree with the path so far.
@@ -96,6 +115,8 @@ struct Walk<'w, 'b> {
     active: u32,
     depth: usize,
     found: &'w mut [Option<Scalar<'b>>],
+    /// Whether a key was met that is no plain text: then the body is judged once more.
+    odd_key: &'w Cell<bool>,
 }
 
 impl<'b> Walk<'_, 'b> {
@@ -108,20 +129,27 @@ impl<'b> Walk<'_, 'b> {
         }
     }
 
-    /// The active pointers whose next token satisfies `matches`.
-    fn next(&self, matches: impl Fn(&str) -> bool) -> u32 {
+    /// The active pointers that go on from here and satisfy `matches`.
+    fn next(&self, matches: impl Fn(&Pointer) -> bool) -> u32 {
         let mut mask = 0;
         for (n, pointer) in self.pointers.iter().enumerate() {
-            let wanted = self.active & (1 << n) != 0;
-            if wanted && pointer.tokens.get(self.depth).is_some_and(|t| matches(t)) {
+            let goes_on = self.active & (1 << n) != 0 && pointer.tokens.len() > self.depth;
+            if goes_on && matches(pointer) {
                 mask |= 1 << n;
             }
         }
         mask
     }
 
+    /// The first element from `from` on that a pointer names.
+    fn next_index(&self, from: usize) -> Option<usize> {
+        let active = |n: &usize| self.active & (1 << n) != 0;
+        let named = self.pointers.iter().enumerate().filter(|(n, _)| active(n));
+        named.filter_map(|(_, pointer)| *pointer.indices.get(self.depth)?).filter(|i| *i >= from).min()
+    }
+
     fn child(&mut self, active: u32) -> Walk<'_, 'b> {
-        Walk { pointers: self.pointers, active, depth: self.depth + 1, found: self.found }
+        Walk { active, depth: self.depth + 1, found: self.found, ..*self }
     }
 }
 
@@ -194,12 +222,14 @@ impl<'b> Visitor<'b> for Walk<'_, 'b> {
 
     fn visit_seq<A: SeqAccess<'b>>(mut self, mut seq: A) -> Result<(), A::Error> {
         self.leaf(&Scalar::Other);
+        let mut wanted = self.next_index(0);
         for index in 0usize.. {
-            let mask = self.next(|token| is_index(token, index));
-            let more = if mask == 0 {
-                seq.next_element::<IgnoredAny>()?.is_some()
-            } else {
+            let more = if wanted == Some(index) {
+                let mask = self.next(|pointer| pointer.indices[self.depth] == wanted);
+                wanted = self.next_index(index + 1);
                 seq.next_element_seed(self.child(mask))?.is_some()
+            } else {
+                seq.next_element::<IgnoredAny>()?.is_some()
             };
             if !more {
                 break;
@@ -209,19 +239,17 @@ impl<'b> Visitor<'b> for Walk<'_, 'b> {
     }
 }
 
-/// An index has neither sign nor leading zero (RFC 6901, section 4).
-fn is_index(token: &str, index: usize) -> bool {
-    token.parse() == Ok(index) && (token == "0" || !token.starts_with(['0', '+']))
-}
-
 /// Compares an object's key, after unescaping, with the tokens that are wanted next.
+///
+/// It is read as bytes: as text, the reader would refuse one that holds half a surrogate pair,
+/// which other readers take. In exchange it lets bytes pass that no JSON has: such a key is odd.
 struct Key<'k, 'w, 'b>(&'k Walk<'w, 'b>);
 
 impl<'b> DeserializeSeed<'b> for Key<'_, '_, 'b> {
     type Value = u32;
 
     fn deserialize<D: Deserializer<'b>>(self, deserializer: D) -> Result<u32, D::Error> {
-        deserializer.deserialize_str(self)
+        deserializer.deserialize_bytes(self)
     }
 }
 
@@ -232,8 +260,12 @@ impl<'b> Visitor<'b> for Key<'_, '_, 'b> {
         f.write_str("an object key")
     }
 
-    fn visit_str<E>(self, key: &str) -> Result<u32, E> {
-        Ok(self.0.next(|token| token == key))
+    fn visit_bytes<E>(self, key: &[u8]) -> Result<u32, E> {
+        let walk = self.0;
+        if key.iter().any(|b| *b < b' ') || std::str::from_utf8(key).is_err() {
+            walk.odd_key.set(true);
+        }
+        Ok(walk.next(|pointer| pointer.tokens[walk.depth].as_bytes() == key))
     }
 }
 
@@ -257,6 +289,10 @@ mod tests {
         assert_eq!(at(r#"{"event":{"id":"a"}}"#, "/event/id"), Ok(Some(text("a"))));
         assert_eq!(at(r#"[{"id":"a"},{"id":"b"}]"#, "/1/id"), Ok(Some(text("b"))));
         assert_eq!(at(r#"[{"id":"a"},{"id":"b"}]"#, "/01/id"), Ok(None), "no index");
+        assert_eq!(at(r#"{"01":{"id":"c"}}"#, "/01/id"), Ok(Some(text("c"))), "but a key");
+        let (zero, two) = ("/0".parse().unwrap(), "/2".parse().unwrap());
+        let both = Ok(vec![Some(Scalar::Integer(7)), Some(Scalar::Integer(5))]);
+        assert_eq!(pick(b"[5,6,7]", &[&two, &zero]), both, "in any order");
         assert_eq!(at(r#"{"a/b":{"~":"x"}}"#, "/a~1b/~0"), Ok(Some(text("x"))));
         assert_eq!(at(r#"{"n":-5}"#, "/n"), Ok(Some(Scalar::Integer(-5))));
         assert_eq!(at(r#"{"n":1.5}"#, "/n"), Ok(Some(Scalar::Other)));
@@ -270,6 +306,47 @@ mod tests {
     fn an_escaped_key_is_the_same_key() {
         assert_eq!(at("{\"\\u0069d\":\"a\"}", "/id"), Ok(Some(text("a"))));
         assert_eq!(at("{\"id\":\"a\",\"\\u0069d\":\"b\"}", "/id"), Err(Malformed));
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_refuses_only_where_it_is_picked() {
+        for other in [r#""\ud800id":1"#, r#""\udc00":{"\ud800":"\ud800"}"#, r#""x":"\ud800""#, r#""\n":1"#] {
+            assert_eq!(at(&format!(r#"{{{other},"id":"a"}}"#), "/id"), Ok(Some(text("a"))), "{other}");
+            assert_eq!(at(&format!(r#"{{"id":"a",{other}}}"#), "/id"), Ok(Some(text("a"))), "{other}");
+        }
+        assert_eq!(at(r#"{"id":"\ud800"}"#, "/id"), Err(Malformed), "nobody knows what it is");
+        assert_eq!(at(r#"{"\ud800":1,"id":"a","id":"b"}"#, "/id"), Err(Malformed), "twice");
+    }
+
+    #[test]
+    fn a_key_that_no_json_has_refuses() {
+        for key in ["\n", "a\u{1f}", "\\u0061\u{0}"] {
+            assert_eq!(at(&format!("{{\"{key}\":1,\"id\":\"a\"}}"), "/id"), Err(Malformed), "{key:?}");
+        }
+        let id: Pointer = "/id".parse().unwrap();
+        for body in [b"{\"\xff\":1,\"id\":\"a\"}".as_slice(), b"{\"\\ud800\xff\":1,\"id\":\"a\"}"] {
+            assert_eq!(pick(body, &[&id]), Err(Malformed), "no UTF-8");
+        }
+    }
+
+    /// Compared with an array at which no pointer looks, in one process: the machine does not count.
+    #[test]
+    fn an_array_on_the_way_costs_about_what_any_array_does() {
+        let ones = format!("[{}1]", "1,".repeat(1 << 18));
+        let took = |body: &str, pointer: &str| {
+            let pointer: Pointer = pointer.parse().unwrap();
+            let once = || {
+                let start = std::time::Instant::now();
+                _ = std::hint::black_box(pick(body.as_bytes(), &[&pointer]));
+                start.elapsed()
+            };
+            (0..5).map(|_| once()).min().unwrap()
+        };
+        let skipped = took(&format!("{{\"x\":{ones}}}"), "/id/0/id");
+        for pointer in ["/id", "/0/id", "/9/id", "/99999999/id"] {
+            let walked = took(&ones, pointer);
+            assert!(walked < skipped * 8, "{pointer}: {walked:?}, but skipped in {skipped:?}");
+        }
     }
 
     #[test]

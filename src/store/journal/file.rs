@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::record::{self, Record, SIZE, Strange};
 use crate::clock::{BootId, Doubt, Stamp};
+use crate::files::WITHOUT_WAITING;
 use crate::gate::filter::replay::{Keep, ReplayKey};
 
 /// The file, which no other process uses.
@@ -121,7 +122,8 @@ impl ReplayFile {
     /// Takes the file for this process, reads it, and passes on what it holds.
     pub fn open(path: &Path, stamp: &Stamp, kept: impl FnMut(Kept)) -> Result<(Self, Judged), Fault> {
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.custom_flags(WITHOUT_WAITING).open(path)?;
         lock(&file)?;
         // Its owner may have put a new one in its place before it let go of this one.
         if std::fs::metadata(path)?.ino() != file.metadata()?.ino() {
@@ -201,7 +203,7 @@ impl ReplayFile {
 
 /// Reads a file that another process may be writing, for `check`.
 pub fn inspect(path: &Path, stamp: &Stamp, kept: impl FnMut(Kept)) -> Result<Judged, Fault> {
-    match File::open(path) {
+    match OpenOptions::new().read(true).custom_flags(WITHOUT_WAITING).open(path) {
         Ok(file) => read(&file, stamp, kept),
         // It is made at the start.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Judged::default()),

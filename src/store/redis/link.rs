@@ -27,6 +27,7 @@ use tokio::time::timeout;
 use super::address::{Address, Server, Servers};
 use super::breaker::Breaker;
 use crate::clock;
+use crate::files;
 
 /// How a store is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -276,7 +277,7 @@ struct Access<'a> {
 impl<'a> Access<'a> {
     fn read(settings: &'a Settings) -> Result<Self, String> {
         let read =
-            |path: &Path| std::fs::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()));
+            |path: &Path| files::read(path).map_err(|e| format!("cannot read {}: {e}", path.display()));
         let password = match &settings.password_file {
             Some(path) => Some(password(&read(path)?)?),
             None => None,

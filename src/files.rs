@@ -1,0 +1,80 @@
+//! Reads the files that a configuration names: secrets, certificates, lists, the configuration
+//! itself. Only regular files of a bounded size are read, and opening one never waits: a FIFO
+//! without a writer would hold up the start, and a device might have no end.
+
+use std::fs::{Metadata, OpenOptions};
+use std::io::{Error, Read, Result};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// The most that is read of a file: room for half a million networks.
+pub const LARGEST: usize = 16 << 20;
+
+/// For opening what may be a FIFO, a terminal or another device.
+pub const WITHOUT_WAITING: i32 = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits().cast_signed();
+
+/// The file's bytes. Symbolic links are followed: Kubernetes mounts are made of them.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    // Asked before as well: some devices act when they are opened.
+    if let Ok(there) = path.metadata() {
+        regular(&there)?;
+    }
+    let file = OpenOptions::new().read(true).custom_flags(WITHOUT_WAITING).open(path)?;
+    let there = file.metadata()?;
+    regular(&there)?;
+    let size = usize::try_from(there.len()).unwrap_or(LARGEST);
+    // In one piece if the size is true, so that no copy of a secret is left where it grew.
+    let mut bytes = Vec::with_capacity(size.min(LARGEST) + 1);
+    file.take(LARGEST as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > LARGEST {
+        return Err(Error::other(format!("it is larger than {} MiB", LARGEST >> 20)));
+    }
+    Ok(bytes)
+}
+
+fn regular(there: &Metadata) -> Result<()> {
+    if there.is_file() { Ok(()) } else { Err(Error::other("it is no regular file")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_at_once() {
+        let folder = std::env::temp_dir().join(format!("hookgate-files-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (fifo, link, socket) = (folder.join("fifo"), folder.join("link"), folder.join("socket"));
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
+            .unwrap();
+        std::os::unix::fs::symlink(&fifo, &link).unwrap();
+        let _bound = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for path in [&*fifo, &link, &socket, &folder, Path::new("/dev/zero"), Path::new("/dev/tty")] {
+            let error = read(path).unwrap_err();
+            assert_eq!(error.to_string(), "it is no regular file", "{}", path.display());
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_read_whole_through_a_link_or_not_at_all() {
+        let folder = std::env::temp_dir().join(format!("hookgate-sizes-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (path, link) = (folder.join("file"), folder.join("link"));
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        for (size, is_read) in [(0, true), (1, true), (LARGEST, true), (LARGEST + 1, false)] {
+            std::fs::File::create(&path).unwrap().set_len(size as u64).unwrap();
+            match read(&link) {
+                Ok(bytes) => assert_eq!((bytes.len(), is_read), (size, true)),
+                Err(error) => {
+                    assert_eq!((error.to_string().as_str(), is_read), ("it is larger than 16 MiB", false));
+                }
+            }
+        }
+        // What says that it is empty and is not, as under /proc.
+        assert!(!read(Path::new("/proc/self/status")).unwrap().is_empty());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
