@@ -178,7 +178,7 @@ const OURS: &[Names] = &[
 const PROXIES: &[Names] = &[
     // Address, scheme, host and path as the proxy saw them.
     &["x-forwarded", "x-forwarded-*", "forwarded-*", "x-original-*", "x-envoy-*", "x-host", "x-scheme"],
-    &["x-url-scheme", "front-end-https", "x-arr-*", "wl-proxy-*", "cf-visitor", "cloudfront-*"],
+    &["x-url-scheme", "https", "front-end-https", "x-arr-*", "wl-proxy-*", "cf-visitor", "cloudfront-*"],
     // Who the proxy found the user to be, or what certificate was shown to it.
     &["remote-*", "x-remote-*", "auth-user", "x-auth-user", "x-auth-request-*", "x-authenticated-*"],
     &["x-webauth-*", "x-goog-authenticated-*", "x-ms-client-principal*", "x-amzn-oidc-*", "cf-access-*"],
