@@ -121,7 +121,7 @@ impl Server {
                 "http_proxy",
                 "http_script_name",
             ];
-            let seen: String = seen.iter().map(|name| format!("{name}=${name}\\n")).collect();
+            let seen = seen.map(|name| format!("{name}=${name}\\n")).concat();
             let at = |handler: &str, path: &str| {
                 format!("location {path} {{ return 200 \"handler={handler}\\n{seen}\"; }}\n")
             };
