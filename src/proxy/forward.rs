@@ -53,7 +53,8 @@ impl Forward<'_> {
     /// What the scheme reads is for the application as well. Of the rest passes what means one
     /// thing to every application, and is not for a proxy to say.
     fn passes(&self, name: &[u8]) -> bool {
-        if is_ours(name) {
+        let speaker = Speaker::of(name);
+        if speaker == Speaker::Gate {
             return false;
         }
         let read = self.route.headers.iter().map(|header| header.as_str().as_bytes());
@@ -61,7 +62,7 @@ impl Forward<'_> {
         if alike.peek().is_some() {
             return alike.any(|read| name.eq_ignore_ascii_case(read));
         }
-        is_plain(name) && (self.trusted || !is_for_proxies(name))
+        is_plain(name) && (self.trusted || speaker == Speaker::Anybody)
     }
 
     fn request_line(&self, out: &mut Vec<u8>) {
@@ -157,7 +158,7 @@ fn end(out: &mut Vec<u8>, value: impl Display) {
     _ = write!(out, "{value}\r\n"); // writing to memory does not fail
 }
 
-/// A header's name, or with `*` how it begins; in lower case.
+/// Headers by name, or with `*` by how the name begins; in lower case.
 type Names = &'static [&'static str];
 
 /// What ends at the gate, whoever says it.
@@ -187,37 +188,54 @@ const PROXIES: &[Names] = &[
     &["x-accel-*", "x-sendfile-type", "x-middleware-*", "x-matched-path", "x-invoke-*"],
 ];
 
-fn is_ours(name: &[u8]) -> bool {
-    static OURS_BY_LETTER: LazyLock<ByLetter> = LazyLock::new(|| ByLetter::of(OURS));
-    OURS_BY_LETTER.has(name)
+/// Who may say what a header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaker {
+    /// Nobody but us.
+    Gate,
+    Proxy,
+    Anybody,
 }
 
-fn is_for_proxies(name: &[u8]) -> bool {
-    static PROXIES_BY_LETTER: LazyLock<ByLetter> = LazyLock::new(|| ByLetter::of(PROXIES));
-    let is_address = name.len() > 3 && same(&name[name.len() - 3..], b"-ip");
-    is_address || PROXIES_BY_LETTER.has(name)
-}
-
-/// Names by the letter that tells them apart, so that most headers are compared with a few.
-struct ByLetter([Vec<&'static str>; 26]);
-
-impl ByLetter {
-    fn of(names: &[Names]) -> Self {
-        let mut by_letter = <[Vec<_>; 26]>::default();
-        for name in names.iter().copied().flatten() {
-            by_letter[letter(name.as_bytes()).expect("a letter")].push(*name);
+impl Speaker {
+    fn of(name: &[u8]) -> Speaker {
+        static KNOWN: LazyLock<[Vec<Known>; 26]> = LazyLock::new(known);
+        let listed = letter(name).and_then(|letter| KNOWN[letter].iter().find(|known| known.is(name)));
+        match (listed, name) {
+            (Some(known), _) => known.speaker,
+            (None, [_, .., mark, b'i' | b'I', b'p' | b'P']) if !mark.is_ascii_alphanumeric() => {
+                Speaker::Proxy
+            }
+            (None, _) => Speaker::Anybody,
         }
-        ByLetter(by_letter)
     }
+}
 
-    fn has(&self, name: &[u8]) -> bool {
-        letter(name).is_some_and(|letter| {
-            self.0[letter].iter().any(|known| match known.strip_suffix('*') {
-                Some(start) => name.len() >= start.len() && same(&name[..start.len()], start.as_bytes()),
-                None => same(name, known.as_bytes()),
-            })
-        })
+/// A name of the lists.
+struct Known {
+    name: &'static [u8],
+    is_start: bool,
+    speaker: Speaker,
+}
+
+impl Known {
+    fn is(&self, name: &[u8]) -> bool {
+        let start = if self.is_start { name.get(..self.name.len()) } else { Some(name) };
+        start.is_some_and(|start| same(start, self.name))
     }
+}
+
+/// The lists by the letter that tells names apart, so that a header is compared with a few.
+fn known() -> [Vec<Known>; 26] {
+    let mut by_letter = <[Vec<Known>; 26]>::default();
+    for (names, speaker) in [(OURS, Speaker::Gate), (PROXIES, Speaker::Proxy)] {
+        for text in names.iter().copied().flatten() {
+            let name = text.strip_suffix('*').unwrap_or(text);
+            let known = Known { name: name.as_bytes(), is_start: name != *text, speaker };
+            by_letter[letter(name.as_bytes()).expect("a letter")].push(known);
+        }
+    }
+    by_letter
 }
 
 /// The first letter, of an `X-` name the one behind that.
@@ -230,15 +248,30 @@ fn letter(name: &[u8]) -> Option<usize> {
     first.is_ascii_alphabetic().then(|| usize::from(first.to_ascii_lowercase() - b'a'))
 }
 
+/// How a byte of a name is read by CGI-like applications: in any case, and what is no letter and
+/// no digit as one mark, for which each of them takes another set. A table, because every byte of
+/// every name is looked at.
+const READ: [u8; 256] = {
+    let mut read = [b'-'; 256];
+    let mut byte = 0;
+    while byte < u8::MAX {
+        if byte.is_ascii_alphanumeric() {
+            read[byte as usize] = byte.to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    read
+};
+
+/// Letters, digits and `-`.
 fn is_plain(name: &[u8]) -> bool {
-    name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
+    name.iter().all(|b| READ[usize::from(*b)] != b'-' || *b == b'-')
 }
 
-/// Alike in any case and with any mark for `-`: CGI-like applications read what is no letter and
-/// no digit as `_`, each of them another set of it.
+/// Whether some application reads both names as one.
 fn same(name: &[u8], known: &[u8]) -> bool {
-    let folded = |b: &u8| if b.is_ascii_alphanumeric() { b.to_ascii_lowercase() } else { b'-' };
-    name.len() == known.len() && name.iter().map(folded).eq(known.iter().map(folded))
+    let alike = |(a, b): (&u8, &u8)| READ[usize::from(*a)] == READ[usize::from(*b)];
+    name.len() == known.len() && name.iter().zip(known).all(alike)
 }
 
 #[cfg(test)]
@@ -250,14 +283,14 @@ mod tests {
         for name in
             ["Hookgate-Verdict", "hookgate_verdict", "HOOKGATE.x", "X_Forwarded~For", "Connection", "TE"]
         {
-            assert!(is_ours(name.as_bytes()), "{name}");
+            assert_eq!(Speaker::of(name.as_bytes()), Speaker::Gate, "{name}");
         }
         for name in ["X-HTTP-Method-Override", "X-Rewrite-URI", "x-original-url", "Proxy", "Proxy-Connection"]
         {
-            assert!(is_ours(name.as_bytes()), "{name}");
+            assert_eq!(Speaker::of(name.as_bytes()), Speaker::Gate, "{name}");
         }
         for name in ["X-Hookgate", "Hookgat", "Content-Type", "Host", "Tea", "X-Proxy", "", "x", "x-", "-"] {
-            assert!(!is_ours(name.as_bytes()), "{name}");
+            assert_ne!(Speaker::of(name.as_bytes()), Speaker::Gate, "{name}");
         }
     }
 
@@ -266,10 +299,10 @@ mod tests {
         for name in
             ["Client-IP", "True-Client-IP", "CF-Connecting-IP", "X-Forwarded-User", "X-Scheme", "Remote-User"]
         {
-            assert!(is_for_proxies(name.as_bytes()), "{name}");
+            assert_eq!(Speaker::of(name.as_bytes()), Speaker::Proxy, "{name}");
         }
         for name in ["X-Ship", "IP", "-ip", "X-Forward", "Remote", "X-GitHub-Event", "Via", "1-2"] {
-            assert!(!is_for_proxies(name.as_bytes()), "{name}");
+            assert_eq!(Speaker::of(name.as_bytes()), Speaker::Anybody, "{name}");
         }
     }
 
@@ -281,7 +314,7 @@ mod tests {
             for scheme in &provider::preset(name).unwrap().schemes {
                 for header in compile(scheme, None, None).unwrap().headers() {
                     let header = header.as_str().as_bytes();
-                    assert!(is_plain(header) && !is_ours(header) && !is_for_proxies(header), "{name}");
+                    assert!(is_plain(header) && Speaker::of(header) == Speaker::Anybody, "{name}");
                 }
             }
         }
