@@ -127,3 +127,30 @@ fn a_request_without_a_host_gets_the_applications() {
         assert_eq!(seen.header("X-Forwarded-Host"), None, "nobody named one");
     }
 }
+
+/// Three routes of which each is below the next.
+const NESTED: &str = "
+routes:
+  - { name: exact, path: /hooks/gh/caf%C3%A9, provider: github, secrets: [{ file: DIR/key-1 }] }
+  - { name: inner, path: /hooks/gh/*, provider: github, secrets: [{ file: DIR/key-1 }] }
+  - { name: outer, path: /hooks/*, provider: github, secrets: [{ file: DIR/key-1 }] }
+";
+
+#[test]
+fn no_escape_below_a_prefix_spells_the_path_of_another_route() {
+    let app = App::ok();
+    let gate = Gate::before(&app).config(NESTED).start();
+    for (path, route) in [
+        ("/hooks/gh/caf%C3%A9", Some("exact")),
+        ("/hooks/gh/caf%c3%a9", None),
+        ("/hooks/gh/%63af%C3%A9", None),
+        ("/hooks/gh/caf%C3%A8", Some("inner")),
+        ("/hooks/gh/%78", Some("inner")),
+        ("/hooks/g%68/x", None),
+        ("/hooks/g%69/x", Some("outer")),
+    ] {
+        let answer = gate.send(&Signer::github().event().to(path));
+        assert_eq!(answer.status, if route.is_some() { 200 } else { 404 }, "{path}");
+        assert_eq!(gate.decision(&answer)["hookgate.route"].as_str(), route, "{path}");
+    }
+}

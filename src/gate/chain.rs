@@ -230,7 +230,13 @@ impl Policy {
             .enumerate()
             .filter_map(|(n, route)| Some((route.path.matches(path)?, n, route)));
         let best = fitting.max_by_key(|(rank, ..)| *rank);
-        best.map(|(_, n, route)| (n, route)).ok_or(Reason::RouteUnmatched)
+        let (rank, n, route) = best.ok_or(Reason::RouteUnmatched)?;
+        // Below a prefix an escape could spell the path of a route that demands another secret.
+        let read = if rank < usize::MAX && path.contains(&b'%') { decoded(path) } else { None };
+        if read.is_some_and(|read| self.routes.iter().any(|other| other.path.is_read_in(&read, rank))) {
+            return Err(Reason::RouteUnmatched);
+        }
+        Ok((n, route))
     }
 
     /// The new policy, with what the old one's rate limiters remember. State is not policy.
@@ -266,6 +272,17 @@ impl PathPattern {
             PathPattern::Prefix(prefix) => {
                 (path.starts_with(prefix.as_bytes()) && is_unambiguous(path)).then_some(prefix.len())
             }
+        }
+    }
+
+    /// Whether a path that was decoded fits, and better than with that rank.
+    fn is_read_in(&self, path: &[u8], rank: usize) -> bool {
+        let is = |pattern: &str, fits: fn(&[u8], &[u8]) -> bool| {
+            decoded(pattern.as_bytes()).is_some_and(|pattern| fits(path, &pattern))
+        };
+        match self {
+            PathPattern::Exact(exact) => is(exact, <[u8]>::eq),
+            PathPattern::Prefix(prefix) => prefix.len() > rank && is(prefix, <[u8]>::starts_with),
         }
     }
 }
