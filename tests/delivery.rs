@@ -771,6 +771,68 @@ fn every_answer_carries_the_id_of_its_request() {
     assert!(answer.header("Hookgate-Request-Id").is_some());
 }
 
+/// What the gate answers, to the end of the connection.
+fn raw_answer(gate: &Gate, request: &[u8]) -> String {
+    let mut sender = gate.connect();
+    sender.send(request);
+    String::from_utf8(sender.rest()).unwrap()
+}
+
+#[test]
+fn an_answer_without_a_body_tells_no_length_of_one() {
+    let latch = Latch::default();
+    let open = latch.clone();
+    let app = App::new(move |_, request| match request.header("X-Say") {
+        Some(status) => Answer::raw(format!("HTTP/1.1 {status} Said\r\n\r\n")).when(&latch),
+        None => Answer::ok(),
+    });
+    let status = "status: { duplicate: CODE }";
+    for code in [204, 205] {
+        let route = format!(
+            "routes:\n  - {{ name: r, path: /webhooks, provider: github, {}, \
+             secrets: [{{ id: key, file: DIR/key-1 }}] }}\n",
+            status.replace("CODE", &code.to_string())
+        );
+        let gate = Gate::before(&app).config(&route).start();
+        let event = Signer::github().event().with("Connection", "close");
+        assert_eq!(gate.send(&event).status, 200);
+        let answer = raw_answer(&gate, &event.bytes()).to_lowercase();
+        assert!(answer.starts_with(&format!("http/1.1 {code} ")), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "there is no body: {answer}");
+        assert!(!answer.contains("content-type"), "{answer}");
+        assert_eq!(answer.contains("content-length: 0"), code == 205, "{answer}");
+        assert_eq!(answer.contains("content-length"), code == 205, "{answer}");
+    }
+    // Those who waited for the application's answer are told its status.
+    let gate = Gate::before(&app).start();
+    let event = Signer::github().event().with("Connection", "close").with("X-Say", "304");
+    let answers = std::thread::scope(|scope| {
+        let both = [0, 1].map(|_| scope.spawn(|| raw_answer(&gate, &event.bytes()).to_lowercase()));
+        wait_for_in_flight(&gate, 3); // two requests, one delivery
+        open.open();
+        both.map(|answer| answer.join().unwrap())
+    });
+    assert_eq!(app.seen(), 3, "the application is called once");
+    for answer in answers {
+        assert!(answer.starts_with("http/1.1 304 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+        assert!(!answer.contains("content-length"), "{answer}");
+    }
+}
+
+#[test]
+fn an_answer_to_head_has_no_body() {
+    let app = App::ok();
+    let gate = Gate::before(&app).start();
+    for (target, headers, status) in
+        [("/webhooks", "Host: a\r\n", 405), ("/other", "Host: a\r\n", 404), ("/webhooks", "", 400)]
+    {
+        let request = format!("HEAD {target} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
+        let answer = raw_answer(&gate, request.as_bytes());
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+    }
+}
+
 // Headers
 
 #[test]

@@ -45,7 +45,7 @@ print(server.server_port, flush=True)
 server.serve_forever()
 ";
 
-const UVICORN: &str = r"
+const UVICORN: &str = r#"
 import hashlib, socket, uvicorn
 seen = 0
 async def echo(scope, receive, send):
@@ -57,13 +57,13 @@ async def echo(scope, receive, send):
         body += piece.get('body', b''); more = piece.get('more_body', False)
     seen += 1
     target = scope['raw_path'].decode() + ('?' + scope['query_string'].decode() if scope['query_string'] else '')
-    answer = f'{seen} {scope['method']} {target} {len(body)} {hashlib.sha256(body).hexdigest()}'
+    answer = f'{seen} {scope["method"]} {target} {len(body)} {hashlib.sha256(body).hexdigest()}'
     await send({'type': 'http.response.start', 'status': 200, 'headers': []})
     await send({'type': 'http.response.body', 'body': answer.encode()})
 listener = socket.create_server(('127.0.0.1', 0))
 print(listener.getsockname()[1], flush=True)
 uvicorn.Server(uvicorn.Config(echo, log_level='critical', lifespan='off')).run(sockets=[listener])
-";
+"#;
 
 /// A server of another make.
 struct Peer {
@@ -145,13 +145,21 @@ fn chunked_bytes(request: &Request) -> Vec<u8> {
     [head.as_bytes(), &request.chunks(1 + request.body.len() / 3)].concat()
 }
 
+/// What is read in different ways is taken where it is the route's whole path, and below no prefix.
+const ROUTES: &str = r#"
+routes:
+  - { name: all, path: "/*", provider: github, secrets: [{ file: DIR/key-1 }] }
+  - { name: parameter, path: "/hooks;v=1/x", provider: github, secrets: [{ file: DIR/key-1 }] }
+  - { name: space, path: "/a%20b", provider: github, secrets: [{ file: DIR/key-1 }] }
+"#;
+
 fn agrees(name: &str, peer: Option<Peer>) {
     let Some(peer) = peer else {
         eprintln!("SKIPPED: {name} is not installed");
         return;
     };
     let signer = Signer::github();
-    let gate = Builder::new(&format!("http://127.0.0.1:{}", peer.port)).with("path", "/*").start();
+    let gate = Builder::new(&format!("http://127.0.0.1:{}", peer.port)).config(ROUTES).start();
     for (n, (request, chunked)) in corpus(&signer).into_iter().enumerate() {
         let mut sender = gate.connect();
         sender.send(if chunked { chunked_bytes(&request) } else { request.bytes() });

@@ -269,11 +269,9 @@ impl FromStr for UpstreamUrl {
             Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| wrong())?),
             _ => (authority, 80),
         };
-        // It becomes a header.
-        let of_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
         let host = match host.strip_prefix('[') {
             Some(rest) => rest.strip_suffix(']').filter(|v6| v6.parse::<Ipv6Addr>().is_ok()),
-            None => Some(host).filter(|host| !host.is_empty() && host.chars().all(of_host)),
+            None => Some(host).filter(|host| !host.is_empty() && host.bytes().all(is_of_host)),
         };
         match host {
             Some(host) if port != 0 => Ok(UpstreamUrl::Tcp { host: host.to_owned(), port }),
@@ -282,11 +280,26 @@ impl FromStr for UpstreamUrl {
     }
 }
 
+/// What a name or an IPv4 address is made of.
+fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._".contains(&byte)
+}
+
+impl UpstreamUrl {
+    /// What a request names as its `Host`. A Unix socket has no name of its own.
+    pub fn authority(&self) -> String {
+        match self {
+            UpstreamUrl::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
+            UpstreamUrl::Tcp { host, port } => format!("{host}:{port}"),
+            UpstreamUrl::Unix(_) => "localhost".to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for UpstreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            UpstreamUrl::Tcp { host, port } if host.contains(':') => write!(f, "http://[{host}]:{port}"),
-            UpstreamUrl::Tcp { host, port } => write!(f, "http://{host}:{port}"),
+            UpstreamUrl::Tcp { .. } => write!(f, "http://{}", self.authority()),
             UpstreamUrl::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }

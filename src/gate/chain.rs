@@ -231,7 +231,13 @@ impl Policy {
             .enumerate()
             .filter_map(|(n, route)| Some((route.path.matches(path)?, n, route)));
         let best = fitting.max_by_key(|(rank, ..)| *rank);
-        best.map(|(_, n, route)| (n, route)).ok_or(Reason::RouteUnmatched)
+        let (rank, n, route) = best.ok_or(Reason::RouteUnmatched)?;
+        // Below a prefix an escape could spell the path of a route that demands another secret.
+        let read = if rank < usize::MAX && path.contains(&b'%') { decoded(path) } else { None };
+        if read.is_some_and(|read| self.routes.iter().any(|other| other.path.is_read_in(&read, rank))) {
+            return Err(Reason::RouteUnmatched);
+        }
+        Ok((n, route))
     }
 
     /// The new policy, with what the old one's rate limiters remember. State is not policy.
@@ -269,15 +275,55 @@ impl PathPattern {
             }
         }
     }
+
+    /// Whether a path that was decoded fits, and better than with that rank.
+    fn is_read_in(&self, path: &[u8], rank: usize) -> bool {
+        let is = |pattern: &str, fits: fn(&[u8], &[u8]) -> bool| {
+            decoded(pattern.as_bytes()).is_some_and(|pattern| fits(path, &pattern))
+        };
+        match self {
+            PathPattern::Exact(exact) => is(exact, <[u8]>::eq),
+            PathPattern::Prefix(prefix) => prefix.len() > rank && is(prefix, <[u8]>::starts_with),
+        }
+    }
 }
 
-/// A path that every application reads alike: under a prefix, dot segments, empty
-/// segments and encoded separators could lead out of it.
+/// A path that every application reads alike, so that none is led out of a prefix: no segment is
+/// empty or made of dots, and no character could be taken for the end of one.
 fn is_unambiguous(path: &[u8]) -> bool {
-    let lower = path.to_ascii_lowercase();
-    let has = |needle: &[u8]| lower.windows(needle.len()).any(|w| w == needle);
-    let dots = lower.split(|b| *b == b'/').any(|segment| segment == b"." || segment == b"..");
-    !dots && ![&b"//"[..], b"%2e", b"%2f", b"%5c", b"%00", b"\\"].iter().any(|n| has(n))
+    let mut segments = path.split(|b| *b == b'/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let only_dots = segment.iter().all(|b| *b == b'.');
+        let last_and_empty = segment.is_empty() && segments.peek().is_none();
+        if only_dots && !last_and_empty {
+            return false;
+        }
+    }
+    // White space and controls are cut off or taken for an end somewhere. What only looks like a
+    // dot or a slash (`%EF%BC%8F`) is a letter like others to every server of tests/servers.
+    let plain = |text: &str| !text.contains(|c: char| c.is_control() || c.is_whitespace());
+    decoded(path).is_some_and(|bytes| std::str::from_utf8(&bytes).is_ok_and(plain))
+}
+
+/// The path without its escapes. `None` if it holds what some servers give a meaning to: `;`
+/// begins a segment's parameters, `\` is a slash, an escape may hide a mark that has a meaning as
+/// it stands, or be none, and `%25` begins what may be decoded a second time.
+fn decoded(path: &[u8]) -> Option<Vec<u8>> {
+    const MARKS: &[u8] = b"./\\;?#%";
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut bytes = path.iter();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b';' | b'\\' => return None,
+            b'%' => {
+                let mut digit = || char::from(*bytes.next()?).to_digit(16);
+                let escaped = u8::try_from(digit()? << 4 | digit()?).ok()?;
+                (!MARKS.contains(&escaped)).then_some(escaped)?
+            }
+            plain => *plain,
+        });
+    }
+    Some(decoded)
 }
 
 impl std::str::FromStr for PathPattern {
@@ -291,6 +337,11 @@ impl std::str::FromStr for PathPattern {
             return Err(format!("\"{text}\" is more than a path: leave out '?', '#' and spaces"));
         }
         match text.strip_suffix('*') {
+            // Something follows a prefix, so it may end with a dot, but not within an escape.
+            Some(prefix) if !is_unambiguous(format!("{prefix}-").as_bytes()) => Err(format!(
+                "\"{text}\" would fit nothing: below a prefix no path is taken that applications read in \
+                 different ways; leave out '//', dot segments, ';', '\\' and their escapes"
+            )),
             Some(prefix) if !prefix.contains('*') => Ok(PathPattern::Prefix(prefix.to_owned())),
             None if !text.contains('*') => Ok(PathPattern::Exact(text.to_owned())),
             _ => Err(format!("\"{text}\": '*' may stand at the end only")),
@@ -347,14 +398,64 @@ mod tests {
             "/public/\\x",
             "/public/.",
             "/public/%5cx",
+            "/public/..;/admin",
+            "/public/..;x=1/admin",
+            "/public/.;/..;/admin",
+            "/public/x;y",
+            "/public/...",
+            "/public/..%3b/admin",
+            "/public/%252e%252e/admin",
+            "/public/..%09",
+            "/public/..%20/admin",
+            "/public/x%0d%0a",
+            "/public/x%7F",
+            "/public/x%23",
+            "/public/x%3F",
+            "/public/%u002e%u002e/admin",
+            "/public/%c0%ae%c0%ae/admin",
+            "/public/%e0%80%ae",
+            "/public/%ed%a0%80",
+            "/public/%C3",
+            "/public/%A9",
+            "/public/%C3/%A9",
+            "/public/..%C2%85/admin",
+            "/public/..%E2%80%83/admin",
+            "/public/%",
+            "/public/%2",
+            "/public/%+2",
+            "/public/%zz",
         ] {
             assert!(!fits("/public/*", out), "{out}");
+        }
+        assert!(!fits("/a.*", "/a./../b"), "a segment begins within the prefix");
+        assert!(!fits("/public/.*", "/public/../b"));
+        assert!(fits("/public/.*", "/public/.well-known"));
+    }
+
+    #[test]
+    fn below_a_prefix_names_of_every_language_fit() {
+        for path in [
+            "/public/",
+            "/public/a/",
+            "/public/a.b/c..d/..e",
+            "/public/a-b_c~d!$&'()*+,=:@",
+            "/public/%C3%A9",
+            "/public/%c3%a9",
+            "/public/%E6%97%A5%E6%9C%AC",
+            "/public/%F0%9F%90%99",
+            "/public/%40user%2B1",
+            "/public/%EF%BC%8F%EF%BC%8E",
+        ] {
+            assert!(fits("/public/*", path), "{path}");
         }
     }
 
     #[test]
     fn patterns_that_cannot_match_are_refused() {
-        for bad in ["hooks", "", "/a?b", "/a#b", "/a b", "/*/b", "/a**"] {
+        for bad in [
+            "hooks", "", "/a?b", "/a#b", "/a b", "/*/b", "/a**", "/a//*", "/../*", "/a;b/*", "/a%2f*",
+            "/a%2*",
+        ] {
             assert!(bad.parse::<PathPattern>().is_err(), "{bad}");
         }
     }

@@ -1,14 +1,14 @@
 //! What the application receives: the sender's request as it was signed, without what
-//! belongs to the sender's connection and without anything that looks like our word,
-//! and then our word.
+//! belongs to the sender's connection and without anything that an application could take
+//! for our word or for a proxy's, and then our word.
 
 use std::fmt::Display;
 use std::io::Write;
 use std::net::IpAddr;
-
-use http::HeaderName;
+use std::sync::LazyLock;
 
 use super::framing;
+use crate::config::units::UpstreamUrl;
 use crate::gate::answer::Reason;
 use crate::gate::chain::Route;
 use crate::gate::delivery::Head;
@@ -25,6 +25,7 @@ pub struct Forward<'f> {
     /// Whether the peer's forwarding headers are believed.
     pub trusted: bool,
     pub route: &'f Route,
+    pub upstream: &'f UpstreamUrl,
     pub authentic: Option<&'f Authentic>,
     /// The first objection of an observing route.
     pub observed: Option<Reason>,
@@ -40,13 +41,28 @@ impl Forward<'_> {
         let mut out = Vec::with_capacity(self.raw_head.len() + 768);
         self.request_line(&mut out);
         for (name, value) in framing::headers(self.raw_head) {
-            if !is_ours(name) && !looks_like(name, &self.route.headers) {
+            if self.passes(name) {
                 line(&mut out, name, value);
             }
         }
         self.our_word(&mut out);
         out.extend_from_slice(b"\r\n");
         out
+    }
+
+    /// What the scheme reads is for the application as well. Of the rest passes what means one
+    /// thing to every application, and is not for a proxy to say.
+    fn passes(&self, name: &[u8]) -> bool {
+        let speaker = Speaker::of(name);
+        if speaker == Speaker::Gate {
+            return false;
+        }
+        let read = self.route.headers.iter().map(|header| header.as_str().as_bytes());
+        let mut alike = read.filter(|read| same(name, read)).peekable();
+        if alike.peek().is_some() {
+            return alike.any(|read| name.eq_ignore_ascii_case(read));
+        }
+        is_plain(name) && (self.trusted || speaker == Speaker::Anybody)
     }
 
     fn request_line(&self, out: &mut Vec<u8>) {
@@ -101,8 +117,13 @@ impl Forward<'_> {
         }
         end(out, self.peer);
         line(out, b"X-Forwarded-Proto", if self.head.secure { b"https" } else { b"http" });
+        let host = self.head.headers.get(http::header::HOST);
+        if host.is_none() {
+            out.extend_from_slice(b"Host: "); // HTTP/1.0 goes without, HTTP/1.1 does not
+            end(out, self.upstream.authority());
+        }
         let forwarded = self.head.headers.get("x-forwarded-host").filter(|_| self.trusted);
-        if let Some(host) = forwarded.or_else(|| self.head.headers.get(http::header::HOST)) {
+        if let Some(host) = forwarded.or(host) {
             line(out, b"X-Forwarded-Host", host.as_bytes());
         }
     }
@@ -139,53 +160,120 @@ fn end(out: &mut Vec<u8>, value: impl Display) {
     _ = write!(out, "{value}\r\n"); // writing to memory does not fail
 }
 
-/// What ends at the gate: the sender's connection (RFC 9110, section 7.6.1), who it says
-/// it is, what would override the request, and every spelling of what we say ourselves.
-const OURS: [&[u8]; 27] = [
-    b"connection",
-    b"content-length",
-    b"expect",
-    b"forwarded",
-    b"http2-settings",
-    b"keep-alive",
-    b"proxy-authenticate",
-    b"proxy-authorization",
-    b"proxy-connection",
-    b"te",
-    b"trailer",
-    b"traceparent",
-    b"tracestate",
-    b"transfer-encoding",
-    b"upgrade",
-    b"x-forwarded-for",
-    b"x-forwarded-host",
-    b"x-forwarded-port",
-    b"x-forwarded-prefix",
-    b"x-forwarded-proto",
-    b"x-forwarded-server",
-    b"x-http-method",
-    b"x-http-method-override",
-    b"x-method-override",
-    b"x-original-url",
-    b"x-real-ip",
-    b"x-rewrite-url",
+/// Headers by name, or with `*` by how the name begins; in lower case.
+type Names = &'static [&'static str];
+
+/// What ends at the gate, whoever says it.
+const OURS: &[Names] = &[
+    // The sender's connection (RFC 9110, section 7.6.1). To CGI `Proxy` is HTTP_PROXY.
+    &["connection", "content-length", "expect", "http2-settings", "keep-alive", "proxy", "proxy-*", "te"],
+    &["trailer", "transfer-encoding", "upgrade"],
+    // What we say.
+    &["forwarded", "hookgate-*", "traceparent", "tracestate", "x-forwarded-for", "x-forwarded-host"],
+    &["x-forwarded-port", "x-forwarded-prefix", "x-forwarded-proto", "x-forwarded-server", "x-real-ip"],
+    // What makes another request of it: method, host, path and the part of the path that is the
+    // application's own.
+    &["x-http-*", "x-method-override", "x-original-method", "x-original-uri", "x-original-url"],
+    &["x-rewrite-*", "script-name", "x-script-name"],
 ];
 
-fn is_ours(name: &[u8]) -> bool {
-    const PREFIX: &[u8] = b"hookgate-";
-    let starts = name.len() >= PREFIX.len() && same(&name[..PREFIX.len()], PREFIX);
-    starts || OURS.iter().any(|ours| same(name, ours))
+/// What only a proxy has to say. A stranger's end here, and so does every name in `-ip`.
+const PROXIES: &[Names] = &[
+    // Address, scheme, host and path as the proxy saw them.
+    &["x-forwarded", "x-forwarded-*", "forwarded-*", "x-original-*", "x-envoy-*", "x-host", "x-scheme"],
+    &["x-url-scheme", "https", "front-end-https", "x-arr-*", "wl-proxy-*", "cf-visitor", "cloudfront-*"],
+    // Who the proxy found the user to be, or what certificate was shown to it.
+    &["remote-*", "x-remote-*", "auth-user", "x-auth-user", "x-auth-request-*", "x-authenticated-*"],
+    &["x-webauth-*", "x-goog-authenticated-*", "x-ms-client-principal*", "x-amzn-oidc-*", "cf-access-*"],
+    &["client-cert*", "x-client-cert*", "ssl-client-*", "x-ssl-*", "x-amzn-mtls-*"],
+    // What a proxy asks a framework to do: where a file lies, which page is meant.
+    &["x-accel-*", "x-sendfile-type", "x-middleware-*", "x-matched-path", "x-invoke-*"],
+];
+
+/// Who may say what a header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaker {
+    /// Nobody but us.
+    Gate,
+    Proxy,
+    Anybody,
 }
 
-/// A name with `_` that an application could take for one of the route's own headers.
-fn looks_like(name: &[u8], headers: &[HeaderName]) -> bool {
-    name.contains(&b'_') && headers.iter().any(|header| same(name, header.as_str().as_bytes()))
+impl Speaker {
+    fn of(name: &[u8]) -> Speaker {
+        static KNOWN: LazyLock<[Vec<Known>; 26]> = LazyLock::new(known);
+        let listed = letter(name).and_then(|letter| KNOWN[letter].iter().find(|known| known.is(name)));
+        match (listed, name) {
+            (Some(known), _) => known.speaker,
+            (None, [_, .., mark, b'i' | b'I', b'p' | b'P']) if !mark.is_ascii_alphanumeric() => {
+                Speaker::Proxy
+            }
+            (None, _) => Speaker::Anybody,
+        }
+    }
 }
 
-/// Alike in any case, and with `_` for `-`: CGI-like applications do not tell them apart.
-fn same(name: &[u8], lower: &[u8]) -> bool {
-    let plain = |b: u8| if b == b'_' { b'-' } else { b.to_ascii_lowercase() };
-    name.len() == lower.len() && name.iter().zip(lower).all(|(a, b)| plain(*a) == *b)
+/// A name of the lists.
+struct Known {
+    name: &'static [u8],
+    is_start: bool,
+    speaker: Speaker,
+}
+
+impl Known {
+    fn is(&self, name: &[u8]) -> bool {
+        let start = if self.is_start { name.get(..self.name.len()) } else { Some(name) };
+        start.is_some_and(|start| same(start, self.name))
+    }
+}
+
+/// The lists by the letter that tells names apart, so that a header is compared with a few.
+fn known() -> [Vec<Known>; 26] {
+    let mut by_letter = <[Vec<Known>; 26]>::default();
+    for (names, speaker) in [(OURS, Speaker::Gate), (PROXIES, Speaker::Proxy)] {
+        for text in names.iter().copied().flatten() {
+            let name = text.strip_suffix('*').unwrap_or(text);
+            let known = Known { name: name.as_bytes(), is_start: name != *text, speaker };
+            by_letter[letter(name.as_bytes()).expect("a letter")].push(known);
+        }
+    }
+    by_letter
+}
+
+/// The first letter, of an `X-` name the one behind that.
+fn letter(name: &[u8]) -> Option<usize> {
+    let first = match name {
+        [b'x' | b'X', mark, third, ..] if !mark.is_ascii_alphanumeric() => third,
+        [first, ..] => first,
+        [] => return None,
+    };
+    first.is_ascii_alphabetic().then(|| usize::from(first.to_ascii_lowercase() - b'a'))
+}
+
+/// How a byte of a name is read by CGI-like applications: in any case, and what is no letter and
+/// no digit as one mark, for which each of them takes another set. A table, because every byte of
+/// every name is looked at.
+const READ: [u8; 256] = {
+    let mut read = [b'-'; 256];
+    let mut byte = 0;
+    while byte < u8::MAX {
+        if byte.is_ascii_alphanumeric() {
+            read[byte as usize] = byte.to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    read
+};
+
+/// Letters, digits and `-`.
+fn is_plain(name: &[u8]) -> bool {
+    name.iter().all(|b| READ[usize::from(*b)] != b'-' || *b == b'-')
+}
+
+/// Whether some application reads both names as one.
+fn same(name: &[u8], known: &[u8]) -> bool {
+    let alike = |(a, b): (&u8, &u8)| READ[usize::from(*a)] == READ[usize::from(*b)];
+    name.len() == known.len() && name.iter().zip(known).all(alike)
 }
 
 #[cfg(test)]
@@ -195,16 +283,52 @@ mod tests {
     #[test]
     fn every_spelling_of_our_word_is_ours() {
         for name in
-            ["Hookgate-Verdict", "hookgate_verdict", "HOOKGATE-x", "X_Forwarded_For", "Connection", "TE"]
+            ["Hookgate-Verdict", "hookgate_verdict", "HOOKGATE.x", "X_Forwarded~For", "Connection", "TE"]
         {
-            assert!(is_ours(name.as_bytes()), "{name}");
+            assert_eq!(Speaker::of(name.as_bytes()), Speaker::Gate, "{name}");
         }
-        for name in ["X-Hookgate", "Hookgat", "Content-Type", "Host", "Tea"] {
-            assert!(!is_ours(name.as_bytes()), "{name}");
+        for name in ["X-HTTP-Method-Override", "X-Rewrite-URI", "x-original-url", "Proxy", "Proxy-Connection"]
+        {
+            assert_eq!(Speaker::of(name.as_bytes()), Speaker::Gate, "{name}");
         }
-        let route = [HeaderName::from_static("x-hub-signature-256")];
-        assert!(looks_like(b"X_Hub_Signature_256", &route));
-        assert!(!looks_like(b"X-Hub-Signature-256", &route), "the header itself is forwarded");
-        assert!(!looks_like(b"X_Other", &route));
+        for name in ["X-Hookgate", "Hookgat", "Content-Type", "Host", "Tea", "X-Proxy", "", "x", "x-", "-"] {
+            assert_ne!(Speaker::of(name.as_bytes()), Speaker::Gate, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_that_proxies_use_are_known_by_their_kind() {
+        for name in
+            ["Client-IP", "True-Client-IP", "CF-Connecting-IP", "X-Forwarded-User", "X-Scheme", "Remote-User"]
+        {
+            assert_eq!(Speaker::of(name.as_bytes()), Speaker::Proxy, "{name}");
+        }
+        for name in ["X-Ship", "IP", "-ip", "X-Forward", "Remote", "X-GitHub-Event", "Via", "1-2"] {
+            assert_eq!(Speaker::of(name.as_bytes()), Speaker::Anybody, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_provider_of_the_catalogue_uses_a_name_of_ours_or_a_proxys() {
+        use crate::config::{provider, scheme::compile};
+
+        for (name, _) in provider::PRESETS {
+            for scheme in &provider::preset(name).unwrap().schemes {
+                for header in compile(scheme, None, None).unwrap().headers() {
+                    let header = header.as_str().as_bytes();
+                    assert!(is_plain(header) && Speaker::of(header) == Speaker::Anybody, "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn marks_are_one_mark() {
+        for name in ["x-hub-signature", "X_Hub.Signature", "X~Hub!Signature"] {
+            assert!(same(name.as_bytes(), b"x-hub-signature"), "{name}");
+            assert!(same(b"x_hub_signature", name.as_bytes()), "{name}");
+        }
+        assert!(!same(b"x-hub-signaturee", b"x-hub-signature"));
+        assert!(!same(b"x-hubs-ignature", b"x-hub-signature"));
     }
 }

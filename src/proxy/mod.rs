@@ -148,6 +148,7 @@ impl Sidecar {
             peer: peer.address,
             trusted: live.policy.trusted_proxies.trusts(peer.address),
             route,
+            upstream: self.upstream.url(),
             authentic: fresh.as_ref().map(Fresh::authentic),
             observed: record.observed.first().copied(),
             id: record.request_id,

@@ -40,7 +40,7 @@ pub async fn refuse(session: &mut ServerSession, reject: Reject, status: u16, id
         if !super::body::expects_continue(session) {
             take_what_is_there(session).await;
         }
-        send(session, Box::new(header), Bytes::from_static(reject.reason.text().as_bytes())).await;
+        send(session, Box::new(header), Bytes::from_static(text(reject, status).as_bytes())).await;
         drain(session).await;
     }
 }
@@ -93,10 +93,22 @@ pub fn raw_refusal(reason: Reason, id: RequestId) -> Vec<u8> {
     .into_bytes()
 }
 
+/// What is said to a sender, under a status that allows it: a route may call a duplicate 204, and
+/// an application's 304 or 205 is passed on to those who waited for it.
+fn text(reject: Reject, status: u16) -> &'static str {
+    if matches!(status, 204 | 205 | 304) { "" } else { reject.reason.text() }
+}
+
 fn refusal(reject: Reject, status: u16, id: &RequestId) -> Result<ResponseHeader> {
     let mut header = ResponseHeader::build(status, Some(6))?;
-    header.insert_header(CONTENT_TYPE, "text/plain")?;
-    header.insert_header(CONTENT_LENGTH, reject.reason.text().len())?;
+    let text = text(reject, status);
+    if !text.is_empty() {
+        header.insert_header(CONTENT_TYPE, "text/plain")?;
+    }
+    // Where there can be no body, no length may be told (RFC 9110, section 8.6).
+    if !matches!(status, 204 | 304) {
+        header.insert_header(CONTENT_LENGTH, text.len())?;
+    }
     header.insert_header(REQUEST_ID, id_text(id))?;
     if let Some(seconds) = reject.retry_after_seconds() {
         header.insert_header(RETRY_AFTER, seconds)?;

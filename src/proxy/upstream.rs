@@ -61,6 +61,10 @@ impl Upstream {
         Upstream { url, connect_timeout, idle: Mutex::default() }
     }
 
+    pub fn url(&self) -> &UpstreamUrl {
+        &self.url
+    }
+
     /// Sends the head and the body, and reads the answer. `limit` bounds everything
     /// after the connection is there.
     pub async fn exchange(&self, head: &[u8], body: &[u8], limit: Duration) -> Result<Reply, Undelivered> {

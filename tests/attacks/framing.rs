@@ -344,11 +344,23 @@ fn a146_a_prefix_cannot_be_left() {
         "/public/%5c..%5chooks",
         "/public/\\..\\hooks",
         "/public/x%00",
+        "/public/..;/hooks/gh",
+        "/public/..%3b/hooks/gh",
+        "/public/%252e%252e/hooks/gh",
+        "/public/%c0%ae%c0%ae/hooks/gh",
+        "/public/%u002e%u002e/hooks/gh",
+        "/public/..%09/hooks/gh",
+        "/public/a/b%20c",
+        "/public/x%0d%0a",
+        "/public/x%23",
+        "/public/x%3f",
+        "/public/x%7f",
+        "/public/x%zz",
         "/public",
     ] {
         gate.expect(path, github().event().to(path).bytes(), NOT_FOUND);
     }
-    let event = github().event().to("/public/a/b%20c");
+    let event = github().event().to("/public/a/caf%C3%A9");
     assert_eq!(gate.delivers("under it", &event).header("Hookgate-Route"), Some("public"));
 }
 
@@ -409,11 +421,11 @@ fn a149_a_path_is_visible_ascii_and_well_formed() {
     let mut bytes = text.into_bytes();
     bytes[6] = 0xff;
     gate.expect("no UTF-8", bytes, FRAMING);
-    for path in ["/hooks/gh x", "/hooks/gh ", "/hooks/gh\tx", "/hooks/gh\u{7f}", "/hooks/gh\u{1}"] {
+    for path in
+        ["/hooks/gh x", "/hooks/gh ", "/hooks/gh\tx", "/hooks/gh\u{7f}", "/hooks/gh\u{1}", "/public/a b"]
+    {
         gate.expect(path, github().event().to(path).bytes(), NOT_FOUND);
     }
-    gate.expect("a space under a prefix", github().event().to("/public/a b").bytes(), DELIVERED);
-    assert_eq!(gate.app.requests().pop().unwrap().line, "POST /public/a%20b HTTP/1.1");
     // A route's path is compared, never decoded: a stray `%` is another path.
     gate.expect("a percent sign alone", github().event().to("/hooks/gh%").bytes(), NOT_FOUND);
     gate.expect("no hex digits", github().event().to("/hooks/gh%zz").bytes(), NOT_FOUND);

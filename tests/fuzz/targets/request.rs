@@ -86,6 +86,10 @@ fn delivered(bytes: &[u8]) -> Vec<u8> {
     assert_eq!(headers("hookgate-verdict"), [b"accepted"]);
     assert_eq!(headers("hookgate-key-id"), [b"key"]);
     assert_eq!(headers("x-forwarded-for"), [b"192.0.2.9"]);
+    for header in request.headers.iter() {
+        let plain = header.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        assert!(plain && !header.name.to_ascii_lowercase().ends_with("-ip"), "{}", header.name);
+    }
     for name in ["connection", "upgrade", "te", "trailer", "expect", "x-http-method-override"] {
         assert!(headers(name).is_empty(), "{name} reaches the application");
     }
