@@ -9,13 +9,13 @@ use crate::clock::Now;
 use crate::config::provider::{NamedSecret, PRESETS, preset};
 use crate::config::scheme::compile;
 use crate::gate::delivery::Head;
+use crate::gate::parse::url::PublicUrl;
 use crate::gate::scheme::algorithm::{Algorithm, Encoding};
 use crate::gate::scheme::key::{KeyDecoding, KeyRule};
 use crate::gate::scheme::presented::Shown;
 use crate::gate::scheme::reading::Reading;
 use crate::gate::scheme::source::Source;
 use crate::gate::scheme::timestamp::TimeUnit;
-use crate::gate::scheme::url::PublicUrl;
 use crate::gate::scheme::{Recipe, Verifier};
 
 /// Headers that are tried as places of a signature.

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookgate::clock::Now;
-use hookgate::gate::answer::{Reason, Reject, StatusOverrides};
 use hookgate::gate::chain::{Findings, Mode, Policy, Route};
 use hookgate::gate::delivery::{AddressHeader, Client, TrustedProxies};
 use hookgate::gate::filter::https::Https;
@@ -18,6 +17,7 @@ use hookgate::gate::filter::ip_allowlist::IpAllowlist;
 use hookgate::gate::filter::rate_limit::{Quota, RateLimit};
 use hookgate::gate::filter::replay::ReplayPolicy;
 use hookgate::gate::handshake::Handshakes;
+use hookgate::gate::reason::{Reason, Reject, StatusOverrides};
 use hookgate::gate::rotation::Rotation;
 use hookgate::store::{Memory, Outcome, ReplayStore, Reservation};
 use http::{HeaderMap, HeaderValue, Method};

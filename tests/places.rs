@@ -7,11 +7,12 @@
 mod pure;
 
 use hookgate::clock::Now;
-use hookgate::gate::answer::Reason;
 use hookgate::gate::filter::freshness;
 use hookgate::gate::filter::signature::{Authentic, Signature};
+use hookgate::gate::parse::jws;
+use hookgate::gate::reason::Reason;
 use hookgate::gate::scheme::sign::Unsigned;
-use hookgate::gate::scheme::{Assurance, Recipe, jws};
+use hookgate::gate::scheme::{Assurance, Recipe};
 use http::{HeaderValue, header};
 use pure::{Delivery, NOW, recipe, signature};
 

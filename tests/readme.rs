@@ -9,7 +9,7 @@ use std::process::Command;
 
 use hookgate::config::provider::{PRESETS, preset};
 use hookgate::config::raw::{Evidence, Preset, Scheme, SignatureFormat};
-use hookgate::gate::answer::Reason;
+use hookgate::gate::reason::Reason;
 use hookgate::gate::scheme::algorithm::Algorithm;
 
 const README: &str = "README.md";

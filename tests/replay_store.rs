@@ -17,10 +17,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hookgate::clock::Now;
-use hookgate::gate::answer::Reason;
 use hookgate::gate::filter::freshness::{self, Fresh};
 use hookgate::gate::filter::replay::{Forgotten, ReplayPolicy, WINDOW_MARGIN};
 use hookgate::gate::filter::signature::Signature;
+use hookgate::gate::reason::Reason;
 use hookgate::gate::scheme::Recipe;
 use hookgate::gate::scheme::sign::Unsigned;
 use hookgate::store::redis::Settings;

@@ -8,7 +8,7 @@ use clap::Args;
 use super::check::Output;
 use super::ops::OpsArgs;
 use super::{print, shown};
-use crate::gate::answer::Reason;
+use crate::gate::reason::Reason;
 use crate::ops::report::{Check, Report, RouteReport};
 
 #[derive(Debug, Args)]

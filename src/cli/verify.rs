@@ -14,12 +14,12 @@ use crate::config::Config;
 use crate::config::provider::{NamedSecret, keyed, preset, rotation, unknown};
 use crate::config::scheme::compile;
 use crate::diagnosis::{Case, hints};
-use crate::gate::answer::Reason;
 use crate::gate::delivery::{Client, Head, split_target};
 use crate::gate::filter::freshness;
 use crate::gate::filter::signature::{Authentic, Named, Signature};
+use crate::gate::parse::url::PublicUrl;
+use crate::gate::reason::Reason;
 use crate::gate::scheme::Recipe;
-use crate::gate::scheme::url::PublicUrl;
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {

@@ -12,10 +12,10 @@ use serde_saphyr::Spanned;
 
 use super::handshake;
 use super::units::{ByteSize, Cidr, Moment, Rate, Senders, Span, UpstreamUrl};
+use crate::gate::parse::url::SignedQuery;
 use crate::gate::scheme::algorithm::{Algorithm, Encoding};
 use crate::gate::scheme::key::KeyRule;
 use crate::gate::scheme::timestamp::TimeUnit;
-use crate::gate::scheme::url::SignedQuery;
 
 /// The whole file. Every key has a flag of the same name, with `-` for `_`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

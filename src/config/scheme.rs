@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use super::raw;
+use crate::gate::parse::json;
+use crate::gate::parse::url::SignedQuery;
 use crate::gate::scheme::algorithm::{Algorithm, Encoding};
 use crate::gate::scheme::content::{Content, Piece};
 use crate::gate::scheme::source::Source;
 use crate::gate::scheme::timestamp::TimestampRule;
-use crate::gate::scheme::url::SignedQuery;
 use crate::gate::scheme::{
     Assign, Assurance, Equality, FieldNames, Payload, Recipe, SignatureFormat, SignatureRule, TokenPayload,
-    UrlRule, json, jws,
+    UrlRule,
 };
 
 /// The tolerance of a scheme that names none.
@@ -114,7 +115,7 @@ fn signature(raw: &raw::Scheme) -> Result<SignatureRule, Fault> {
             "text is for algorithm: token; write hex, base64 or base64url",
         ));
     }
-    if matches!(format, SignatureFormat::Token { .. }) && jws::name(raw.algorithm).is_none() {
+    if matches!(format, SignatureFormat::Token { .. }) && raw.algorithm.of_token().is_none() {
         return Err(Fault::new(
             "algorithm",
             "no token can be signed with it: write hmac-sha256, for instance",

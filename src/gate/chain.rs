@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 
-use super::answer::{Reason, Reject, StatusOverrides};
 use super::delivery::{Head, TrustedProxies};
 use super::filter::body_limit::{self, Admitted};
 use super::filter::failure_budget::FailureBudget;
@@ -18,6 +17,7 @@ use super::filter::ip_allowlist::IpAllowlist;
 use super::filter::rate_limit::{RateLimit, SharedCell};
 use super::filter::signature::{Authentic, Signature};
 use super::handshake::{Handshakes, Said};
+use super::reason::{Reason, Reject, StatusOverrides};
 use super::rotation::Rotation;
 use crate::clock::Now;
 

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use http::{HeaderMap, Method};
 use ipnet::IpNet;
 
-use super::scheme::Unreadable;
-use super::scheme::form::Form;
+use super::parse::Unreadable;
+use super::parse::form::Form;
 
 /// Everything known before the body is read. Borrowed: looking costs nothing.
 #[derive(Clone, Copy, Debug)]

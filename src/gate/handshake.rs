@@ -19,9 +19,9 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::delivery::Head;
-use super::scheme::Unreadable;
+use super::parse::Unreadable;
+use super::parse::json::{self, Pointer, Scalar};
 use super::scheme::algorithm::{Encoding, KeyedMac};
-use super::scheme::json::{self, Pointer, Scalar};
 
 /// The handshakes of one route.
 #[derive(Clone, Default)]

@@ -13,10 +13,11 @@ use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
 use super::filter::replay::ReplayKey;
+use super::parse::Unreadable;
 use super::scheme::content::{Piece, Segment};
 use super::scheme::reading::{Reading, Variant};
 use super::scheme::source::Source;
-use super::scheme::{Assurance, Recipe, Unreadable};
+use super::scheme::{Assurance, Recipe};
 
 /// The names of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::report::{Report, RouteReport};
 use crate::clock::Now;
-use crate::gate::answer::{Reason, Verdict};
+use crate::gate::reason::{Reason, Verdict};
 use crate::gate::rotation::{Advice, DAY_MS, KeyLife};
 use crate::gate::scheme::timestamp::to_rfc3339;
 use crate::proxy::Live;

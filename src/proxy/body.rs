@@ -9,8 +9,8 @@ use bytes::{Bytes, BytesMut};
 use pingora::protocols::http::ServerSession;
 use pingora_timeout::tokio_timeout;
 
-use crate::gate::answer::Reason;
 use crate::gate::filter::body_limit::Admitted;
+use crate::gate::reason::Reason;
 
 /// The sum of all bodies that are held.
 #[derive(Debug)]

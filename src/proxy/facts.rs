@@ -9,8 +9,8 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 
 use crate::clock;
-use crate::gate::answer::Reason;
 use crate::gate::delivery::{Client, Head, Peer, split_target};
+use crate::gate::reason::Reason;
 use crate::telemetry::trace::Parent;
 use crate::telemetry::{Record, RequestId};
 

@@ -2,7 +2,7 @@
 //! allows it; a gate must not be, because the application behind it might read the
 //! same bytes in another way (request smuggling).
 
-use crate::gate::answer::Reason;
+use crate::gate::reason::Reason;
 
 /// Larger heads are refused with 431.
 pub const MAX_HEAD: usize = 32 * 1024;

@@ -10,8 +10,8 @@ use pingora::protocols::http::ServerSession;
 use pingora_timeout::tokio_timeout;
 
 use super::upstream::Reply;
-use crate::gate::answer::{Reason, Reject};
 use crate::gate::handshake::Said;
+use crate::gate::reason::{Reason, Reject};
 use crate::telemetry::RequestId;
 
 /// How long a sender may take to read its answer.

@@ -20,10 +20,10 @@ use smallvec::SmallVec;
 use tokio::sync::watch;
 
 use crate::clock::Now;
-use crate::gate::answer::Reason;
 use crate::gate::filter::freshness::Fresh;
 use crate::gate::filter::rate_limit::SharedCell;
 use crate::gate::filter::replay::{Forgotten, Keep, ReplayKey, Token};
+use crate::gate::reason::Reason;
 pub use memory::Memory;
 pub use redis::{Health, Redis};
 

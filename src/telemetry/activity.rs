@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::metrics::index;
 use super::{Record, lock};
 use crate::clock::Now;
-use crate::gate::answer::{Reason, Verdict};
+use crate::gate::reason::{Reason, Verdict};
 
 /// One route's deliveries.
 pub struct Activity {

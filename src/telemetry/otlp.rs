@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use super::log::{MAX_FIELD, Severity, Sink};
 use super::{Record, lock};
 use crate::config::units::OtlpEndpoint;
-use crate::gate::answer::{Reason, Verdict};
 use crate::gate::delivery::Client;
+use crate::gate::reason::{Reason, Verdict};
 
 /// Spans that wait, at most.
 const QUEUE: usize = 4096;

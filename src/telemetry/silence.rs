@@ -98,7 +98,7 @@ mod tests {
     use super::*;
     use crate::cli::{Given, RunArgs};
     use crate::config::Config;
-    use crate::gate::answer::{Reason, Verdict};
+    use crate::gate::reason::{Reason, Verdict};
     use crate::telemetry::metrics::Metrics;
 
     /// A gate that expects an event every hour, and what its watch says minute by minute.

@@ -1,6 +1,6 @@
 //! A picked value is the one that every JSON reader sees. `serde_json` stands for them.
 
-use hookgate::gate::scheme::json::{Pointer, Scalar, pick};
+use hookgate::gate::parse::json::{Pointer, Scalar, pick};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;

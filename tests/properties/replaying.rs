@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use hookgate::clock::Now;
-use hookgate::gate::answer::Reason;
 use hookgate::gate::filter::freshness::Fresh;
 use hookgate::gate::filter::replay::{Entry, Found, Keep, ReplayPolicy, Token};
+use hookgate::gate::reason::Reason;
 use hookgate::store::{Claim, Memory, Outcome, ReplayStore, Reservation, Unavailable};
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -8,10 +8,10 @@ use std::task::{Context, Poll, Waker};
 
 use hookgate::clock::Now;
 use hookgate::config::scheme::compile;
-use hookgate::gate::answer::Reason;
 use hookgate::gate::delivery::{Client, Head};
 use hookgate::gate::filter::freshness::{self, Fresh};
 use hookgate::gate::filter::signature::{Authentic, Scheme, Signature};
+use hookgate::gate::reason::Reason;
 use hookgate::gate::scheme::algorithm::KeyedMac;
 use hookgate::gate::scheme::sign::{Signed, Unsigned};
 use hookgate::gate::scheme::{Key, Recipe, Verifier};

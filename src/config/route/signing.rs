@@ -11,8 +11,8 @@ use crate::config::units::Span;
 use crate::config::{Origin, raw, scheme};
 use crate::gate::chain::PathPattern;
 use crate::gate::filter::signature::Signature;
+use crate::gate::parse::url::PublicUrl;
 use crate::gate::rotation::{Advice, Rotation};
-use crate::gate::scheme::url::PublicUrl;
 use crate::gate::scheme::{Assurance, Recipe};
 
 impl Endpoint<'_, '_> {

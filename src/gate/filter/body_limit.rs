@@ -1,8 +1,8 @@
 //! How much body may be read, and by whom.
 
-use crate::gate::answer::Reason;
 use crate::gate::delivery::Head;
 use crate::gate::filter::signature::Presented;
+use crate::gate::reason::Reason;
 
 /// Permission to read a body. Made here only, after every check of the head that applies, so
 /// nothing is read from a sender that those checks refuse. An unsigned question that the application

@@ -7,8 +7,8 @@
 
 use super::rate_limit::{Quota, RateLimit};
 use crate::clock::Now;
-use crate::gate::answer::Reject;
 use crate::gate::delivery::Client;
+use crate::gate::reason::Reject;
 
 /// Cloning shares what is remembered.
 #[derive(Clone, Debug)]

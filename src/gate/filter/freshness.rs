@@ -2,8 +2,8 @@
 //! time that nobody signed cannot be believed by accident.
 
 use crate::clock::{Doubt, Now};
-use crate::gate::answer::Reason;
 use crate::gate::filter::signature::{Authentic, SignedTime};
+use crate::gate::reason::Reason;
 
 /// An authentic delivery within its window. Judged when the body is complete, so a
 /// sender cannot stretch the window by sending slowly.

@@ -1,8 +1,8 @@
 //! The demand for HTTPS. Never a redirect: a sender that followed it would have
 //! sent the event in the clear already.
 
-use crate::gate::answer::Reason;
 use crate::gate::delivery::Head;
+use crate::gate::reason::Reason;
 
 /// Whether plain HTTP is let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use ipnet::IpNet;
 
-use crate::gate::answer::Reason;
 use crate::gate::delivery::{Client, contains};
+use crate::gate::reason::Reason;
 
 /// Who may send. An empty list of networks lets nobody in.
 #[derive(Clone, Debug, PartialEq, Eq)]

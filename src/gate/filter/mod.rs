@@ -1,5 +1,5 @@
 //! The checks, one file each. A check is a pure function of facts; it returns what
-//! the next step needs, or a [`Reject`](super::answer::Reject). It cannot log,
+//! the next step needs, or a [`Reject`](super::reason::Reject). It cannot log,
 //! count or answer: it has no way to.
 
 pub mod body_limit;

@@ -13,8 +13,8 @@ use dashmap::DashMap;
 use sha2::{Digest, Sha256};
 
 use crate::clock::Now;
-use crate::gate::answer::{Reason, Reject};
 use crate::gate::delivery::Client;
+use crate::gate::reason::{Reason, Reject};
 
 /// So many requests in so much time; all of them may come at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use subtle::ConditionallySelectable;
 
-use crate::gate::answer::Reason;
 use crate::gate::delivery::Head;
 use crate::gate::filter::replay::ReplayKey;
 use crate::gate::identity::{self, Identity};
+use crate::gate::parse::Unreadable;
+use crate::gate::reason::Reason;
 use crate::gate::scheme::algorithm::{Algorithm, Tag};
 use crate::gate::scheme::presented::Shown;
 use crate::gate::scheme::reading::{Reading, Variant};
 use crate::gate::scheme::source::Source;
-use crate::gate::scheme::{Assurance, Key, Recipe, Unreadable};
+use crate::gate::scheme::{Assurance, Key, Recipe};
 
 /// What a route demands: the recipes of its provider, each with the keys that fit it.
 #[derive(Clone)]

@@ -64,6 +64,20 @@ impl Algorithm {
         }
     }
 
+    /// The name that RFC 7518 gives the algorithm, if a token can be signed with it.
+    pub const fn of_token(self) -> Option<&'static str> {
+        match self {
+            Algorithm::HmacSha256 => Some("HS256"),
+            Algorithm::HmacSha384 => Some("HS384"),
+            Algorithm::HmacSha512 => Some("HS512"),
+            Algorithm::RsaSha256 => Some("RS256"),
+            Algorithm::RsaSha512 => Some("RS512"),
+            Algorithm::EcdsaP521Sha512 => Some("ES512"),
+            Algorithm::Ed25519 => Some("EdDSA"),
+            _ => None,
+        }
+    }
+
     /// Whether the secret is hashed together with the content, instead of keying a code.
     pub const fn is_digest(self) -> bool {
         matches!(self, Algorithm::DigestMd5 | Algorithm::DigestSha1 | Algorithm::DigestSha256)

@@ -3,11 +3,7 @@
 
 pub mod algorithm;
 pub mod content;
-pub mod form;
-pub mod json;
-pub mod jws;
 pub mod key;
-pub mod multipart;
 pub mod presented;
 pub mod public_key;
 pub mod reading;
@@ -15,7 +11,6 @@ pub mod sign;
 pub mod source;
 pub mod timestamp;
 pub mod transform;
-pub mod url;
 pub mod verifier;
 
 use http::HeaderName;
@@ -23,13 +18,12 @@ use http::header::CONTENT_TYPE;
 
 use self::algorithm::{Algorithm, Encoding};
 use self::content::{Content, Piece};
-use self::json::Pointer;
 use self::key::KeyRule;
 use self::source::Source;
 use self::timestamp::TimestampRule;
-use self::url::{PublicUrl, SignedQuery};
 pub use self::verifier::{Key, Verifier};
-use super::answer::Reason;
+use super::parse::json::Pointer;
+use super::parse::url::{PublicUrl, SignedQuery};
 
 /// One way of signing. Fields are in the words of the configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,18 +50,6 @@ pub struct Recipe {
     pub event_type: Vec<Source>,
     /// How much a delivery under this recipe proves.
     pub assurance: Assurance,
-}
-
-/// What is there and cannot be read, or can be read in more than one way. It is not absent: nobody
-/// but the application could say what it makes of it, so whoever needs it refuses the delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unreadable;
-
-/// Until a signature holds, what cannot be read is a fault of the signature.
-impl From<Unreadable> for Reason {
-    fn from(_: Unreadable) -> Self {
-        Reason::SignatureMalformed
-    }
 }
 
 /// Where signatures stand and how they are written.

@@ -7,11 +7,12 @@ use http::HeaderName;
 
 use super::algorithm::Tag;
 use super::content::Piece;
-use super::jws::Token;
 use super::source::Source;
-use super::{Assign, FieldNames, Recipe, SignatureFormat, TokenPayload, Unreadable, is_plain};
-use crate::gate::answer::Reason;
+use super::{Assign, FieldNames, Recipe, SignatureFormat, TokenPayload, is_plain};
 use crate::gate::delivery::Head;
+use crate::gate::parse::Unreadable;
+use crate::gate::parse::jws::Token;
+use crate::gate::reason::Reason;
 
 /// More entries than any rotation needs; a longer list is refused, to bound the work.
 const MAX_ENTRIES: usize = 16;
@@ -215,7 +216,9 @@ impl Recipe {
         let SignatureFormat::Token { prefix, payload } = &self.signature.format else { return None };
         let token = Token::parse(value.strip_prefix(prefix.as_slice())?)?;
         let fits = token.payload.is_empty() == (*payload == TokenPayload::Detached);
-        (fits && token.is_of(self.algorithm)).then_some(token)
+        // It is not asked which algorithm to use. A header that cannot be read names none of ours.
+        let ours = token.algorithm().is_ok_and(|name| self.algorithm.of_token() == Some(&*name));
+        (fits && ours).then_some(token)
     }
 
     /// The token that the head shows. Who asks needs one: that there is none is no answer.

@@ -10,16 +10,16 @@ use subtle::ConstantTimeEq;
 
 use super::algorithm::Tag;
 use super::content::{Content, Piece, Segment};
-use super::form::Form;
-use super::json::{self, Pointer, Scalar};
-use super::jws;
 use super::presented::Tags;
 use super::source::Source;
 use super::timestamp::TimestampRule;
-use super::url::{Port, SignedQuery};
-use super::{Payload, Recipe, SignatureFormat, TokenPayload, Unreadable, is_plain, multipart};
-use crate::gate::answer::Reason;
+use super::{Payload, Recipe, SignatureFormat, TokenPayload, is_plain};
 use crate::gate::delivery::Head;
+use crate::gate::parse::form::Form;
+use crate::gate::parse::json::{self, Pointer, Scalar};
+use crate::gate::parse::url::{Port, SignedQuery};
+use crate::gate::parse::{Unreadable, jws, multipart};
+use crate::gate::reason::Reason;
 
 /// Head and body under a recipe. Each is parsed once, and only if something in it is asked for.
 pub struct Reading<'r> {

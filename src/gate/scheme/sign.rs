@@ -7,13 +7,13 @@ use serde_json::{Map, Value};
 
 use super::algorithm::{Algorithm, KeyedMac};
 use super::content::Piece;
-use super::jws;
 use super::key::KeyError;
 use super::reading::Reading;
 use super::source::Source;
 use super::timestamp::TimeUnit;
 use super::{Assign, Equality, FieldNames, Recipe, SignatureFormat, TokenPayload};
 use crate::gate::delivery::{Client, Head};
+use crate::gate::parse::jws;
 
 /// What is to be signed.
 #[derive(Clone, Copy, Debug)]
@@ -179,7 +179,7 @@ impl Recipe {
         signed: &mut Signed,
         unsigned: Unsigned<'_>,
     ) -> Option<String> {
-        let header = serde_json::json!({ "alg": jws::name(self.algorithm)?, "typ": "JWT" }).to_string();
+        let header = serde_json::json!({ "alg": self.algorithm.of_token()?, "typ": "JWT" }).to_string();
         let mut claims = Map::new();
         for equality in &self.also {
             if let Source::Claim(name) = &equality.source {

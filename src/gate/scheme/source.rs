@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use http::HeaderName;
 
-use super::json::Pointer;
+use crate::gate::parse::json::Pointer;
 
 /// Written as `header:X-Name`, `kv:name`, `query:name`, `json:/pointer`, `form:name` or `claim:name`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
-use super::Unreadable;
+use crate::gate::parse::Unreadable;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transform {
@@ -94,7 +94,7 @@ fn unescape(url: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(url.len());
     let mut rest = url;
     while let Some((&byte, after)) = rest.split_first() {
-        let escaped = (byte == b'%').then(|| super::form::hex_byte(after)).flatten();
+        let escaped = (byte == b'%').then(|| crate::gate::parse::form::hex_byte(after)).flatten();
         match escaped.filter(|escaped| PLAIN.contains(escaped)) {
             Some(plain) => {
                 out.push(plain);

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use subtle::{Choice, ConstantTimeEq};
 
-use super::Unreadable;
 use super::algorithm::{Algorithm, KeyedMac, Tag};
 use super::key::KeyError;
 use super::public_key::PublicKey;
 use super::reading::{Reading, Variant};
+use crate::gate::parse::Unreadable;
 
 /// A key, ready to verify under one recipe.
 #[derive(Clone)]

@@ -28,9 +28,9 @@ use self::link::{Failure, Link, Script};
 pub use self::link::{Health, Settings, password};
 use super::{Found, Holder, Memory, Outcome, Swept, Unavailable, Way};
 use crate::clock::Now;
-use crate::gate::answer::Reason;
 use crate::gate::filter::rate_limit::SharedCell;
 use crate::gate::filter::replay::{Forgotten, ReplayKey, ReplayPolicy};
+use crate::gate::reason::Reason;
 
 static RESERVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("reserve.lua")));
 static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("settle.lua")));
