@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookgate::clock::Now;
-use hookgate::gate::chain::{Findings, Mode, Policy, Route};
+use hookgate::gate::chain::{Admission, Findings};
 use hookgate::gate::delivery::{AddressHeader, Client, TrustedProxies};
 use hookgate::gate::filter::https::Https;
 use hookgate::gate::filter::ip_allowlist::IpAllowlist;
@@ -19,6 +19,7 @@ use hookgate::gate::filter::replay::ReplayPolicy;
 use hookgate::gate::handshake::Handshakes;
 use hookgate::gate::reason::{Reason, Reject, StatusOverrides};
 use hookgate::gate::rotation::Rotation;
+use hookgate::gate::route::{Mode, Policy, Route};
 use hookgate::store::{Memory, Outcome, ReplayStore, Reservation};
 use http::{HeaderMap, HeaderValue, Method};
 use pure::{Delivery, NOW, Provider, at_once};
@@ -248,7 +249,9 @@ impl Gate {
     fn judge(&self, delivery: &Delivery, findings: &mut Findings) -> Result<(), Reject> {
         let head = delivery.head();
         let (_, route) = self.policy.route(head.path)?;
-        let admitted = route.admit(&head, Gate::NOW, findings)?;
+        let Admission::Read(admitted) = route.admit(&head, Gate::NOW, findings)? else {
+            panic!("the route answers no handshakes")
+        };
         let authentic = route.authenticate(admitted, &head, &delivery.body, Gate::NOW, findings)?;
         let Some(fresh) = route.freshen(authentic, Gate::NOW, findings)? else { return Ok(()) };
         match at_once(self.store.reserve(&fresh, Gate::NOW)) {

@@ -26,8 +26,8 @@ use self::provider::NamedSecret;
 use self::raw::{LogFormat, LogLevel, OnStoreError, ProxyProtocol};
 use self::units::UpstreamUrl;
 use crate::cli::Given;
-use crate::gate::chain::Policy;
 use crate::gate::filter::replay::ReplayPolicy;
+use crate::gate::route::Policy;
 use crate::store::redis;
 use crate::tls::TlsMaterial;
 

@@ -113,7 +113,7 @@ pub enum Piece {
 
 /// What the gate says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
+pub struct HandshakeReply {
     pub media: Option<Media>,
     pub header: Option<(HeaderName, HeaderValue)>,
     pub body: String,
@@ -191,7 +191,7 @@ impl Handshakes {
         handshake: &Handshake,
         head: &Head<'_>,
         usable: impl Fn(&str) -> bool,
-    ) -> Result<Said, Unanswerable> {
+    ) -> Result<HandshakeReply, Unanswerable> {
         if let Some((place, token)) = &handshake.token {
             let given = place.in_head(head).ok_or(Unanswerable)?;
             token.check(&given)?;
@@ -205,7 +205,7 @@ impl Handshakes {
     }
 
     /// What the gate says to a delivery that a key of the route signed, if it is a question.
-    pub fn answer_signed(&self, body: &[u8], key_id: &str) -> Option<Result<Said, Unanswerable>> {
+    pub fn answer_signed(&self, body: &[u8], key_id: &str) -> Option<Result<HandshakeReply, Unanswerable>> {
         if self.answered_by != AnsweredBy::Gate || body.len() > MAX_QUESTION {
             return None;
         }
@@ -337,7 +337,7 @@ impl Answer {
             || self.pieces().any(|piece| !matches!(piece, Piece::Literal(_)))
     }
 
-    fn compose(&self, value: &[u8], key: Option<&KeyedMac>) -> Result<Said, Unanswerable> {
+    fn compose(&self, value: &[u8], key: Option<&KeyedMac>) -> Result<HandshakeReply, Unanswerable> {
         let value = if self.tells_value() { self.bounded(value)? } else { "" };
         let (media, header, body) = match self {
             Answer::Empty => (None, None, String::new()),
@@ -358,7 +358,7 @@ impl Answer {
                 (Some(Media::Json), None, serde_json::Value::Object(object).to_string())
             }
         };
-        Ok(Said { media, header, body })
+        Ok(HandshakeReply { media, header, body })
     }
 
     /// The value, if it may be sent back in this answer.
@@ -434,7 +434,11 @@ mod tests {
         }
     }
 
-    fn ask(handshake: &Handshake, method: &Method, query: &str) -> Option<Result<Said, Unanswerable>> {
+    fn ask(
+        handshake: &Handshake,
+        method: &Method,
+        query: &str,
+    ) -> Option<Result<HandshakeReply, Unanswerable>> {
         let headers = HeaderMap::new();
         let head = head(method, query, &headers);
         let handshakes = Handshakes::new(vec![handshake.clone()], keyed(), AnsweredBy::Gate);

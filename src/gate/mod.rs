@@ -13,4 +13,5 @@ pub mod identity;
 pub mod parse;
 pub mod reason;
 pub mod rotation;
+pub mod route;
 pub mod scheme;

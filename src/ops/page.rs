@@ -56,7 +56,7 @@ pub struct RouteView {
 impl RouteView {
     pub fn all(live: &Live, report: Report, now: Now) -> Vec<RouteView> {
         let view = |(report, (route, metrics)): (RouteReport, (_, &RouteMetrics))| {
-            let route: &crate::gate::chain::Route = route;
+            let route: &crate::gate::route::Route = route;
             let keys = route.rotation.keys().iter();
             RouteView {
                 report,

@@ -9,10 +9,10 @@ use std::sync::LazyLock;
 
 use super::framing;
 use crate::config::units::UpstreamUrl;
-use crate::gate::chain::Route;
 use crate::gate::delivery::Head;
 use crate::gate::filter::signature::Authentic;
 use crate::gate::reason::Reason;
+use crate::gate::route::Route;
 use crate::gate::scheme::timestamp::to_rfc3339;
 use crate::telemetry::trace::{Parent, TRACEPARENT, TRACESTATE, traceparent};
 use crate::telemetry::{RequestId, hex};

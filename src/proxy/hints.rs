@@ -10,9 +10,9 @@ use http::{HeaderMap, Method};
 use crate::clock::{self, Now};
 use crate::config::provider::NamedSecret;
 use crate::diagnosis::{Case, hints};
-use crate::gate::chain::Route;
 use crate::gate::delivery::{Client, Head, split_target};
 use crate::gate::filter::rate_limit::{Quota, RateLimit};
+use crate::gate::route::Route;
 use crate::telemetry::{RequestId, Telemetry};
 
 /// A delivery whose signature does not hold, kept for a closer look.

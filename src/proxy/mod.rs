@@ -34,11 +34,12 @@ use self::under_way::{Entered, UnderWay};
 use self::upstream::{Reply, Undelivered, Upstream};
 use crate::clock;
 use crate::config::provider::NamedSecret;
-use crate::gate::chain::{Findings, Greeting, Mode, Policy, Route};
+use crate::gate::chain::{Admission, Findings};
 use crate::gate::delivery::Head;
 use crate::gate::filter::freshness::Fresh;
-use crate::gate::handshake::Said;
+use crate::gate::handshake::HandshakeReply;
 use crate::gate::reason::{Reason, Reject};
+use crate::gate::route::{Mode, Policy, Route};
 use crate::store::{Claim, Outcome, ReplayStore, Reservation};
 use crate::telemetry::metrics::{RouteMetrics, UpstreamOutcome};
 use crate::telemetry::{Proof, Record, RequestId, Telemetry};
@@ -89,7 +90,7 @@ enum Ending {
     /// As our follower's leader was answered.
     As(Reason, u16),
     /// It is a handshake, and we answer.
-    Greeted(Box<Said>),
+    Handshake(Box<HandshakeReply>),
 }
 
 impl<T: Into<Reject>> From<T> for Ending {
@@ -114,11 +115,11 @@ impl Sidecar {
         // Judge the head; only then read the body.
         let mut findings = Findings::new(route.mode);
         let head = facts::head(session.req_header(), client, secure);
-        let greeting = route.greet(&head, record.arrived, &mut findings);
+        let admission = route.admit(&head, record.arrived, &mut findings);
         record.verify = clock::since(record.arrived);
-        let admitted = match greeting? {
-            Greeting::Read(admitted) => admitted,
-            Greeting::Answer(said) => return Err(Ending::Greeted(said)),
+        let admitted = match admission? {
+            Admission::Read(admitted) => admitted,
+            Admission::Answer(said) => return Err(Ending::Handshake(said)),
         };
         self.shared_rate_limit(route, &head, &mut findings).await?;
         let body = body::read(session, &admitted, &self.budget, self.timeouts.body).await?;
@@ -136,8 +137,8 @@ impl Sidecar {
         record.proof = authentic.as_ref().map(Proof::from);
         let fresh = route.freshen(authentic, now, &mut findings)?;
         record.observed = findings.into_noted();
-        if let Some(said) = route.greeted(fresh.as_ref(), &body.bytes)? {
-            return Err(Ending::Greeted(said));
+        if let Some(said) = route.answer_signed(fresh.as_ref(), &body.bytes)? {
+            return Err(Ending::Handshake(said));
         }
         let claim = self.claim(fresh.as_ref(), route.mode, record).await?;
 
@@ -262,9 +263,9 @@ impl Sidecar {
                 record.status = reply.header.status.as_u16();
                 respond::reply(session, reply, record.request_id).await;
             }
-            Err(Ending::Greeted(said)) => {
+            Err(Ending::Handshake(said)) => {
                 record.reason = Reason::Handshake;
-                respond::greet(session, said, record.request_id).await;
+                respond::handshake(session, said, record.request_id).await;
             }
             Err(Ending::Refused(reject)) => {
                 record.status = record.status_of(reject.reason);

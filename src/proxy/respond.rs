@@ -10,7 +10,7 @@ use pingora::protocols::http::ServerSession;
 use pingora_timeout::tokio_timeout;
 
 use super::upstream::Reply;
-use crate::gate::handshake::Said;
+use crate::gate::handshake::HandshakeReply;
 use crate::gate::reason::{Reason, Reject};
 use crate::telemetry::RequestId;
 
@@ -46,8 +46,8 @@ pub async fn refuse(session: &mut ServerSession, reject: Reject, status: u16, id
 }
 
 /// Answers a handshake. What a stranger chose stands in it, so nobody is to guess what it is.
-pub async fn greet(session: &mut ServerSession, said: Box<Said>, id: RequestId) {
-    if let Ok(header) = greeting(&said, &id) {
+pub async fn handshake(session: &mut ServerSession, said: Box<HandshakeReply>, id: RequestId) {
+    if let Ok(header) = handshake_head(&said, &id) {
         if !super::body::expects_continue(session) {
             take_what_is_there(session).await;
         }
@@ -56,7 +56,7 @@ pub async fn greet(session: &mut ServerSession, said: Box<Said>, id: RequestId) 
     }
 }
 
-fn greeting(said: &Said, id: &RequestId) -> Result<ResponseHeader> {
+fn handshake_head(said: &HandshakeReply, id: &RequestId) -> Result<ResponseHeader> {
     let mut header = ResponseHeader::build(200, Some(6))?;
     if let Some(media) = said.media {
         header.insert_header(CONTENT_TYPE, media.name())?;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::log::Severity;
 use super::metrics::RouteMetrics;
 use crate::clock::Now;
-use crate::gate::chain::Route;
 use crate::gate::rotation::{Advice, DAY_MS, Use};
+use crate::gate::route::Route;
 
 /// What is remembered of each key, by the names of route and key, so that a reload changes nothing.
 #[derive(Debug, Default)]

@@ -14,9 +14,9 @@ use prometheus::{
 use super::activity::Activity;
 use super::lock;
 use crate::clock;
-use crate::gate::chain::{Mode, Route};
 use crate::gate::filter::signature::Scheme;
 use crate::gate::reason::{Reason, Verdict};
+use crate::gate::route::{Mode, Route};
 
 /// What became of a call to the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,10 +22,10 @@ use self::log::{Severity, Sink};
 use self::metrics::{Metrics, RouteMetrics, UpstreamOutcome};
 use self::trace::Parent;
 use crate::clock::{self, Now};
-use crate::gate::chain::Route;
 use crate::gate::delivery::Client;
 use crate::gate::filter::signature::Authentic;
 use crate::gate::reason::{Reason, Verdict};
+use crate::gate::route::Route;
 use crate::gate::scheme::Assurance;
 
 /// Where logs and metrics go. One for each server.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::log::Severity;
 use super::metrics::RouteMetrics;
 use crate::clock::Now;
-use crate::gate::chain::Route;
+use crate::gate::route::Route;
 
 /// What is remembered of each route, by its name, so that a reload changes nothing.
 #[derive(Debug, Default)]

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use hookgate::config::units::{ByteSize, Cidr, Rate, Span, UpstreamUrl};
-use hookgate::gate::chain::PathPattern;
 use hookgate::gate::delivery::{AddressHeader, Client, Peer, TrustedProxies};
 use hookgate::gate::parse::json::{self, Pointer};
+use hookgate::gate::route::PathPattern;
 use hookgate::gate::scheme::content::Content;
 use hookgate::gate::scheme::key::{KeyDecoding, KeyRule};
 use hookgate::gate::scheme::source::Source;

@@ -17,9 +17,9 @@ use super::loader::{Loader, Located, flag_value};
 use super::provider::{self, NamedSecret};
 use super::units::{ByteSize, Rate, Senders, Span};
 use super::{Origin, Place, raw};
-use crate::gate::chain::{Mode, PathPattern, Route};
 use crate::gate::filter::https::Https;
 use crate::gate::reason::StatusOverrides;
+use crate::gate::route::{Mode, PathPattern, Route};
 
 const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::from_secs(60) };
 

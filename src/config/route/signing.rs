@@ -9,10 +9,10 @@ use crate::config::provider::{self, NamedSecret};
 use crate::config::secret::Secret;
 use crate::config::units::Span;
 use crate::config::{Origin, raw, scheme};
-use crate::gate::chain::PathPattern;
 use crate::gate::filter::signature::Signature;
 use crate::gate::parse::url::PublicUrl;
 use crate::gate::rotation::{Advice, Rotation};
+use crate::gate::route::PathPattern;
 use crate::gate::scheme::{Assurance, Recipe};
 
 impl Endpoint<'_, '_> {

@@ -1,0 +1,303 @@
+//! What one endpoint demands, and which endpoint a path leads to. [`chain`](super::chain) says in which
+//! order its demands are judged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, Method};
+
+use super::delivery::TrustedProxies;
+use super::filter::failure_budget::FailureBudget;
+use super::filter::https::Https;
+use super::filter::ip_allowlist::IpAllowlist;
+use super::filter::rate_limit::RateLimit;
+use super::filter::signature::Signature;
+use super::handshake::Handshakes;
+use super::reason::{Reason, StatusOverrides};
+use super::rotation::Rotation;
+
+/// What one endpoint demands. Immutable; a reload makes a new one.
+pub struct Route {
+    pub name: Arc<str>,
+    pub provider: Arc<str>,
+    pub path: PathPattern,
+    pub methods: Vec<Method>,
+    pub https: Https,
+    pub allowlist: IpAllowlist,
+    pub rate_limit: Option<RateLimit>,
+    pub failure_budget: Option<FailureBudget>,
+    pub max_body: usize,
+    pub signature: Signature,
+    pub rotation: Rotation,
+    pub handshakes: Handshakes,
+    pub mode: Mode,
+    /// How long may pass between two accepted events; judged by whoever watches, not by the chain.
+    pub expect_every: Option<Duration>,
+    pub status: StatusOverrides,
+    /// Headers that this route gives a meaning to; spellings that look like them are removed.
+    pub headers: Vec<HeaderName>,
+}
+
+/// Whether a route refuses, or only says what it would have refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Enforce,
+    Observe,
+}
+
+impl Route {
+    /// The longest time for which a delivery stays fresh; `None` if no time is signed
+    /// under one of the route's schemes.
+    pub fn freshness_window(&self) -> Option<Duration> {
+        let rules = self.signature.schemes().iter().map(|s| s.recipe().timestamp.as_ref());
+        rules.map(|rule| rule.map(|r| r.tolerance + r.future_tolerance)).max().flatten()
+    }
+}
+
+/// All routes, and who may speak for a sender. Swapped whole.
+pub struct Policy {
+    pub routes: Vec<Arc<Route>>,
+    pub trusted_proxies: TrustedProxies,
+}
+
+impl Policy {
+    /// The route of a raw path: an exact match, else the longest prefix. The path is
+    /// compared as it was sent; nothing is decoded or normalised.
+    ///
+    /// The number is the route's place in [`Policy::routes`].
+    pub fn route(&self, path: &[u8]) -> Result<(usize, &Arc<Route>), Reason> {
+        let fitting = self
+            .routes
+            .iter()
+            .enumerate()
+            .filter_map(|(n, route)| Some((route.path.matches(path)?, n, route)));
+        let best = fitting.max_by_key(|(rank, ..)| *rank);
+        let (rank, n, route) = best.ok_or(Reason::RouteUnmatched)?;
+        // Below a prefix an escape could spell the path of a route that demands another secret.
+        let read = if rank < usize::MAX && path.contains(&b'%') { decoded(path) } else { None };
+        if read.is_some_and(|read| self.routes.iter().any(|other| other.path.is_read_in(&read, rank))) {
+            return Err(Reason::RouteUnmatched);
+        }
+        Ok((n, route))
+    }
+
+    /// The new policy, with what the old one's rate limiters remember. State is not policy.
+    #[must_use]
+    pub fn adopting(mut self, old: &Policy) -> Policy {
+        for route in &mut self.routes {
+            let before = old.routes.iter().find(|before| before.name == route.name);
+            // A new policy is not shared yet, so its routes can still be changed.
+            let (Some(route), Some(before)) = (Arc::get_mut(route), before) else { continue };
+            if let (Some(limit), Some(before)) = (&mut route.rate_limit, &before.rate_limit) {
+                *limit = limit.adopting(before);
+            }
+            if let (Some(budget), Some(before)) = (&mut route.failure_budget, &before.failure_budget) {
+                *budget = budget.adopting(before);
+            }
+        }
+        self
+    }
+}
+
+/// A raw path; a trailing `*` makes it a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathPattern {
+    Exact(String),
+    Prefix(String),
+}
+
+impl PathPattern {
+    /// How well the path fits: an exact match beats every prefix.
+    fn matches(&self, path: &[u8]) -> Option<usize> {
+        match self {
+            PathPattern::Exact(exact) => (path == exact.as_bytes()).then_some(usize::MAX),
+            PathPattern::Prefix(prefix) => {
+                (path.starts_with(prefix.as_bytes()) && is_unambiguous(path)).then_some(prefix.len())
+            }
+        }
+    }
+
+    /// Whether a path that was decoded fits, and better than with that rank.
+    fn is_read_in(&self, path: &[u8], rank: usize) -> bool {
+        let is = |pattern: &str, fits: fn(&[u8], &[u8]) -> bool| {
+            decoded(pattern.as_bytes()).is_some_and(|pattern| fits(path, &pattern))
+        };
+        match self {
+            PathPattern::Exact(exact) => is(exact, <[u8]>::eq),
+            PathPattern::Prefix(prefix) => prefix.len() > rank && is(prefix, <[u8]>::starts_with),
+        }
+    }
+}
+
+/// A path that every application reads alike, so that none is led out of a prefix: no segment is
+/// empty or made of dots, and no character could be taken for the end of one.
+fn is_unambiguous(path: &[u8]) -> bool {
+    let mut segments = path.split(|b| *b == b'/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let only_dots = segment.iter().all(|b| *b == b'.');
+        let last_and_empty = segment.is_empty() && segments.peek().is_none();
+        if only_dots && !last_and_empty {
+            return false;
+        }
+    }
+    // White space and controls are cut off or taken for an end somewhere. What only looks like a
+    // dot or a slash (`%EF%BC%8F`) is a letter like others to every server of tests/servers.
+    let plain = |text: &str| !text.contains(|c: char| c.is_control() || c.is_whitespace());
+    decoded(path).is_some_and(|bytes| std::str::from_utf8(&bytes).is_ok_and(plain))
+}
+
+/// The path without its escapes. `None` if it holds what some servers give a meaning to: `;`
+/// begins a segment's parameters, `\` is a slash, an escape may hide a mark that has a meaning as
+/// it stands, or be none, and `%25` begins what may be decoded a second time.
+fn decoded(path: &[u8]) -> Option<Vec<u8>> {
+    const MARKS: &[u8] = b"./\\;?#%";
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut bytes = path.iter();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b';' | b'\\' => return None,
+            b'%' => {
+                let mut digit = || char::from(*bytes.next()?).to_digit(16);
+                let escaped = u8::try_from(digit()? << 4 | digit()?).ok()?;
+                (!MARKS.contains(&escaped)).then_some(escaped)?
+            }
+            plain => *plain,
+        });
+    }
+    Some(decoded)
+}
+
+impl std::str::FromStr for PathPattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if !text.starts_with('/') {
+            return Err(format!("a path starts with '/': write /{text}"));
+        }
+        if text.contains(['?', '#', ' ']) {
+            return Err(format!("\"{text}\" is more than a path: leave out '?', '#' and spaces"));
+        }
+        match text.strip_suffix('*') {
+            // Something follows a prefix, so it may end with a dot, but not within an escape.
+            Some(prefix) if !is_unambiguous(format!("{prefix}-").as_bytes()) => Err(format!(
+                "\"{text}\" would fit nothing: below a prefix no path is taken that applications read in \
+                 different ways; leave out '//', dot segments, ';', '\\' and their escapes"
+            )),
+            Some(prefix) if !prefix.contains('*') => Ok(PathPattern::Prefix(prefix.to_owned())),
+            None if !text.contains('*') => Ok(PathPattern::Exact(text.to_owned())),
+            _ => Err(format!("\"{text}\": '*' may stand at the end only")),
+        }
+    }
+}
+
+impl std::fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PathPattern::Exact(path) => f.write_str(path),
+            PathPattern::Prefix(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fits(pattern: &str, path: &str) -> bool {
+        pattern.parse::<PathPattern>().unwrap().matches(path.as_bytes()).is_some()
+    }
+
+    #[test]
+    fn paths_are_compared_as_they_were_sent() {
+        assert!(fits("/hooks/gh", "/hooks/gh"));
+        for other in [
+            "//hooks/gh",
+            "/hooks//gh",
+            "/hooks/./gh",
+            "/x/../hooks/gh",
+            "/hooks/gh/",
+            "/hooks/gh;x",
+            "/hooks/gh%2f",
+            "/HOOKS/GH",
+            "/hooks/gh%00",
+            "/hooks\\gh",
+            "/hooks/g%68",
+        ] {
+            assert!(!fits("/hooks/gh", other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_cannot_be_left() {
+        assert!(fits("/public/*", "/public/a/b"));
+        assert!(fits("/*", "/"));
+        for out in [
+            "/public/../hooks/gh",
+            "/public/%2e%2e/hooks",
+            "/public//x",
+            "/public/%2Fx",
+            "/public/\\x",
+            "/public/.",
+            "/public/%5cx",
+            "/public/..;/admin",
+            "/public/..;x=1/admin",
+            "/public/.;/..;/admin",
+            "/public/x;y",
+            "/public/...",
+            "/public/..%3b/admin",
+            "/public/%252e%252e/admin",
+            "/public/..%09",
+            "/public/..%20/admin",
+            "/public/x%0d%0a",
+            "/public/x%7F",
+            "/public/x%23",
+            "/public/x%3F",
+            "/public/%u002e%u002e/admin",
+            "/public/%c0%ae%c0%ae/admin",
+            "/public/%e0%80%ae",
+            "/public/%ed%a0%80",
+            "/public/%C3",
+            "/public/%A9",
+            "/public/%C3/%A9",
+            "/public/..%C2%85/admin",
+            "/public/..%E2%80%83/admin",
+            "/public/%",
+            "/public/%2",
+            "/public/%+2",
+            "/public/%zz",
+        ] {
+            assert!(!fits("/public/*", out), "{out}");
+        }
+        assert!(!fits("/a.*", "/a./../b"), "a segment begins within the prefix");
+        assert!(!fits("/public/.*", "/public/../b"));
+        assert!(fits("/public/.*", "/public/.well-known"));
+    }
+
+    #[test]
+    fn below_a_prefix_names_of_every_language_fit() {
+        for path in [
+            "/public/",
+            "/public/a/",
+            "/public/a.b/c..d/..e",
+            "/public/a-b_c~d!$&'()*+,=:@",
+            "/public/%C3%A9",
+            "/public/%c3%a9",
+            "/public/%E6%97%A5%E6%9C%AC",
+            "/public/%F0%9F%90%99",
+            "/public/%40user%2B1",
+            "/public/%EF%BC%8F%EF%BC%8E",
+        ] {
+            assert!(fits("/public/*", path), "{path}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_cannot_match_are_refused() {
+        for bad in [
+            "hooks", "", "/a?b", "/a#b", "/a b", "/*/b", "/a**", "/a//*", "/../*", "/a;b/*", "/a%2f*",
+            "/a%2*",
+        ] {
+            assert!(bad.parse::<PathPattern>().is_err(), "{bad}");
+        }
+    }
+}
