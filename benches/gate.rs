@@ -11,7 +11,7 @@ use hookgate::cli::{Given, RunArgs};
 use hookgate::clock::Now;
 use hookgate::config::secret::Secret;
 use hookgate::config::{Config, units};
-use hookgate::gate::chain::Findings;
+use hookgate::gate::chain::{Admission, Findings};
 use hookgate::gate::delivery::{Client, Head};
 use hookgate::gate::filter::body_limit::Admitted;
 use hookgate::gate::filter::freshness::Fresh;
@@ -87,7 +87,10 @@ impl Delivery {
     }
 
     fn admit(&self, route: &Route) -> Result<Admitted, Reject> {
-        route.admit(&self.head(), NOW, &mut Findings::new(Mode::Enforce))
+        match route.admit(&self.head(), NOW, &mut Findings::new(Mode::Enforce))? {
+            Admission::Read(admitted) => Ok(admitted),
+            Admission::Answer(_) => unreachable!("no handshake is measured"),
+        }
     }
 
     /// All that the gate does before it asks the replay memory.

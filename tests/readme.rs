@@ -9,7 +9,9 @@ use std::process::Command;
 
 use hookgate::config::provider::{PRESETS, preset};
 use hookgate::config::raw::{Evidence, Preset, Scheme, SignatureFormat};
+use hookgate::config::scheme::compile;
 use hookgate::gate::reason::Reason;
+use hookgate::gate::scheme::Assurance;
 use hookgate::gate::scheme::algorithm::Algorithm;
 
 const README: &str = "README.md";
@@ -112,7 +114,11 @@ fn verified(scheme: &Scheme) -> String {
         .also
         .iter()
         .fold(String::new(), |text, also| text + &format!(", and `{}`", also.trim().replace('|', "\\|")));
-    let partly = if scheme.signs_body == Some(false) { " (not the whole body)" } else { "" };
+    let partly = match compile(scheme, None, None).unwrap().assurance {
+        _ if scheme.signs_body == Some(false) => " (not the whole body)",
+        Assurance::Partial => " (`partial`: it leaves something open)",
+        Assurance::Verified | Assurance::Authenticated => "",
+    };
     format!("`{place}`: {algorithm} over {signed}{also}{partly}")
 }
 
