@@ -96,7 +96,7 @@ impl Delivery {
     /// All that the gate does before it asks the replay memory.
     fn judge(&self, route: &Route) -> Result<Option<Fresh>, Reject> {
         let mut findings = Findings::new(Mode::Enforce);
-        let admitted = route.admit(&self.head(), NOW, &mut findings)?;
+        let admitted = self.admit(route)?;
         let authentic = route.authenticate(admitted, &self.head(), &self.body, NOW, &mut findings)?;
         route.freshen(authentic, NOW, &mut findings)
     }
