@@ -368,20 +368,20 @@ impl Delivery {
     }
 }
 
-/// Only a 2xx of the application is a delivery. What it says in a body that is too long
-/// to pass on, it has said all the same.
+/// Only a 2xx of the application is a delivery. It is one even if the rest of the answer
+/// cannot be passed on: an application that always answers wrongly would otherwise get the
+/// event again at each retry.
 fn outcome(result: &Result<Reply, Undelivered>) -> Outcome {
-    let status = match result {
-        Ok(reply) => reply.header.status.as_u16(),
-        Err(Undelivered::Oversized { status }) => *status,
+    match result {
+        Ok(reply) => match reply.header.status.as_u16() {
+            200..300 => Outcome::Delivered,
+            status => Outcome::Failed { reason: Reason::UpstreamFailed, status },
+        },
+        Err(Undelivered::Cut { status: 200..300 }) => Outcome::Delivered,
         Err(undelivered) => {
             let reason = undelivered.reason();
-            return Outcome::Failed { reason, status: reason.status() };
+            Outcome::Failed { reason, status: reason.status() }
         }
-    };
-    match status {
-        200..300 => Outcome::Delivered,
-        status => Outcome::Failed { reason: Reason::UpstreamFailed, status },
     }
 }
 
@@ -389,7 +389,7 @@ impl Undelivered {
     fn reason(&self) -> Reason {
         match self {
             Undelivered::Unreachable => Reason::UpstreamUnreachable,
-            Undelivered::Broken | Undelivered::Oversized { .. } => Reason::UpstreamFailed,
+            Undelivered::Broken | Undelivered::Cut { .. } => Reason::UpstreamFailed,
             Undelivered::TimedOut => Reason::UpstreamTimeout,
         }
     }
@@ -399,7 +399,7 @@ impl Undelivered {
             Undelivered::Unreachable => UpstreamOutcome::ConnectError,
             Undelivered::Broken => UpstreamOutcome::Broken,
             Undelivered::TimedOut => UpstreamOutcome::Timeout,
-            Undelivered::Oversized { status } => UpstreamOutcome::of_status(*status),
+            Undelivered::Cut { status } => UpstreamOutcome::of_status(*status),
         }
     }
 }

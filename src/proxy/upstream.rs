@@ -42,8 +42,9 @@ pub enum Undelivered {
     Broken,
     /// It saw the request and did not answer in time.
     TimedOut,
-    /// It answered with that status, and more body than we pass on.
-    Oversized { status: u16 },
+    /// It answered with that status. What came after the head cannot be passed on: it is cut,
+    /// wrongly framed, too long or too late.
+    Cut { status: u16 },
 }
 
 /// Shorter than the keep-alive of common application servers, so that we let go first.
@@ -55,6 +56,7 @@ const MAX_REPLY_BODY: usize = 1 << 20;
 const MAX_REPLY_HEAD: usize = 64 * 1024;
 const MAX_REPLY_HEADERS: usize = 128;
 const MAX_INTERIM: usize = 8;
+const MAX_TRAILERS: usize = 64;
 
 impl Upstream {
     pub fn new(url: UpstreamUrl, connect_timeout: Duration) -> Self {
@@ -81,11 +83,19 @@ impl Upstream {
         body: &[u8],
         limit: Duration,
     ) -> Result<Reply, Undelivered> {
+        let mut said = None;
         let exchange = async {
             connection.write(head, body).await?;
-            connection.read_reply().await
+            let head = connection.read_final_head().await?;
+            said = Some(head.header.status.as_u16());
+            connection.read_body(head).await
         };
-        let (reply, reusable) = timeout(limit, exchange).await.unwrap_or(Err(Undelivered::TimedOut))?;
+        let ended = timeout(limit, exchange).await.unwrap_or(Err(Undelivered::TimedOut));
+        // Whatever goes wrong after the head takes nothing back of what the head said.
+        let (reply, reusable) = ended.map_err(|fault| match said {
+            Some(status) => Undelivered::Cut { status },
+            None => fault,
+        })?;
         if reusable {
             self.put_back(connection);
         }
@@ -210,14 +220,14 @@ impl Connection {
         Ok(())
     }
 
-    /// The answer, and whether the connection may be used again.
-    async fn read_reply(&mut self) -> Result<(Reply, bool), Undelivered> {
+    /// The head of the answer. Interim answers in front of it say nothing about the event.
+    async fn read_final_head(&mut self) -> Result<ReplyHead, Undelivered> {
         for _ in 0..=MAX_INTERIM {
             let head = self.read_head().await?;
             match head.header.status.as_u16() {
                 101 => return Err(Undelivered::Broken), // nobody asked to switch protocols
                 ..200 => {}
-                _ => return self.read_body(head).await,
+                _ => return Ok(head),
             }
         }
         Err(Undelivered::Broken)
@@ -237,27 +247,28 @@ impl Connection {
         }
     }
 
+    /// The whole answer, and whether the connection may be used again.
     async fn read_body(&mut self, head: ReplyHead) -> Result<(Reply, bool), Undelivered> {
         let ReplyHead { mut header, framing, mut reusable } = head;
-        let status = header.status.as_u16();
-        let oversized = Undelivered::Oversized { status };
         let body = match framing {
             Framing::Empty => Bytes::new(),
             Framing::Length(length) => {
-                let length =
-                    usize::try_from(length).ok().filter(|l| *l <= MAX_REPLY_BODY).ok_or(oversized)?;
+                let length = usize::try_from(length)
+                    .ok()
+                    .filter(|l| *l <= MAX_REPLY_BODY)
+                    .ok_or(Undelivered::Broken)?;
                 self.buffer.reserve(length.saturating_sub(self.buffer.len()));
                 while self.buffer.len() < length {
                     self.fill().await?;
                 }
                 self.buffer.split_to(length).freeze()
             }
-            Framing::Chunked => self.read_chunks(status).await?,
+            Framing::Chunked => self.read_chunks().await?,
             Framing::UntilClosed => {
                 reusable = false;
                 while self.buffer.len() <= MAX_REPLY_BODY && self.fill_or_end().await? {}
                 if self.buffer.len() > MAX_REPLY_BODY {
-                    return Err(oversized);
+                    return Err(Undelivered::Broken);
                 }
                 self.buffer.split().freeze()
             }
@@ -271,13 +282,13 @@ impl Connection {
         Ok((Reply { header, body }, reusable))
     }
 
-    async fn read_chunks(&mut self, status: u16) -> Result<Bytes, Undelivered> {
+    async fn read_chunks(&mut self) -> Result<Bytes, Undelivered> {
         let mut body = BytesMut::new();
         loop {
             let size = self.read_line().await?;
             let size = chunk_size(&size).ok_or(Undelivered::Broken)?;
             if body.len() + size > MAX_REPLY_BODY {
-                return Err(Undelivered::Oversized { status });
+                return Err(Undelivered::Broken);
             }
             if size == 0 {
                 break;
@@ -292,8 +303,12 @@ impl Connection {
             }
             self.buffer.advance(2);
         }
-        while !self.read_line().await?.is_empty() {} // trailers are dropped
-        Ok(body.freeze())
+        for _ in 0..=MAX_TRAILERS {
+            if self.read_line().await?.is_empty() {
+                return Ok(body.freeze()); // trailers are dropped
+            }
+        }
+        Err(Undelivered::Broken)
     }
 
     async fn read_line(&mut self) -> Result<Bytes, Undelivered> {
