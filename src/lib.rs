@@ -13,8 +13,10 @@
 //! | [`telemetry`] | one record per delivery, one log line, all metrics |
 //! | [`server`], [`listener`], [`proxy_protocol`], [`tls`], [`ops`], [`control`], [`reload`] | assembling, accepting, certificates, probes and what there is to see, reload |
 //! | [`cli`] | one file per command |
+//! | [`budget`] | what all requests together may hold |
 //! | [`clock`] | the only reader of time |
 
+pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod config;

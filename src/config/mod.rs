@@ -57,6 +57,8 @@ pub struct Startup {
     pub listen: Vec<SocketAddr>,
     pub listen_tls: Vec<SocketAddr>,
     pub ops_listen: SocketAddr,
+    /// Names under which the ops listener may be asked.
+    pub ops_hosts: Vec<units::HostName>,
     pub proxy_protocol: ProxyProtocol,
     pub upstream: UpstreamUrl,
     /// How long a sender waits for the application.
