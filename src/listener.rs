@@ -233,7 +233,8 @@ impl<A: ServerApp + Send + Sync + 'static> Listener<A> {
         let tls = self.tls.as_ref().map(|tls| tls.load_full());
         let app = Arc::clone(&self.app);
         let shutdown = self.shutdown.clone();
-        let served = async move {
+        // Boxed, because a future that is moved into another one takes its place twice.
+        let served = Box::pin(async move {
             let (sender, ahead) = trust.preamble(&mut stream, peer, trusted).await?;
             let stream = Accepted::new(stream, sender, ahead, intake);
             let stream: Stream = match tls {
@@ -243,7 +244,7 @@ impl<A: ServerApp + Send + Sync + 'static> Listener<A> {
                 ),
             };
             app.process_new(stream, &shutdown).await
-        };
+        });
         tokio::spawn(async move {
             let _permit = permit;
             tokio::select! {

@@ -7,6 +7,7 @@
 
 pub mod handshake;
 mod loader;
+pub mod memory;
 pub mod provider;
 pub mod raw;
 mod route;

@@ -19,8 +19,8 @@ use crate::gate::filter::body_limit::Admitted;
 pub const BUFFER: usize = 64 * 1024;
 /// What a delivery takes beside its body: task, head, connection, a short answer.
 const DELIVERY: usize = 16 * 1024;
-/// A body of unknown length grows by a quarter, and by this at least.
-const LEAST_GROWTH: usize = 4096;
+/// Of a body of unknown length.
+const LEAST_BLOCK: usize = 4096;
 
 /// A complete body and its share of the budget, given back when it is dropped.
 pub struct Body {
@@ -63,29 +63,68 @@ async fn collect(
 ) -> Result<Bytes, Reason> {
     continue_if_asked(session).await?;
     let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
+    let mut pieces = Pieces::default();
     while let Some(piece) = next_piece(session, around, share).await? {
         if share.body() + piece.len() > admitted.limit() {
             return Err(Reason::BodyTooLarge);
         }
         share.take_body(piece.len()).await?;
-        if first.is_empty() {
+        if first.is_empty() && pieces.0.is_empty() {
             share.take_room(piece.len()).await?;
             first = piece; // most bodies come in one piece, which is used as it is
             continue;
         }
-        if rest.is_empty() {
-            grow(&mut rest, admitted.declared().unwrap_or(first.len() + piece.len()), share).await?;
-            rest.extend_from_slice(&first);
+        if pieces.0.is_empty() {
+            pieces.begin(admitted.declared().unwrap_or(first.len()), share).await?;
+            pieces.push(&first, share).await?;
+            share.give_back_room(first.len());
+            first = Bytes::new();
         }
-        if rest.capacity() - rest.len() < piece.len() {
-            let more = (rest.len() / 4).max(LEAST_GROWTH);
-            let capacity = admitted.limit().min(rest.len() + more).max(rest.len() + piece.len());
-            grow(&mut rest, capacity, share).await?;
-        }
-        rest.extend_from_slice(&piece);
+        pieces.push(&piece, share).await?;
     }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
+    if pieces.0.is_empty() { Ok(first) } else { pieces.whole(share).await }
+}
+
+/// A body that comes in pieces. One whose length was declared is a single block; another one
+/// is put together when it is complete, as a buffer that grows would be there twice and leave
+/// holes behind.
+#[derive(Default)]
+struct Pieces(Vec<BytesMut>);
+
+impl Pieces {
+    async fn begin(&mut self, size: usize, share: &mut Share) -> Result<(), Reason> {
+        share.take_room(size).await?;
+        self.0.push(BytesMut::with_capacity(size));
+        Ok(())
+    }
+
+    async fn push(&mut self, mut piece: &[u8], share: &mut Share) -> Result<(), Reason> {
+        if let Some(block) = self.0.last_mut() {
+            let fits = piece.len().min(block.capacity() - block.len());
+            block.extend_from_slice(&piece[..fits]);
+            piece = &piece[fits..];
+        }
+        if !piece.is_empty() {
+            self.begin(share.body().clamp(LEAST_BLOCK, BUFFER).max(piece.len()), share).await?;
+            if let Some(block) = self.0.last_mut() {
+                block.extend_from_slice(piece);
+            }
+        }
+        Ok(())
+    }
+
+    async fn whole(mut self, share: &mut Share) -> Result<Bytes, Reason> {
+        if self.0.len() == 1 {
+            return Ok(self.0.remove(0).freeze());
+        }
+        share.take_room(share.body()).await?;
+        let mut whole = BytesMut::with_capacity(share.body());
+        for block in self.0 {
+            whole.extend_from_slice(&block);
+            share.give_back_room(block.capacity());
+        }
+        Ok(whole.freeze())
+    }
 }
 
 /// What comes next. Only a request that has to wait for it can be told to give way.
@@ -104,17 +143,6 @@ async fn next_piece(
         None => around.wait(share.room(), reading).await?,
     };
     piece.map_err(|e| unread(&e))
-}
-
-/// Moves what was collected into a larger buffer. Both are charged while both are there.
-async fn grow(buffer: &mut BytesMut, capacity: usize, share: &mut Share) -> Result<(), Reason> {
-    let before = buffer.capacity();
-    share.take_room(capacity).await?;
-    let mut larger = BytesMut::with_capacity(capacity);
-    larger.extend_from_slice(buffer);
-    *buffer = larger;
-    share.give_back_room(before);
-    Ok(())
 }
 
 /// `100 Continue` is said here and not earlier: a sender that asks first has then
