@@ -62,6 +62,7 @@ impl Budget {
         let (counter, limit) = match what {
             What::Body => (&self.bodies, self.limit),
             What::Room => (&self.all, self.most),
+            What::Courtesy => (&self.all, self.most / 2),
             What::Head => (&self.heads, self.most / 8),
         };
         let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= limit);
@@ -94,6 +95,8 @@ impl Budget {
 enum What {
     Body,
     Room,
+    /// Room as well, but less of it.
+    Courtesy,
     Head,
 }
 
@@ -159,6 +162,7 @@ impl Share {
     }
 
     /// Another one of the same sender.
+    #[must_use]
     pub fn beside(&self) -> Self {
         let mut share = Share::new(&self.budget);
         share.holder = self.holder;
@@ -195,9 +199,9 @@ impl Share {
         Ok(())
     }
 
-    /// Takes room only if it is there.
+    /// Takes room for a courtesy: only while half of it is free, so that nobody lacks it.
     pub fn try_room(&mut self, bytes: usize) -> bool {
-        let taken = self.budget.take(What::Room, bytes);
+        let taken = self.budget.take(What::Courtesy, bytes);
         self.room += if taken { bytes } else { 0 };
         taken
     }
@@ -338,5 +342,102 @@ impl Intake {
 impl Drop for Intake {
     fn drop(&mut self) {
         self.release();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share(budget: &Arc<Budget>, address: &str) -> Share {
+        let mut share = Share::new(budget);
+        share.belongs_to(Client::Known(address.parse().unwrap()));
+        share
+    }
+
+    /// A request that waits for its sender and holds so much, until it is told to give way.
+    fn idle(
+        budget: &Arc<Budget>,
+        address: &str,
+        bytes: usize,
+    ) -> tokio::task::JoinHandle<Result<(), Reason>> {
+        let mut share = share(budget, address);
+        assert!(budget.take(What::Room, bytes));
+        share.room = bytes;
+        tokio::spawn(async move { share.wait(0, std::future::pending()).await })
+    }
+
+    #[tokio::test]
+    async fn the_oldest_wait_of_the_address_that_holds_most_gives_way() {
+        let budget = Budget::new(0); // a mebibyte for what surrounds bodies
+        let few = idle(&budget, "192.0.2.1", 300 << 10);
+        let oldest = idle(&budget, "192.0.2.2", 300 << 10);
+        tokio::task::yield_now().await;
+        let younger = idle(&budget, "192.0.2.2", 300 << 10);
+        tokio::task::yield_now().await;
+        let mut newcomer = share(&budget, "192.0.2.3");
+        assert_eq!(newcomer.take_room(200 << 10).await, Ok(()));
+        assert_eq!(oldest.await.unwrap(), Err(Reason::Overloaded));
+        assert!(!few.is_finished() && !younger.is_finished());
+        assert_eq!(budget.all.load(Ordering::Relaxed), 800 << 10, "what gave way is free");
+    }
+
+    #[tokio::test]
+    async fn nobody_takes_more_than_another_has() {
+        let budget = Budget::new(0);
+        let waits: Vec<_> =
+            ["192.0.2.1", "192.0.2.2"].map(|address| idle(&budget, address, 500 << 10)).into();
+        tokio::task::yield_now().await;
+        let mut greedy = share(&budget, "192.0.2.3");
+        assert_eq!(greedy.take_room(600 << 10).await, Err(Reason::Overloaded));
+        let mut again = share(&budget, "192.0.2.2");
+        assert_eq!(again.take_room(100 << 10).await, Err(Reason::Overloaded), "it has its part");
+        assert!(waits.iter().all(|wait| !wait.is_finished()));
+    }
+
+    #[tokio::test]
+    async fn a_network_of_ipv6_is_one_sender() {
+        let budget = Budget::new(0);
+        let waits: Vec<_> = (1..=10).map(|n| idle(&budget, &format!("2001:db8::{n}"), 100 << 10)).collect();
+        tokio::task::yield_now().await;
+        let mut same = share(&budget, "2001:db8::ffff");
+        assert_eq!(same.take_room(100 << 10).await, Err(Reason::Overloaded));
+        let mut other = share(&budget, "2001:db8:0:1::1");
+        assert_eq!(other.take_room(100 << 10).await, Ok(()));
+        assert_eq!(waits.iter().filter(|wait| wait.is_finished()).count(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_dropped_is_given_back() {
+        let budget = Budget::new(1000);
+        let mut one = share(&budget, "192.0.2.1");
+        assert_eq!(one.take_body(1000).await, Ok(()));
+        assert_eq!(one.take_body(1).await, Err(Reason::Overloaded));
+        assert_eq!(one.take_room(5000).await, Ok(()));
+        one.give_back_room(1000);
+        let intake = Intake::new(&budget, 10);
+        assert_eq!(intake.came(10), Ok(()));
+        assert_eq!(budget.all.load(Ordering::Relaxed), 4000, "a short head is free");
+        assert_eq!(intake.came(5000), Ok(()));
+        assert_eq!(budget.all.load(Ordering::Relaxed), 4000 + 8192);
+        drop((one, intake));
+        for counter in [&budget.all, &budget.bodies, &budget.heads] {
+            assert_eq!(counter.load(Ordering::Relaxed), 0);
+        }
+    }
+
+    #[test]
+    fn a_head_is_read_up_to_64_kib_and_within_its_part() {
+        let budget = Budget::new(64 << 20);
+        let intake = Intake::new(&budget, SHORT_HEAD);
+        assert_eq!(intake.came(64 << 10), Ok(()));
+        assert_eq!(intake.came(1), Err(Reason::HeadersTooLarge));
+        assert_eq!(intake.fault(), Some(Reason::HeadersTooLarge));
+        let small = Budget::new(0);
+        let heads: Vec<_> = (0..3).map(|_| Intake::new(&small, SHORT_HEAD)).collect();
+        let came: Vec<_> = heads.iter().map(|head| head.came(50_000)).collect();
+        assert_eq!(came, [Ok(()), Ok(()), Err(Reason::Overloaded)], "an eighth of a mebibyte");
+        intake.end();
+        assert_eq!(intake.came(1 << 20), Ok(()), "a body is no head");
     }
 }

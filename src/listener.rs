@@ -67,14 +67,14 @@ impl Connections {
     fn enter(&self, peer: Option<IpAddr>, intake: &Arc<Intake>) -> Option<(Permit, oneshot::Receiver<()>)> {
         let mut inside = self.inside();
         let own = peer.map_or(0, |peer| inside.of(peer));
-        let gives_way = if peer.is_some() && own >= self.per_address {
+        let full = if peer.is_some() && own >= self.per_address {
             Some(peer.filter(|_| self.renews)?)
         } else if inside.places.len() >= self.most {
             Some(inside.fullest(if self.renews { own } else { own + 1 })?)
         } else {
             None
         };
-        if let Some(peer) = gives_way {
+        if let Some(peer) = full {
             // Where everybody is busy, one who reads no answer may be among them.
             let busy = || inside.oldest(peer, |_| self.renews);
             let oldest = inside.oldest(peer, Intake::is_idle).or_else(busy)?;
