@@ -91,6 +91,14 @@ impl Budget {
     }
 }
 
+/// Who has a network of IPv6 is one sender.
+pub fn one_sender(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
 #[derive(Clone, Copy)]
 enum What {
     Body,
@@ -169,13 +177,11 @@ impl Share {
         share
     }
 
-    /// To whom it is charged. Who has a network of IPv6 is one sender.
+    /// To whom it is charged.
     pub fn belongs_to(&mut self, client: Client) {
-        self.holder = match client {
-            Client::Known(IpAddr::V6(ip)) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-            Client::Known(ip) => ip,
-            Client::Unknown => self.holder,
-        };
+        if let Client::Known(ip) = client {
+            self.holder = one_sender(ip);
+        }
     }
 
     /// Bytes of a body. The room for them is taken apart.

@@ -32,7 +32,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use crate::budget::{Budget, Intake, SHORT_HEAD};
+use crate::budget::{Budget, Intake, SHORT_HEAD, one_sender};
 use crate::proxy_protocol::{self, ProxyProtocol};
 
 /// How long a TLS handshake may take.
@@ -220,7 +220,7 @@ impl<A: ServerApp + Send + Sync + 'static> Listener<A> {
         let trusted = (self.trust.trusts)(peer.ip());
         let free = if self.tls.is_some() { SHORT_HEAD + TLS_READ } else { SHORT_HEAD };
         let intake = Intake::new(&self.budget, free);
-        let entered = self.connections.enter((!trusted).then_some(peer.ip()), &intake);
+        let entered = self.connections.enter((!trusted).then(|| one_sender(peer.ip())), &intake);
         let Some((permit, told_to_leave)) = entered else {
             let answer = (self.full)(peer.ip());
             if self.tls.is_none() {
@@ -233,8 +233,10 @@ impl<A: ServerApp + Send + Sync + 'static> Listener<A> {
         let tls = self.tls.as_ref().map(|tls| tls.load_full());
         let app = Arc::clone(&self.app);
         let shutdown = self.shutdown.clone();
+        let renews = self.connections.renews;
+        let counts = Arc::clone(&intake);
         // Boxed, because a future that is moved into another one takes its place twice.
-        let served = Box::pin(async move {
+        let mut served = Box::pin(async move {
             let (sender, ahead) = trust.preamble(&mut stream, peer, trusted).await?;
             let stream = Accepted::new(stream, sender, ahead, intake);
             let stream: Stream = match tls {
@@ -249,8 +251,11 @@ impl<A: ServerApp + Send + Sync + 'static> Listener<A> {
             let _permit = permit;
             tokio::select! {
                 biased;
-                _ = served => {}
+                _ = &mut served => return,
                 _ = told_to_leave => {}
+            }
+            if !renews && !counts.is_idle() {
+                served.await; // a request has just begun: it ends first
             }
         });
     }

@@ -230,7 +230,7 @@ impl HttpServerApp for Ops {
     ) -> Option<ReusedHttpStream> {
         let patience = if session.take_connection_user_context().is_some() { IDLE + HEAD } else { HEAD };
         session.set_keepalive(Some(IDLE.as_secs()));
-        let intake = facts::intake(&session)?;
+        let intake = Arc::clone(facts::intake(&session)?);
         intake.begin();
         if !timeout(patience, session.read_request()).await.ok()?.ok()? {
             return None;

@@ -25,9 +25,9 @@ pub fn peer(session: &ServerSession) -> Option<Peer> {
 }
 
 /// What counts the bytes of the connection's heads.
-pub fn intake(session: &ServerSession) -> Option<Arc<Intake>> {
+pub fn intake(session: &ServerSession) -> Option<&Arc<Intake>> {
     let carrier = session.digest()?.proxy_digest.as_ref()?;
-    carrier.user_data.as_ref()?.downcast_ref::<Arc<Intake>>().cloned()
+    carrier.user_data.as_ref()?.downcast_ref()
 }
 
 /// The path as it was sent, without the query.

@@ -328,7 +328,7 @@ impl Sidecar {
         let reused = session.take_connection_user_context().is_some();
         let deadline = if reused { self.timeouts.idle + self.timeouts.header } else { self.timeouts.header };
         session.set_keepalive(Some(self.timeouts.idle.as_secs().max(1)));
-        let intake = facts::intake(session);
+        let intake = facts::intake(session).cloned();
         if let Some(intake) = &intake {
             intake.begin();
         }
