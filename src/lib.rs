@@ -14,8 +14,10 @@
 //! | [`server`], [`listener`], [`proxy_protocol`], [`tls`], [`ops`], [`control`], [`reload`] | assembling, accepting, certificates, probes and what there is to see, reload |
 //! | [`cli`] | one file per command |
 //! | [`files`] | the only reader of the files that a configuration names |
+//! | [`budget`] | what all requests together may hold |
 //! | [`clock`] | the only reader of time |
 
+pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod config;

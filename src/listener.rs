@@ -5,20 +5,23 @@
 //! has no cap, and closes its sockets at the first sign of a shutdown. This one is
 //! handed a bound socket and does what the gate promises.
 
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
-use dashmap::DashMap;
 use pingora::apps::ServerApp;
+use pingora::http::ResponseHeader;
 use pingora::listeners::tls::Acceptor;
+use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
     TimingDigest, UniqueID, UniqueIDType,
@@ -27,8 +30,9 @@ use pingora::server::ShutdownWatch;
 use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 
+use crate::budget::{Budget, Intake, SHORT_HEAD, one_sender};
 use crate::proxy_protocol::{self, ProxyProtocol};
 
 /// How long a TLS handshake may take.
@@ -37,66 +41,120 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The caps on connections, shared by all listeners of a server.
 #[derive(Clone)]
 pub struct Connections {
-    permits: Arc<Semaphore>,
+    most: usize,
     per_address: usize,
-    by_address: Arc<DashMap<IpAddr, usize>>,
+    /// Whether an address that has its share can exchange an idle connection for a new one.
+    renews: bool,
+    inside: Arc<Mutex<Inside>>,
     gauge: IntGauge,
 }
 
 impl Connections {
     /// `most` in all, `per_address` for each peer that is no trusted proxy.
     pub fn new(most: usize, per_address: usize, gauge: IntGauge) -> Self {
-        let permits = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
-        Connections { permits, per_address, by_address: Arc::default(), gauge }
+        Connections { most, per_address, renews: false, inside: Arc::default(), gauge }
     }
 
-    /// `peer` is `None` for a trusted proxy, which speaks for many senders.
-    fn enter(&self, peer: Option<IpAddr>) -> Option<Permit> {
-        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
-        let counted = match peer {
-            Some(peer) => Some(Counted::enter(&self.by_address, peer, self.per_address)?),
-            None => None,
+    /// Who comes again is served, and its oldest idle connection gives way.
+    #[must_use]
+    pub fn renewing(self) -> Self {
+        Connections { renews: true, ..self }
+    }
+
+    /// `peer` is `None` for a trusted proxy, which speaks for many senders. When all places are
+    /// taken, the oldest idle connection of the peer that has most gives way to one that has
+    /// fewer. What comes beside the permit resolves when this connection has to do so.
+    fn enter(&self, peer: Option<IpAddr>, intake: &Arc<Intake>) -> Option<(Permit, oneshot::Receiver<()>)> {
+        let mut inside = self.inside();
+        let own = peer.map_or(0, |peer| inside.of(peer));
+        let full = if peer.is_some() && own >= self.per_address {
+            Some(peer.filter(|_| self.renews)?)
+        } else if inside.places.len() >= self.most {
+            Some(inside.fullest(if self.renews { own } else { own + 1 })?)
+        } else {
+            None
         };
+        if let Some(peer) = full {
+            // Where everybody is busy, one who reads no answer may be among them.
+            let busy = || inside.oldest(peer, |_| self.renews);
+            let oldest = inside.oldest(peer, Intake::is_idle).or_else(busy)?;
+            let place = inside.leave(oldest)?;
+            _ = place.give_way.send(()); // it may have ended just now
+        }
+        let (give_way, told) = oneshot::channel();
+        let number = inside.enter(Place { peer, intake: Arc::clone(intake), give_way });
         self.gauge.inc();
-        Some(Permit { _of_all: permit, _of_peer: counted, gauge: self.gauge.clone() })
+        Some((Permit { connections: self.clone(), number }, told))
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Who is inside, in the order of arrival.
+#[derive(Default)]
+struct Inside {
+    next: u64,
+    places: BTreeMap<u64, Place>,
+    by_peer: HashMap<IpAddr, usize>,
+}
+
+struct Place {
+    peer: Option<IpAddr>,
+    intake: Arc<Intake>,
+    give_way: oneshot::Sender<()>,
+}
+
+impl Inside {
+    fn of(&self, peer: IpAddr) -> usize {
+        self.by_peer.get(&peer).copied().unwrap_or_default()
+    }
+
+    fn enter(&mut self, place: Place) -> u64 {
+        self.next += 1;
+        if let Some(peer) = place.peer {
+            *self.by_peer.entry(peer).or_default() += 1;
+        }
+        self.places.insert(self.next, place);
+        self.next
+    }
+
+    fn leave(&mut self, number: u64) -> Option<Place> {
+        let place = self.places.remove(&number)?;
+        if let Some(peer) = place.peer
+            && let Entry::Occupied(mut count) = self.by_peer.entry(peer)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove(); // an address without any is forgotten
+            }
+        }
+        Some(place)
+    }
+
+    /// The peer with most connections, if these are more than so many.
+    fn fullest(&self, than: usize) -> Option<IpAddr> {
+        let (peer, count) = self.by_peer.iter().max_by_key(|(_, count)| **count)?;
+        (*count > than).then_some(*peer)
+    }
+
+    fn oldest(&self, peer: IpAddr, may_go: impl Fn(&Intake) -> bool) -> Option<u64> {
+        let mut of_peer = self.places.iter().filter(|(_, place)| place.peer == Some(peer));
+        of_peer.find(|(_, place)| may_go(&place.intake)).map(|(number, _)| *number)
+    }
+}
+
+/// The right to be inside.
 struct Permit {
-    _of_all: OwnedSemaphorePermit,
-    _of_peer: Option<Counted>,
-    gauge: IntGauge,
+    connections: Connections,
+    number: u64,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.gauge.dec();
-    }
-}
-
-/// One of the connections of an address. An address without any is forgotten.
-struct Counted {
-    by_address: Arc<DashMap<IpAddr, usize>>,
-    peer: IpAddr,
-}
-
-impl Counted {
-    fn enter(by_address: &Arc<DashMap<IpAddr, usize>>, peer: IpAddr, most: usize) -> Option<Self> {
-        let mut count = by_address.entry(peer).or_insert(0);
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Counted { by_address: Arc::clone(by_address), peer })
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.by_address.remove_if_mut(&self.peer, |_, count| {
-            *count -= 1;
-            *count == 0
-        });
+        self.connections.inside().leave(self.number);
+        self.connections.gauge.dec();
     }
 }
 
@@ -133,6 +191,8 @@ pub struct Listener<A> {
     pub tls: Option<Arc<ArcSwap<Acceptor>>>,
     pub app: Arc<A>,
     pub connections: Connections,
+    /// What heads are charged to.
+    pub budget: Arc<Budget>,
     pub trust: Trust,
     pub shutdown: ShutdownWatch,
     /// Called for each connection over the cap: what it is told before it is closed.
@@ -158,7 +218,10 @@ impl<A: ServerApp + Send + Sync + 'static> Listener<A> {
 
     fn accept(&mut self, mut stream: TcpStream, peer: SocketAddr) {
         let trusted = (self.trust.trusts)(peer.ip());
-        let Some(permit) = self.connections.enter((!trusted).then_some(peer.ip())) else {
+        let free = if self.tls.is_some() { SHORT_HEAD + TLS_READ } else { SHORT_HEAD };
+        let intake = Intake::new(&self.budget, free);
+        let entered = self.connections.enter((!trusted).then(|| one_sender(peer.ip())), &intake);
+        let Some((permit, told_to_leave)) = entered else {
             let answer = (self.full)(peer.ip());
             if self.tls.is_none() {
                 _ = stream.try_write(&answer); // it fits into the empty buffer of a new connection
@@ -170,18 +233,30 @@ impl<A: ServerApp + Send + Sync + 'static> Listener<A> {
         let tls = self.tls.as_ref().map(|tls| tls.load_full());
         let app = Arc::clone(&self.app);
         let shutdown = self.shutdown.clone();
-        tokio::spawn(async move {
-            let _permit = permit;
-            let Some((sender, ahead)) = trust.preamble(&mut stream, peer, trusted).await else { return };
-            let stream = Accepted::new(stream, sender, ahead);
+        let renews = self.connections.renews;
+        let counts = Arc::clone(&intake);
+        // Boxed, because a future that is moved into another one takes its place twice.
+        let mut served = Box::pin(async move {
+            let (sender, ahead) = trust.preamble(&mut stream, peer, trusted).await?;
+            let stream = Accepted::new(stream, sender, ahead, intake);
             let stream: Stream = match tls {
                 None => Box::new(stream),
-                Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.tls_handshake(stream)).await {
-                    Ok(Ok(stream)) => Box::new(stream),
-                    Ok(Err(_)) | Err(_) => return,
-                },
+                Some(tls) => Box::new(
+                    tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.tls_handshake(stream)).await.ok()?.ok()?,
+                ),
             };
-            app.process_new(stream, &shutdown).await;
+            app.process_new(stream, &shutdown).await
+        });
+        tokio::spawn(async move {
+            let _permit = permit;
+            tokio::select! {
+                biased;
+                _ = &mut served => return,
+                _ = told_to_leave => {}
+            }
+            if !renews && !counts.is_idle() {
+                served.await; // a request has just begun: it ends first
+            }
         });
     }
 }
@@ -194,16 +269,24 @@ pub struct Accepted {
     ahead: BytesMut,
     pending: BytesMut,
     digest: Arc<SocketDigest>,
+    intake: Arc<Intake>,
+    /// How the intake reaches who reads the heads: the one thing that Pingora hands through.
+    carrier: Option<Arc<ProxyDigest>>,
 }
 
 /// More is not gathered.
 const MAX_PENDING: usize = 64 * 1024;
+/// With TLS, a whole record is read at once.
+const TLS_READ: usize = 20 * 1024;
 
 impl Accepted {
-    fn new(stream: TcpStream, sender: SocketAddr, ahead: BytesMut) -> Self {
+    fn new(stream: TcpStream, sender: SocketAddr, ahead: BytesMut, intake: Arc<Intake>) -> Self {
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
         _ = digest.peer_addr.set(Some(sender.into())); // new, so it is empty
-        Accepted { stream, ahead, pending: BytesMut::new(), digest: Arc::new(digest) }
+        let carrier = ResponseHeader::build(200, Some(0))
+            .ok()
+            .map(|unused| Arc::new(ProxyDigest::new(Box::new(unused), Some(Box::new(Arc::clone(&intake))))));
+        Accepted { stream, ahead, pending: BytesMut::new(), digest: Arc::new(digest), intake, carrier }
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -213,6 +296,9 @@ impl Accepted {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.pending.advance(sent);
+        }
+        if self.pending.capacity() > SHORT_HEAD {
+            self.pending = BytesMut::new(); // an idle connection does not keep what a long answer took
         }
         Poll::Ready(Ok(()))
     }
@@ -239,7 +325,10 @@ impl AsyncRead for Accepted {
             buf.put_slice(&self.ahead.split_to(taken));
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let came = self.intake.came(buf.filled().len() - before);
+        Poll::Ready(came.map_err(|reason| io::Error::other(reason.label())))
     }
 }
 
@@ -294,8 +383,8 @@ impl GetTimingDigest for Accepted {
 }
 
 impl GetProxyDigest for Accepted {
-    fn get_proxy_digest(&self) -> Option<Arc<pingora::protocols::raw_connect::ProxyDigest>> {
-        None
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.carrier.clone()
     }
 }
 
@@ -316,7 +405,7 @@ mod tests {
         let address = socket.local_addr().unwrap();
         let mut other = TcpStream::connect(address).await.unwrap();
         let (stream, sender) = socket.accept().await.unwrap();
-        let mut accepted = Accepted::new(stream, sender, BytesMut::new());
+        let mut accepted = Accepted::new(stream, sender, BytesMut::new(), Intake::new(&Budget::new(0), 0));
         accepted.write_all(b"alert").await.unwrap();
         drop(accepted);
         let mut came = Vec::new();

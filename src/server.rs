@@ -17,6 +17,7 @@ use pingora::server::ShutdownWatch;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
+use crate::budget::Budget;
 use crate::cli::Given;
 use crate::clock;
 use crate::config::raw::OnStoreError;
@@ -24,7 +25,6 @@ use crate::config::{Config, Startup};
 use crate::control;
 use crate::listener::{Connections, Listener, Trust};
 use crate::ops::Ops;
-use crate::proxy::body::Budget;
 use crate::proxy::hints::Diagnosis;
 use crate::proxy::under_way::UnderWay;
 use crate::proxy::upstream::Upstream;
@@ -126,6 +126,8 @@ pub enum Ended {
 
 /// Connections to the ops listener: probes and a few scrapers.
 const OPS_CONNECTIONS: usize = 64;
+/// Of one address, so that no neighbour can starve the probes.
+const OPS_CONNECTIONS_PER_ADDRESS: usize = 8;
 /// Between two looks at what has expired.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: u32 = 5;
@@ -192,7 +194,12 @@ impl Server {
             listeners.open(socket, acceptor.clone(), closing.clone());
         }
         let started = Arc::new(AtomicBool::new(false));
-        let answers = Ops::new(Arc::clone(&sidecar), Arc::clone(&started), startup.replay.window());
+        let answers = Ops::new(
+            Arc::clone(&sidecar),
+            Arc::clone(&started),
+            startup.replay.window(),
+            startup.ops_hosts.clone(),
+        );
         open_ops(ops, answers, closing_ops);
         if let Some(control) = control {
             tokio::spawn(control.serve(Arc::clone(&sidecar), close.subscribe()));
@@ -336,6 +343,7 @@ impl Listeners {
             tls,
             app: Arc::clone(&self.sidecar),
             connections: self.connections.clone(),
+            budget: Arc::clone(&self.sidecar.budget),
             trust: self.trust.clone(),
             shutdown,
             full: {
@@ -353,7 +361,8 @@ fn open_ops(socket: TcpListener, ops: Ops, shutdown: ShutdownWatch) {
         socket,
         tls: None,
         app: Arc::new(ops),
-        connections: Connections::new(OPS_CONNECTIONS, OPS_CONNECTIONS, untold),
+        connections: Connections::new(OPS_CONNECTIONS, OPS_CONNECTIONS_PER_ADDRESS, untold).renewing(),
+        budget: Budget::new(0),
         trust: Trust {
             trusts: Arc::new(|_| false),
             proxy_protocol: ProxyProtocol::Off,

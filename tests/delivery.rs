@@ -335,15 +335,6 @@ fn an_application_that_breaks_is_a_failure_and_the_retry_is_delivered() {
         ("reset after reading", Answer::reset()),
         ("closed without a word", Answer::raw("").then_close()),
         ("half a head", Answer::raw("HTTP/1.1 200 OK\r\nContent-Le").then_close()),
-        ("half a body", Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").then_close()),
-        (
-            "half a chunk",
-            Answer::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhalf").then_close(),
-        ),
-        (
-            "reset in the body",
-            Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").then(Answer::reset()),
-        ),
         ("garbage", Answer::raw("SSH-2.0-OpenSSH_9.9\r\n\r\n")),
         ("two lengths", Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab")),
         (
@@ -355,7 +346,7 @@ fn an_application_that_breaks_is_a_failure_and_the_retry_is_delivered() {
         ("a folded header", Answer::raw("HTTP/1.1 200 OK\r\nA: b\r\n c\r\nContent-Length: 0\r\n\r\n")),
         ("an upgrade nobody asked for", Answer::raw("HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n")),
         ("nothing but interim answers", Answer::raw("HTTP/1.1 103 Early Hints\r\n\r\n".repeat(20))),
-        ("a bad chunk size", Answer::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\na")),
+        ("an interim answer, then the end", Answer::raw("HTTP/1.1 103 Early Hints\r\n\r\n").then_close()),
     ] {
         let app = App::script([broken, Answer::ok()]);
         let gate = Gate::before(&app).start();
@@ -405,27 +396,61 @@ fn an_application_that_trickles_its_answer_is_timed_out() {
     wait_for_in_flight(&gate, 0);
 }
 
-#[test]
-fn a_success_that_is_too_long_to_pass_on_is_a_success_all_the_same() {
+/// Whatever can be wrong with an answer after its head, with the framing that the head names.
+fn bad_rests() -> Vec<(&'static str, Answer)> {
+    let length = |length: usize, body: &str| Answer::raw(format!("Content-Length: {length}\r\n\r\n{body}"));
+    let chunks = |text: &str| Answer::raw(format!("Transfer-Encoding: chunked\r\n\r\n{text}"));
     let long = "x".repeat((1 << 20) + 1);
-    for (what, answer) in [
-        ("declared", format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{long}", long.len())),
-        (
-            "chunked",
-            format!(
-                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{long}\r\n0\r\n\r\n",
-                long.len()
-            ),
-        ),
-        ("until the end", format!("HTTP/1.1 200 OK\r\n\r\n{long}")),
-    ] {
-        let app = App::always(Answer::raw(answer).then_close());
-        let gate = Gate::before(&app).start();
+    vec![
+        ("half a body", length(9, "half").then_close()),
+        ("no body at all", length(9, "").then_close()),
+        ("a reset in the body", length(9, "half").then(Answer::reset())),
+        ("a body that is too long", length(long.len(), &long).then_close()),
+        ("a body without end", Answer::raw(format!("\r\n{long}")).then_close()),
+        ("a body that stays away", length(9, "half").then(Answer::never())),
+        ("half a chunk", chunks("9\r\nhalf").then_close()),
+        ("no last chunk", chunks("4\r\nhalf\r\n").then_close()),
+        ("a reset in a chunk", chunks("9\r\nhalf").then(Answer::reset())),
+        ("no chunk at all", chunks("").then_close()),
+        ("a bad chunk size", chunks("0x1\r\na\r\n0\r\n\r\n")),
+        ("a chunk without its end", chunks("1\r\nab\r\n0\r\n\r\n")),
+        ("chunks that are too long", chunks(&format!("{:x}\r\n{long}\r\n0\r\n\r\n", long.len()))),
+        ("chunks that stay away", chunks("1\r\na\r\n").then(Answer::never())),
+        ("half a trailer", chunks("0\r\nT: ").then_close()),
+        ("a trailer that is too long", chunks(&format!("0\r\nT: {}\r\n\r\n", "x".repeat(20_000)))),
+        ("too many trailers", chunks(&format!("0\r\n{}\r\n", "T: x\r\n".repeat(100)))),
+    ]
+}
+
+/// The application has said 2xx: the sender reads a failure once, and its retry is a duplicate.
+#[test]
+fn what_comes_after_a_2xx_head_takes_nothing_back_of_it() {
+    for (what, rest) in bad_rests() {
+        let app = App::always(Answer::raw("HTTP/1.1 202 Taken\r\n").then(rest));
+        let gate = Gate::before(&app).with("upstream-timeout", "1s").start();
         let event = Signer::github().event();
-        assert_eq!(gate.send(&event).said(), said(502, "Processing failed"), "{what}");
-        let retry = gate.send(&event);
-        assert_eq!(retry.said(), said(200, "Already processed"), "{what}");
+        let answer = gate.send(&event);
+        let expected = if what.ends_with("stays away") || what.ends_with("stay away") {
+            (504, "upstream_timeout")
+        } else {
+            (502, "upstream_failed")
+        };
+        assert_eq!((answer.status, gate.reason(&answer).as_str()), expected, "{what}");
+        assert_eq!(gate.send(&event).said(), said(200, "Already processed"), "{what}");
         assert_eq!(app.seen(), 1, "{what}");
+    }
+}
+
+#[test]
+fn what_comes_after_another_head_makes_no_delivery_of_it() {
+    for (what, rest) in bad_rests() {
+        let app = App::script([Answer::raw("HTTP/1.1 500 No\r\n").then(rest), Answer::ok()]);
+        // The call goes on for twice that; only then is the event free again.
+        let gate = Gate::before(&app).with("upstream-timeout", "1s").start();
+        let event = Signer::github().event();
+        assert!(gate.send(&event).status >= 500, "{what}");
+        until(what, || gate.send(&event).said() == said(200, "app"));
+        assert_eq!(app.seen(), 2, "{what}");
     }
 }
 

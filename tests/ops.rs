@@ -4,8 +4,10 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use support::gate::{hookgate, run};
-use support::{App, Gate, Sender, Signer};
+use support::{App, Gate, Sender, Signer, until};
 
 #[test]
 fn probes_answer_while_all_is_well() {
@@ -75,7 +77,7 @@ fn it_is_read_only_and_knows_what_it_does_not_have() {
     }
     for method in ["POST", "PUT", "DELETE"] {
         let mut sender = Sender::connect(gate.ops_address());
-        sender.send(format!("{method} /readyz HTTP/1.1\r\nHost: gate\r\nContent-Length: 0\r\n\r\n"));
+        sender.send(format!("{method} /readyz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"));
         let answer = sender.response();
         assert_eq!((answer.status, answer.header("Allow")), (405, Some("GET, HEAD")), "{method}");
     }
@@ -86,7 +88,7 @@ fn a_head_request_gets_the_head_alone() {
     let app = App::ok();
     let gate = Gate::before(&app).start();
     let mut sender = Sender::connect(gate.ops_address());
-    sender.send("HEAD /livez HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n");
+    sender.send("HEAD /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let came = String::from_utf8(sender.rest()).unwrap();
     assert!(came.starts_with("HTTP/1.1 200 OK\r\n") && came.ends_with("\r\n\r\n"), "{came}");
 }
@@ -133,4 +135,144 @@ fn healthcheck_asks_for_a_container_without_a_shell() {
     let gone = run(hookgate(&["healthcheck"]).args(["--ops-listen", &address]));
     assert_eq!(gone.code, Some(1));
     assert!(gone.err.contains(&address), "{}", gone.err);
+}
+
+// Who keeps the listener busy, or asks it under a name that is not its own
+
+/// Silent connections from one address, one byte now and then on the half of them.
+fn besiege(gate: &Gate, from: &str, count: usize) -> Vec<Sender> {
+    let connect = |n: usize| {
+        let mut sender = Sender::connect_from(from, gate.ops_address());
+        if n.is_multiple_of(2) {
+            sender.send("G");
+        }
+        sender
+    };
+    (0..count).map(connect).collect()
+}
+
+fn status_from(gate: &Gate, from: &str, head: &str) -> u16 {
+    let mut sender = Sender::connect_from(from, gate.ops_address());
+    sender.send(head);
+    sender.response().status
+}
+
+const PROBE: &str = "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
+#[test]
+fn silent_connections_keep_no_probe_out() {
+    let app = App::ok();
+    let gate = Gate::before(&app).start();
+    for (what, places) in [
+        ("from another address", vec![("127.0.0.2", 64)]),
+        ("from the probe's own", vec![("127.0.0.1", 64)]),
+        ("from many", (10..30).map(|_| ("", 8)).collect()),
+    ] {
+        let held: Vec<_> = places
+            .iter()
+            .enumerate()
+            .map(|(n, (from, count))| {
+                let from = if from.is_empty() { format!("127.0.2.{}", n + 1) } else { (*from).to_owned() };
+                besiege(&gate, &from, *count)
+            })
+            .collect();
+        for _ in 0..20 {
+            assert_eq!(status_from(&gate, "127.0.0.1", PROBE), 200, "{what}");
+        }
+        drop(held);
+    }
+}
+
+#[test]
+fn a_head_that_trickles_to_the_ops_listener_is_cut_off_after_two_seconds() {
+    let app = App::ok();
+    let gate = Gate::before(&app).start();
+    let started = Instant::now();
+    let mut sender = Sender::connect(gate.ops_address());
+    for byte in PROBE.as_bytes().chunks(1) {
+        if started.elapsed() > Duration::from_secs(3) {
+            break;
+        }
+        sender.send(byte);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(sender.rest().is_empty(), "closed without a word");
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+}
+
+#[test]
+fn an_idle_connection_to_the_ops_listener_is_closed_after_five_seconds() {
+    let app = App::ok();
+    let gate = Gate::before(&app).start();
+    let mut sender = Sender::connect(gate.ops_address());
+    sender.send(PROBE.replace("Connection: close\r\n", ""));
+    assert_eq!(sender.response().status, 200);
+    let idle = Instant::now();
+    std::thread::sleep(Duration::from_secs(3));
+    sender.send(PROBE.replace("Connection: close\r\n", ""));
+    assert_eq!(sender.response().status, 200, "a scraper comes again on its connection");
+    assert!(sender.rest().is_empty());
+    assert!(
+        (Duration::from_secs(7)..Duration::from_secs(20)).contains(&idle.elapsed()),
+        "{:?}",
+        idle.elapsed()
+    );
+}
+
+/// It asks on and on, and takes in nothing.
+#[test]
+fn a_reader_that_never_reads_does_not_hold_the_ops_listener() {
+    let app = App::ok();
+    let gate = Gate::before(&app).start();
+    let mut deaf: Vec<_> = (0..8).map(|_| Sender::connect_from("127.0.0.2", gate.ops_address())).collect();
+    let ask = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(500);
+    for sender in &mut deaf {
+        sender.send(&ask);
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(status_from(&gate, "127.0.0.1", PROBE), 200, "from elsewhere at once");
+    until("the address to be served again", || status_from(&gate, "127.0.0.2", PROBE) == 200);
+}
+
+#[test]
+fn the_ops_listener_answers_to_addresses_localhost_and_its_names_only() {
+    let app = App::ok();
+    let gate = Gate::before(&app).with("ops-host", "gate.example,other.internal").start();
+    let ask = |host: &str| {
+        let head = format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        status_from(&gate, "127.0.0.1", &head)
+    };
+    for host in [
+        "10.1.2.3",
+        "10.1.2.3:17090",
+        "[fd00::1]:17090",
+        "[::1]",
+        "localhost",
+        "LocalHost:8080",
+        "localhost.",
+        "gate.example",
+        "GATE.example:17090",
+        "gate.example.",
+        "other.internal",
+    ] {
+        assert_eq!(ask(host), 200, "{host}");
+    }
+    for host in [
+        "evil.example",
+        "evil.example:17090",
+        "gate.example.evil.example",
+        "xgate.example",
+        "example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "1.2.3.4.5",
+        "[::1].evil.example",
+        "localhost:80:evil.example",
+        "a",
+    ] {
+        assert_eq!(ask(host), 421, "{host}");
+    }
+    let without = |version: &str| format!("GET /livez HTTP/{version}\r\nConnection: close\r\n\r\n");
+    assert_eq!(status_from(&gate, "127.0.0.1", &without("1.0")), 200, "an old client names no host");
+    assert_eq!(status_from(&gate, "127.0.0.1", &without("1.1")), 200, "nor does a plain one");
 }

@@ -194,7 +194,7 @@ fn relay(gate: SocketAddr, loads: Arc<AtomicUsize>) -> SocketAddr {
         }
         let mut upstream = TcpStream::connect(gate).unwrap();
         let target = head.first().and_then(|line| line.split(' ').nth(1)).unwrap_or("/");
-        write!(upstream, "GET {target} HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n").unwrap();
+        write!(upstream, "GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         _ = std::io::copy(&mut upstream, &mut stream);
     };
     std::thread::spawn(move || {

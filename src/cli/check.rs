@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::run::INVALID_CONFIGURATION;
 use super::{Given, RunArgs, print};
+use crate::config::memory::Bound;
 use crate::config::{Config, Problem, Problems};
 use crate::store::Memory;
 
@@ -58,6 +59,7 @@ fn print_text(loaded: &Result<Config, Problems>) {
             for setting in &config.settings {
                 print(format_args!("{:width$}  {}  [{}]", setting.key, setting.value, setting.origin));
             }
+            print(format_args!("memory: {}", bound(config)));
             for notice in &config.notices {
                 print(format_args!("note: {notice}"));
             }
@@ -65,6 +67,22 @@ fn print_text(loaded: &Result<Config, Problems>) {
         }
         Err(problems) => eprintln!("{problems}"),
     }
+}
+
+/// In bytes.
+fn memory_json(bound: Bound) -> serde_json::Value {
+    serde_json::json!({
+        "most": bound.total(),
+        "program": bound.base,
+        "routes": bound.routes,
+        "connections": bound.connections,
+        "buffered": bound.buffered,
+        "replay": bound.replay,
+    })
+}
+
+fn bound(config: &Config) -> Bound {
+    Bound::of(&config.startup, config.policy.routes.len())
 }
 
 fn print_json(loaded: &Result<Config, Problems>) {
@@ -76,6 +94,7 @@ fn print_json(loaded: &Result<Config, Problems>) {
                 "value": s.value,
                 "origin": s.origin.to_string(),
             })).collect::<Vec<_>>(),
+            "memory": memory_json(bound(config)),
             "notices": config.notices,
         }),
         Err(problems) => serde_json::json!({

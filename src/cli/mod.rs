@@ -28,7 +28,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::config::Origin;
 use crate::config::raw::{LogFormat, LogLevel, Mode, OnStoreError, ProxyProtocol, RealIpHeader};
 use crate::config::secret::Secret;
-use crate::config::units::{ByteSize, Cidr, Rate, Senders, Span, UpstreamUrl};
+use crate::config::units::{ByteSize, Cidr, HostName, Rate, Senders, Span, UpstreamUrl};
 use crate::telemetry::log::is_active;
 
 /// What `--version` prints.
@@ -126,6 +126,16 @@ pub struct RunArgs {
     /// Address for health and metrics [default: 0.0.0.0:17090]
     #[arg(long, value_name = "ADDR", env = "HOOKGATE_OPS_LISTEN", help_heading = "Listeners")]
     pub ops_listen: Option<SocketAddr>,
+
+    /// Host name under which health and metrics may be asked, beside addresses and localhost; repeatable
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "HOOKGATE_OPS_HOST",
+        value_delimiter = ',',
+        help_heading = "Listeners"
+    )]
+    pub ops_host: Option<Vec<HostName>>,
 
     /// Where the application listens: http://HOST:PORT or unix:/PATH [default: http://127.0.0.1:8080]
     #[arg(long, value_name = "URL", env = "HOOKGATE_UPSTREAM", help_heading = "Application")]
@@ -314,7 +324,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", env = "HOOKGATE_MAX_CONNECTIONS", help_heading = "Limits")]
     pub max_connections: Option<usize>,
 
-    /// Connections at once from one peer that is no trusted proxy [default: as --max-connections]
+    /// Connections at once from one peer that is no trusted proxy [default: 256, or --max-connections if that is less]
     #[arg(long, value_name = "N", env = "HOOKGATE_MAX_CONNECTIONS_PER_ADDRESS", help_heading = "Limits")]
     pub max_connections_per_address: Option<usize>,
 

@@ -7,6 +7,7 @@
 
 pub mod handshake;
 mod loader;
+pub mod memory;
 pub mod provider;
 pub mod raw;
 mod route;
@@ -57,6 +58,8 @@ pub struct Startup {
     pub listen: Vec<SocketAddr>,
     pub listen_tls: Vec<SocketAddr>,
     pub ops_listen: SocketAddr,
+    /// Names under which the ops listener may be asked.
+    pub ops_hosts: Vec<units::HostName>,
     pub proxy_protocol: ProxyProtocol,
     pub upstream: UpstreamUrl,
     /// How long a sender waits for the application.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_saphyr::Spanned;
 
 use super::handshake;
-use super::units::{ByteSize, Cidr, Moment, Rate, Senders, Span, UpstreamUrl};
+use super::units::{ByteSize, Cidr, HostName, Moment, Rate, Senders, Span, UpstreamUrl};
 use crate::gate::parse::url::SignedQuery;
 use crate::gate::scheme::algorithm::{Algorithm, Encoding};
 use crate::gate::scheme::key::KeyRule;
@@ -36,6 +36,8 @@ pub struct File {
     /// Address for health and metrics.
     #[schemars(with = "Option<String>")]
     pub ops_listen: Option<SocketAddr>,
+    /// Names under which health and metrics may be asked, beside addresses and `localhost`.
+    pub ops_hosts: Option<Vec<HostName>>,
     pub upstream: Option<UpstreamUrl>,
     pub upstream_timeout: Option<Span>,
     pub upstream_connect_timeout: Option<Span>,

@@ -26,6 +26,10 @@ pub struct Built {
     pub tls: Option<TlsMaterial>,
 }
 
+/// Connections of one address that is no trusted proxy: sixteen addresses fill the default of
+/// `max_connections`. A sender opens a connection for each event at worst, and an application
+/// that takes a second for each then still gets 256 events a second of it.
+const MOST_OF_ONE_ADDRESS: usize = 256;
 /// What the system allows, minus what stands behind it while the socket is made.
 const LONGEST_SOCKET: usize = 100;
 
@@ -41,6 +45,7 @@ impl Loader<'_> {
             tls_key_file,
             tls_client_ca_file,
             ops_listen,
+            ops_host,
             upstream,
             upstream_timeout,
             upstream_connect_timeout,
@@ -94,6 +99,7 @@ impl Loader<'_> {
         let listen_tls = self.list("listen_tls", "listen_tls", listen_tls, file.listen_tls, &[]);
         let ops_listen =
             self.pick("ops_listen", "ops_listen", ops_listen, file.ops_listen, default_listen(17090));
+        let ops_hosts = self.list("ops_hosts", "ops_host", ops_host, file.ops_hosts, &[]);
         if listen.is_empty() && listen_tls.is_empty() {
             self.problem("listen", "nothing to listen on: name an address in listen or listen_tls");
         }
@@ -189,7 +195,7 @@ impl Loader<'_> {
             "max_connections_per_address",
             max_connections_per_address,
             limits.max_connections_per_address,
-            max_connections,
+            max_connections.min(MOST_OF_ONE_ADDRESS),
         );
         if max_connections_per_address == 0 {
             self.problem("limits.max_connections_per_address", "0 would let nobody in: name at least 1");
@@ -297,6 +303,7 @@ impl Loader<'_> {
                 listen,
                 listen_tls,
                 ops_listen,
+                ops_hosts,
                 proxy_protocol,
                 upstream,
                 upstream_timeout,

@@ -305,6 +305,32 @@ impl fmt::Display for UpstreamUrl {
     }
 }
 
+/// A name by which this gate is asked, without a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostName(pub String);
+
+impl FromStr for HostName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = text.strip_suffix('.').unwrap_or(text);
+        let label = |label: &str| {
+            !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        };
+        if name.len() <= 253 && name.split('.').all(label) {
+            Ok(HostName(name.to_owned()))
+        } else {
+            Err(format!("\"{text}\" is no host name: write for example hookgate.example, without a port"))
+        }
+    }
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Where spans go: `http://host`, with or without port and path; `v1/traces` is added as the
 /// protocol has it.
 #[cfg(feature = "otel")]
@@ -389,6 +415,7 @@ macro_rules! scalar {
 scalar!(OtlpEndpoint, r"^http://");
 scalar!(Span, r"^([0-9]+(ms|s|m|h|d) ?)+$");
 scalar!(ByteSize, r"^[0-9]+ ?(B|KB|MB|GB|KiB|MiB|GiB)$");
+scalar!(HostName, r"^[A-Za-z0-9._-]+$");
 scalar!(Rate, r"^(off|no|false|[0-9]+/[0-9]*(ms|s|m|h|d))$");
 scalar!(Cidr, r"^[0-9a-fA-F.:]+(/[0-9]{1,3})?$");
 scalar!(Senders, r"^(published|[0-9a-fA-F.:]+(/[0-9]{1,3})?)$");

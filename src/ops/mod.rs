@@ -5,19 +5,24 @@ pub mod page;
 pub mod report;
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::{Method, Response, StatusCode};
-use pingora::apps::http_app::ServeHttp;
+use http::{HeaderMap, Method, Response, StatusCode};
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
+use pingora::server::ShutdownWatch;
+use tokio::time::timeout;
 
 use self::page::{Page, RouteView};
 use self::report::Report;
 use crate::clock::{self, Doubt};
-use crate::proxy::Sidecar;
+use crate::config::units::HostName;
+use crate::proxy::{Sidecar, facts};
 
 /// Answers probes and scrapes.
 pub struct Ops {
@@ -26,7 +31,19 @@ pub struct Ops {
     started: Arc<AtomicBool>,
     /// How long events are remembered.
     replay_window: Duration,
+    /// Names under which it may be asked.
+    hosts: Vec<HostName>,
 }
+
+/// For a head, all in all.
+const HEAD: Duration = Duration::from_secs(2);
+/// Between two requests.
+const IDLE: Duration = Duration::from_secs(5);
+/// How long a reader may take for an answer. Nobody waits for one that never reads.
+const ANSWER: Duration = Duration::from_secs(5);
+
+const MISDIRECTED: &str =
+    "This listener is not known by that name: ask by address or as localhost, or name it in --ops-host\n";
 
 /// One condition of readiness.
 struct Check {
@@ -35,16 +52,45 @@ struct Check {
 }
 
 impl Ops {
-    pub fn new(sidecar: Arc<Sidecar>, started: Arc<AtomicBool>, replay_window: Duration) -> Self {
-        Ops { sidecar, started, replay_window }
+    pub fn new(
+        sidecar: Arc<Sidecar>,
+        started: Arc<AtomicBool>,
+        replay_window: Duration,
+        hosts: Vec<HostName>,
+    ) -> Self {
+        Ops { sidecar, started, replay_window, hosts }
     }
 
-    fn answer(&self, method: &Method, path: &str, query: &str) -> Response<Vec<u8>> {
-        if !matches!(*method, Method::GET | Method::HEAD) {
+    /// A page in a browser can ask under any name whose address its owner sets (DNS rebinding),
+    /// and would read the answer. It cannot choose an address, `localhost`, or a name of ours.
+    fn is_asked_by_its_name(&self, headers: &HeaderMap) -> bool {
+        headers.get_all(http::header::HOST).iter().all(|host| {
+            let Ok(host) = host.to_str() else { return false };
+            let (name, port) = match host.rfind(':').filter(|_| !host.ends_with(']')) {
+                Some(colon) => (&host[..colon], &host[colon + 1..]),
+                None => (host, ""),
+            };
+            let name = name.strip_suffix('.').unwrap_or(name);
+            let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+            let known = name.is_empty() // as good as no header
+                || address.parse::<IpAddr>().is_ok()
+                || name.eq_ignore_ascii_case("localhost")
+                || self.hosts.iter().any(|host| host.0.eq_ignore_ascii_case(name));
+            known && port.bytes().all(|b| b.is_ascii_digit())
+        })
+    }
+
+    fn answer(&self, request: &RequestHeader) -> Response<Vec<u8>> {
+        if !matches!(request.method, Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed\n");
             response.headers_mut().insert(http::header::ALLOW, http::HeaderValue::from_static("GET, HEAD"));
             return response;
         }
+        if !self.is_asked_by_its_name(&request.headers) {
+            return text(StatusCode::MISDIRECTED_REQUEST, MISDIRECTED);
+        }
+        let target = String::from_utf8_lossy(request.raw_path());
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         match path {
             "/" => self.page(),
             "/livez" => text(StatusCode::OK, "ok\n"),
@@ -102,7 +148,7 @@ impl Ops {
         metrics.replay_entries.set(count(self.sidecar.store.entries()));
         metrics.replay_capacity.set(count(self.sidecar.store.capacity()));
         metrics.replay_store_up.set(i64::from(self.sidecar.store.is_up()));
-        metrics.buffered_bytes.set(count(self.sidecar.budget.used()));
+        metrics.buffered_bytes.set(count(self.sidecar.budget.bodies()));
         respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics.text())
     }
 }
@@ -165,12 +211,38 @@ fn respond(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Res
     response
 }
 
+/// The answer to a request that was read.
+async fn write(session: &mut ServerSession, response: Response<Vec<u8>>) -> pingora::Result<()> {
+    let (parts, body) = response.into_parts();
+    session.write_response_header(Box::new(ResponseHeader::from(parts))).await?;
+    session.write_response_body(body.into(), true).await
+}
+
+/// Marks a connection that has served a request.
+struct Reused;
+
 #[async_trait]
-impl ServeHttp for Ops {
-    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let request = session.req_header();
-        let target = String::from_utf8_lossy(request.raw_path()).into_owned();
-        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-        self.answer(&request.method, path, query)
+impl HttpServerApp for Ops {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        let patience = if session.take_connection_user_context().is_some() { IDLE + HEAD } else { HEAD };
+        session.set_keepalive(Some(IDLE.as_secs()));
+        let intake = Arc::clone(facts::intake(&session)?);
+        intake.begin();
+        if !timeout(patience, session.read_request()).await.ok()?.ok()? {
+            return None;
+        }
+        intake.end();
+        session.set_keepalive((!*shutdown.borrow()).then_some(IDLE.as_secs()));
+
+        let response = self.answer(session.req_header());
+        timeout(ANSWER, write(&mut session, response)).await.ok()?.ok()?;
+        let mut settings = HttpPersistentSettings::for_session(&session);
+        settings.set_user_context(Box::new(Reused));
+        let stream = timeout(ANSWER, session.finish()).await.ok()?.ok().flatten()?;
+        Some(ReusedHttpStream::from_reusable_stream(stream, settings))
     }
 }

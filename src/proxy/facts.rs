@@ -3,11 +3,14 @@
 
 use std::net::IpAddr;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 
+use crate::budget::Intake;
 use crate::clock;
 use crate::gate::delivery::{Client, Head, Peer, split_target};
 use crate::gate::reason::Reason;
@@ -19,6 +22,12 @@ pub fn peer(session: &ServerSession) -> Option<Peer> {
     let digest = session.digest()?;
     let address = digest.socket_digest.as_ref()?.peer_addr()?.as_inet()?.ip();
     Some(Peer { address: address.to_canonical(), tls: digest.ssl_digest.is_some() })
+}
+
+/// What counts the bytes of the connection's heads.
+pub fn intake(session: &ServerSession) -> Option<&Arc<Intake>> {
+    let carrier = session.digest()?.proxy_digest.as_ref()?;
+    carrier.user_data.as_ref()?.downcast_ref()
 }
 
 /// The path as it was sent, without the query.

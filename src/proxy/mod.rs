@@ -27,11 +27,12 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use pingora_timeout::timeout;
 
-use self::body::{Body, Budget};
+use self::body::Body;
 use self::forward::Forward;
 use self::hints::{Diagnosis, Suspect};
 use self::under_way::{Entered, UnderWay};
 use self::upstream::{Reply, Undelivered, Upstream};
+use crate::budget::{Budget, SHORT_HEAD, Share};
 use crate::clock;
 use crate::config::provider::NamedSecret;
 use crate::gate::chain::{Admission, Findings};
@@ -101,7 +102,12 @@ impl<T: Into<Reject>> From<T> for Ending {
 
 impl Sidecar {
     /// One delivery.
-    async fn handle(&self, session: &mut ServerSession, record: &mut Record) -> Result<Reply, Ending> {
+    async fn handle(
+        &self,
+        session: &mut ServerSession,
+        record: &mut Record,
+        around: &mut Share,
+    ) -> Result<Reply, Ending> {
         // Look at the head, and find who speaks to whom.
         let raw_head = session.to_h1_raw();
         framing::check(&raw_head)?;
@@ -111,6 +117,11 @@ impl Sidecar {
         let peer = facts::peer(session).ok_or(Reason::AddressDenied)?;
         let (client, secure) = live.policy.trusted_proxies.resolve(peer, &session.req_header().headers);
         record.client = Some(client);
+        around.belongs_to(client);
+        around.take_room(head_room(&raw_head, session.req_header().headers.len())).await?;
+        if let Some(intake) = facts::intake(session) {
+            intake.release();
+        }
 
         // Judge the head; only then read the body.
         let mut findings = Findings::new(route.mode);
@@ -122,7 +133,7 @@ impl Sidecar {
             Admission::Answer(said) => return Err(Ending::Handshake(said)),
         };
         self.shared_rate_limit(route, &head, &mut findings).await?;
-        let body = body::read(session, &admitted, &self.budget, self.timeouts.body).await?;
+        let body = body::read(session, &admitted, around, self.timeouts.body).await?;
         record.body_size = body.size();
 
         // Judge the body: is it genuine, fresh, first-seen?
@@ -257,7 +268,13 @@ impl Sidecar {
     }
 
     /// Answers, and tells what happened.
-    async fn conclude(&self, session: &mut ServerSession, mut record: Record, ended: Result<Reply, Ending>) {
+    async fn conclude(
+        &self,
+        session: &mut ServerSession,
+        mut record: Record,
+        ended: Result<Reply, Ending>,
+        around: &mut Share,
+    ) {
         match ended {
             Ok(reply) => {
                 record.status = reply.header.status.as_u16();
@@ -269,18 +286,30 @@ impl Sidecar {
             }
             Err(Ending::Refused(reject)) => {
                 record.status = record.status_of(reject.reason);
-                self.refuse(session, reject, &mut record).await;
+                self.refuse(session, reject, &mut record, around).await;
             }
             Err(Ending::As(reason, status)) => {
                 record.status = status;
-                self.refuse(session, reason.into(), &mut record).await;
+                self.refuse(session, reason.into(), &mut record, around).await;
             }
         }
         self.telemetry.finish(record);
     }
 
-    async fn refuse(&self, session: &mut ServerSession, reject: Reject, record: &mut Record) {
+    async fn refuse(
+        &self,
+        session: &mut ServerSession,
+        reject: Reject,
+        record: &mut Record,
+        around: &mut Share,
+    ) {
         record.reason = reject.reason;
+        // To take in the rest of a body needs room; who gives way to somebody has none.
+        if around.gives_way() || !session.is_body_done() && !around.try_room(body::BUFFER) {
+            let refusal = respond::refuse_unread(session, reject, record.request_id);
+            _ = timeout(respond::FINISH, refusal).await;
+            return;
+        }
         if reject.reason == Reason::FramingInvalid || self.under_way.is_draining() {
             session.set_keepalive(None);
         }
@@ -301,23 +330,34 @@ impl Sidecar {
         let reused = session.take_connection_user_context().is_some();
         let deadline = if reused { self.timeouts.idle + self.timeouts.header } else { self.timeouts.header };
         session.set_keepalive(Some(self.timeouts.idle.as_secs().max(1)));
+        let intake = facts::intake(session).cloned();
+        if let Some(intake) = &intake {
+            intake.begin();
+        }
         let read = tokio::select! {
             biased;
             read = timeout(deadline, session.read_request()) => read,
             // A connection without a request is closed when the gate shuts down.
             () = self.under_way.closing() => return None,
         };
-        match read {
-            Ok(Ok(true)) => Some(()),
-            Ok(Err(error)) if *error.etype() == pingora::ErrorType::InvalidHTTPHeader => {
-                let peer = facts::peer(session).map(|peer| peer.address);
-                let record = facts::nameless(peer, framing::unparsed(&error));
-                respond::refuse_unread(session, record.reason.into(), record.request_id).await;
-                self.telemetry.finish(record);
-                None
+        let reason = match read {
+            Ok(Ok(true)) => {
+                if let Some(intake) = &intake {
+                    intake.end();
+                }
+                return Some(());
             }
-            Ok(Ok(false) | Err(_)) | Err(_) => None,
-        }
+            Ok(Err(error)) if *error.etype() == pingora::ErrorType::InvalidHTTPHeader => {
+                framing::unparsed(&error)
+            }
+            Ok(Err(_)) => intake?.fault()?,
+            Ok(Ok(false)) | Err(_) => return None,
+        };
+        let peer = facts::peer(session).map(|peer| peer.address);
+        let record = facts::nameless(peer, reason);
+        respond::refuse_unread(session, reason.into(), record.request_id).await;
+        self.telemetry.finish(record);
+        None
     }
 }
 
@@ -336,8 +376,10 @@ impl HttpServerApp for Sidecar {
         let reusable = session.get_keepalive().is_some() && !self.under_way.is_draining();
         session.set_keepalive(reusable.then_some(idle));
 
-        let ended = self.handle(&mut session, &mut record).await;
-        self.conclude(&mut session, record, ended).await;
+        // Dropped after the session: only then is the memory free.
+        let mut around = Share::new(&self.budget);
+        let ended = self.handle(&mut session, &mut record, &mut around).await;
+        self.conclude(&mut session, record, ended, &mut around).await;
 
         let mut settings = HttpPersistentSettings::for_session(&session);
         settings.set_user_context(Box::new(Reused));
@@ -345,6 +387,15 @@ impl HttpServerApp for Sidecar {
         let stream = finished.ok()?.ok().flatten()?;
         Some(ReusedHttpStream::from_reusable_stream(stream, settings))
     }
+}
+
+/// What a head takes beyond what every connection takes: its bytes, a copy of the path, and an
+/// entry in two maps for each line.
+fn head_room(raw: &[u8], lines: usize) -> usize {
+    const FEW_LINES: usize = 16;
+    const LINE: usize = 320;
+    let long = if raw.len() > SHORT_HEAD { raw.len().next_power_of_two() + raw.len() } else { 0 };
+    long + lines.saturating_sub(FEW_LINES) * LINE
 }
 
 /// Marks a connection that has served a request.
@@ -362,28 +413,32 @@ struct Delivery {
 
 impl Delivery {
     async fn run(self) -> Result<Reply, Undelivered> {
-        let result = self.upstream.exchange(&self.head, &self.body.bytes, self.limit).await;
+        let Body { bytes, mut share } = self.body;
+        let mut result = self.upstream.exchange(&self.head, &bytes, self.limit, &mut share).await;
         if let Some(claim) = self.claim {
             claim.settle(outcome(&result), clock::now()).await;
+        }
+        if let Ok(reply) = &mut result {
+            reply.share = Some(share);
         }
         result
     }
 }
 
-/// Only a 2xx of the application is a delivery. What it says in a body that is too long
-/// to pass on, it has said all the same.
+/// Only a 2xx of the application is a delivery. It is one even if the rest of the answer
+/// cannot be passed on: an application that always answers wrongly would otherwise get the
+/// event again at each retry.
 fn outcome(result: &Result<Reply, Undelivered>) -> Outcome {
-    let status = match result {
-        Ok(reply) => reply.header.status.as_u16(),
-        Err(Undelivered::Oversized { status }) => *status,
+    match result {
+        Ok(reply) => match reply.header.status.as_u16() {
+            200..300 => Outcome::Delivered,
+            status => Outcome::Failed { reason: Reason::UpstreamFailed, status },
+        },
+        Err(Undelivered::Cut { status: 200..300 }) => Outcome::Delivered,
         Err(undelivered) => {
             let reason = undelivered.reason();
-            return Outcome::Failed { reason, status: reason.status() };
+            Outcome::Failed { reason, status: reason.status() }
         }
-    };
-    match status {
-        200..300 => Outcome::Delivered,
-        status => Outcome::Failed { reason: Reason::UpstreamFailed, status },
     }
 }
 
@@ -391,7 +446,7 @@ impl Undelivered {
     fn reason(&self) -> Reason {
         match self {
             Undelivered::Unreachable => Reason::UpstreamUnreachable,
-            Undelivered::Broken | Undelivered::Oversized { .. } => Reason::UpstreamFailed,
+            Undelivered::Broken | Undelivered::Cut { .. } => Reason::UpstreamFailed,
             Undelivered::TimedOut => Reason::UpstreamTimeout,
         }
     }
@@ -401,7 +456,7 @@ impl Undelivered {
             Undelivered::Unreachable => UpstreamOutcome::ConnectError,
             Undelivered::Broken => UpstreamOutcome::Broken,
             Undelivered::TimedOut => UpstreamOutcome::Timeout,
-            Undelivered::Oversized { status } => UpstreamOutcome::of_status(*status),
+            Undelivered::Cut { status } => UpstreamOutcome::of_status(*status),
         }
     }
 }

@@ -25,7 +25,7 @@ pub const REQUEST_ID: &str = "Hookgate-Request-Id";
 
 /// Returns the application's answer.
 pub async fn reply(session: &mut ServerSession, reply: Reply, id: RequestId) {
-    let Reply { mut header, body } = reply;
+    let Reply { mut header, body, share: _held } = reply;
     let named = header.insert_header(REQUEST_ID, id_text(&id));
     if named.is_ok() {
         send(session, header, body).await;

@@ -15,6 +15,7 @@ use pingora_timeout::{sleep, timeout};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::budget::Share;
 use crate::config::units::UpstreamUrl;
 
 /// The application, and idle connections to it.
@@ -29,6 +30,8 @@ pub struct Upstream {
 pub struct Reply {
     pub header: Box<ResponseHeader>,
     pub body: Bytes,
+    /// What it holds until it is written, together with what it took to get it.
+    pub share: Option<Share>,
 }
 
 /// Why there is no answer to pass on.
@@ -42,8 +45,9 @@ pub enum Undelivered {
     Broken,
     /// It saw the request and did not answer in time.
     TimedOut,
-    /// It answered with that status, and more body than we pass on.
-    Oversized { status: u16 },
+    /// It answered with that status. What came after the head cannot be passed on: it is cut,
+    /// wrongly framed, too long or too late.
+    Cut { status: u16 },
 }
 
 /// Shorter than the keep-alive of common application servers, so that we let go first.
@@ -52,9 +56,12 @@ const MAX_IDLE: usize = 128;
 /// Between two attempts to connect to an application that is just restarting.
 const CONNECT_STEP: Duration = Duration::from_millis(25);
 const MAX_REPLY_BODY: usize = 1 << 20;
+/// A shorter answer is part of what every delivery takes.
+const SHORT_REPLY: usize = 8 * 1024;
 const MAX_REPLY_HEAD: usize = 64 * 1024;
 const MAX_REPLY_HEADERS: usize = 128;
 const MAX_INTERIM: usize = 8;
+const MAX_TRAILERS: usize = 64;
 
 impl Upstream {
     pub fn new(url: UpstreamUrl, connect_timeout: Duration) -> Self {
@@ -65,17 +72,23 @@ impl Upstream {
         &self.url
     }
 
-    /// Sends the head and the body, and reads the answer. `limit` bounds everything
-    /// after the connection is there.
-    pub async fn exchange(&self, head: &[u8], body: &[u8], limit: Duration) -> Result<Reply, Undelivered> {
+    /// Sends the head and the body, and reads the answer, a long one within `share`. `limit`
+    /// bounds everything after the connection is there.
+    pub async fn exchange(
+        &self,
+        head: &[u8],
+        body: &[u8],
+        limit: Duration,
+        share: &mut Share,
+    ) -> Result<Reply, Undelivered> {
         while let Some(connection) = self.take_idle() {
-            match self.exchange_on(connection, head, body, limit).await {
+            match self.exchange_on(connection, head, body, limit, share).await {
                 // Not a byte was taken: the application had closed it, another one will do.
                 Err(Undelivered::Unreachable) => {}
                 outcome => return outcome,
             }
         }
-        self.exchange_on(self.connect().await?, head, body, limit).await
+        self.exchange_on(self.connect().await?, head, body, limit, share).await
     }
 
     async fn exchange_on(
@@ -84,12 +97,21 @@ impl Upstream {
         head: &[u8],
         body: &[u8],
         limit: Duration,
+        share: &mut Share,
     ) -> Result<Reply, Undelivered> {
+        let mut said = None;
         let exchange = async {
             connection.write(head, body).await?;
-            connection.read_reply().await
+            let head = connection.read_final_head().await?;
+            said = Some(head.header.status.as_u16());
+            connection.read_body(head, Room { share, taken: SHORT_REPLY }).await
         };
-        let (reply, reusable) = timeout(limit, exchange).await.unwrap_or(Err(Undelivered::TimedOut))?;
+        let ended = timeout(limit, exchange).await.unwrap_or(Err(Undelivered::TimedOut));
+        // Whatever goes wrong after the head takes nothing back of what the head said.
+        let (reply, reusable) = ended.map_err(|fault| match said {
+            Some(status) => Undelivered::Cut { status },
+            None => fault,
+        })?;
         if reusable {
             self.put_back(connection);
         }
@@ -172,6 +194,24 @@ impl Stream {
     }
 }
 
+/// What an answer may hold.
+struct Room<'s> {
+    share: &'s mut Share,
+    taken: usize,
+}
+
+impl Room<'_> {
+    /// A body is there twice while it is read, and while it is written.
+    async fn for_body(&mut self, length: usize) -> Result<(), Undelivered> {
+        if 2 * length > self.taken {
+            let more = (2 * length).next_power_of_two() - self.taken;
+            self.share.take_room(more).await.map_err(|_| Undelivered::Broken)?;
+            self.taken += more;
+        }
+        Ok(())
+    }
+}
+
 /// A stream to the application and what was read from it.
 struct Connection {
     stream: Stream,
@@ -214,14 +254,14 @@ impl Connection {
         Ok(())
     }
 
-    /// The answer, and whether the connection may be used again.
-    async fn read_reply(&mut self) -> Result<(Reply, bool), Undelivered> {
+    /// The head of the answer. Interim answers in front of it say nothing about the event.
+    async fn read_final_head(&mut self) -> Result<ReplyHead, Undelivered> {
         for _ in 0..=MAX_INTERIM {
             let head = self.read_head().await?;
             match head.header.status.as_u16() {
                 101 => return Err(Undelivered::Broken), // nobody asked to switch protocols
                 ..200 => {}
-                _ => return self.read_body(head).await,
+                _ => return Ok(head),
             }
         }
         Err(Undelivered::Broken)
@@ -241,27 +281,31 @@ impl Connection {
         }
     }
 
-    async fn read_body(&mut self, head: ReplyHead) -> Result<(Reply, bool), Undelivered> {
+    /// The whole answer, and whether the connection may be used again.
+    async fn read_body(&mut self, head: ReplyHead, mut room: Room<'_>) -> Result<(Reply, bool), Undelivered> {
         let ReplyHead { mut header, framing, mut reusable } = head;
-        let status = header.status.as_u16();
-        let oversized = Undelivered::Oversized { status };
         let body = match framing {
             Framing::Empty => Bytes::new(),
             Framing::Length(length) => {
-                let length =
-                    usize::try_from(length).ok().filter(|l| *l <= MAX_REPLY_BODY).ok_or(oversized)?;
+                let length = usize::try_from(length)
+                    .ok()
+                    .filter(|l| *l <= MAX_REPLY_BODY)
+                    .ok_or(Undelivered::Broken)?;
+                room.for_body(length).await?;
                 self.buffer.reserve(length.saturating_sub(self.buffer.len()));
                 while self.buffer.len() < length {
                     self.fill().await?;
                 }
                 self.buffer.split_to(length).freeze()
             }
-            Framing::Chunked => self.read_chunks(status).await?,
+            Framing::Chunked => self.read_chunks(room).await?,
             Framing::UntilClosed => {
                 reusable = false;
-                while self.buffer.len() <= MAX_REPLY_BODY && self.fill_or_end().await? {}
+                while self.buffer.len() <= MAX_REPLY_BODY && self.fill_or_end().await? {
+                    room.for_body(self.buffer.len()).await?;
+                }
                 if self.buffer.len() > MAX_REPLY_BODY {
-                    return Err(oversized);
+                    return Err(Undelivered::Broken);
                 }
                 self.buffer.split().freeze()
             }
@@ -272,20 +316,21 @@ impl Connection {
                 .insert_header(http::header::CONTENT_LENGTH, body.len())
                 .map_err(|_| Undelivered::Broken)?;
         }
-        Ok((Reply { header, body }, reusable))
+        Ok((Reply { header, body, share: None }, reusable))
     }
 
-    async fn read_chunks(&mut self, status: u16) -> Result<Bytes, Undelivered> {
+    async fn read_chunks(&mut self, mut room: Room<'_>) -> Result<Bytes, Undelivered> {
         let mut body = BytesMut::new();
         loop {
             let size = self.read_line().await?;
             let size = chunk_size(&size).ok_or(Undelivered::Broken)?;
             if body.len() + size > MAX_REPLY_BODY {
-                return Err(Undelivered::Oversized { status });
+                return Err(Undelivered::Broken);
             }
             if size == 0 {
                 break;
             }
+            room.for_body(body.len() + size).await?;
             while self.buffer.len() < size + 2 {
                 self.fill().await?;
             }
@@ -296,8 +341,12 @@ impl Connection {
             }
             self.buffer.advance(2);
         }
-        while !self.read_line().await?.is_empty() {} // trailers are dropped
-        Ok(body.freeze())
+        for _ in 0..=MAX_TRAILERS {
+            if self.read_line().await?.is_empty() {
+                return Ok(body.freeze()); // trailers are dropped
+            }
+        }
+        Err(Undelivered::Broken)
     }
 
     async fn read_line(&mut self) -> Result<Bytes, Undelivered> {

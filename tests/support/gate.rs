@@ -229,7 +229,7 @@ impl Drop for Gate {
 /// A GET on a connection of its own.
 pub fn get(address: SocketAddr, target: &str) -> Response {
     let mut sender = Sender::connect(address);
-    sender.send(format!("GET {target} HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n"));
+    sender.send(format!("GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"));
     sender.response()
 }
 

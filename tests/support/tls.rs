@@ -99,7 +99,14 @@ pub fn install(dir: &Dir, pair: &Pair) {
 
 /// A handshake, and the connection with the certificate that the gate showed.
 pub fn connect(gate: &Gate, client: ClientConfig) -> std::io::Result<(Sender, CertificateDer<'static>)> {
-    let mut socket = TcpStream::connect(gate.tls_address())?;
+    over(TcpStream::connect(gate.tls_address())?, client)
+}
+
+/// The same on a connection that is there.
+pub fn over(
+    mut socket: TcpStream,
+    client: ClientConfig,
+) -> std::io::Result<(Sender, CertificateDer<'static>)> {
     socket.set_read_timeout(Some(LIMIT))?;
     let mut tls = ClientConnection::new(Arc::new(client), NAME.try_into().unwrap()).unwrap();
     tls.complete_io(&mut socket)?;

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use hookgate::budget::{Budget, Share};
 use hookgate::config::units::UpstreamUrl;
 use hookgate::proxy::upstream::{Reply, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -58,7 +59,9 @@ fn answered(data: &[u8]) -> Option<Reply> {
         );
     }
     *SAYS.lock().unwrap() = data.to_vec();
-    UPSTREAM.with(|upstream| block_on(upstream.exchange(REQUEST, b"", Duration::from_secs(5))).ok())
+    let mut share = Share::new(&Budget::new(64 << 20));
+    let limit = Duration::from_secs(5);
+    UPSTREAM.with(|upstream| block_on(upstream.exchange(REQUEST, b"", limit, &mut share)).ok())
 }
 
 const REQUEST: &[u8] = b"POST / HTTP/1.1\r\n\r\n";

@@ -1,0 +1,70 @@
+//! How much memory the process takes at most under a configuration. The constants are rounded
+//! up from what was measured; the attacks in `tests/memory.rs` hold the sum.
+
+use std::fmt;
+
+use super::Startup;
+use super::raw::OnStoreError;
+use crate::budget::Budget;
+
+/// The program, its threads, the log that waits to be written, the ops listener's connections.
+const BASE: usize = 24 << 20;
+/// The addresses that a route's limits remember.
+const ROUTE: usize = 8 << 20;
+/// A connection with a short request.
+const CONNECTION: usize = 28 << 10;
+/// The same with TLS, and a record that is being read.
+const TLS_CONNECTION: usize = 64 << 10;
+/// An event that is remembered.
+const EVENT: usize = 64;
+
+/// The bound, and of what it is the sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    pub base: usize,
+    pub routes: usize,
+    pub connections: usize,
+    pub buffered: usize,
+    pub replay: usize,
+}
+
+impl Bound {
+    pub fn of(startup: &Startup, routes: usize) -> Self {
+        let connection = if startup.listen_tls.is_empty() { CONNECTION } else { TLS_CONNECTION };
+        // A shared store remembers elsewhere, and in this process only while it is away.
+        let remembers = startup.shared_store.is_none() || startup.on_store_error == OnStoreError::Local;
+        let buffered = Budget::most(startup.max_buffered);
+        let events = if remembers { startup.replay_capacity } else { 0 };
+        Bound {
+            base: BASE,
+            routes: ROUTE.saturating_mul(routes),
+            connections: connection.saturating_mul(startup.max_connections),
+            buffered: buffered.saturating_add(buffered / 8), // what is lost between blocks
+            replay: EVENT.saturating_mul(events),
+        }
+    }
+
+    /// In bytes.
+    pub fn total(&self) -> usize {
+        [self.routes, self.connections, self.buffered, self.replay]
+            .into_iter()
+            .fold(self.base, usize::saturating_add)
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: usize| bytes.div_ceil(1 << 20);
+        write!(
+            f,
+            "at most {} MiB: {} for the program, {} for limits of routes, {} for connections, {} for bodies and \
+             what surrounds them, {} for the replay memory",
+            mib(self.total()),
+            mib(self.base),
+            mib(self.routes),
+            mib(self.connections),
+            mib(self.buffered),
+            mib(self.replay)
+        )
+    }
+}
