@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hookgate::cli::{Given, RunArgs};
 use hookgate::clock::Now;
+use hookgate::config::flags::{Given, RunArgs};
 use hookgate::config::secret::Secret;
 use hookgate::config::{Config, units};
 use hookgate::gate::chain::{Admission, Findings};

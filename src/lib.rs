@@ -11,7 +11,8 @@
 //! | [`config`] | from flags, environment and file to checked types |
 //! | [`diagnosis`] | why a signature does not hold, for operators |
 //! | [`telemetry`] | one record per delivery, one log line, all metrics |
-//! | [`server`], [`listener`], [`proxy_protocol`], [`tls`], [`ops`], [`control`], [`reload`] | assembling, accepting, certificates, probes and what there is to see, reload |
+//! | [`server`] | assembling, accepting, reload, drain |
+//! | [`ops`] | probes, metrics, what there is to see, and the control socket |
 //! | [`cli`] | one file per command |
 //! | [`files`] | the only reader of the files that a configuration names |
 //! | [`budget`] | what all requests together may hold |
@@ -21,16 +22,11 @@ pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod control;
 pub mod diagnosis;
 pub mod files;
 pub mod gate;
-pub mod listener;
 pub mod ops;
 pub mod proxy;
-pub mod proxy_protocol;
-pub mod reload;
 pub mod server;
 pub mod store;
 pub mod telemetry;
-pub mod tls;

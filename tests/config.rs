@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use data_encoding::{BASE64, HEXLOWER};
-use hookgate::cli::{Given, RunArgs};
+use hookgate::config::flags::{Given, RunArgs};
 use hookgate::config::raw::Scheme;
 use hookgate::config::secret::Secret;
 use hookgate::config::{Config, Origin, Problems, provider};

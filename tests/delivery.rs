@@ -808,7 +808,7 @@ fn an_answer_without_a_body_tells_no_length_of_one() {
     let latch = Latch::default();
     let open = latch.clone();
     let app = App::new(move |_, request| match request.header("X-Say") {
-        Some(status) => Answer::raw(format!("HTTP/1.1 {status} HandshakeReply\r\n\r\n")).when(&latch),
+        Some(status) => Answer::raw(format!("HTTP/1.1 {status} Said\r\n\r\n")).when(&latch),
         None => Answer::ok(),
     });
     let status = "status: { duplicate: CODE }";

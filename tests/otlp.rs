@@ -45,9 +45,8 @@ impl Collector {
                 if status == 200 {
                     lock(&shared.requests).push((head, serde_json::from_slice(&body).unwrap()));
                 }
-                let answer = format!(
-                    "HTTP/1.1 {status} HandshakeReply\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}"
-                );
+                let answer =
+                    format!("HTTP/1.1 {status} Said\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}");
                 (&stream).write_all(answer.as_bytes()).unwrap();
             }
         });

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
+use super::print;
 use super::run::INVALID_CONFIGURATION;
-use super::{Given, RunArgs, print};
+use crate::config::flags::{Given, RunArgs};
 use crate::config::memory::Bound;
 use crate::config::{Config, Problem, Problems};
 use crate::store::Memory;

@@ -11,8 +11,9 @@ use clap::Args;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Given, RunArgs, print};
+use super::print;
 use crate::clock;
+use crate::config::flags::{Given, RunArgs};
 use crate::config::secret::Secret;
 use crate::config::units::UpstreamUrl;
 use crate::config::{Config, provider, scheme};

@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::{print, shown};
 use crate::config::units::Span;
-use crate::control::{Answer, Event, Request};
+use crate::ops::control::{Answer, Event, Request};
 
 #[derive(Debug, Args)]
 pub struct ForgetArgs {
@@ -44,7 +44,7 @@ pub struct ForgetArgs {
 }
 
 fn hex_key(text: &str) -> Result<String, &'static str> {
-    crate::control::parse_key(text).map(|key| key.to_string()).ok_or("a key is 32 hex digits")
+    crate::ops::control::parse_key(text).map(|key| key.to_string()).ok_or("a key is 32 hex digits")
 }
 
 pub fn forget(args: &ForgetArgs) -> ExitCode {

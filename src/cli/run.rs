@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Given;
+use crate::config::flags::Given;
 use crate::config::raw::{LogFormat, LogLevel};
 use crate::config::{Config, Startup};
 use crate::server::{Ended, Server, Stop};

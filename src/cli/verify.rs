@@ -8,9 +8,10 @@ use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::sign::{Unable, parse_time, read, secret};
-use super::{Given, RunArgs, print, shown};
+use super::{print, shown};
 use crate::clock::{self, Doubt, Now};
 use crate::config::Config;
+use crate::config::flags::{Given, RunArgs};
 use crate::config::provider::{NamedSecret, keyed, preset, rotation, unknown};
 use crate::config::scheme::compile;
 use crate::diagnosis::{Case, hints};

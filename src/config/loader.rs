@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::startup::Built;
 use super::units::Span;
 use super::{AddressFile, Config, Origin, Place, Problem, Problems, Setting, raw};
-use crate::cli::Given;
+use crate::config::flags::Given;
 use crate::files;
 
 pub struct Loader<'g> {

@@ -5,6 +5,8 @@
 //! reads files and builds values; it opens no socket and changes nothing, so that
 //! `check`, start and reload are the same act.
 
+pub mod certificates;
+pub mod flags;
 pub mod handshake;
 mod loader;
 pub mod memory;
@@ -26,11 +28,11 @@ use self::loader::Loader;
 use self::provider::NamedSecret;
 use self::raw::{LogFormat, LogLevel, OnStoreError, ProxyProtocol};
 use self::units::UpstreamUrl;
-use crate::cli::Given;
+use crate::config::certificates::TlsMaterial;
+use crate::config::flags::Given;
 use crate::gate::filter::replay::ReplayPolicy;
 use crate::gate::route::Policy;
 use crate::store::redis;
-use crate::tls::TlsMaterial;
 
 /// Everything a run needs, checked.
 pub struct Config {

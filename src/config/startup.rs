@@ -11,12 +11,12 @@ use super::route::{ForAll, OnlyRoute};
 use super::shared_store::SharedStore;
 use super::units::{ByteSize, Cidr, Span, UpstreamUrl};
 use super::{Origin, Startup};
-use crate::cli::RunArgs;
+use crate::config::certificates::{Part, TlsMaterial};
+use crate::config::flags::RunArgs;
 use crate::gate::delivery::{AddressHeader, TrustedProxies};
 use crate::gate::filter::https::Https;
 use crate::gate::filter::replay::{ReplayPolicy, WINDOW_MARGIN, WindowTooShort};
 use crate::gate::route::Policy;
-use crate::tls::{Part, TlsMaterial};
 
 /// A configuration, still without what the loader has gathered on the way.
 pub struct Built {

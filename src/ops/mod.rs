@@ -1,6 +1,7 @@
 //! Health, metrics and what there is to see on a listener of their own: read-only, never
 //! logged, and never asking anything outside the process.
 
+pub mod control;
 pub mod page;
 pub mod report;
 
@@ -111,7 +112,7 @@ impl Ops {
         [
             self.startup(),
             Check { name: "clock believable", fine: clock_is_believable() },
-            Check { name: "not draining", fine: !self.sidecar.under_way.is_draining() },
+            Check { name: "not draining", fine: !self.sidecar.in_flight.is_draining() },
             Check { name: "replay store usable", fine: self.sidecar.store.is_usable() },
         ]
     }
@@ -144,7 +145,7 @@ impl Ops {
     fn metrics(&self) -> Response<Vec<u8>> {
         let metrics = &self.sidecar.telemetry.metrics;
         metrics.ready.set(i64::from(self.readiness().iter().all(|check| check.fine)));
-        metrics.draining.set(i64::from(self.sidecar.under_way.is_draining()));
+        metrics.draining.set(i64::from(self.sidecar.in_flight.is_draining()));
         metrics.replay_entries.set(count(self.sidecar.store.entries()));
         metrics.replay_capacity.set(count(self.sidecar.store.capacity()));
         metrics.replay_store_up.set(i64::from(self.sidecar.store.is_up()));

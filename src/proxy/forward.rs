@@ -45,7 +45,7 @@ impl Forward<'_> {
                 line(&mut out, name, value);
             }
         }
-        self.our_word(&mut out);
+        self.gate_headers(&mut out);
         out.extend_from_slice(b"\r\n");
         out
     }
@@ -73,7 +73,7 @@ impl Forward<'_> {
         out.extend_from_slice(b" HTTP/1.1\r\n");
     }
 
-    fn our_word(&self, out: &mut Vec<u8>) {
+    fn gate_headers(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"Content-Length: ");
         end(out, self.body_len);
         match self.observed {
@@ -281,7 +281,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_spelling_of_our_word_is_ours() {
+    fn every_spelling_of_gate_headers_is_ours() {
         for name in
             ["Hookgate-Verdict", "hookgate_verdict", "HOOKGATE.x", "X_Forwarded~For", "Connection", "TE"]
         {

@@ -10,9 +10,8 @@ pub mod body;
 pub mod facts;
 pub mod forward;
 pub mod framing;
-pub mod hints;
+pub mod in_flight;
 pub mod respond;
-pub mod under_way;
 pub mod upstream;
 
 use std::net::IpAddr;
@@ -29,12 +28,12 @@ use pingora_timeout::timeout;
 
 use self::body::Body;
 use self::forward::Forward;
-use self::hints::{Diagnosis, Suspect};
-use self::under_way::{Entered, UnderWay};
+use self::in_flight::{Guard, InFlight};
 use self::upstream::{Reply, Undelivered, Upstream};
 use crate::budget::{Budget, SHORT_HEAD, Share};
 use crate::clock;
 use crate::config::provider::NamedSecret;
+use crate::diagnosis::task::{self, Diagnosis, Suspect};
 use crate::gate::chain::{Admission, Findings};
 use crate::gate::delivery::Head;
 use crate::gate::filter::freshness::Fresh;
@@ -53,7 +52,7 @@ pub struct Sidecar {
     pub budget: Arc<Budget>,
     pub telemetry: Arc<Telemetry>,
     pub timeouts: Timeouts,
-    pub under_way: Arc<UnderWay>,
+    pub in_flight: Arc<InFlight>,
     pub diagnosis: Diagnosis,
 }
 
@@ -173,7 +172,7 @@ impl Sidecar {
             body,
             claim,
             limit: self.timeouts.call,
-            _under_way: self.under_way.enter(),
+            _in_flight: self.in_flight.enter(),
         };
         self.deliver(delivery, record).await
     }
@@ -204,7 +203,7 @@ impl Sidecar {
         id: RequestId,
     ) {
         let ours = route.handshakes.could_have_signed(&body.bytes);
-        if !ours && body.size() <= hints::MAX_BODY && self.diagnosis.has_time(clock::now()) {
+        if !ours && body.size() <= task::MAX_BODY && self.diagnosis.has_time(clock::now()) {
             let suspect = Suspect {
                 route: Arc::clone(route),
                 secrets: Arc::clone(secrets),
@@ -310,7 +309,7 @@ impl Sidecar {
             _ = timeout(respond::FINISH, refusal).await;
             return;
         }
-        if reject.reason == Reason::FramingInvalid || self.under_way.is_draining() {
+        if reject.reason == Reason::FramingInvalid || self.in_flight.is_draining() {
             session.set_keepalive(None);
         }
         respond::refuse(session, reject, record.status, record.request_id).await;
@@ -338,7 +337,7 @@ impl Sidecar {
             biased;
             read = timeout(deadline, session.read_request()) => read,
             // A connection without a request is closed when the gate shuts down.
-            () = self.under_way.closing() => return None,
+            () = self.in_flight.closing() => return None,
         };
         let reason = match read {
             Ok(Ok(true)) => {
@@ -369,11 +368,11 @@ impl HttpServerApp for Sidecar {
         _shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         self.read_head(&mut session).await?;
-        let _under_way = self.under_way.enter();
+        let _in_flight = self.in_flight.enter();
         let mut record = facts::record(&session);
         let idle = self.timeouts.idle.as_secs().max(1);
         // HTTP/1.0 ends the connection after the answer unless it asked for more.
-        let reusable = session.get_keepalive().is_some() && !self.under_way.is_draining();
+        let reusable = session.get_keepalive().is_some() && !self.in_flight.is_draining();
         session.set_keepalive(reusable.then_some(idle));
 
         // Dropped after the session: only then is the memory free.
@@ -408,7 +407,7 @@ struct Delivery {
     body: Body,
     claim: Option<Claim>,
     limit: Duration,
-    _under_way: Entered,
+    _in_flight: Guard,
 }
 
 impl Delivery {

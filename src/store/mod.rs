@@ -19,13 +19,13 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::sync::watch;
 
+pub use self::redis::{Health, Redis};
 use crate::clock::Now;
 use crate::gate::filter::freshness::Fresh;
 use crate::gate::filter::rate_limit::SharedCell;
 use crate::gate::filter::replay::{Forgotten, Keep, ReplayKey, Token};
 use crate::gate::reason::Reason;
 pub use memory::Memory;
-pub use redis::{Health, Redis};
 
 /// The closed set of stores.
 #[derive(Clone)]
@@ -230,7 +230,7 @@ impl Drop for Claim {
                 Holder::Memory(memory, token) => {
                     memory.settle(key, token, self.keep, unknown, crate::clock::now());
                 }
-                Holder::Redis(holding) => holding.settle_by_and_by(Some(unknown)),
+                Holder::Redis(holding) => holding.settle_in_background(Some(unknown)),
             }
         }
     }

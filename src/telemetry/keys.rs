@@ -69,8 +69,8 @@ impl KeyWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Given, RunArgs};
     use crate::config::Config;
+    use crate::config::flags::{Given, RunArgs};
     use crate::telemetry::metrics::Metrics;
 
     const DAY: i64 = 86_400;

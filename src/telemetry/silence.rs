@@ -96,8 +96,8 @@ fn people(span: Duration) -> humantime::FormattedDuration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Given, RunArgs};
     use crate::config::Config;
+    use crate::config::flags::{Given, RunArgs};
     use crate::gate::reason::{Reason, Verdict};
     use crate::telemetry::metrics::Metrics;
 

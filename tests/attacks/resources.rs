@@ -139,7 +139,7 @@ fn a118_an_answer_that_nobody_reads_is_given_up() {
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(&fixture.gate.address().into()).unwrap();
     let mut deaf = TcpStream::from(socket);
-    let under_way = || !same(fixture.gate.metrics().value("hookgate_requests_in_flight"), 0.0);
+    let in_flight = || !same(fixture.gate.metrics().value("hookgate_requests_in_flight"), 0.0);
     let (mut event, mut started);
     let mut asked = 0;
     loop {
@@ -150,10 +150,10 @@ fn a118_an_answer_that_nobody_reads_is_given_up() {
         started = Instant::now();
         deaf.write_all(&event.bytes()).unwrap();
         fixture.app.wait_for(asked);
-        while under_way() && started.elapsed() < Duration::from_secs(2) {
+        while in_flight() && started.elapsed() < Duration::from_secs(2) {
             sleep(STEP);
         }
-        if under_way() {
+        if in_flight() {
             break;
         }
     }

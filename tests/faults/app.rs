@@ -115,7 +115,7 @@ impl App {
                     // Nobody but the gate knows whether it saw the end of the connection, too.
                     let said = answer.len() + usize::from(form == Form::UntilClosed);
                     let end = self.wire.link(peer).map_or(u64::MAX, |link| link.says(said));
-                    self.diary.note(Entry::HandshakeReply { call, status, end });
+                    self.diary.note(Entry::Said { call, status, end });
                     stream.write_all(&answer).await.ok()?;
                     if form == Form::UntilClosed {
                         return None;
@@ -134,7 +134,7 @@ impl App {
 
 impl Form {
     fn write(self, status: u16) -> Vec<u8> {
-        let line = format!("HTTP/1.1 {status} HandshakeReply\r\n");
+        let line = format!("HTTP/1.1 {status} Said\r\n");
         let text = match (status, self) {
             (204, _) => format!("{line}\r\n"),
             (_, Form::Length) => format!("{line}Content-Length: 3\r\n\r\napp"),

@@ -24,7 +24,7 @@ pub enum Entry {
     /// The application has read the whole request. Of no event: nobody signed these bytes.
     Arrived { call: Call, event: Option<Event> },
     /// The application answers. The answer ends with that byte of the connection.
-    HandshakeReply { call: Call, status: u16, end: u64 },
+    Said { call: Call, status: u16, end: u64 },
     /// The connection breaks. So many bytes of answers the gate has surely read; if it has
     /// read more, nobody can know.
     Broken { link: usize, read: u64 },
@@ -83,9 +83,7 @@ fn answers(history: &[Entry]) -> Vec<Violation> {
         match *entry {
             Entry::Arrived { call, event: None } => found.push(Violation::Altered(call)),
             Entry::Arrived { call, event: Some(event) } => _ = events.insert(call, event),
-            Entry::HandshakeReply { call, status, .. } if is_success(status) => {
-                delivered.extend(events.get(&call))
-            }
+            Entry::Said { call, status, .. } if is_success(status) => delivered.extend(events.get(&call)),
             Entry::Answered { event, status } if is_success(status) && !delivered.contains(&event) => {
                 found.push(Violation::Unkept(event));
             }
@@ -124,7 +122,7 @@ fn deliveries(history: &[Entry]) -> Vec<Violation> {
             Entry::Arrived { call, event: Some(event) } => {
                 by_event.entry(event).or_default().extend(place.get(&call));
             }
-            Entry::HandshakeReply { call, status, end } => {
+            Entry::Said { call, status, end } => {
                 if let Some(known) = place.get(&call) {
                     calls[*known].said = Some((at, status));
                     calls[*known].end = end;
@@ -170,7 +168,7 @@ mod tests {
     }
 
     fn said(call: Call, status: u16) -> Entry {
-        Entry::HandshakeReply { call, status, end: 100 }
+        Entry::Said { call, status, end: 100 }
     }
 
     #[test]

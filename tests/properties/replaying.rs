@@ -65,7 +65,7 @@ const WINDOW: u64 = 60;
 
 fn compare(memory: &mut impl Remembers, steps: &[Step]) -> TestCaseResult {
     let mut model = Model::default();
-    let mut under_way = vec![];
+    let mut in_flight = vec![];
     let (mut leads, mut now) = (0, 0);
     for step in steps {
         match *step {
@@ -74,11 +74,11 @@ fn compare(memory: &mut impl Remembers, steps: &[Step]) -> TestCaseResult {
                 let expected = model.reserve(event, leads, now);
                 prop_assert_eq!(memory.reserve(event, leads, now), expected, "at {} s", now);
                 if expected == Seen::Lead {
-                    under_way.push((event, leads));
+                    in_flight.push((event, leads));
                 }
             }
-            Step::Settle { which, delivered } if !under_way.is_empty() => {
-                let (event, lead) = under_way.swap_remove(which.index(under_way.len()));
+            Step::Settle { which, delivered } if !in_flight.is_empty() => {
+                let (event, lead) = in_flight.swap_remove(which.index(in_flight.len()));
                 model.settle(event, lead, delivered, now);
                 memory.settle(event, lead, delivered, now);
             }

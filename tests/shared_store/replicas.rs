@@ -50,8 +50,8 @@ fn race(server: &Server, app: &App, latch: &Latch) -> Vec<Response> {
             })
             .collect();
         until("all copies to be under way", || {
-            let under_way: f64 = gates.iter().map(|g| g.metrics().value("hookgate_requests_in_flight")).sum();
-            under_way > 64.5 // each request, and the delivery
+            let in_flight: f64 = gates.iter().map(|g| g.metrics().value("hookgate_requests_in_flight")).sum();
+            in_flight > 64.5 // each request, and the delivery
         });
         latch.open();
         senders.into_iter().map(|sender| sender.join().unwrap()).collect()

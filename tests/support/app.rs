@@ -35,7 +35,7 @@ impl Answer {
     }
 
     pub fn status(status: u16) -> Self {
-        Answer::raw(format!("HTTP/1.1 {status} HandshakeReply\r\nContent-Length: 3\r\n\r\napp"))
+        Answer::raw(format!("HTTP/1.1 {status} Said\r\nContent-Length: 3\r\n\r\napp"))
     }
 
     /// Exactly these bytes.

@@ -178,12 +178,12 @@ impl Holding {
     /// the lease could hold the event. The sender need not wait for that.
     pub async fn settle(self, outcome: Outcome) {
         if self.try_settle(Some(outcome)).await.is_err() {
-            self.settle_by_and_by(Some(outcome));
+            self.settle_in_background(Some(outcome));
         }
     }
 
     /// Settles in a task of its own. Where no task can run, the lease ends by itself.
-    pub fn settle_by_and_by(self, outcome: Option<Outcome>) {
+    pub fn settle_in_background(self, outcome: Option<Outcome>) {
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
             let until = Instant::now() + self.redis.policy.lease();
@@ -212,7 +212,7 @@ struct Unconfirmed(Option<Holding>);
 impl Drop for Unconfirmed {
     fn drop(&mut self) {
         if let Some(holding) = self.0.take() {
-            holding.settle_by_and_by(None);
+            holding.settle_in_background(None);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What operators hand over: the configuration file, and a captured request.
 
 use hookgate::cli::verify::Captured;
-use hookgate::cli::{Given, RunArgs};
+use hookgate::config::flags::{Given, RunArgs};
 use hookgate::config::{Config, Problems};
 use hookgate::proxy::framing;
 

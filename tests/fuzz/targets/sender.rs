@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hookgate::gate::delivery::{AddressHeader, Client, Peer, TrustedProxies};
-use hookgate::proxy_protocol::{self, ProxyProtocol, Refused};
+use hookgate::server::proxy_protocol::{self, ProxyProtocol, Refused};
 use http::HeaderValue;
 use tokio::io::{AsyncRead, ReadBuf};
 

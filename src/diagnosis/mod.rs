@@ -3,6 +3,8 @@
 //! Each finding is one plain sentence with the remedy, for the operator. It is never
 //! shown to a sender, and nothing here decides anything.
 
+pub mod task;
+
 use http::HeaderName;
 
 use crate::clock::Now;

@@ -7,7 +7,7 @@ use prometheus::IntGauge;
 use tokio::sync::Notify;
 
 /// Requests and deliveries under way, and how far a shutdown has come.
-pub struct UnderWay {
+pub struct InFlight {
     count: AtomicUsize,
     gauge: IntGauge,
     draining: AtomicBool,
@@ -17,11 +17,11 @@ pub struct UnderWay {
 }
 
 /// One thing that is under way; dropping it ends that.
-pub struct Entered(Arc<UnderWay>);
+pub struct Guard(Arc<InFlight>);
 
-impl UnderWay {
+impl InFlight {
     pub fn new(gauge: IntGauge) -> Arc<Self> {
-        Arc::new(UnderWay {
+        Arc::new(InFlight {
             count: AtomicUsize::new(0),
             gauge,
             draining: AtomicBool::new(false),
@@ -31,10 +31,10 @@ impl UnderWay {
         })
     }
 
-    pub fn enter(self: &Arc<Self>) -> Entered {
+    pub fn enter(self: &Arc<Self>) -> Guard {
         self.count.fetch_add(1, Ordering::AcqRel);
         self.gauge.inc();
-        Entered(Arc::clone(self))
+        Guard(Arc::clone(self))
     }
 
     /// From now on connections are closed after the request they serve.
@@ -75,7 +75,7 @@ impl UnderWay {
     }
 }
 
-impl Drop for Entered {
+impl Drop for Guard {
     fn drop(&mut self) {
         self.0.gauge.dec();
         if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 && self.0.is_draining() {

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use pingora::listeners::tls::Acceptor;
 use rustls::crypto::ring;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -74,8 +73,8 @@ impl TlsMaterial {
         Ok(TlsMaterial { config: Arc::new(config), not_after })
     }
 
-    pub fn acceptor(&self) -> Acceptor {
-        Acceptor::from_server_config(Arc::clone(&self.config))
+    pub fn config(&self) -> &Arc<ServerConfig> {
+        &self.config
     }
 
     /// When the leaf expires, in seconds since the epoch.

@@ -7,12 +7,13 @@
 
 use std::sync::Arc;
 
+use super::listener;
 use arc_swap::ArcSwap;
 use pingora::listeners::tls::Acceptor;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::Given;
 use crate::clock;
+use crate::config::flags::Given;
 use crate::config::provider::NamedSecret;
 use crate::config::{AddressFile, Config, Problem, Problems, Startup};
 use crate::gate::filter::ip_allowlist::is_cut_short;
@@ -121,7 +122,7 @@ impl Reloader {
         let policy = config.policy.adopting(&self.sidecar.live.load().policy);
         self.sidecar.live.store(Arc::new(Live::new(policy, config.secrets, telemetry)));
         if let (Some(tls), Some(acceptor)) = (&config.tls, &self.acceptor) {
-            acceptor.store(Arc::new(tls.acceptor()));
+            acceptor.store(Arc::new(listener::acceptor(tls)));
             for address in &self.startup.listen_tls {
                 telemetry.metrics.certificate_expires(&address.to_string(), tls.not_after());
             }

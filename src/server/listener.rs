@@ -33,7 +33,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use crate::budget::{Budget, Intake, SHORT_HEAD, one_sender};
-use crate::proxy_protocol::{self, ProxyProtocol};
+use crate::config::certificates::TlsMaterial;
+use crate::server::proxy_protocol::{self, ProxyProtocol};
+
+/// What shakes hands with these certificates.
+pub fn acceptor(material: &TlsMaterial) -> Acceptor {
+    Acceptor::from_server_config(Arc::clone(material.config()))
+}
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

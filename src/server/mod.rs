@@ -1,6 +1,10 @@
 //! Assembles a server from a configuration: binds, serves, and ends without losing a
 //! delivery. Several servers can live in one process; the demo and the tests do that.
 
+pub mod listener;
+pub mod proxy_protocol;
+pub mod reload;
+
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -18,19 +22,19 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
 use crate::budget::Budget;
-use crate::cli::Given;
 use crate::clock;
+use crate::config::flags::Given;
 use crate::config::raw::OnStoreError;
 use crate::config::{Config, Startup};
-use crate::control;
-use crate::listener::{Connections, Listener, Trust};
+use crate::diagnosis::task::Diagnosis;
 use crate::ops::Ops;
-use crate::proxy::hints::Diagnosis;
-use crate::proxy::under_way::UnderWay;
+use crate::ops::control;
+use crate::proxy::in_flight::InFlight;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{Live, Sidecar, Timeouts};
-use crate::proxy_protocol::ProxyProtocol;
-use crate::reload::Reloader;
+use crate::server::listener::{Connections, Listener, Trust};
+use crate::server::proxy_protocol::ProxyProtocol;
+use crate::server::reload::Reloader;
 use crate::store::journal::{Fault, Report};
 use crate::store::{Health, Memory, Redis, ReplayStore};
 use crate::telemetry::Telemetry;
@@ -181,7 +185,7 @@ impl Server {
             for address in &startup.listen_tls {
                 telemetry.metrics.certificate_expires(&address.to_string(), tls.not_after());
             }
-            Arc::new(ArcSwap::from_pointee(tls.acceptor()))
+            Arc::new(ArcSwap::from_pointee(listener::acceptor(tls)))
         });
 
         let (close, closing) = watch::channel(false);
@@ -224,13 +228,13 @@ impl Server {
 
         let how = stop.await;
         telemetry.log.event(Severity::Info, "hookgate.drain", "shutting down");
-        sidecar.under_way.drain();
+        sidecar.in_flight.drain();
         if how == Stop::Gracefully {
             tokio::time::sleep(startup.shutdown_delay).await;
         }
         _ = close.send(true);
-        sidecar.under_way.close();
-        let drained = tokio::time::timeout(startup.shutdown_timeout, sidecar.under_way.idle()).await;
+        sidecar.in_flight.close();
+        let drained = tokio::time::timeout(startup.shutdown_timeout, sidecar.in_flight.idle()).await;
         helpers.iter().for_each(tokio::task::JoinHandle::abort);
         let store = sidecar.store.clone();
         if !tokio::task::spawn_blocking(move || store.close()).await.unwrap_or(false) {
@@ -273,7 +277,7 @@ pub fn sidecar(
             upstream: startup.upstream_timeout,
             call: startup.call_limit,
         },
-        under_way: UnderWay::new(telemetry.metrics.in_flight.clone()),
+        in_flight: InFlight::new(telemetry.metrics.in_flight.clone()),
         diagnosis: Diagnosis::new(),
     })
 }
