@@ -84,7 +84,12 @@ pub fn check_choice(recipes: &[Recipe]) -> Result<(), Fault> {
 
 /// How much a delivery under the recipe proves.
 fn assurance(recipe: &Recipe, claimed: Option<raw::Claimed>) -> Assurance {
-    let open = claimed == Some(raw::Claimed::Partial) || recipe.content.is_lossy() || recipe.is_extensible();
+    let equal = recipe.also.iter().flat_map(|equality| &equality.contents);
+    let open = claimed == Some(raw::Claimed::Partial)
+        || recipe.contents().chain(equal).any(Content::is_lossy)
+        // What is signed in one form may be something else in another.
+        || !recipe.variants.is_empty()
+        || recipe.is_extensible();
     match recipe.algorithm {
         Algorithm::Token => Assurance::Authenticated,
         _ if recipe.covers_body() && !open => Assurance::Verified,
@@ -289,8 +294,9 @@ fn check(recipe: &Recipe) -> Result<(), Fault> {
 /// what makes two bodies alike: no provider does that.
 fn check_ends(recipe: &Recipe, claimed: Option<raw::Claimed>) -> Result<(), Fault> {
     let is_time = |source: &Source| recipe.timestamp.iter().any(|rule| rule.from.contains(source));
-    let fixed_url = recipe.url_rule.query == SignedQuery::AsGiven;
-    for content in recipe.contents() {
+    let fixed_url = recipe.url_rule.query == SignedQuery::AsGiven && !recipe.url_rule.either_port;
+    let equal = recipe.also.iter().flat_map(|equality| &equality.contents);
+    for content in recipe.contents().chain(equal) {
         if let Some(transform) = content.lossy_body() {
             let message = format!(
                 "under |{transform} two bodies are signed alike: use {{body}}, or one of its digests such as {{body|sha256hex}}"

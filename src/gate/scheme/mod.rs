@@ -206,6 +206,12 @@ impl Recipe {
             .any(|piece| matches!(piece, Piece::Url | Piece::UrlWithoutQuery))
     }
 
+    /// Whether a form is signed by its fields, or equal to something that is signed.
+    pub fn reads_form(&self) -> bool {
+        let equal = self.also.iter().flat_map(|equality| &equality.contents);
+        self.contents().chain(equal).flat_map(Content::pieces).any(Piece::reads_form)
+    }
+
     /// The pointers that this recipe reads from JSON, in the body or in its payload.
     pub fn pointers(&self) -> Vec<&Pointer> {
         self.sources()

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use http::HeaderName;
 
 use super::algorithm::Tag;
-use super::content::Piece;
+use super::content::{Content, Piece};
 use super::jws::Token;
 use super::source::Source;
 use super::{Assign, FieldNames, Recipe, SignatureFormat, TokenPayload, Unreadable, is_plain};
@@ -105,18 +105,17 @@ impl Recipe {
     }
 
     fn check_signed_values(&self, head: &Head<'_>) -> Result<(), Reason> {
-        for (n, source, required) in self.content.values() {
-            if source.is_in_body() {
-                continue;
-            }
-            let Some(value) = self.value(source, head).map_err(Reason::from)? else {
-                if required {
-                    return Err(Reason::SignatureMissing);
+        for content in self.contents() {
+            for (n, source, required) in content.values().filter(|(_, source, _)| !source.is_in_body()) {
+                let Some(value) = self.value(source, head).map_err(Reason::from)? else {
+                    if required {
+                        return Err(Reason::SignatureMissing);
+                    }
+                    continue;
+                };
+                if !self.is_unambiguous(content, n, source, &value) {
+                    return Err(Reason::SignatureMalformed);
                 }
-                continue;
-            };
-            if !self.is_unambiguous(n, source, &value) {
-                return Err(Reason::SignatureMalformed);
             }
         }
         if self.lists_all(head).map_err(Reason::from)? { Ok(()) } else { Err(Reason::SignatureMalformed) }
@@ -161,8 +160,8 @@ impl Recipe {
     }
 
     /// Whether the value of segment `n` ends where it seems to.
-    fn is_unambiguous(&self, n: usize, source: &Source, value: &[u8]) -> bool {
-        let separator = self.content.separator(n);
+    pub(super) fn is_unambiguous(&self, content: &Content, n: usize, source: &Source, value: &[u8]) -> bool {
+        let separator = content.separator(n);
         let rule = self.timestamp.as_ref().filter(|rule| rule.from.contains(source));
         let cut =
             |separator: u8| value.iter().enumerate().filter(move |(_, b)| **b == separator).map(|(n, _)| n);
