@@ -101,12 +101,19 @@ fn other_family(delivery: &mut Delivery, sender: &Sender, rng: &mut Rng) {
     let keep = rng.chance(40);
     let headers = |recipe: &Recipe| -> Vec<HeaderName> {
         let named = recipe.signature.from.iter().chain(sources(recipe)).chain(&recipe.id);
-        let mut names: Vec<_> = named.filter_map(|source| match source {
-            Source::Header(name) => Some(name.clone()),
-            _ => None,
-        }).collect();
+        let mut names: Vec<_> = named
+            .filter_map(|source| match source {
+                Source::Header(name) => Some(name.clone()),
+                _ => None,
+            })
+            .collect();
         let mut seen = Vec::new();
-        names.retain(|name| !seen.contains(name) && { seen.push(name.clone()); true });
+        names.retain(|name| {
+            !seen.contains(name) && {
+                seen.push(name.clone());
+                true
+            }
+        });
         names
     };
     for (from, to) in headers(one).iter().zip(&headers(other)) {
@@ -127,8 +134,15 @@ fn other_family(delivery: &mut Delivery, sender: &Sender, rng: &mut Rng) {
 
 fn content_type(delivery: &mut Delivery, rng: &mut Rng) {
     let kind = *rng.pick(&[
-        FORM, FORM, "application/json", "text/plain", MULTIPART, "application/x-www-form-urlencoded; charset=utf-8",
-        "APPLICATION/X-WWW-FORM-URLENCODED", "application/x-www-form-urlencoded,x", "",
+        FORM,
+        FORM,
+        "application/json",
+        "text/plain",
+        MULTIPART,
+        "application/x-www-form-urlencoded; charset=utf-8",
+        "APPLICATION/X-WWW-FORM-URLENCODED",
+        "application/x-www-form-urlencoded,x",
+        "",
     ]);
     let kind = HeaderValue::from_static(kind);
     match rng.below(6) {
@@ -148,11 +162,18 @@ fn query(delivery: &mut Delivery, sender: &Sender, rng: &mut Rng) {
             });
             let names: Vec<_> = named.chain(["a", "bodySHA256"]).collect();
             let pair = format!("{}=1", rng.pick(&names));
-            query = if rng.chance(50) { [pair.as_bytes(), b"&", &query].concat() } else { [&query, &b"&"[..], pair.as_bytes()].concat() };
+            query = if rng.chance(50) {
+                [pair.as_bytes(), b"&", &query].concat()
+            } else {
+                [&query, &b"&"[..], pair.as_bytes()].concat()
+            };
         }
         1 => change_bytes(&mut query, rng),
         2 => {
-            delivery.query = match delivery.query { None => Some(String::new()), Some(_) => None };
+            delivery.query = match delivery.query {
+                None => Some(String::new()),
+                Some(_) => None,
+            };
             return;
         }
         _ => change_pairs(&mut query, rng),
@@ -166,7 +187,8 @@ fn form(delivery: &mut Delivery, rng: &mut Rng) {
     match rng.below(5) {
         // From the query to the form and back.
         0 => {
-            let mut pairs: Vec<_> = delivery.query.as_deref().unwrap_or_default().split('&').map(str::to_owned).collect();
+            let mut pairs: Vec<_> =
+                delivery.query.as_deref().unwrap_or_default().split('&').map(str::to_owned).collect();
             let moved = pairs.swap_remove(rng.below(pairs.len()));
             delivery.query = (!pairs.is_empty()).then(|| pairs.join("&"));
             let between = if delivery.body.is_empty() { "" } else { "&" };
@@ -177,7 +199,8 @@ fn form(delivery: &mut Delivery, rng: &mut Rng) {
         }
         1 => {
             let body = std::mem::take(&mut delivery.body);
-            let text: String = body.iter().filter(|b| b.is_ascii_graphic() && **b != b'#').map(|b| char::from(*b)).collect();
+            let text: String =
+                body.iter().filter(|b| b.is_ascii_graphic() && **b != b'#').map(|b| char::from(*b)).collect();
             let query = delivery.query.take().filter(|query| !query.is_empty()).map(|query| query + "&");
             delivery.query = Some(query.unwrap_or_default() + &text);
         }
@@ -273,13 +296,22 @@ fn move_bytes(delivery: &mut Delivery, rng: &mut Rng) {
             value.splice(0..0, delivery.body.split_off(keep));
         }
         3 => {
-            let Some((other, mut second)) = header(delivery, rng).filter(|(other, _)| *other != name) else { return };
+            let Some((other, mut second)) = header(delivery, rng).filter(|(other, _)| *other != name) else {
+                return;
+            };
             second.extend(value.drain(..few.min(value.len())));
             set(&mut delivery.headers, &other, &second);
         }
         4 => {
             // A value that may be absent, and the text around it, begins the body.
-            let (before, after) = *rng.pick(&[("a:", ";"), ("b=", "&"), ("", "."), (".", ""), ("id:", ";"), ("request-id:", ";")]);
+            let (before, after) = *rng.pick(&[
+                ("a:", ";"),
+                ("b=", "&"),
+                ("", "."),
+                (".", ""),
+                ("id:", ";"),
+                ("request-id:", ";"),
+            ]);
             delivery.headers.remove(&name);
             let text = [before.as_bytes(), &value, after.as_bytes()].concat();
             delivery.body.splice(0..0, text);
@@ -301,11 +333,15 @@ fn move_bytes(delivery: &mut Delivery, rng: &mut Rng) {
 }
 
 fn extra_header(delivery: &mut Delivery, sender: &Sender, rng: &mut Rng) {
-    let named = sender.recipes.iter().flat_map(|recipe| sources(recipe).chain(&recipe.id)).filter_map(|source| match source {
-        Source::Header(name) => Some(name.clone()),
-        _ => None,
-    });
-    let names: Vec<_> = named.chain(["x-other", "x-listed", "webhook-id"].map(HeaderName::from_static)).collect();
+    let named =
+        sender.recipes.iter().flat_map(|recipe| sources(recipe).chain(&recipe.id)).filter_map(|source| {
+            match source {
+                Source::Header(name) => Some(name.clone()),
+                _ => None,
+            }
+        });
+    let names: Vec<_> =
+        named.chain(["x-other", "x-listed", "webhook-id"].map(HeaderName::from_static)).collect();
     let name = rng.pick(&names);
     if rng.chance(80) {
         delivery.headers.entry(name).or_insert(HeaderValue::from_static("1"));

@@ -42,11 +42,18 @@ fn a_duplicate_was_delivered_before() {
                     let said = read(recipe, delivery).unwrap();
                     let is_like = |(under, before): &(&Recipe, &Delivery)| {
                         // Schemes of other contents have the body in common.
-                        let said = under.content != recipe.content || read(under, before).unwrap().has_values_of(&said);
+                        let said = under.content != recipe.content
+                            || read(under, before).unwrap().has_values_of(&said);
                         before.body == delivery.body && said
                     };
                     let before = delivered.iter().any(is_like);
-                    assert!(before, "{}\nnever delivered:\n{}only\n{}", sender.name, shown(delivery), delivered.iter().map(|(_, before)| shown(before)).collect::<String>());
+                    assert!(
+                        before,
+                        "{}\nnever delivered:\n{}only\n{}",
+                        sender.name,
+                        shown(delivery),
+                        delivered.iter().map(|(_, before)| shown(before)).collect::<String>()
+                    );
                 }
             }
         }

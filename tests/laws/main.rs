@@ -33,7 +33,7 @@ use rng::{Rng, given};
 use senders::Sender;
 
 /// Changed requests for each law, of presets and of random schemes together.
-const REQUESTS: usize = 20_000;
+const REQUESTS: usize = 8_000;
 /// Events of one sender after another: a random one is used for so many.
 const EVENTS: usize = 4;
 /// Changed requests for each genuine one.
@@ -76,7 +76,8 @@ fn of_the_clock() -> u64 {
 /// As it would be written.
 fn shown(delivery: &Delivery) -> String {
     let query = delivery.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
-    let mut text = format!("{} {}{query} (length {:?})\n", delivery.method, delivery.path, delivery.content_length);
+    let mut text =
+        format!("{} {}{query} (length {:?})\n", delivery.method, delivery.path, delivery.content_length);
     for (name, value) in &delivery.headers {
         text += &format!("{name}: {}\n", value.as_bytes().escape_ascii());
     }

@@ -22,7 +22,13 @@ fn what_differs_in_nothing_signed_is_the_same_event() {
             let same = genuine.body == other.body && read(under, &genuine) == read(under, &other);
             // Whoever shows a credential may say anything.
             let same = same && under.assurance != Assurance::Authenticated;
-            assert!(!same || meet(&first, &second), "{}\ntwo events:\n{}and\n{}", sender.name, shown(&genuine), shown(&other));
+            assert!(
+                !same || meet(&first, &second),
+                "{}\ntwo events:\n{}and\n{}",
+                sender.name,
+                shown(&genuine),
+                shown(&other)
+            );
         }
         accepted
     });

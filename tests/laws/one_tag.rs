@@ -20,19 +20,26 @@ fn under_one_signature_there_is_one_delivery() {
             let Ok((under, second)) = sender.judge(&other) else { continue };
             accepted += 1;
             let told = || format!("{}\n{}and\n{}", sender.name, shown(&genuine), shown(&other));
-            let said = read(under, &other).unwrap_or_else(|why| panic!("{why}, and it is accepted: {}", told()));
+            let said =
+                read(under, &other).unwrap_or_else(|why| panic!("{why}, and it is accepted: {}", told()));
             let is_signed = match under.assurance {
                 Assurance::Authenticated => true,
-                Assurance::Verified => sender.has_signed(|known, body| said.has_values_of(known) && *body == *other.body),
+                Assurance::Verified => {
+                    sender.has_signed(|known, body| said.has_values_of(known) && *body == *other.body)
+                }
                 // Where the values end is left open, not what was said.
                 Assurance::Partial => sender.has_signed(|known, _| said.has_row_of(known)),
             };
             assert!(is_signed, "nobody signed the second one: {}", told());
             // A delivery that says the same is the same event.
-            if std::ptr::eq(under, recipe) && known.as_ref() == Ok(&said) && genuine.body == other.body && genuine.query == other.query
+            if std::ptr::eq(under, recipe)
+                && known.as_ref() == Ok(&said)
+                && genuine.body == other.body
+                && genuine.query == other.query
                 && under.assurance != Assurance::Authenticated
             {
-                let [first, second] = [first.authentic(), second.authentic()].map(|authentic| authentic.identity().told());
+                let [first, second] =
+                    [first.authentic(), second.authentic()].map(|authentic| authentic.identity().told());
                 assert_eq!(first, second, "two events: {}", told());
             }
         }

@@ -67,7 +67,9 @@ impl Reader<'_> {
                     let value = self.piece(piece)?;
                     let value = match transform {
                         // In either way of writing it is one value.
-                        Some(transform) if !transform.keeps_all() => transform.apply(&value).unwrap().into_owned(),
+                        Some(transform) if !transform.keeps_all() => {
+                            transform.apply(&value).unwrap().into_owned()
+                        }
                         _ => value,
                     };
                     said.row.extend(&value);
@@ -76,7 +78,9 @@ impl Reader<'_> {
                 Segment::Optional { before, piece, transform, after } => {
                     let value = self.piece(piece)?;
                     let value = match transform {
-                        Some(transform) if !transform.keeps_all() => transform.apply(&value).unwrap().into_owned(),
+                        Some(transform) if !transform.keeps_all() => {
+                            transform.apply(&value).unwrap().into_owned()
+                        }
                         _ => value,
                     };
                     if !value.is_empty() {
@@ -128,8 +132,10 @@ impl Reader<'_> {
                 written.collect::<Vec<_>>().concat()
             }
             Piece::ListedHeaders(list) => {
-                let list = String::from_utf8(self.header(list.as_str())?.unwrap_or_default()).map_err(|_| "no text")?;
-                let mut names: Vec<_> = list.split(',').map(|name| name.trim().to_ascii_lowercase()).collect();
+                let list = String::from_utf8(self.header(list.as_str())?.unwrap_or_default())
+                    .map_err(|_| "no text")?;
+                let mut names: Vec<_> =
+                    list.split(',').map(|name| name.trim().to_ascii_lowercase()).collect();
                 names.sort();
                 names.dedup();
                 let mut lines = Vec::new();
@@ -142,7 +148,8 @@ impl Reader<'_> {
             }
             Piece::TokenHeaders(parameter) => {
                 let token = self.token()?;
-                let header = jws::decoded(token.split('.').next().unwrap().as_bytes()).map_err(|_| "no base64")?;
+                let header =
+                    jws::decoded(token.split('.').next().unwrap().as_bytes()).map_err(|_| "no base64")?;
                 let header: Value = serde_json::from_slice(&header).map_err(|_| "no JSON")?;
                 let mut lines = Vec::new();
                 for name in header[parameter].as_str().unwrap_or_default().split(',').map(str::trim) {
@@ -159,9 +166,7 @@ impl Reader<'_> {
     fn value(&self, source: &Source) -> Result<Vec<u8>, String> {
         match source {
             Source::Header(name) => Ok(self.header(name.as_str())?.unwrap_or_default()),
-            Source::Query(name) => {
-                sole(self.delivery.query.as_deref().unwrap_or_default().as_bytes(), name)
-            }
+            Source::Query(name) => sole(self.delivery.query.as_deref().unwrap_or_default().as_bytes(), name),
             Source::Form(name) => sole(self.form_text()?, name),
             Source::Json(pointer) => self.json(&pointer.to_string()),
             Source::Field(name) => self.field(name),
@@ -224,7 +229,8 @@ impl Reader<'_> {
     /// Empty if it is no form.
     fn form_text(&self) -> Result<&[u8], String> {
         let kind = self.content_type()?;
-        let is_form = kind.split(';').next().unwrap_or_default().trim() == "application/x-www-form-urlencoded";
+        let is_form =
+            kind.split(';').next().unwrap_or_default().trim() == "application/x-www-form-urlencoded";
         Ok(if is_form { &self.delivery.body } else { &[] })
     }
 
@@ -232,7 +238,10 @@ impl Reader<'_> {
         let body = &self.delivery.body[..];
         let kind = if self.recipe.payload.is_some() { self.content_type()? } else { String::new() };
         let text = match &self.recipe.payload {
-            Some(Payload::Form(name)) if kind.split(';').next().unwrap_or_default().trim() == "application/x-www-form-urlencoded" => {
+            Some(Payload::Form(name))
+                if kind.split(';').next().unwrap_or_default().trim()
+                    == "application/x-www-form-urlencoded" =>
+            {
                 sole(self.form_text()?, name)?
             }
             Some(Payload::Multipart(name)) if kind.starts_with("multipart/") => {
@@ -244,7 +253,7 @@ impl Reader<'_> {
         if !matches!(text.trim_ascii_start().first(), Some(b'{' | b'[')) {
             return Ok(Vec::new());
         }
-        let tree: Value = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
+        let tree: Value = serde_json::from_str(&String::from_utf8_lossy(&text)).map_err(|e| e.to_string())?;
         match tree.pointer(pointer) {
             None => Ok(Vec::new()),
             Some(Value::String(text)) => Ok(text.clone().into_bytes()),
@@ -273,10 +282,12 @@ fn sole(text: &[u8], name: &str) -> Result<Vec<u8>, String> {
 
 fn raw_fields(text: &[u8]) -> Result<Vec<[&[u8]; 2]>, String> {
     let fields = text.split(|b| *b == b'&').filter(|field| !field.is_empty());
-    let pairs: Vec<_> = fields.map(|field| {
-        let mut parts = field.splitn(2, |b| *b == b'=');
-        [parts.next().unwrap_or_default(), parts.next().unwrap_or_default()]
-    }).collect();
+    let pairs: Vec<_> = fields
+        .map(|field| {
+            let mut parts = field.splitn(2, |b| *b == b'=');
+            [parts.next().unwrap_or_default(), parts.next().unwrap_or_default()]
+        })
+        .collect();
     if pairs.len() > FIELDS { Err("too many fields".to_owned()) } else { Ok(pairs) }
 }
 

@@ -106,7 +106,7 @@ impl Sender {
         // Some sign one body in several ways at once.
         if self.recipes.len() > 1 && rng.chance(40) {
             let other = rng.pick(&self.recipes);
-            if let Some(second) = self.signed(other, &format!("{id}b"), &body, rng)
+            if let Some(second) = self.signed(other, &id, &body, rng)
                 && (&second.body, &second.query) == (&delivery.body, &delivery.query)
             {
                 for (name, value) in second.headers {
@@ -159,7 +159,9 @@ impl Sender {
         });
         let mut pairs: Vec<_> = names.map(|name| format!("{name}=Ab{}", rng.below(100))).collect();
         pairs.retain(|_| rng.chance(50));
-        pairs.extend((0..rng.below(3)).map(|n| (*rng.pick(&["x", "y%20z", "b.c"])).to_owned() + "=" + &n.to_string()));
+        pairs.extend(
+            (0..rng.below(3)).map(|n| (*rng.pick(&["x", "y%20z", "b.c"])).to_owned() + "=" + &n.to_string()),
+        );
         pairs.sort();
         pairs.dedup();
         if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
@@ -169,7 +171,7 @@ impl Sender {
         let form = recipe.content.pieces().any(Piece::reads_form)
             || recipe.signature.from.iter().chain(&recipe.id).any(|source| matches!(source, Source::Form(_)))
             || matches!(recipe.payload, Some(Payload::Form(_)));
-        let json = self.json(id, rng).to_string();
+        let json = self.json(&format!("{id}j"), rng).to_string();
         if form {
             let names = self.sources().filter_map(|source| match source {
                 Source::Form(name) if !name.contains("sig") => Some(name),
@@ -205,7 +207,11 @@ impl Sender {
                 for source in rule.from.iter().take(1) {
                     let time = rule.unit.format((NOW - 1) * 1000);
                     let number = matches!(rule.unit, TimeUnit::S | TimeUnit::Ms);
-                    put(&mut document, source, if number { time.parse::<i64>().unwrap().into() } else { time.into() });
+                    put(
+                        &mut document,
+                        source,
+                        if number { time.parse::<i64>().unwrap().into() } else { time.into() },
+                    );
                 }
             }
             for source in recipe.id.iter().chain(&recipe.event_type) {
@@ -227,7 +233,13 @@ pub fn sources(recipe: &Recipe) -> impl Iterator<Item = &Source> {
     let values = recipe.content.values().map(|(_, source, _)| source);
     let times = recipe.timestamp.iter().flat_map(|rule| &rule.from);
     let also = recipe.also.iter().map(|equality| &equality.source);
-    values.chain(times).chain(also).chain(&recipe.when).chain(&recipe.id).chain(&recipe.event_type).chain(&recipe.signature.from)
+    values
+        .chain(times)
+        .chain(also)
+        .chain(&recipe.when)
+        .chain(&recipe.id)
+        .chain(&recipe.event_type)
+        .chain(&recipe.signature.from)
 }
 
 /// With a key that can sign: which code is used is the same to every law.
@@ -274,7 +286,12 @@ fn sign_again(recipe: &Recipe, key: &KeyedMac, delivery: &mut Delivery, rng: &mu
             let mut header = json!({ "alg": jws::name(recipe.algorithm)? });
             for piece in recipe.content.pieces() {
                 if let Piece::TokenHeaders(parameter) = piece {
-                    let names: Vec<_> = delivery.headers.keys().filter(|name| *name != place).map(|name| name.as_str()).collect();
+                    let names: Vec<_> = delivery
+                        .headers
+                        .keys()
+                        .filter(|name| *name != place)
+                        .map(|name| name.as_str())
+                        .collect();
                     header[parameter] = names.join(", ").into();
                 }
             }
@@ -316,11 +333,40 @@ fn put(document: &mut Value, source: &Source, value: Value) {
 }
 
 const PIECES: &[&str] = &[
-    "{body}", "{body}", "{body}", "{body|sha256hex}", "{body|json}", "{header:x-a}", "{header:x-b}", "{header:x-time}",
-    "{header:x-a|lower}", "{header:x-b|json}", "{kv:t}", "{kv:i}", "{query:q}", "{query:r|lower}", "{json:/j}", "{json:/k}",
-    "{form:f}", "{form:g}", "{method}", "{url}", "{url|unescape}", "{url_without_query}", "{path}", "{path|escape_target}",
-    "{form_sorted}", "{query_sorted}", "{raw_query_sorted}", "{parameters}", "{listed_headers:x-listed}",
-    "{[a:]header:x-c[;]}", "{[]query:s[.]}", "{[b=]query:q[&]}", "{[.]header:x-d[]}", "{[]body|sha256hex[]}",
+    "{body}",
+    "{body}",
+    "{body}",
+    "{body|sha256hex}",
+    "{body|json}",
+    "{header:x-a}",
+    "{header:x-b}",
+    "{header:x-time}",
+    "{header:x-a|lower}",
+    "{header:x-b|json}",
+    "{kv:t}",
+    "{kv:i}",
+    "{query:q}",
+    "{query:r|lower}",
+    "{json:/j}",
+    "{json:/k}",
+    "{form:f}",
+    "{form:g}",
+    "{method}",
+    "{url}",
+    "{url|unescape}",
+    "{url_without_query}",
+    "{path}",
+    "{path|escape_target}",
+    "{form_sorted}",
+    "{query_sorted}",
+    "{raw_query_sorted}",
+    "{parameters}",
+    "{listed_headers:x-listed}",
+    "{[a:]header:x-c[;]}",
+    "{[]query:s[.]}",
+    "{[b=]query:q[&]}",
+    "{[.]header:x-d[]}",
+    "{[]body|sha256hex[]}",
 ];
 const TEXT: &[&str] = &["", "", ".", ".", ":", "\\n", "\\n", "&", ";", "v0:", "a:"];
 
@@ -328,8 +374,14 @@ fn random_words(rng: &mut Rng) -> String {
     let algorithm = *rng.pick(&["hmac-sha256", "hmac-sha256", "hmac-sha1", "digest-sha256"]);
     let encoding = *rng.pick(&["hex", "base64"]);
     let from = *rng.pick(&[
-        "'header:x-sig'", "'header:x-sig'", "'header:x-sig'", "'query:sig'", "'json:/sig'", "'form:sig'",
-        "['header:x-sig', 'header:x-sig2']", "['query:sig', 'form:sig']",
+        "'header:x-sig'",
+        "'header:x-sig'",
+        "'header:x-sig'",
+        "'query:sig'",
+        "'json:/sig'",
+        "'form:sig'",
+        "['header:x-sig', 'header:x-sig2']",
+        "['query:sig', 'form:sig']",
     ]);
     let (format, jwt) = match rng.below(10) {
         0..5 => (*rng.pick(&["", "prefix: 'v1,', split: ' ', ", "prefix: 'sha256=', "]), false),
@@ -346,11 +398,18 @@ fn random_words(rng: &mut Rng) -> String {
             template += *rng.pick(TEXT);
         }
         if algorithm.starts_with("digest") {
-            template = if rng.chance(50) { format!("{{secret}}{template}") } else { format!("{template}{{secret}}") };
+            template = if rng.chance(50) {
+                format!("{{secret}}{template}")
+            } else {
+                format!("{template}{{secret}}")
+            };
         }
         let mut contents = vec![format!("\"{template}\"")];
         if rng.chance(25) {
-            contents.push(format!("\"{}\"", template.replacen(*rng.pick(&[".", "}", "\\n"]), *rng.pick(&[":", "}:", "}\\n", "}."]), 1)));
+            contents.push(format!(
+                "\"{}\"",
+                template.replacen(*rng.pick(&[".", "}", "\\n"]), *rng.pick(&[":", "}:", "}\\n", "}."]), 1)
+            ));
         }
         words += &format!("content: [{}]\n", contents.join(", "));
     }
@@ -360,24 +419,58 @@ fn random_words(rng: &mut Rng) -> String {
             words.push('\n');
         }
     };
-    line(if jwt { 80 } else { 25 }, if jwt {
-        &["also: 'claim:hash == {body|sha256hex}'", "also: 'claim:hash == {[]body|sha256hex[]}'", "also: 'claim:hash == {form_sorted}'", "also: 'claim:hash == {body|lower}'"]
-    } else {
-        &["also: 'query:hash == {body|sha256hex}'", "also: 'header:x-a == {body|sha256hex}'", "also: 'header:x-b == {[]form_sorted|sha256hex[]}'", "also: 'header:x-a == {header:x-b}{body|sha256hex}'"]
-    });
+    line(
+        if jwt { 80 } else { 25 },
+        if jwt {
+            &[
+                "also: 'claim:hash == {body|sha256hex}'",
+                "also: 'claim:hash == {[]body|sha256hex[]}'",
+                "also: 'claim:hash == {form_sorted}'",
+                "also: 'claim:hash == {body|lower}'",
+            ]
+        } else {
+            &[
+                "also: 'query:hash == {body|sha256hex}'",
+                "also: 'header:x-a == {body|sha256hex}'",
+                "also: 'header:x-b == {[]form_sorted|sha256hex[]}'",
+                "also: 'header:x-a == {header:x-b}{body|sha256hex}'",
+            ]
+        },
+    );
     line(20, &["payload: 'form:f'", "payload: 'multipart:json'"]);
-    line(60, &[
-        "id: 'header:x-a'", "id: ['header:x-u', 'json:/id']", "id: 'json:/id'", "id: 'form:f'", "id: 'query:q'",
-        "id: 'kv:i'", "id: 'claim:jti'", "id: ['json:/id', 'header:x-b']",
-    ]);
-    line(40, &[
-        "timestamp: { from: 'header:x-time', unit: s }", "timestamp: { from: 'kv:t', unit: ms }",
-        "timestamp: { from: ['json:/time'], unit: rfc3339 }", "timestamp: { from: 'claim:iat', unit: s, expires: 'claim:exp' }",
-        "timestamp: { from: 'header:x-time', unit: rfc3339 }",
-    ]);
+    line(
+        60,
+        &[
+            "id: 'header:x-a'",
+            "id: ['header:x-u', 'json:/id']",
+            "id: 'json:/id'",
+            "id: 'form:f'",
+            "id: 'query:q'",
+            "id: 'kv:i'",
+            "id: 'claim:jti'",
+            "id: ['json:/id', 'header:x-b']",
+        ],
+    );
+    line(
+        40,
+        &[
+            "timestamp: { from: 'header:x-time', unit: s }",
+            "timestamp: { from: 'kv:t', unit: ms }",
+            "timestamp: { from: ['json:/time'], unit: rfc3339 }",
+            "timestamp: { from: 'claim:iat', unit: s, expires: 'claim:exp' }",
+            "timestamp: { from: 'header:x-time', unit: rfc3339 }",
+        ],
+    );
     line(30, &["signs_body: false"]);
     line(40, &["assurance: partial"]);
-    line(60, &["url: { query: as-received }", "url: { query: as-received, either_port: true }", "url: { either_port: true }"]);
+    line(
+        60,
+        &[
+            "url: { query: as-received }",
+            "url: { query: as-received, either_port: true }",
+            "url: { either_port: true }",
+        ],
+    );
     line(10, &["when: 'query:hash'", "when: 'header:x-w'"]);
     line(20, &["type: ['header:x-u', 'json:/type']"]);
     words

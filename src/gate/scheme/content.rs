@@ -145,7 +145,7 @@ impl Content {
     }
 
     /// Whether the value stands in it so that another value would be another content.
-    fn keeps(&self, source: &Source) -> bool {
+    pub fn keeps(&self, source: &Source) -> bool {
         self.segments.iter().any(|segment| match segment {
             Segment::Piece(Piece::Value(value), transform)
             | Segment::Optional { piece: Piece::Value(value), transform, .. } => {

@@ -164,7 +164,8 @@ impl Recipe {
         self.content.covers_body() || self.also.iter().any(by_equality)
     }
 
-    /// Whether an id from there tells events apart. Not where signed values stand side by side with
+    /// Whether an id from there tells events apart. Not where the body is open: whoever puts another one
+    /// under the id would make the genuine one a copy of it. Not where signed values stand side by side with
     /// nothing between them: bytes could move from one to the other. And not where the Content-Type
     /// says how it is found: who changes that could hide the id, and the event would be another one.
     pub fn identifies(&self, source: &Source) -> bool {
@@ -175,8 +176,9 @@ impl Recipe {
             _ => false,
         };
         self.covers(source)
-            && (!by_type || self.content.covers(&Source::Header(CONTENT_TYPE)))
-            && (self.algorithm == Algorithm::Token || self.content.pieces().any(whole))
+            && (!by_type || self.content.keeps(&Source::Header(CONTENT_TYPE)))
+            && (self.algorithm == Algorithm::Token
+                || (self.covers_body() && self.content.pieces().any(whole)))
     }
 
     /// Whether whoever has seen one delivery can put more behind what is signed: a plain digest

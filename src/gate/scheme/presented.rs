@@ -123,28 +123,40 @@ impl Recipe {
 
     /// Where the sender says which headers it signed: whether those that decide something are among them.
     fn lists_all(&self, head: &Head<'_>) -> Result<bool, Unreadable> {
-        let mut lists = self.content.pieces().filter(|piece| piece.lists_headers()).peekable();
-        if lists.peek().is_none() {
-            return Ok(true);
-        }
-        let mut listed = Vec::new();
-        for piece in lists {
-            listed.extend(self.listed(piece, head)?);
-        }
+        let Some(listed) = self.listed(head)? else { return Ok(true) };
         let times = self.timestamp.iter().flat_map(|rule| &rule.from);
-        Ok(times.chain(&self.id).all(|source| match source {
+        let equal = self.also.iter().map(|equality| &equality.source);
+        Ok(times.chain(&self.id).chain(equal).all(|source| match source {
             Source::Header(name) => !head.headers.contains_key(name) || listed.contains(name),
             _ => true,
         }))
     }
 
-    /// The names in a list of signed headers.
-    fn listed(&self, piece: &Piece, head: &Head<'_>) -> Result<Vec<HeaderName>, Unreadable> {
-        let names = self.listed_as_written(piece, head)?;
-        names.iter().map(|name| name.parse().map_err(|_| Unreadable)).collect()
+    /// Whether the signature of this delivery vouches for the value of `source`.
+    pub fn vouches_for(&self, source: &Source, head: &Head<'_>) -> Result<bool, Unreadable> {
+        Ok(self.covers(source)
+            && match (source, self.listed(head)?) {
+                (Source::Header(name), Some(listed)) => self.content.keeps(source) || listed.contains(name),
+                _ => true,
+            })
     }
 
-    /// The same, as the sender writes them.
+    /// The headers that the sender says it signed; `None` where it does not say so.
+    fn listed(&self, head: &Head<'_>) -> Result<Option<Vec<HeaderName>>, Unreadable> {
+        let mut lists = self.content.pieces().filter(|piece| piece.lists_headers()).peekable();
+        if lists.peek().is_none() {
+            return Ok(None);
+        }
+        let mut listed = Vec::new();
+        for piece in lists {
+            for name in self.listed_as_written(piece, head)? {
+                listed.push(name.parse().map_err(|_| Unreadable)?);
+            }
+        }
+        Ok(Some(listed))
+    }
+
+    /// The names in such a list, as the sender writes them.
     pub fn listed_as_written(&self, piece: &Piece, head: &Head<'_>) -> Result<Vec<String>, Unreadable> {
         let list = match piece {
             Piece::ListedHeaders(name) => match head.single(name)? {

@@ -17,7 +17,7 @@ use super::presented::Tags;
 use super::source::Source;
 use super::timestamp::TimestampRule;
 use super::url::{Port, SignedQuery};
-use super::{Assurance, Payload, Recipe, SignatureFormat, TokenPayload, Unreadable, is_plain, multipart};
+use super::{Payload, Recipe, SignatureFormat, TokenPayload, Unreadable, is_plain, multipart};
 use crate::gate::answer::Reason;
 use crate::gate::delivery::Head;
 
@@ -235,10 +235,9 @@ impl<'r> Reading<'r> {
 
     /// Passes what tells this delivery from every other one under the recipe to `sink`: each value
     /// that is signed, and its length, so that none can lose a byte to its neighbour. The secret is
-    /// not among them, and the URL's port counts as it was given. Where the signature leaves something
-    /// open, a value counts as it came: two that are signed alike are two.
+    /// not among them, and the URL's port counts as it was given. Of a query that can be signed like
+    /// another one it is the parameters.
     pub fn told_apart(&self, variant: Variant<'_>, mut sink: impl FnMut(&[u8])) -> Result<(), Unreadable> {
-        let as_it_came = self.recipe.assurance == Assurance::Partial;
         for segment in variant.content.segments() {
             let mut length = 0;
             let mut count = |bytes: &[u8]| {
@@ -247,20 +246,16 @@ impl<'r> Reading<'r> {
             };
             match segment {
                 Segment::Literal(_) | Segment::Piece(Piece::Secret, _) => continue,
-                // The form among the parameters is the body.
+                // The form among the parameters is the body, which counts as well.
                 Segment::Piece(Piece::QuerySorted | Piece::Parameters, _)
-                | Segment::Optional { piece: Piece::QuerySorted | Piece::Parameters, .. }
-                    if as_it_came =>
-                {
-                    for (name, value) in self.query()?.sorted()? {
+                | Segment::Optional { piece: Piece::QuerySorted | Piece::Parameters, .. } => {
+                    for (name, value) in self.query()?.sorted()?.iter().filter(|(name, _)| **name != *b"sig")
+                    {
                         count(&(name.len() as u64).to_be_bytes());
-                        count(&name);
+                        count(name);
                         count(&(value.len() as u64).to_be_bytes());
-                        count(&value);
+                        count(value);
                     }
-                }
-                Segment::Piece(piece, _) | Segment::Optional { piece, .. } if as_it_came => {
-                    self.piece(piece, Port::AsGiven, &[], &mut count)?;
                 }
                 _ => self.segment(segment, Port::AsGiven, &[], &mut count)?,
             }
