@@ -85,7 +85,12 @@ pub fn check_choice(recipes: &[Recipe]) -> Result<(), Fault> {
 
 /// How much a delivery under the recipe proves.
 fn assurance(recipe: &Recipe, claimed: Option<raw::Claimed>) -> Assurance {
-    let open = claimed == Some(raw::Claimed::Partial) || recipe.content.is_lossy() || recipe.is_extensible();
+    let equal = recipe.also.iter().flat_map(|equality| &equality.contents);
+    let open = claimed == Some(raw::Claimed::Partial)
+        || recipe.contents().chain(equal).any(Content::is_lossy)
+        // What is signed in one form may be something else in another.
+        || !recipe.variants.is_empty()
+        || recipe.is_extensible();
     match recipe.algorithm {
         Algorithm::Token => Assurance::Authenticated,
         _ if recipe.covers_body() && !open => Assurance::Verified,
@@ -290,7 +295,7 @@ fn check(recipe: &Recipe) -> Result<(), Fault> {
 /// what makes two bodies alike: no provider does that.
 fn check_ends(recipe: &Recipe, claimed: Option<raw::Claimed>) -> Result<(), Fault> {
     let is_time = |source: &Source| recipe.timestamp.iter().any(|rule| rule.from.contains(source));
-    let fixed_url = recipe.url_rule.query == SignedQuery::AsGiven;
+    let fixed_url = recipe.url_rule.query == SignedQuery::AsGiven && !recipe.url_rule.either_port;
     let contents = recipe.contents().map(|content| ("content", content));
     let equal = recipe.also.iter().flat_map(|equality| &equality.contents).map(|content| ("also", content));
     for (key, content) in contents.chain(equal) {

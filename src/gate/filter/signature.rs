@@ -244,8 +244,8 @@ impl Signature {
                 assurance: recipe.assurance,
                 signed_at: signed_time(recipe, &reading)?,
                 identity: identity::of(route, recipe, &reading, variant, others)?,
-                event_id: named(recipe, &recipe.id, |source| reading.id(source))?,
-                event_type: named(recipe, &recipe.event_type, |source| Ok(reading.text(source)))?,
+                event_id: named(recipe, head, &recipe.id, |source| reading.id(source))?,
+                event_type: named(recipe, head, &recipe.event_type, |source| Ok(reading.text(source)))?,
             }))
         };
         let authentic = signed().map_err(|_| Reason::BodyMalformed)?;
@@ -289,13 +289,14 @@ fn signed_time(recipe: &Recipe, reading: &Reading<'_>) -> Result<Option<SignedTi
 /// What the first of these sources says, for people.
 fn named(
     recipe: &Recipe,
+    head: &Head<'_>,
     sources: &[Source],
     read: impl Fn(&Source) -> Result<Option<String>, Unreadable>,
 ) -> Result<Option<Named>, Unreadable> {
     for source in sources {
         if let Some(text) = read(source)? {
             // Who shows a credential signs nothing.
-            let signed = recipe.algorithm != Algorithm::Token && recipe.covers(source);
+            let signed = recipe.algorithm != Algorithm::Token && recipe.vouches_for(source, head)?;
             return Ok(Some(Named { text, signed }));
         }
     }

@@ -145,7 +145,7 @@ impl Content {
     }
 
     /// Whether the value stands in it so that another value would be another content.
-    fn keeps(&self, source: &Source) -> bool {
+    pub fn keeps(&self, source: &Source) -> bool {
         self.segments.iter().any(|segment| match segment {
             Segment::Piece(Piece::Value(value), transform)
             | Segment::Optional { piece: Piece::Value(value), transform, .. } => {
@@ -234,10 +234,34 @@ impl Content {
                 Piece::Body | Piece::FormSorted | Piece::QuerySorted | Piece::Parameters => false,
             };
             // Nobody but the provider knows the secret, so nobody finds it in a value.
-            !parted && !neighbour.is_some_and(|next| shows(next) || *next == Piece::Secret)
+            let parted = parted || neighbour.is_some_and(|next| shows(next) || *next == Piece::Secret);
+            !parted || !self.shows_absence(*n, anchor)
         };
         let open = (0..self.segments.len()).filter(|n| *n != anchor).find(is_open)?;
         self.piece(open)
+    }
+
+    /// Whether a segment that may be absent cannot be: or what stands in its place then, on the way to
+    /// the anchor, begins with another byte. Else it could have moved into that.
+    fn shows_absence(&self, n: usize, anchor: usize) -> bool {
+        let first = |before: &[u8], after: &[u8]| {
+            if n < anchor { before.first().copied() } else { after.last().copied() }
+        };
+        let Segment::Optional { before, after, .. } = &self.segments[n] else { return true };
+        let Some(own) = first(before, after) else { return false };
+        let forward = (n + 1..=anchor).map(|n| &self.segments[n]);
+        let backward = (anchor..n).rev().map(|n| &self.segments[n]);
+        for segment in forward.chain(backward) {
+            match segment {
+                Segment::Literal(text) => return first(text, text) != Some(own),
+                Segment::Optional { before, after, .. } => match first(before, after) {
+                    Some(other) if other != own => {}
+                    _ => return false,
+                },
+                Segment::Piece(..) => return false,
+            }
+        }
+        true
     }
 
     fn transform(&self, n: usize) -> Option<Transform> {

@@ -146,7 +146,8 @@ impl Recipe {
         self.content.covers_body() || self.also.iter().any(by_equality)
     }
 
-    /// Whether an id from there tells events apart. Not where signed values stand side by side with
+    /// Whether an id from there tells events apart. Not where the body is open: whoever puts another one
+    /// under the id would make the genuine one a copy of it. Not where signed values stand side by side with
     /// nothing between them: bytes could move from one to the other. And not where the Content-Type
     /// says how it is found: who changes that could hide the id, and the event would be another one.
     pub fn identifies(&self, source: &Source) -> bool {
@@ -157,8 +158,9 @@ impl Recipe {
             _ => false,
         };
         self.covers(source)
-            && (!by_type || self.content.covers(&Source::Header(CONTENT_TYPE)))
-            && (self.algorithm == Algorithm::Token || self.content.pieces().any(whole))
+            && (!by_type || self.content.keeps(&Source::Header(CONTENT_TYPE)))
+            && (self.algorithm == Algorithm::Token
+                || (self.covers_body() && self.content.pieces().any(whole)))
     }
 
     /// Whether whoever has seen one delivery can put more behind what is signed: a plain digest
@@ -186,6 +188,12 @@ impl Recipe {
             .chain(equal)
             .flat_map(Content::pieces)
             .any(|piece| matches!(piece, Piece::Url | Piece::UrlWithoutQuery))
+    }
+
+    /// Whether a form is signed by its fields, or equal to something that is signed.
+    pub fn reads_form(&self) -> bool {
+        let equal = self.also.iter().flat_map(|equality| &equality.contents);
+        self.contents().chain(equal).flat_map(Content::pieces).any(Piece::reads_form)
     }
 
     /// The pointers that this recipe reads from JSON, in the body or in its payload.

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use http::HeaderName;
 
 use super::algorithm::Tag;
-use super::content::Piece;
+use super::content::{Content, Piece};
 use super::source::Source;
 use super::{Assign, FieldNames, Recipe, SignatureFormat, TokenPayload, is_plain};
 use crate::gate::delivery::Head;
@@ -106,18 +106,17 @@ impl Recipe {
     }
 
     fn check_signed_values(&self, head: &Head<'_>) -> Result<(), Reason> {
-        for (n, source, required) in self.content.values() {
-            if source.is_in_body() {
-                continue;
-            }
-            let Some(value) = self.value(source, head).map_err(Reason::from)? else {
-                if required {
-                    return Err(Reason::SignatureMissing);
+        for content in self.contents() {
+            for (n, source, required) in content.values().filter(|(_, source, _)| !source.is_in_body()) {
+                let Some(value) = self.value(source, head).map_err(Reason::from)? else {
+                    if required {
+                        return Err(Reason::SignatureMissing);
+                    }
+                    continue;
+                };
+                if !self.is_unambiguous(content, n, source, &value) {
+                    return Err(Reason::SignatureMalformed);
                 }
-                continue;
-            };
-            if !self.is_unambiguous(n, source, &value) {
-                return Err(Reason::SignatureMalformed);
             }
         }
         if self.lists_all(head).map_err(Reason::from)? { Ok(()) } else { Err(Reason::SignatureMalformed) }
@@ -125,28 +124,40 @@ impl Recipe {
 
     /// Where the sender says which headers it signed: whether those that decide something are among them.
     fn lists_all(&self, head: &Head<'_>) -> Result<bool, Unreadable> {
-        let mut lists = self.content.pieces().filter(|piece| piece.lists_headers()).peekable();
-        if lists.peek().is_none() {
-            return Ok(true);
-        }
-        let mut listed = Vec::new();
-        for piece in lists {
-            listed.extend(self.listed(piece, head)?);
-        }
+        let Some(listed) = self.listed(head)? else { return Ok(true) };
         let times = self.timestamp.iter().flat_map(|rule| &rule.from);
-        Ok(times.chain(&self.id).all(|source| match source {
+        let equal = self.also.iter().map(|equality| &equality.source);
+        Ok(times.chain(&self.id).chain(equal).all(|source| match source {
             Source::Header(name) => !head.headers.contains_key(name) || listed.contains(name),
             _ => true,
         }))
     }
 
-    /// The names in a list of signed headers.
-    fn listed(&self, piece: &Piece, head: &Head<'_>) -> Result<Vec<HeaderName>, Unreadable> {
-        let names = self.listed_as_written(piece, head)?;
-        names.iter().map(|name| name.parse().map_err(|_| Unreadable)).collect()
+    /// Whether the signature of this delivery vouches for the value of `source`.
+    pub fn vouches_for(&self, source: &Source, head: &Head<'_>) -> Result<bool, Unreadable> {
+        Ok(self.covers(source)
+            && match (source, self.listed(head)?) {
+                (Source::Header(name), Some(listed)) => self.content.keeps(source) || listed.contains(name),
+                _ => true,
+            })
     }
 
-    /// The same, as the sender writes them.
+    /// The headers that the sender says it signed; `None` where it does not say so.
+    fn listed(&self, head: &Head<'_>) -> Result<Option<Vec<HeaderName>>, Unreadable> {
+        let mut lists = self.content.pieces().filter(|piece| piece.lists_headers()).peekable();
+        if lists.peek().is_none() {
+            return Ok(None);
+        }
+        let mut listed = Vec::new();
+        for piece in lists {
+            for name in self.listed_as_written(piece, head)? {
+                listed.push(name.parse().map_err(|_| Unreadable)?);
+            }
+        }
+        Ok(Some(listed))
+    }
+
+    /// The names in such a list, as the sender writes them.
     pub fn listed_as_written(&self, piece: &Piece, head: &Head<'_>) -> Result<Vec<String>, Unreadable> {
         let list = match piece {
             Piece::ListedHeaders(name) => match head.single(name)? {
@@ -162,8 +173,8 @@ impl Recipe {
     }
 
     /// Whether the value of segment `n` ends where it seems to.
-    fn is_unambiguous(&self, n: usize, source: &Source, value: &[u8]) -> bool {
-        let separator = self.content.separator(n);
+    pub(super) fn is_unambiguous(&self, content: &Content, n: usize, source: &Source, value: &[u8]) -> bool {
+        let separator = content.separator(n);
         let rule = self.timestamp.as_ref().filter(|rule| rule.from.contains(source));
         let cut =
             |separator: u8| value.iter().enumerate().filter(move |(_, b)| **b == separator).map(|(n, _)| n);

@@ -99,8 +99,11 @@ impl<'r> Reading<'r> {
             return Err(Reason::SignatureMismatch);
         }
         // A body that is no form would not be covered.
-        let reads_form = || recipe.content.pieces().any(Piece::reads_form);
-        if !self.body.is_empty() && reads_form() && !self.is_form().map_err(Reason::from)? {
+        if !self.body.is_empty() && recipe.reads_form() && !self.is_form().map_err(Reason::from)? {
+            return Err(Reason::SignatureMalformed);
+        }
+        // Values beside the body that stand in it were not there yet when the head was judged.
+        if recipe.content.covers_body() && !self.body_values_end().map_err(Reason::from)? {
             return Err(Reason::SignatureMalformed);
         }
         // What continues a digest holds its padding, which is no text.
@@ -109,6 +112,18 @@ impl<'r> Reading<'r> {
             return Err(Reason::SignatureMalformed);
         }
         Ok(())
+    }
+
+    fn body_values_end(&self) -> Result<bool, Unreadable> {
+        for content in self.recipe.contents() {
+            for (n, source, _) in content.values().filter(|(_, source, _)| source.is_in_body()) {
+                let ends = |value: Cow<'_, [u8]>| self.recipe.is_unambiguous(content, n, source, &value);
+                if !self.value(source)?.is_none_or(ends) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Whether what must hold besides the signature does.
@@ -220,17 +235,30 @@ impl<'r> Reading<'r> {
 
     /// Passes what tells this delivery from every other one under the recipe to `sink`: each value
     /// that is signed, and its length, so that none can lose a byte to its neighbour. The secret is
-    /// not among them, and the URL's port counts as it was given.
+    /// not among them, and the URL's port counts as it was given. Of a query that can be signed like
+    /// another one it is the parameters.
     pub fn told_apart(&self, variant: Variant<'_>, mut sink: impl FnMut(&[u8])) -> Result<(), Unreadable> {
         for segment in variant.content.segments() {
-            if let Segment::Literal(_) | Segment::Piece(Piece::Secret, _) = segment {
-                continue;
-            }
             let mut length = 0;
-            self.segment(segment, Port::AsGiven, &[], &mut |bytes: &[u8]| {
+            let mut count = |bytes: &[u8]| {
                 length += bytes.len() as u64;
                 sink(bytes);
-            })?;
+            };
+            match segment {
+                Segment::Literal(_) | Segment::Piece(Piece::Secret, _) => continue,
+                // The form among the parameters is the body, which counts as well.
+                Segment::Piece(Piece::QuerySorted | Piece::Parameters, _)
+                | Segment::Optional { piece: Piece::QuerySorted | Piece::Parameters, .. } => {
+                    for (name, value) in self.query()?.sorted()?.iter().filter(|(name, _)| **name != *b"sig")
+                    {
+                        count(&(name.len() as u64).to_be_bytes());
+                        count(name);
+                        count(&(value.len() as u64).to_be_bytes());
+                        count(value);
+                    }
+                }
+                _ => self.segment(segment, Port::AsGiven, &[], &mut count)?,
+            }
             sink(&length.to_be_bytes());
         }
         Ok(())

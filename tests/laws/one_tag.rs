@@ -1,0 +1,48 @@
+//! Under one signature there is one delivery. What else verifies under it differs in what the scheme
+//! leaves open, and says so.
+
+use hookgate::gate::scheme::Assurance;
+
+use crate::changes::changed;
+use crate::reader::read;
+use crate::{CHANGED, search, shown};
+
+#[test]
+fn under_one_signature_there_is_one_delivery() {
+    search("one tag", |sender, rng| {
+        sender.begin();
+        let Some(genuine) = sender.genuine(rng) else { return 0 };
+        let (recipe, first) = sender.judge(&genuine).unwrap();
+        let known = read(recipe, &genuine);
+        let mut accepted = 0;
+        for _ in 0..CHANGED {
+            let other = changed(&genuine, sender, rng);
+            let Ok((under, second)) = sender.judge(&other) else { continue };
+            accepted += 1;
+            let told = || format!("{}\n{}and\n{}", sender.name, shown(&genuine), shown(&other));
+            let said =
+                read(under, &other).unwrap_or_else(|why| panic!("{why}, and it is accepted: {}", told()));
+            let is_signed = match under.assurance {
+                Assurance::Authenticated => true,
+                Assurance::Verified => {
+                    sender.has_signed(|known, body| said.has_values_of(known) && *body == *other.body)
+                }
+                // Where the values end is left open, not what was said.
+                Assurance::Partial => sender.has_signed(|known, _| said.has_row_of(known)),
+            };
+            assert!(is_signed, "nobody signed the second one: {}", told());
+            // A delivery that says the same is the same event.
+            if std::ptr::eq(under, recipe)
+                && known.as_ref() == Ok(&said)
+                && genuine.body == other.body
+                && genuine.query == other.query
+                && under.assurance != Assurance::Authenticated
+            {
+                let [first, second] =
+                    [first.authentic(), second.authentic()].map(|authentic| authentic.identity().told());
+                assert_eq!(first, second, "two events: {}", told());
+            }
+        }
+        accepted
+    });
+}
