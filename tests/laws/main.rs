@@ -19,8 +19,10 @@ mod one_event;
 mod one_tag;
 #[path = "../support/pure.rs"]
 mod pure;
+mod random;
 mod reader;
 #[path = "../support/rng.rs"]
+#[allow(dead_code, reason = "each test file uses its part")]
 mod rng;
 mod senders;
 mod unreadable;
