@@ -100,21 +100,14 @@ fn other_family(delivery: &mut Delivery, sender: &Sender, rng: &mut Rng) {
     let (one, other) = (rng.pick(&sender.recipes), rng.pick(&sender.recipes));
     let keep = rng.chance(40);
     let headers = |recipe: &Recipe| -> Vec<HeaderName> {
-        let named = recipe.signature.from.iter().chain(sources(recipe)).chain(&recipe.id);
-        let mut names: Vec<_> = named
-            .filter_map(|source| match source {
-                Source::Header(name) => Some(name.clone()),
-                _ => None,
-            })
-            .collect();
-        let mut seen = Vec::new();
-        names.retain(|name| {
-            !seen.contains(name) && {
-                seen.push(name.clone());
-                true
+        let mut all: Vec<HeaderName> = Vec::new();
+        for source in recipe.signature.from.iter().chain(sources(recipe)) {
+            match source {
+                Source::Header(name) if !all.contains(name) => all.push(name.clone()),
+                _ => {}
             }
-        });
-        names
+        }
+        all
     };
     for (from, to) in headers(one).iter().zip(&headers(other)) {
         if let Some(value) = delivery.headers.get(from).cloned() {
@@ -160,8 +153,8 @@ fn query(delivery: &mut Delivery, sender: &Sender, rng: &mut Rng) {
                 Source::Query(name) | Source::Form(name) => Some(&**name),
                 _ => None,
             });
-            let names: Vec<_> = named.chain(["a", "bodySHA256"]).collect();
-            let pair = format!("{}=1", rng.pick(&names));
+            let all: Vec<_> = named.chain(["a", "bodySHA256"]).collect();
+            let pair = format!("{}=1", rng.pick(&all));
             query = if rng.chance(50) {
                 [pair.as_bytes(), b"&", &query].concat()
             } else {
@@ -228,7 +221,7 @@ fn change_pairs(text: &mut Vec<u8>, rng: &mut Rng) {
         }
         5 => {
             // An escape for what needs none.
-            if let Some(n) = pairs[at].iter().position(|b| b.is_ascii_alphanumeric()) {
+            if let Some(n) = pairs[at].iter().position(u8::is_ascii_alphanumeric) {
                 let byte = pairs[at][n];
                 pairs[at].splice(n..=n, format!("%{byte:02x}").bytes());
             }
@@ -340,9 +333,9 @@ fn extra_header(delivery: &mut Delivery, sender: &Sender, rng: &mut Rng) {
                 _ => None,
             }
         });
-    let names: Vec<_> =
+    let all: Vec<_> =
         named.chain(["x-other", "x-listed", "webhook-id"].map(HeaderName::from_static)).collect();
-    let name = rng.pick(&names);
+    let name = rng.pick(&all);
     if rng.chance(80) {
         delivery.headers.entry(name).or_insert(HeaderValue::from_static("1"));
     } else {

@@ -27,6 +27,7 @@ mod rng;
 mod senders;
 mod unreadable;
 
+use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hookgate::config::provider::PRESETS;
@@ -81,7 +82,7 @@ fn shown(delivery: &Delivery) -> String {
     let mut text =
         format!("{} {}{query} (length {:?})\n", delivery.method, delivery.path, delivery.content_length);
     for (name, value) in &delivery.headers {
-        text += &format!("{name}: {}\n", value.as_bytes().escape_ascii());
+        writeln!(text, "{name}: {}", value.as_bytes().escape_ascii()).unwrap();
     }
     format!("{text}\n{}\n", delivery.body.escape_ascii())
 }

@@ -1,5 +1,7 @@
 //! Schemes of random words, as users might write them for their own senders.
 
+use std::fmt::Write as _;
+
 use hookgate::config::raw;
 use hookgate::config::scheme::{check_choice, compile};
 use http::Method;
@@ -62,75 +64,22 @@ const PIECES: &[&str] = &[
 ];
 const TEXT: &[&str] = &["", "", ".", ".", ":", "\\n", "\\n", "&", ";", "v0:", "a:"];
 
-fn random_words(rng: &mut Rng) -> String {
-    let algorithm = *rng.pick(&["hmac-sha256", "hmac-sha256", "hmac-sha1", "digest-sha256"]);
-    let encoding = *rng.pick(&["hex", "base64"]);
-    let from = *rng.pick(&[
-        "'header:x-sig'",
-        "'header:x-sig'",
-        "'header:x-sig'",
-        "'query:sig'",
-        "'json:/sig'",
-        "'form:sig'",
-        "['header:x-sig', 'header:x-sig2']",
-        "['query:sig', 'form:sig']",
-    ]);
-    let (format, jwt) = match rng.below(10) {
-        0..5 => (*rng.pick(&["", "prefix: 'v1,', split: ' ', ", "prefix: 'sha256=', "]), false),
-        5..8 => (*rng.pick(&["format: kv, keys: [v1], ", "format: kv, split: ', ', keys: [v1], "]), false),
-        8 => ("format: jwt, ", true),
-        _ => ("format: jws-detached, ", false),
-    };
-    let encoded = if jwt || format.contains("jws") { String::new() } else { format!("encoding: {encoding}") };
-    let mut words = format!("algorithm: {algorithm}\nsignature: {{ from: {from}, {format}{encoded} }}\n");
-    if !jwt {
-        let mut template = (*rng.pick(TEXT)).to_owned();
-        for _ in 0..rng.within(1..4) {
-            template += *rng.pick(PIECES);
-            template += *rng.pick(TEXT);
-        }
-        if algorithm.starts_with("digest") {
-            template = if rng.chance(50) {
-                format!("{{secret}}{template}")
-            } else {
-                format!("{template}{{secret}}")
-            };
-        }
-        let mut contents = vec![format!("\"{template}\"")];
-        if rng.chance(25) {
-            contents.push(format!(
-                "\"{}\"",
-                template.replacen(*rng.pick(&[".", "}", "\\n"]), *rng.pick(&[":", "}:", "}\\n", "}."]), 1)
-            ));
-        }
-        words += &format!("content: [{}]\n", contents.join(", "));
-    }
-    let mut line = |percent: usize, lines: &[&str]| {
-        if rng.chance(percent) {
-            words += *rng.pick(lines);
-            words.push('\n');
-        }
-    };
-    line(
-        if jwt { 80 } else { 25 },
-        if jwt {
-            &[
-                "also: 'claim:hash == {body|sha256hex}'",
-                "also: 'claim:hash == {[]body|sha256hex[]}'",
-                "also: 'claim:hash == {form_sorted}'",
-                "also: 'claim:hash == {body|lower}'",
-            ]
-        } else {
-            &[
-                "also: 'query:hash == {body|sha256hex}'",
-                "also: 'header:x-a == {body|sha256hex}'",
-                "also: 'header:x-b == {[]form_sorted|sha256hex[]}'",
-                "also: 'header:x-a == {header:x-b}{body|sha256hex}'",
-            ]
-        },
-    );
-    line(20, &["payload: 'form:f'", "payload: 'multipart:json'"]);
-    line(
+const TOKEN_ALSO: &[&str] = &[
+    "also: 'claim:hash == {body|sha256hex}'",
+    "also: 'claim:hash == {[]body|sha256hex[]}'",
+    "also: 'claim:hash == {form_sorted}'",
+    "also: 'claim:hash == {body|lower}'",
+];
+const ALSO: &[&str] = &[
+    "also: 'query:hash == {body|sha256hex}'",
+    "also: 'header:x-a == {body|sha256hex}'",
+    "also: 'header:x-b == {[]form_sorted|sha256hex[]}'",
+    "also: 'header:x-a == {header:x-b}{body|sha256hex}'",
+];
+/// What else a scheme may say, and in how many of a hundred it does.
+const LINES: &[(usize, &[&str])] = &[
+    (20, &["payload: 'form:f'", "payload: 'multipart:json'"]),
+    (
         60,
         &[
             "id: 'header:x-a'",
@@ -142,8 +91,8 @@ fn random_words(rng: &mut Rng) -> String {
             "id: 'claim:jti'",
             "id: ['json:/id', 'header:x-b']",
         ],
-    );
-    line(
+    ),
+    (
         40,
         &[
             "timestamp: { from: 'header:x-time', unit: s }",
@@ -152,18 +101,71 @@ fn random_words(rng: &mut Rng) -> String {
             "timestamp: { from: 'claim:iat', unit: s, expires: 'claim:exp' }",
             "timestamp: { from: 'header:x-time', unit: rfc3339 }",
         ],
-    );
-    line(30, &["signs_body: false"]);
-    line(40, &["assurance: partial"]);
-    line(
+    ),
+    (30, &["signs_body: false"]),
+    (40, &["assurance: partial"]),
+    (
         60,
         &[
             "url: { query: as-received }",
             "url: { query: as-received, either_port: true }",
             "url: { either_port: true }",
         ],
-    );
-    line(10, &["when: 'query:hash'", "when: 'header:x-w'"]);
-    line(20, &["type: ['header:x-u', 'json:/type']"]);
+    ),
+    (10, &["when: 'query:hash'", "when: 'header:x-w'"]),
+    (20, &["type: ['header:x-u', 'json:/type']"]),
+];
+
+fn random_words(rng: &mut Rng) -> String {
+    let algorithm = *rng.pick(&["hmac-sha256", "hmac-sha256", "hmac-sha1", "digest-sha256"]);
+    let from = *rng.pick(&[
+        "'header:x-sig'",
+        "'header:x-sig'",
+        "'header:x-sig'",
+        "'query:sig'",
+        "'json:/sig'",
+        "'form:sig'",
+        "['header:x-sig', 'header:x-sig2']",
+        "['query:sig', 'form:sig']",
+    ]);
+    let encoding = *rng.pick(&["encoding: hex", "encoding: base64"]);
+    let format = match rng.below(10) {
+        0..5 => *rng.pick(&["", "prefix: 'v1,', split: ' ', ", "prefix: 'sha256=', "]),
+        5..8 => *rng.pick(&["format: kv, keys: [v1], ", "format: kv, split: ', ', keys: [v1], "]),
+        8 => "format: jwt",
+        _ => "format: jws-detached",
+    };
+    let is_token = format.starts_with("format: j");
+    let encoding = if is_token { "" } else { encoding };
+    let mut words = format!("algorithm: {algorithm}\nsignature: {{ from: {from}, {format}{encoding} }}\n");
+    if format != "format: jwt" {
+        writeln!(words, "content: [{}]", random_contents(algorithm.starts_with("digest"), rng)).unwrap();
+    }
+    let also = if format == "format: jwt" { (80, TOKEN_ALSO) } else { (25, ALSO) };
+    for (percent, lines) in [also].iter().chain(LINES) {
+        if rng.chance(*percent) {
+            writeln!(words, "{}", rng.pick(lines)).unwrap();
+        }
+    }
     words
+}
+
+/// A template, and perhaps a second one that differs a little.
+fn random_contents(has_secret: bool, rng: &mut Rng) -> String {
+    let mut template = (*rng.pick(TEXT)).to_owned();
+    for _ in 0..rng.within(1..4) {
+        template += *rng.pick(PIECES);
+        template += *rng.pick(TEXT);
+    }
+    match (has_secret, rng.chance(50)) {
+        (true, true) => template.insert_str(0, "{secret}"),
+        (true, false) => template += "{secret}",
+        (false, _) => {}
+    }
+    let mut contents = format!("\"{template}\"");
+    if rng.chance(25) {
+        let (old, new) = (*rng.pick(&[".", "}", "\\n"]), *rng.pick(&[":", "}:", "}\\n", "}."]));
+        write!(contents, ", \"{}\"", template.replacen(old, new, 1)).unwrap();
+    }
+    contents
 }

@@ -283,7 +283,7 @@ fn sign_again(recipe: &Recipe, key: &KeyedMac, delivery: &mut Delivery, rng: &mu
                         .headers
                         .keys()
                         .filter(|name| *name != place)
-                        .map(|name| name.as_str())
+                        .map(http::HeaderName::as_str)
                         .collect();
                     header[parameter] = names.join(", ").into();
                 }
