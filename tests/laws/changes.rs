@@ -7,6 +7,7 @@ use crate::pure::Delivery;
 use crate::rng::Rng;
 use crate::senders::{FORM, MULTIPART, Sender, sources};
 use hookgate::gate::scheme::Recipe;
+use hookgate::gate::scheme::content::Segment;
 use hookgate::gate::scheme::source::Source;
 
 /// The delivery with one to three changes.
@@ -24,7 +25,7 @@ pub fn changed(genuine: &Delivery, sender: &Sender, rng: &mut Rng) -> Delivery {
             16 => length(&mut delivery, rng),
             17 => delivery.method = rng.pick(&sender.methods).clone(),
             18 => delivery.path = (*rng.pick(&["/", "/hooks", "/hooks/", "/%2e", "/a;b"])).to_owned(),
-            19..22 => move_bytes(&mut delivery, rng),
+            19..22 => move_bytes(&mut delivery, sender, rng),
             22 => extra_header(&mut delivery, sender, rng),
             _ => splice(&mut delivery, sender, rng),
         }
@@ -275,10 +276,10 @@ fn length(delivery: &mut Delivery, rng: &mut Rng) {
 }
 
 /// From one of the places whose contents are signed side by side to another one.
-fn move_bytes(delivery: &mut Delivery, rng: &mut Rng) {
+fn move_bytes(delivery: &mut Delivery, sender: &Sender, rng: &mut Rng) {
     let Some((name, mut value)) = header(delivery, rng) else { return };
     let few = rng.within(1..6);
-    match rng.below(6) {
+    match rng.below(9) {
         0 => {
             let tail = value.split_off(value.len().saturating_sub(few));
             delivery.body.splice(0..0, tail);
@@ -295,7 +296,23 @@ fn move_bytes(delivery: &mut Delivery, rng: &mut Rng) {
             second.extend(value.drain(..few.min(value.len())));
             set(&mut delivery.headers, &other, &second);
         }
-        4 => {
+        // The text that parts them moves: the value ends with the next such byte of the body.
+        4..7 => {
+            let mut text = b".".to_vec();
+            for segment in rng.pick(&sender.recipes).content.segments() {
+                if let Segment::Literal(literal) = segment {
+                    text.extend(literal);
+                }
+            }
+            let parts = *rng.pick(&text);
+            if let Some(at) = delivery.body.iter().position(|b| *b == parts) {
+                let body = delivery.body.split_off(at + 1);
+                value.push(parts);
+                value.extend_from_slice(&delivery.body[..at]);
+                delivery.body = body;
+            }
+        }
+        7 => {
             // A value that may be absent, and the text around it, begins the body.
             let (before, after) = *rng.pick(&[
                 ("a:", ";"),
