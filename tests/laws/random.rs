@@ -64,6 +64,15 @@ const PIECES: &[&str] = &[
 ];
 const TEXT: &[&str] = &["", "", ".", ".", ":", "\\n", "\\n", "&", ";", "v0:", "a:"];
 
+/// What senders do more often than chance does.
+const USUAL: &[&str] = &[
+    "{header:x-a}.{body}",
+    "{header:x-a}.{header:x-time}.{body}",
+    "{body}:{header:x-b}",
+    "{kv:t}.{body}",
+    "{header:x-a};{query:q}:{body}",
+];
+
 const TOKEN_ALSO: &[&str] = &[
     "also: 'claim:hash == {body|sha256hex}'",
     "also: 'claim:hash == {[]body|sha256hex[]}'",
@@ -156,6 +165,9 @@ fn random_contents(has_secret: bool, rng: &mut Rng) -> String {
     for _ in 0..rng.within(1..4) {
         template += *rng.pick(PIECES);
         template += *rng.pick(TEXT);
+    }
+    if rng.chance(25) {
+        template = (*rng.pick(USUAL)).to_owned();
     }
     match (has_secret, rng.chance(50)) {
         (true, true) => template.insert_str(0, "{secret}"),

@@ -194,7 +194,7 @@ impl Sender {
 
     /// A document with the ids and times that the schemes read; `sign` adds what is signed by value.
     fn json(&self, id: &str, rng: &mut Rng) -> Value {
-        let mut document = json!({ "note": "a test", "n": rng.below(1000) });
+        let mut document = json!({ "note": "a.b:c;d", "n": rng.below(1000) });
         for recipe in &self.recipes {
             if let Some(rule) = &recipe.timestamp {
                 for source in rule.from.iter().take(1) {
