@@ -7,6 +7,7 @@
 mod pure;
 
 use hookgate::clock::Now;
+use hookgate::config::scheme::compile;
 use hookgate::gate::filter::freshness;
 use hookgate::gate::filter::signature::{Authentic, Signature};
 use hookgate::gate::parse::jws;
@@ -533,4 +534,117 @@ fn a_repeated_field_is_one_value_only_if_it_says_the_same() {
     };
     assert_eq!(with(format!("{} {sent}", sent.replace("v1=", "v1=00"))), Reason::Accepted);
     assert_eq!(with(format!("t=evt_2 {sent}")), Reason::SignatureMalformed);
+}
+
+/// Found by `laws`, as everything below. A value that may be absent could be the start of the body as well.
+#[test]
+fn what_may_be_absent_has_to_show_that_it_is() {
+    let says = |content: &str| {
+        let words = format!("{{ algorithm: hmac-sha256, {IN_HEADER}, content: '{content}' }}");
+        compile(&serde_saphyr::from_str(&words).unwrap(), None, None).map_err(|fault| fault.message)
+    };
+    for open in ["{[a:]header:x-a[;]}{body}", "{[a:]header:x-a[;]}a={body}", "{body}{[a]header:x-a[;]}"] {
+        let message = says(open).unwrap_err();
+        assert!(message.contains("leaves open where {header:x-a} ends"), "{message}");
+    }
+    assert!(says("{[a:]header:x-a[;]}b:{body}").is_ok(), "what stands there instead begins in another way");
+}
+
+#[test]
+fn a_value_is_parted_in_each_form_of_the_content() {
+    let words = format!("{IN_HEADER}, content: ['{{header:x-a}}.{{body}}', '{{header:x-a}}:{{body}}']");
+    let pair = Pair::hmac(&words);
+    assert_eq!(pair.recipe.assurance, Assurance::Partial, "one form can be signed like another one");
+    let mut delivery = pair.send("z");
+    delivery.headers.insert("x-a", HeaderValue::from_static("x:y"));
+    assert_eq!(pair.reason(&delivery), Reason::SignatureMalformed, "x and y:z would be signed alike");
+}
+
+#[test]
+fn a_value_in_the_body_ends_where_it_seems_to() {
+    let pair = Pair::hmac(&format!("{IN_HEADER}, content: '{{json:/a}}.{{body}}'"));
+    assert_eq!(pair.reason(&pair.send(r#"{"a":"x"}"#)), Reason::Accepted);
+    let moved = pair.send(r#"{"a":".x"}"#);
+    assert_eq!(pair.reason(&moved), Reason::SignatureMalformed, "another body could be signed like it");
+}
+
+#[test]
+fn what_a_signed_value_is_equal_to_is_held_to_the_same_rules() {
+    let with = |also: &str| {
+        Pair::hmac(&format!("{IN_HEADER}, content: '{{header:x-hash}}', also: 'header:x-hash == {also}'"))
+    };
+    let form_digest = with("{form_sorted|sha256hex}");
+    assert_eq!(form_digest.recipe.assurance, Assurance::Partial, "two forms may be glued to one text");
+    let empty = form_digest.send("");
+    assert_eq!(form_digest.reason(&empty), Reason::Accepted);
+    let mut text = Delivery { body: b"anything".to_vec(), ..empty };
+    text.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    assert_eq!(form_digest.reason(&text), Reason::SignatureMalformed, "it is no empty form");
+
+    let words = format!(
+        "{{ algorithm: hmac-sha256, {IN_HEADER}, content: '{{header:x-a}}', also: 'header:x-a == {{body|lower}}' }}"
+    );
+    let fault = compile(&serde_saphyr::from_str(&words).unwrap(), None, None).unwrap_err();
+    assert!(fault.message.contains("two bodies are signed alike"), "{}", fault.message);
+}
+
+#[test]
+fn a_digest_in_a_header_that_is_not_listed_binds_nothing() {
+    let words = format!(
+        "{IN_HEADER}, content: '{{listed_headers:x-signed}}', also: 'header:digest == {{body|sha256hex}}', type: 'header:x-type'"
+    );
+    let pair = Pair::hmac(&words);
+    let signed_with = |list: &'static str| {
+        let mut delivery = pair.send("{}");
+        let digest = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+        delivery.headers.insert("digest", HeaderValue::from_static(digest));
+        delivery.headers.insert("x-type", HeaderValue::from_static("a.b"));
+        delivery.headers.insert("x-signed", HeaderValue::from_static(list));
+        let mut key = pair.recipe.signer(KEY).unwrap();
+        let lines =
+            list.split(',').map(|name| format!("{name}:{}", delivery.headers[name].to_str().unwrap()));
+        key.update(lines.collect::<Vec<_>>().join(";").as_bytes());
+        let tag = data_encoding::HEXLOWER.encode(key.finish().as_bytes());
+        delivery.headers.insert("x-signature", tag.parse().unwrap());
+        delivery
+    };
+    assert_eq!(pair.reason(&signed_with("x-type")), Reason::SignatureMalformed);
+    let judged = pair.judge(&signed_with("digest")).unwrap();
+    assert!(!judged.event_type().unwrap().signed, "anybody could have written the type");
+    let judged = pair.judge(&signed_with("digest,x-type")).unwrap();
+    assert!(judged.event_type().unwrap().signed);
+}
+
+#[test]
+fn an_id_beside_an_open_body_does_not_make_another_body_a_copy() {
+    let pair = Pair::hmac(
+        "signature: { from: 'header:authorization', format: jwt }, signs_body: false, id: 'claim:jti'",
+    );
+    let genuine = pair.send("{}");
+    let other = Delivery { body: b"[]".to_vec(), ..genuine.clone() };
+    assert!(!pair.takes_for_one(&genuine, &other), "the genuine one was not delivered yet");
+    assert!(pair.takes_for_one(&genuine, &genuine.clone()));
+}
+
+#[test]
+fn queries_that_are_signed_alike_are_told_apart() {
+    let words = "signature: { from: 'query:sig', encoding: hex }, content: '{parameters}'";
+    let pair = Pair::hmac(words);
+    let mut genuine = pair.send("");
+    let signed_query = |query: &str| {
+        let mut key = pair.recipe.signer(KEY).unwrap();
+        key.update(b"&a=1_2");
+        format!("{query}&sig={}", data_encoding::HEXLOWER.encode(key.finish().as_bytes()))
+    };
+    genuine.query = Some(signed_query("a=1_2"));
+    let with = |query: &str| Delivery { query: Some(signed_query(query)), ..genuine.clone() };
+    assert!(!pair.takes_for_one(&genuine, &with("a=1%262")), "another value");
+    assert!(pair.takes_for_one(&genuine, &with("%61=1_2")), "the same one, escaped");
+}
+
+#[test]
+fn an_id_in_a_form_names_no_event_because_some_headers_are_listed() {
+    let words = format!("{IN_HEADER}, content: '{{listed_headers:x-signed}}\n{{body}}', id: 'form:id'");
+    let pair = Pair::hmac(&words);
+    assert!(!pair.recipe.identifies(&pair.recipe.id[0]), "the Content-Type need not be among them");
 }

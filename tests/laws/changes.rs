@@ -7,6 +7,7 @@ use crate::pure::Delivery;
 use crate::rng::Rng;
 use crate::senders::{FORM, MULTIPART, Sender, sources};
 use hookgate::gate::scheme::Recipe;
+use hookgate::gate::scheme::content::Segment;
 use hookgate::gate::scheme::source::Source;
 
 /// The delivery with one to three changes.
@@ -24,7 +25,7 @@ pub fn changed(genuine: &Delivery, sender: &Sender, rng: &mut Rng) -> Delivery {
             16 => length(&mut delivery, rng),
             17 => delivery.method = rng.pick(&sender.methods).clone(),
             18 => delivery.path = (*rng.pick(&["/", "/hooks", "/hooks/", "/%2e", "/a;b"])).to_owned(),
-            19..22 => move_bytes(&mut delivery, rng),
+            19..22 => move_bytes(&mut delivery, sender, rng),
             22 => extra_header(&mut delivery, sender, rng),
             _ => splice(&mut delivery, sender, rng),
         }
@@ -100,21 +101,14 @@ fn other_family(delivery: &mut Delivery, sender: &Sender, rng: &mut Rng) {
     let (one, other) = (rng.pick(&sender.recipes), rng.pick(&sender.recipes));
     let keep = rng.chance(40);
     let headers = |recipe: &Recipe| -> Vec<HeaderName> {
-        let named = recipe.signature.from.iter().chain(sources(recipe)).chain(&recipe.id);
-        let mut names: Vec<_> = named
-            .filter_map(|source| match source {
-                Source::Header(name) => Some(name.clone()),
-                _ => None,
-            })
-            .collect();
-        let mut seen = Vec::new();
-        names.retain(|name| {
-            !seen.contains(name) && {
-                seen.push(name.clone());
-                true
+        let mut all: Vec<HeaderName> = Vec::new();
+        for source in recipe.signature.from.iter().chain(sources(recipe)) {
+            match source {
+                Source::Header(name) if !all.contains(name) => all.push(name.clone()),
+                _ => {}
             }
-        });
-        names
+        }
+        all
     };
     for (from, to) in headers(one).iter().zip(&headers(other)) {
         if let Some(value) = delivery.headers.get(from).cloned() {
@@ -160,8 +154,8 @@ fn query(delivery: &mut Delivery, sender: &Sender, rng: &mut Rng) {
                 Source::Query(name) | Source::Form(name) => Some(&**name),
                 _ => None,
             });
-            let names: Vec<_> = named.chain(["a", "bodySHA256"]).collect();
-            let pair = format!("{}=1", rng.pick(&names));
+            let all: Vec<_> = named.chain(["a", "bodySHA256"]).collect();
+            let pair = format!("{}=1", rng.pick(&all));
             query = if rng.chance(50) {
                 [pair.as_bytes(), b"&", &query].concat()
             } else {
@@ -228,7 +222,7 @@ fn change_pairs(text: &mut Vec<u8>, rng: &mut Rng) {
         }
         5 => {
             // An escape for what needs none.
-            if let Some(n) = pairs[at].iter().position(|b| b.is_ascii_alphanumeric()) {
+            if let Some(n) = pairs[at].iter().position(u8::is_ascii_alphanumeric) {
                 let byte = pairs[at][n];
                 pairs[at].splice(n..=n, format!("%{byte:02x}").bytes());
             }
@@ -282,10 +276,10 @@ fn length(delivery: &mut Delivery, rng: &mut Rng) {
 }
 
 /// From one of the places whose contents are signed side by side to another one.
-fn move_bytes(delivery: &mut Delivery, rng: &mut Rng) {
+fn move_bytes(delivery: &mut Delivery, sender: &Sender, rng: &mut Rng) {
     let Some((name, mut value)) = header(delivery, rng) else { return };
     let few = rng.within(1..6);
-    match rng.below(6) {
+    match rng.below(9) {
         0 => {
             let tail = value.split_off(value.len().saturating_sub(few));
             delivery.body.splice(0..0, tail);
@@ -302,7 +296,23 @@ fn move_bytes(delivery: &mut Delivery, rng: &mut Rng) {
             second.extend(value.drain(..few.min(value.len())));
             set(&mut delivery.headers, &other, &second);
         }
-        4 => {
+        // The text that parts them moves: the value ends with the next such byte of the body.
+        4..7 => {
+            let mut text = b".".to_vec();
+            for segment in rng.pick(&sender.recipes).content.segments() {
+                if let Segment::Literal(literal) = segment {
+                    text.extend(literal);
+                }
+            }
+            let parts = *rng.pick(&text);
+            if let Some(at) = delivery.body.iter().position(|b| *b == parts) {
+                let body = delivery.body.split_off(at + 1);
+                value.push(parts);
+                value.extend_from_slice(&delivery.body[..at]);
+                delivery.body = body;
+            }
+        }
+        7 => {
             // A value that may be absent, and the text around it, begins the body.
             let (before, after) = *rng.pick(&[
                 ("a:", ";"),
@@ -340,9 +350,9 @@ fn extra_header(delivery: &mut Delivery, sender: &Sender, rng: &mut Rng) {
                 _ => None,
             }
         });
-    let names: Vec<_> =
+    let all: Vec<_> =
         named.chain(["x-other", "x-listed", "webhook-id"].map(HeaderName::from_static)).collect();
-    let name = rng.pick(&names);
+    let name = rng.pick(&all);
     if rng.chance(80) {
         delivery.headers.entry(name).or_insert(HeaderValue::from_static("1"));
     } else {

@@ -19,13 +19,16 @@ mod one_event;
 mod one_tag;
 #[path = "../support/pure.rs"]
 mod pure;
+mod random;
 mod reader;
 #[allow(dead_code, reason = "other suites use the rest")]
 #[path = "../support/rng.rs"]
+#[allow(dead_code, reason = "each test file uses its part")]
 mod rng;
 mod senders;
 mod unreadable;
 
+use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hookgate::config::provider::PRESETS;
@@ -80,7 +83,7 @@ fn shown(delivery: &Delivery) -> String {
     let mut text =
         format!("{} {}{query} (length {:?})\n", delivery.method, delivery.path, delivery.content_length);
     for (name, value) in &delivery.headers {
-        text += &format!("{name}: {}\n", value.as_bytes().escape_ascii());
+        writeln!(text, "{name}: {}", value.as_bytes().escape_ascii()).unwrap();
     }
     format!("{text}\n{}\n", delivery.body.escape_ascii())
 }

@@ -9,7 +9,7 @@ use hookgate::gate::scheme::source::Source;
 use hookgate::gate::scheme::{Assign, Payload, Recipe, SignatureFormat};
 use serde_json::Value;
 
-use crate::pure::Delivery;
+use super::pure::Delivery;
 
 /// What a signature under the recipe vouches for, in each form in which it may have been signed.
 #[derive(Debug, PartialEq, Eq)]

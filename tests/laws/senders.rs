@@ -1,12 +1,11 @@
-//! Those who sign: every preset, and schemes of random words. Each makes genuine deliveries, of which
-//! everything that its schemes may read is there or not by chance.
+//! Those who sign. Each makes genuine deliveries, in which everything that its schemes may read is there
+//! or not by chance.
 
 use std::cell::RefCell;
 
 use hookgate::clock::Now;
 use hookgate::config::provider::preset;
-use hookgate::config::raw;
-use hookgate::config::scheme::{check_choice, compile};
+use hookgate::config::scheme::compile;
 use hookgate::gate::filter::freshness::{self, Fresh};
 use hookgate::gate::filter::signature::{Scheme, Signature};
 use hookgate::gate::parse::jws;
@@ -18,14 +17,14 @@ use hookgate::gate::scheme::reading::Reading;
 use hookgate::gate::scheme::sign::Unsigned;
 use hookgate::gate::scheme::source::Source;
 use hookgate::gate::scheme::timestamp::TimeUnit;
-use hookgate::gate::scheme::{Key, Payload, Recipe, SignatureFormat, TokenPayload, Verifier};
+use hookgate::gate::scheme::{Assurance, Key, Payload, Recipe, SignatureFormat, TokenPayload, Verifier};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method};
 use serde_json::{Map, Value, json};
 
-use crate::pure::{Delivery, NOW};
-use crate::reader::{Said, read};
-use crate::rng::Rng;
+use super::pure::{Delivery, NOW};
+use super::reader::{Said, read};
+use super::rng::Rng;
 
 const KEY: &[u8] = b"a key that opens nothing else";
 const URL: &str = "https://example.com/hooks";
@@ -53,23 +52,8 @@ impl Sender {
         Sender::new(name.to_owned(), recipes.collect(), methods)
     }
 
-    /// Of one or two schemes that a configuration may hold.
-    pub fn random(rng: &mut Rng) -> Self {
-        loop {
-            let words: Vec<_> = (0..if rng.chance(30) { 2 } else { 1 }).map(|_| random_words(rng)).collect();
-            let compiled = words.iter().map(|words| {
-                let raw: raw::Scheme = serde_saphyr::from_str(words).ok()?;
-                compile(&raw, None, None).ok()
-            });
-            let Some(recipes) = compiled.collect::<Option<Vec<_>>>() else { continue };
-            if check_choice(&recipes).is_ok() {
-                return Sender::new(words.join("\n"), recipes, vec![Method::POST, Method::GET, Method::PUT]);
-            }
-        }
-    }
-
     /// A key's id is the number of its scheme, so that a verdict tells which one it is of.
-    fn new(name: String, recipes: Vec<Recipe>, methods: Vec<Method>) -> Self {
+    pub fn new(name: String, recipes: Vec<Recipe>, methods: Vec<Method>) -> Self {
         let given: PublicUrl = URL.parse().unwrap();
         let recipes: Vec<_> = recipes.into_iter().map(|recipe| recipe.at(Some(&given))).collect();
         let scheme = |(n, recipe): (usize, &Recipe)| {
@@ -92,9 +76,18 @@ impl Sender {
         self.signed.borrow_mut().clear();
     }
 
-    /// Whether something that was signed is like this.
-    pub fn has_signed(&self, like: impl Fn(&Said, &[u8]) -> bool) -> bool {
-        self.signed.borrow().iter().any(|(said, body)| like(said, body))
+    /// Whether all that the scheme's signature vouches for was signed, as another reader sees it. An
+    /// objection if there is something that can be read in two ways.
+    pub fn has_signed(&self, under: &Recipe, delivery: &Delivery) -> Result<bool, String> {
+        let said = read(under, delivery)?;
+        let is_like = |(known, body): &(Said, Vec<u8>)| match under.assurance {
+            // Whoever shows a credential may say anything.
+            Assurance::Authenticated => true,
+            Assurance::Verified => said.has_values_of(known) && *body == delivery.body,
+            // Where the values end is left open, not what was said.
+            Assurance::Partial => said.has_row_of(known),
+        };
+        Ok(self.signed.borrow().iter().any(is_like))
     }
 
     /// A genuine delivery. Presets make one of each of their schemes; what a random scheme cannot
@@ -202,7 +195,7 @@ impl Sender {
 
     /// A document with the ids and times that the schemes read; `sign` adds what is signed by value.
     fn json(&self, id: &str, rng: &mut Rng) -> Value {
-        let mut document = json!({ "note": "a test", "n": rng.below(1000) });
+        let mut document = json!({ "note": "a.b:c;d", "n": rng.below(1000) });
         for recipe in &self.recipes {
             if let Some(rule) = &recipe.timestamp {
                 for source in rule.from.iter().take(1) {
@@ -291,7 +284,7 @@ fn sign_again(recipe: &Recipe, key: &KeyedMac, delivery: &mut Delivery, rng: &mu
                         .headers
                         .keys()
                         .filter(|name| *name != place)
-                        .map(|name| name.as_str())
+                        .map(http::HeaderName::as_str)
                         .collect();
                     header[parameter] = names.join(", ").into();
                 }
@@ -331,148 +324,4 @@ fn put(document: &mut Value, source: &Source, value: Value) {
     if place.is_null() || *place == json!({}) {
         *place = value;
     }
-}
-
-const PIECES: &[&str] = &[
-    "{body}",
-    "{body}",
-    "{body}",
-    "{body|sha256hex}",
-    "{body|json}",
-    "{header:x-a}",
-    "{header:x-b}",
-    "{header:x-time}",
-    "{header:x-a|lower}",
-    "{header:x-b|json}",
-    "{kv:t}",
-    "{kv:i}",
-    "{query:q}",
-    "{query:r|lower}",
-    "{json:/j}",
-    "{json:/k}",
-    "{form:f}",
-    "{form:g}",
-    "{method}",
-    "{url}",
-    "{url|unescape}",
-    "{url_without_query}",
-    "{path}",
-    "{path|escape_target}",
-    "{form_sorted}",
-    "{query_sorted}",
-    "{raw_query_sorted}",
-    "{parameters}",
-    "{listed_headers:x-listed}",
-    "{[a:]header:x-c[;]}",
-    "{[]query:s[.]}",
-    "{[b=]query:q[&]}",
-    "{[.]header:x-d[]}",
-    "{[]body|sha256hex[]}",
-];
-const TEXT: &[&str] = &["", "", ".", ".", ":", "\\n", "\\n", "&", ";", "v0:", "a:"];
-
-fn random_words(rng: &mut Rng) -> String {
-    let algorithm = *rng.pick(&["hmac-sha256", "hmac-sha256", "hmac-sha1", "digest-sha256"]);
-    let encoding = *rng.pick(&["hex", "base64"]);
-    let from = *rng.pick(&[
-        "'header:x-sig'",
-        "'header:x-sig'",
-        "'header:x-sig'",
-        "'query:sig'",
-        "'json:/sig'",
-        "'form:sig'",
-        "['header:x-sig', 'header:x-sig2']",
-        "['query:sig', 'form:sig']",
-    ]);
-    let (format, jwt) = match rng.below(10) {
-        0..5 => (*rng.pick(&["", "prefix: 'v1,', split: ' ', ", "prefix: 'sha256=', "]), false),
-        5..8 => (*rng.pick(&["format: kv, keys: [v1], ", "format: kv, split: ', ', keys: [v1], "]), false),
-        8 => ("format: jwt, ", true),
-        _ => ("format: jws-detached, ", false),
-    };
-    let encoded = if jwt || format.contains("jws") { String::new() } else { format!("encoding: {encoding}") };
-    let mut words = format!("algorithm: {algorithm}\nsignature: {{ from: {from}, {format}{encoded} }}\n");
-    if !jwt {
-        let mut template = (*rng.pick(TEXT)).to_owned();
-        for _ in 0..rng.within(1..4) {
-            template += *rng.pick(PIECES);
-            template += *rng.pick(TEXT);
-        }
-        if algorithm.starts_with("digest") {
-            template = if rng.chance(50) {
-                format!("{{secret}}{template}")
-            } else {
-                format!("{template}{{secret}}")
-            };
-        }
-        let mut contents = vec![format!("\"{template}\"")];
-        if rng.chance(25) {
-            contents.push(format!(
-                "\"{}\"",
-                template.replacen(*rng.pick(&[".", "}", "\\n"]), *rng.pick(&[":", "}:", "}\\n", "}."]), 1)
-            ));
-        }
-        words += &format!("content: [{}]\n", contents.join(", "));
-    }
-    let mut line = |percent: usize, lines: &[&str]| {
-        if rng.chance(percent) {
-            words += *rng.pick(lines);
-            words.push('\n');
-        }
-    };
-    line(
-        if jwt { 80 } else { 25 },
-        if jwt {
-            &[
-                "also: 'claim:hash == {body|sha256hex}'",
-                "also: 'claim:hash == {[]body|sha256hex[]}'",
-                "also: 'claim:hash == {form_sorted}'",
-                "also: 'claim:hash == {body|lower}'",
-            ]
-        } else {
-            &[
-                "also: 'query:hash == {body|sha256hex}'",
-                "also: 'header:x-a == {body|sha256hex}'",
-                "also: 'header:x-b == {[]form_sorted|sha256hex[]}'",
-                "also: 'header:x-a == {header:x-b}{body|sha256hex}'",
-            ]
-        },
-    );
-    line(20, &["payload: 'form:f'", "payload: 'multipart:json'"]);
-    line(
-        60,
-        &[
-            "id: 'header:x-a'",
-            "id: ['header:x-u', 'json:/id']",
-            "id: 'json:/id'",
-            "id: 'form:f'",
-            "id: 'query:q'",
-            "id: 'kv:i'",
-            "id: 'claim:jti'",
-            "id: ['json:/id', 'header:x-b']",
-        ],
-    );
-    line(
-        40,
-        &[
-            "timestamp: { from: 'header:x-time', unit: s }",
-            "timestamp: { from: 'kv:t', unit: ms }",
-            "timestamp: { from: ['json:/time'], unit: rfc3339 }",
-            "timestamp: { from: 'claim:iat', unit: s, expires: 'claim:exp' }",
-            "timestamp: { from: 'header:x-time', unit: rfc3339 }",
-        ],
-    );
-    line(30, &["signs_body: false"]);
-    line(40, &["assurance: partial"]);
-    line(
-        60,
-        &[
-            "url: { query: as-received }",
-            "url: { query: as-received, either_port: true }",
-            "url: { either_port: true }",
-        ],
-    );
-    line(10, &["when: 'query:hash'", "when: 'header:x-w'"]);
-    line(20, &["type: ['header:x-u', 'json:/type']"]);
-    words
 }

@@ -56,7 +56,7 @@ fn made_unreadable(recipe: &Recipe, genuine: &Delivery) -> Vec<(&'static str, De
     for name in deciding(recipe).filter_map(header) {
         if genuine.headers.contains_key(name) {
             add("a header twice", &|delivery| {
-                _ = delivery.headers.append(name, delivery.headers[name].clone())
+                _ = delivery.headers.append(name, delivery.headers[name].clone());
             });
         }
     }
@@ -72,7 +72,7 @@ fn made_unreadable(recipe: &Recipe, genuine: &Delivery) -> Vec<(&'static str, De
     if recipe.content.pieces().any(|piece| matches!(piece, Piece::QuerySorted | Piece::Parameters)) {
         let query = genuine.query.clone().unwrap_or_default();
         add("a sorted query of many fields", &|delivery| {
-            delivery.query = Some(format!("{query}{}", "&z=".repeat(1025)))
+            delivery.query = Some(format!("{query}{}", "&z=".repeat(1025)));
         });
         add("an escape in a sorted query", &|delivery| delivery.query = Some(format!("{query}&z=%zz")));
     }

@@ -2,6 +2,7 @@
 //! request. Each asserts a law about what it accepts; a panic anywhere breaks all of them.
 
 mod files;
+mod laws;
 mod places;
 mod request;
 mod scheme;
@@ -23,6 +24,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("forwarded", sender::forwarded),
     ("json", scheme::json),
     ("key", scheme::key),
+    ("laws", laws::laws),
     ("multipart", places::multipart),
     ("proxy_protocol", sender::proxy_protocol),
     ("public_key", places::public_key),
