@@ -2,15 +2,11 @@
 //! times that are almost numbers, bodies that name two events, and senders that take
 //! their time.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::time::Duration;
 
-use support::gate::same;
-use support::sender::{SECRET, now_ms, other_secret, unique};
-use support::{App, Gate, Request, Sender, Signer};
+use crate::support::gate::same;
+use crate::support::sender::{SECRET, now_ms, other_secret, unique};
+use crate::support::{self, App, Gate, Request, Sender, Signer};
 
 /// A POST with these headers and this body.
 fn request(headers: &[(&str, &str)], body: &str) -> Request {

@@ -1,8 +1,6 @@
 //! The commands of the sender's side: what `sign` makes, `verify` accepts; what is nearly
 //! right is told what would make it right.
 
-#![allow(clippy::unwrap_used)]
-
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 

@@ -1,8 +1,6 @@
 //! Configuration files: good ones load, and each bad one has one fault, whose place, key
 //! and remedy are named in the comment on its first line.
 
-#![allow(clippy::unwrap_used)]
-
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,6 @@
 //! The README tells the truth: its tables and flags are made from the code, its demo is what
-//! appears, its links lead somewhere. `UPDATE_README=1 cargo test --test readme` renews it.
+//! appears, its links lead somewhere. `UPDATE_README=1 cargo test --test config readme` renews it.
 
-#![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_methods, reason = "the test is told by the environment whether to renew")]
 
 use std::fmt::Write;
@@ -31,7 +30,7 @@ fn hold(name: &str, fresh: &str) {
     if std::env::var_os("UPDATE_README").is_some() {
         std::fs::write(README, format!("{before}{begin}{fresh}{end}{after}")).unwrap();
     } else {
-        assert_eq!(stands, fresh, "{name} is out of date: UPDATE_README=1 cargo test --test readme");
+        assert_eq!(stands, fresh, "{name} is out of date: UPDATE_README=1 cargo test --test config readme");
     }
 }
 

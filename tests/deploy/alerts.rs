@@ -1,18 +1,15 @@
 //! The alerts: each fires when it should and not otherwise (promtool plays its unit test), has a
 //! section in the runbook, and asks for metrics that the gate has.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 
 use serde_json::Value;
-use support::gate::{program, run};
-use support::kube::{self, metrics_in};
-use support::tls::{self, Authority};
-use support::{App, Dir};
+
+use crate::kube::{self, metrics_in};
+use crate::support::gate::{program, run};
+use crate::support::{App, Dir};
+use crate::tls::{self, Authority};
 
 const ALERTS: &str = "k8s/components/monitoring/alerts.yaml";
 
@@ -41,8 +38,8 @@ fn each_fires_when_it_should_and_not_otherwise() {
     let mut played = Vec::new();
     for name in names() {
         let file = format!("{name}.yaml");
-        let text = fs::read_to_string(format!("tests/alerts/{file}"))
-            .unwrap_or_else(|e| panic!("{name} has a unit test in tests/alerts: {e}"));
+        let text = fs::read_to_string(format!("tests/deploy/alerts/{file}"))
+            .unwrap_or_else(|e| panic!("{name} has a unit test in tests/deploy/alerts: {e}"));
         let parsed = &kube::parse(&text)[0];
         let cases = parsed["tests"].as_array().unwrap().iter();
         let cases: Vec<_> = cases.flat_map(|t| t["alert_rule_test"].as_array().unwrap()).collect();
@@ -52,7 +49,7 @@ fn each_fires_when_it_should_and_not_otherwise() {
         assert!(firing > 0 && firing < cases.len(), "{file} shows {name} firing, and silent");
         played.push(dir.write(&file, text));
     }
-    assert_eq!(fs::read_dir("tests/alerts").unwrap().count(), played.len(), "a test without an alert");
+    assert_eq!(fs::read_dir("tests/deploy/alerts").unwrap().count(), played.len(), "a test without an alert");
     let mut check = std::process::Command::new(&promtool);
     let told = run(check.args(["check", "rules"]).arg(dir.join("alerts.yaml")));
     assert_eq!(told.code, Some(0), "{}{}", told.out, told.err);

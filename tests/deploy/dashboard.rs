@@ -2,20 +2,17 @@
 //! metrics that the gate has, and a real Prometheus that scraped a gate under mixed traffic has
 //! something to show in every panel.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use support::gate::{program, run};
-use support::kube::{self, array, metrics_in, text};
-use support::prometheus::Prometheus;
-use support::tls::{self, Authority};
-use support::{Answer, App, Dir, Signer, until};
+
+use crate::kube::{self, array, metrics_in, text};
+use crate::prometheus::Prometheus;
+use crate::support::gate::{program, run};
+use crate::support::{Answer, App, Dir, Signer, until};
+use crate::tls::{self, Authority};
 
 const DASHBOARD: &str = "k8s/components/monitoring/dashboard.json";
 

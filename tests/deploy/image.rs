@@ -1,18 +1,15 @@
 //! The image: built without a daemon from k8s/Containerfile, and run by runc as Kubernetes would
 //! run it: user 65532, a root that cannot be written, no capabilities.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use support::gate::{program, run};
-use support::{App, Dir, Gate, Signer, sender};
+
+use crate::support::gate::{program, run};
+use crate::support::{App, Dir, Gate, Signer, sender};
 
 const FILE: &str = "k8s/Containerfile";
 const LARGEST: u64 = 15 << 20;

@@ -1,10 +1,6 @@
 //! The manifests: they render, every supported Kubernetes takes them, the gate takes what they
 //! tell it, no probe can block a pod, and nothing in a pod may do more than it must.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -12,11 +8,12 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
-use support::gate::{hookgate, program, run};
-use support::kube::{self, array, text};
-use support::sender::SECRET;
-use support::tls::Authority;
-use support::{App, Dir, Gate, Signer, until};
+
+use crate::kube::{self, array, text};
+use crate::support::gate::{hookgate, program, run};
+use crate::support::sender::SECRET;
+use crate::support::{App, Dir, Gate, Signer, until};
+use crate::tls::Authority;
 
 /// Everything that `kubectl apply -k` may be given.
 const RENDERED: [&str; 6] = [
@@ -78,7 +75,7 @@ fn untyped(rest: &str) -> Value {
     kube::parse(&object).remove(0)
 }
 
-/// Asks tests/kubernetes/validate.py; `None` if it cannot run here.
+/// Asks tests/deploy/kubernetes/validate.py; `None` if it cannot run here.
 fn faults(objects: &[Value]) -> Option<String> {
     let ready = run(Command::new("python3").args(["-c", "import celpy, jsonschema, kubernetes_validate"]));
     if ready.code != Some(0) {
@@ -86,7 +83,7 @@ fn faults(objects: &[Value]) -> Option<String> {
         return None;
     }
     let mut check = Command::new("python3")
-        .arg("tests/kubernetes/validate.py")
+        .arg("tests/deploy/kubernetes/validate.py")
         .args(VERSIONS)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -388,14 +385,14 @@ fn the_sample_application_gets_its_event() {
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
     until("the application", || std::net::TcpStream::connect(address).is_ok());
 
-    let gate = Gate::before(&App::ok()).bare();
-    let gate = mounted.environment.iter().fold(gate, |gate, (name, value)| gate.env(name, value));
-    let gate = gate
+    let mut command = hookgate(&["run"]);
+    command
+        .envs(mounted.environment)
         .env("HOOKGATE_UPSTREAM", format!("http://{address}"))
         .env("HOOKGATE_TRUSTED_PROXY", "127.0.0.1/32") // we are the ingress
         .env("HOOKGATE_LISTEN", "127.0.0.1:0")
-        .env("HOOKGATE_OPS_LISTEN", "127.0.0.1:0")
-        .start();
+        .env("HOOKGATE_OPS_LISTEN", "127.0.0.1:0");
+    let gate = Gate::before(&App::ok()).start_as(command);
     let event = Signer::github().event().with("X-Forwarded-For", "192.0.2.1");
     assert_eq!(gate.send(&event).status, 403, "over plain HTTP");
     let answer = gate.send(&event.with("X-Forwarded-Proto", "https"));

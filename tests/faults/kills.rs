@@ -2,12 +2,8 @@
 //! moment: what is in the file is a duplicate afterwards, what is not there is delivered again,
 //! nothing is refused that the application did not say 2xx for, and the file needs no repair.
 //!
-//! `HOOKGATE_KILLS=1000 cargo test --test replay_kills -- --nocapture` makes a long search of it,
+//! `HOOKGATE_KILLS=1000 cargo test --test faults kills -- --nocapture` makes a long search of it,
 //! and `HOOKGATE_KILL_SEED` repeats the decisions of a run whose seed was printed.
-
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -21,8 +17,10 @@ use hookgate::clock;
 use hookgate::gate::filter::replay::{Keep, ReplayKey};
 use hookgate::store::journal::record::Record;
 use hookgate::store::journal::{Kept, ReplayFile, inspect};
-use support::gate::Builder;
-use support::{Answer, App, Dir, Gate, Request, Rng, Signer, given, lock};
+
+use crate::rng::{Rng, given};
+use crate::support::gate::Builder;
+use crate::support::{self, Answer, App, Dir, Gate, Request, Signer, lock};
 
 const KILLS: u64 = 15;
 const KILLS_OF_A_FILE: u64 = 25;

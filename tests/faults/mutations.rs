@@ -2,12 +2,8 @@
 //! random and sent through a running gate, and whatever the application sees must be, in all
 //! that a signature covers, what a provider has signed.
 //!
-//! `HOOKGATE_MUTATIONS=1000000 cargo test --test mutations -- --nocapture` makes a long search
+//! `HOOKGATE_MUTATIONS=1000000 cargo test --test faults mutations -- --nocapture` makes a long search
 //! of it, and `HOOKGATE_MUTATION_SEED` repeats one.
-
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
@@ -21,8 +17,10 @@ use hookgate::gate::scheme::content::{Piece, Segment};
 use hookgate::gate::scheme::source::Source;
 use hookgate::gate::scheme::{Assign, Assurance, SignatureFormat};
 use sha2::{Digest, Sha256};
-use support::{
-    Answer, App, Builder, Gate, Headers, Received, Request, Response, Rng, Sender, Signer, given, lock,
+
+use crate::rng::{Rng, given};
+use crate::support::{
+    self, Answer, App, Builder, Gate, Headers, Received, Request, Response, Sender, Signer, lock,
 };
 
 const REQUESTS: usize = 20_000;
@@ -191,11 +189,11 @@ fn covered(signer: &Signer, headers: &Headers, body: &[u8]) -> Option<Covered> {
         _ => None,
     };
     let mut values = Vec::new();
-    for segment in signer.recipe().content.segments() {
+    for segment in signer.recipe.content.segments() {
         if let Segment::Piece(Piece::Value(Source::Header(name)), _) = segment {
             values.push(only(headers.all(name.as_str()))?);
         } else if let Segment::Piece(Piece::Value(Source::Field(name)), _) = segment {
-            let SignatureFormat::Fields { split, assign, .. } = &signer.recipe().signature.format else {
+            let SignatureFormat::Fields { split, assign, .. } = &signer.recipe.signature.format else {
                 return None;
             };
             let header = only(headers.all(signer.header()))?;

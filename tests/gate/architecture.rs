@@ -1,7 +1,5 @@
 //! The rules of the house that a compiler does not hold: who may import whom.
 
-#![allow(clippy::unwrap_used)]
-
 use std::path::{Path, PathBuf};
 
 /// Folder or file under `src/`, and what no line of code in it may mention.

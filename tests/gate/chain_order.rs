@@ -1,11 +1,6 @@
 //! The order of the checks. One delivery violates everything; the check that comes first in
 //! the contract refuses it. Repair that, and the next one does, down to the application.
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "support/pure.rs"]
-mod pure;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +17,8 @@ use hookgate::gate::rotation::Rotation;
 use hookgate::gate::route::{Mode, Policy, Route};
 use hookgate::store::{Memory, Outcome, ReplayStore, Reservation};
 use http::{HeaderMap, HeaderValue, Method};
-use pure::{Delivery, NOW, Provider, at_once};
+
+use crate::pure::{Delivery, NOW, Provider, at_once};
 
 /// The reason that it leads to, in words, and how it is committed.
 type Fault = (Reason, &'static str, fn(&mut Attempt));

@@ -1,11 +1,6 @@
 //! Signatures and signed values in other places than a header: URL, query, form, JSON, token.
 //! What is signed there is covered to the last byte, and what can be read in two ways is refused.
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "support/pure.rs"]
-mod pure;
-
 use hookgate::clock::Now;
 use hookgate::gate::filter::freshness;
 use hookgate::gate::filter::signature::{Authentic, Signature};
@@ -14,7 +9,8 @@ use hookgate::gate::reason::Reason;
 use hookgate::gate::scheme::sign::Unsigned;
 use hookgate::gate::scheme::{Assurance, Recipe};
 use http::{HeaderValue, header};
-use pure::{Delivery, NOW, recipe, signature};
+
+use crate::pure::{Delivery, NOW, recipe, signature};
 
 const KEY: &[u8] = b"a key that opens nothing else";
 const URL: &str = "https://example.com/hooks";

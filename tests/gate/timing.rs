@@ -1,16 +1,14 @@
 //! The statistics of `benches/timing.rs` can fail: a planted leak is found.
 
-#![allow(dead_code, clippy::unwrap_used)]
-
-#[path = "../benches/dudect/mod.rs"]
+#[allow(dead_code, reason = "the bench uses the rest")]
+#[path = "../../benches/dudect/mod.rs"]
 mod dudect;
-#[path = "support/rng.rs"]
-mod rng;
 
 use std::hint::black_box;
 
 use dudect::{LIMIT, Samples, welch};
-use rng::Rng;
+
+use crate::rng::{self, Rng};
 
 #[test]
 fn welchs_t_is_what_a_textbook_says() {

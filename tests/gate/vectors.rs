@@ -6,11 +6,6 @@
 //! tells who made the signature: the provider (`published`), its SDK (`sdk-signed`), or another
 //! project's tests (`third-party`).
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "support/pure.rs"]
-mod pure;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -29,8 +24,9 @@ use hookgate::gate::scheme::sign::Unsigned;
 use hookgate::gate::scheme::source::Source;
 use hookgate::gate::scheme::{Assurance, Key, Recipe, Verifier};
 use http::HeaderMap;
-use pure::{Delivery, NOW};
 use serde::Deserialize;
+
+use crate::pure::{Delivery, NOW};
 
 #[derive(Deserialize)]
 struct Vector {

@@ -4,7 +4,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, unused_imports, reason = "a part of it; `attacks` shows what nobody uses")]
+#[path = "../support/mod.rs"]
 mod support;
+#[allow(dead_code, reason = "the same")]
+#[path = "../support/tls.rs"]
+mod tls;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -12,8 +17,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use support::tls::{self, Authority};
 use support::{App, Builder, Gate, Sender, Signer, until};
+use tls::Authority;
 
 /// Of one address; the rate limit that a preset may have is not far from it.
 const OF_ONE_ADDRESS: usize = 95;

@@ -1,14 +1,10 @@
 //! Lists of addresses: those that providers publish are used where a route asks for them, and
 //! a file that is read again cannot lose most of its networks without a word.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::fmt::Write as _;
 
-use support::gate::{run, same};
-use support::{App, Builder, Gate, Request, Sender, Signer, until};
+use crate::support::gate::{run, same};
+use crate::support::{self, App, Builder, Gate, Request, Sender, Signer, until};
 
 /// So many networks that do not merge; the first is that of the tests.
 fn list(networks: usize) -> String {

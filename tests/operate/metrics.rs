@@ -1,19 +1,16 @@
 //! What operators see: every series is there from the start, none is made by a strange
 //! request, and neither metrics nor log tell what they must not.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::collections::HashSet;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use support::gate::{Metrics, program, same};
-use support::prometheus::Prometheus;
-use support::sender::SECRET;
-use support::{Answer, App, Gate, Latch, Rng, Signer, given, until};
+use crate::prometheus::Prometheus;
+use crate::rng::{Rng, given};
+use crate::support::gate::{Metrics, program, same};
+use crate::support::sender::SECRET;
+use crate::support::{self, Answer, App, Gate, Latch, Signer, until};
 
 const TWO_ROUTES: &str = "
 routes:

@@ -1,13 +1,9 @@
 //! A route that only observes: it forwards what it would refuse, says so to the
 //! application and to the operator, and still protects itself.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::time::Duration;
 
-use support::{Answer, App, Builder, Gate, Signer};
+use crate::support::{self, Answer, App, Builder, Gate, Signer};
 
 fn observing(app: &App) -> Builder {
     Gate::before(app).with("provider", "stripe").with("mode", "observe")

@@ -1,13 +1,9 @@
 //! The ops listener: probes, version and metrics, read-only and apart from the traffic.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::time::{Duration, Instant};
 
-use support::gate::{hookgate, run};
-use support::{App, Gate, Sender, Signer, until};
+use crate::support::gate::{hookgate, run};
+use crate::support::{self, App, Gate, Sender, Signer, until};
 
 #[test]
 fn probes_answer_while_all_is_well() {

@@ -1,18 +1,15 @@
 //! With the feature `otel`: one span for each delivery reaches a collector, part of the
 //! sender's trace and parent of the application's work; and a collector that is ill costs spans only.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
-use support::gate::{run, same};
-use support::sender::SECRET;
-use support::{App, Gate, Signer, eventually, lock, until};
+
+use crate::support::gate::{run, same};
+use crate::support::sender::SECRET;
+use crate::support::{self, App, Gate, Signer, eventually, lock, until};
 
 /// Takes what an exporter posts, and answers with that status.
 #[derive(Clone)]

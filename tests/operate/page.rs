@@ -1,10 +1,6 @@
 //! The page for people: what it tells, what it keeps to itself, and that a browser shows it,
 //! with script and without, narrow and wide, light and dark.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -13,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use support::gate::{program, run_within};
-use support::sender::SECRET;
-use support::{App, Gate, Request, Sender, Signer, eventually, until};
+use crate::support::gate::{program, run_within};
+use crate::support::sender::SECRET;
+use crate::support::{self, App, Gate, Request, Sender, Signer, eventually, until};
 
 /// What a browser may take on a slow and loaded machine.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -1,10 +1,6 @@
 //! Reload: what was read at the start is read again and swapped in whole, or not at
 //! all; and nobody who is in the right notices.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -12,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use support::gate::same;
-use support::sender::{SECRET, other_secret};
-use support::{App, Builder, Gate, Request, Response, Sender, Signer, until};
+use crate::support::gate::same;
+use crate::support::sender::{SECRET, other_secret};
+use crate::support::{self, App, Builder, Gate, Request, Response, Sender, Signer, until};
 
 fn watching(builder: Builder) -> Builder {
     builder.with("reload-interval", "50ms")

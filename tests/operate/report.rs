@@ -1,15 +1,12 @@
 //! `hookgate report`: what a running gate would have refused, check by check, and whether
 //! a route can enforce.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::time::Duration;
 
 use serde_json::Value;
-use support::gate::{hookgate, run};
-use support::{App, Builder, Gate, Signer, until};
+
+use crate::support::gate::{hookgate, run};
+use crate::support::{self, App, Builder, Gate, Signer, until};
 
 fn observing(app: &App) -> Builder {
     Gate::before(app).with("provider", "stripe").with("mode", "observe")

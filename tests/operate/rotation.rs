@@ -1,14 +1,11 @@
 //! Rotation: a key ceases to be valid when the configuration says so and not before, and
 //! operators can see which keys are in use.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use hookgate::gate::scheme::timestamp::to_rfc3339;
-use support::gate::{run, same};
-use support::sender::{SECRET, now_ms, other_secret};
-use support::{App, Builder, Gate, Signer, until};
+
+use crate::support::gate::{run, same};
+use crate::support::sender::{SECRET, now_ms, other_secret};
+use crate::support::{self, App, Builder, Gate, Signer, until};
 
 /// A newer key without an end, and the usual one that ends at that moment.
 fn before(app: &App, provider: &str, not_after: &str) -> Builder {

@@ -2,18 +2,15 @@
 //! bodies, query strings, cookies and credentials of all kinds of traffic, are searched for
 //! in everything that the program prints and that its ops listener tells.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
-use support::gate::{get, hookgate, run};
-use support::{Answer, App, Builder, Dir, Request, Sender, Signer, until};
+
+use crate::support::gate::{get, hookgate, run};
+use crate::support::{self, Answer, App, Builder, Dir, Request, Sender, Signer, until};
 
 const KEY: &[u8] = b"canary-key-that-sings-if-it-is-seen";
 const BODY: &str = "canary-body";

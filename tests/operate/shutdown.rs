@@ -1,17 +1,13 @@
 //! The end: not ready at once, still accepting for a while, then only what is under
 //! way, and out as soon as that is done.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use support::gate::same;
-use support::{Answer, App, Gate, Latch, Sender, Signer, until};
+use crate::support::gate::same;
+use crate::support::{Answer, App, Gate, Latch, Sender, Signer, until};
 
 /// Longer than a test waits for anything: a gate that sat it out would fail the test.
 const TOO_LONG: &str = "300s";

@@ -1,11 +1,7 @@
 //! A route that expects events says when none is accepted, in its metric and in its log.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
-use support::gate::{run, same};
-use support::{App, Gate, Signer, until};
+use crate::support::gate::{run, same};
+use crate::support::{App, Gate, Signer, until};
 
 const SERIES: &str = "hookgate_silence_seconds{route=\"default\"}";
 

@@ -1,15 +1,11 @@
 //! How a start fails: with the right exit code, a message that names the remedy, and
 //! nothing half started.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::net::TcpListener;
 use std::process::Command;
 
-use support::gate::{Run, hookgate, run};
-use support::{App, Builder, Gate, Signer};
+use crate::support::gate::{Run, hookgate, run};
+use crate::support::{self, App, Builder, Gate, Signer};
 
 fn started(builder: &Builder) -> Run {
     run(&mut builder.command("run"))

@@ -2,14 +2,10 @@
 //! application sees. The gate runs as its users run it, with Scalekit's own addresses
 //! and limits, behind a proxy that ends TLS.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::time::Duration;
 
-use support::sender::other_secret;
-use support::{Answer, App, Builder, Gate, Request, Response, Signer};
+use crate::support::sender::other_secret;
+use crate::support::{self, Answer, App, Builder, Gate, Request, Response, Signer};
 
 /// One of Scalekit's addresses, and one that is not.
 const SCALEKIT: &str = "52.206.68.10";

@@ -2,17 +2,13 @@
 //! verified arrives, nothing of a refused request does, and whatever breaks on either
 //! side ends in an answer that is true.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::time::{Duration, Instant};
 
-use support::gate::same;
-use support::sender::unique;
-use support::{Answer, App, Builder, Gate, Latch, Request, Response, Sender, Signer, until};
+use crate::support::gate::same;
+use crate::support::sender::unique;
+use crate::support::{self, Answer, App, Builder, Gate, Latch, Request, Response, Sender, Signer, until};
 
 const LIMIT: usize = 128 * 1024;
 

@@ -1,11 +1,7 @@
 //! Which headers reach the application: those with plain names, those that the route's scheme
 //! reads, and what only a proxy has to say if the proxy is trusted.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
-use support::{Answer, App, Gate, Request, Signer};
+use crate::support::{self, Answer, App, Gate, Request, Signer};
 
 #[test]
 fn a_header_with_an_odd_name_ends_at_the_gate() {

@@ -1,10 +1,6 @@
 //! Handshakes: what providers ask before they send events is answered by the gate, in their
 //! words; the application sees nothing of it, and nobody gains anything by asking.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::fmt::Write as _;
 
 use data_encoding::{BASE64, HEXLOWER};
@@ -13,9 +9,10 @@ use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 use sha2::Sha256;
-use support::gate::same;
-use support::sender::{PATH, SECRET, other_secret};
-use support::{App, Builder, Gate, Request, Response, Signer};
+
+use crate::support::gate::same;
+use crate::support::sender::{PATH, SECRET, other_secret};
+use crate::support::{self, App, Builder, Gate, Request, Response, Signer};
 
 const TOKEN: &str = "a token that only Meta and we know";
 

@@ -1,11 +1,7 @@
 //! Whom the gate believes: the other end of the socket, and beyond it only what a
 //! trusted proxy says.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
-use support::{App, Gate, Request, Response, Sender, Signer, until};
+use crate::support::{App, Gate, Request, Response, Sender, Signer, until};
 
 const ALLOWED: &str = "203.0.113.7";
 const OTHER: &str = "198.51.100.9";

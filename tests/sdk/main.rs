@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, unused_imports, reason = "a part of it; `attacks` shows what nobody uses")]
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::collections::BTreeMap;

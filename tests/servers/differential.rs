@@ -1,17 +1,14 @@
 //! What the gate forwards is read alike by servers that share no code: one request, the
 //! same method, target, length and bytes. A peer that is not installed is skipped aloud.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
-use support::{Builder, Dir, Request, Signer};
+
+use crate::support::{self, Builder, Dir, Request, Signer};
 
 const NODE: &str = r"
 const http = require('http'), crypto = require('crypto');

@@ -3,13 +3,6 @@
 //! Time is the test's: the embedded store is told what time it is, and for Redis, which
 //! decides by its own clock, every expiry is taken off its keys and kept here.
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "support/pure.rs"]
-mod pure;
-#[path = "support/redis.rs"]
-mod redis_server;
-
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,11 +18,13 @@ use hookgate::gate::scheme::Recipe;
 use hookgate::gate::scheme::sign::Unsigned;
 use hookgate::store::redis::Settings;
 use hookgate::store::{Claim, Memory, Outcome, Redis, ReplayStore, Reservation, Swept, Unavailable, Waiting};
-use pure::{NOW, Provider};
 use redis::Commands;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Barrier;
 use tokio::task::{JoinSet, yield_now};
+
+use crate::pure::{self, NOW, Provider};
+use crate::redis_server;
 
 /// One test for each claim, against the stores that `$open` makes, where they can be made.
 macro_rules! contract {
@@ -669,6 +664,11 @@ fn timed(id: &str) -> Fresh {
     Provider::timed().fresh(id)
 }
 
+/// A replay of it stays good for ever.
 fn untimed(id: &str) -> Fresh {
-    Provider::untimed().fresh(id)
+    Provider::new(
+        "{ algorithm: hmac-sha256, signature: { from: 'header:x-signature', encoding: hex },
+           content: '{header:x-id}.{body}', id: 'header:x-id' }",
+    )
+    .fresh(id)
 }

@@ -2,10 +2,6 @@
 //! was not. What no restart may change is tried with real gates; what the format promises, in
 //! src/store/journal/file.rs.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -16,8 +12,9 @@ use hookgate::clock;
 use hookgate::gate::filter::replay::{Keep, ReplayKey};
 use hookgate::store::journal::record::Record;
 use hookgate::store::journal::{Kept, ReplayFile, inspect};
-use support::gate::{Builder, run, same};
-use support::{Answer, App, Dir, Gate, Signer, until};
+
+use crate::support::gate::{Builder, run, same};
+use crate::support::{self, Answer, App, Dir, Gate, Signer, until};
 
 const WINDOW: Duration = Duration::from_secs(24 * 3600);
 

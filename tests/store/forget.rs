@@ -1,10 +1,6 @@
 //! `hookgate forget`: an operator lets an event be delivered again, through a socket that only
 //! the gate's user can open.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -12,9 +8,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use support::gate::{Builder, Run, hookgate, run};
-use support::redis::Server;
-use support::{Answer, App, Dir, Gate, Latch, Signer, until};
+
+use crate::redis_server::Server;
+use crate::support::gate::{Builder, Run, hookgate, run};
+use crate::support::{Answer, App, Dir, Gate, Latch, Signer, until};
 
 const ROUTES: &str = "
 routes:

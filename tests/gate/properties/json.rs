@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Map, Value};
 
-use crate::kept;
+use super::kept;
 
 proptest! {
     #![proptest_config(kept())]

@@ -8,7 +8,7 @@ use hookgate::gate::filter::rate_limit::{Quota, RateLimit};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::kept;
+use super::kept;
 
 proptest! {
     #![proptest_config(kept())]

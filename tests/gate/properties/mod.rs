@@ -8,21 +8,12 @@
 //! | [`limiting`] | no more than the burst and the rate get through; whoever waits as told does |
 //! | [`replaying`] | between two leads of an event stands a failure or the end of its time |
 //!
-//! What once failed is kept in `properties/*.regressions` and tried first.
+//! What once failed is kept in `*.regressions` beside each module and tried first.
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "properties/json.rs"]
 mod json;
-#[path = "properties/limiting.rs"]
 mod limiting;
-#[path = "properties/parsing.rs"]
 mod parsing;
-#[path = "support/pure.rs"]
-mod pure;
-#[path = "properties/replaying.rs"]
 mod replaying;
-#[path = "properties/signing.rs"]
 mod signing;
 
 use proptest::test_runner::{Config, FileFailurePersistence};

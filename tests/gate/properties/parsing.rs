@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::TestCaseResult;
 
-use crate::kept;
+use super::kept;
 
 proptest! {
     #![proptest_config(kept())]

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::TestCaseResult;
 
-use crate::kept;
+use super::kept;
 use crate::pure::{NOW, Provider, at_once};
 
 proptest! {

@@ -22,7 +22,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use crate::kept;
+use super::kept;
 use crate::pure::{Delivery, NOW, recipe, signature};
 
 proptest! {

@@ -1,18 +1,15 @@
 //! Several gates and one Redis: real processes, real connections. Each part says aloud that it
 //! is skipped where there is no redis-server.
 
-#![allow(clippy::unwrap_used)]
-
 mod outages;
 mod reaching;
 mod replicas;
-#[path = "../support/mod.rs"]
-mod support;
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
-use support::redis::Server;
-use support::{App, Builder, Gate};
+
+use crate::redis_server::Server;
+use crate::support::{App, Builder, Gate};
 
 const PREFIX: &str = "shop:";
 
@@ -24,6 +21,12 @@ fn with_store(app: &App, server: &Server) -> Builder {
 
 fn with_store_at(app: &App, url: &str) -> Builder {
     Gate::before(app).with("replay-store", url).with("replay-store-prefix", PREFIX)
+}
+
+/// Starts a gate that need not be ready.
+fn launch(builder: Builder) -> Gate {
+    let command = builder.command("run");
+    builder.launch_as(command)
 }
 
 /// Where the store keeps the only event that the application has seen.

@@ -5,10 +5,10 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
 
-use super::support::gate::same;
-use super::support::redis::{Server, free_port, installed};
-use super::support::{Answer, App, Latch, Signer, until};
-use super::{delivered, duplicate, key_of_event, unavailable, with_store, with_store_at};
+use super::{delivered, duplicate, key_of_event, launch, unavailable, with_store, with_store_at};
+use crate::redis_server::{Server, free_port, installed};
+use crate::support::gate::same;
+use crate::support::{Answer, App, Latch, Signer, until};
 
 #[test]
 fn a_gate_starts_without_its_store_and_is_ready_when_it_comes() {
@@ -17,7 +17,7 @@ fn a_gate_starts_without_its_store_and_is_ready_when_it_comes() {
     }
     let app = App::ok();
     let port = free_port();
-    let gate = with_store_at(&app, &format!("redis://127.0.0.1:{port}")).launch();
+    let gate = launch(with_store_at(&app, &format!("redis://127.0.0.1:{port}")));
     let said = gate.log.find("the store's absence", |line| line["event.name"] == "hookgate.store");
     assert!(said["body"].as_str().unwrap().contains("does not answer: events are answered 503"), "{said}");
     assert!(gate.ops("/readyz?verbose").text().contains("[no] replay store usable"));
@@ -198,7 +198,7 @@ fn whatever_answers_instead_of_a_store_is_never_believed() {
     ] {
         let app = App::ok();
         let port = babble(nonsense.as_bytes().to_vec());
-        let gate = with_store_at(&app, &format!("redis://127.0.0.1:{port}")).launch();
+        let gate = launch(with_store_at(&app, &format!("redis://127.0.0.1:{port}")));
         let shown = &nonsense[..nonsense.len().min(40)];
         for _ in 0..2 {
             let answer = gate.send(&Signer::github().event());

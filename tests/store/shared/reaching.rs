@@ -1,10 +1,10 @@
 //! The ways to a store: a password from a file, TLS with an authority of one's own, a cluster,
 //! sentinels.
 
-use super::support::redis::{Cluster, Server, free_port};
-use super::support::tls::{Authority, NAME};
-use super::support::{App, Dir, Gate, Signer, eventually, until};
-use super::{delivered, duplicate, key_of_event, with_store, with_store_at};
+use super::{delivered, duplicate, key_of_event, launch, with_store, with_store_at};
+use crate::redis_server::{Cluster, Server, free_port};
+use crate::support::{App, Dir, Gate, Signer, eventually, until};
+use crate::tls::{Authority, NAME};
 
 #[test]
 fn a_password_comes_from_a_file_and_is_read_again_when_it_changes() {
@@ -17,7 +17,7 @@ fn a_password_comes_from_a_file_and_is_read_again_when_it_changes() {
     let app = App::ok();
     let builder =
         with_store(&app, &server).with_file("replay-store-password-file", "store", "canary-wrong\n");
-    let gate = builder.launch();
+    let gate = launch(builder);
     gate.log.find("the refusal", |line| {
         line["event.name"] == "hookgate.store"
             && line["body"].as_str().unwrap().contains("authentication failed")
@@ -64,10 +64,8 @@ fn tls_believes_the_authority_that_is_named_and_no_other() {
     let Some(server) = Server::start_with(&args) else { return };
     let app = App::ok();
     let gate = |host: &str, root: &std::path::Path| {
-        with_store_at(&app, &format!("rediss://{host}:{}", server.port()))
-            .with("replay-store-ca-file", root.display())
-            .with("replay-store-timeout", "2s")
-            .launch()
+        let store = with_store_at(&app, &format!("rediss://{host}:{}", server.port()));
+        launch(store.with("replay-store-ca-file", root.display()).with("replay-store-timeout", "2s"))
     };
     let refused = |gate: &Gate| {
         let said = gate.log.find("the refusal", |line| line["event.name"] == "hookgate.store");

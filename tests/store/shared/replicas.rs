@@ -2,10 +2,10 @@
 
 use std::thread;
 
-use super::support::redis::Server;
-use super::support::sender::other_secret;
-use super::support::{Answer, App, Gate, Latch, Response, Signer, until};
 use super::{PREFIX, delivered, duplicate, key_of_event, with_store};
+use crate::redis_server::Server;
+use crate::support::sender::other_secret;
+use crate::support::{Answer, App, Gate, Latch, Response, Signer, until};
 
 const GATES: usize = 4;
 const COPIES: usize = 64;

@@ -1,15 +1,11 @@
 //! The HTTPS listener: who is served, with which certificate, and what happens when the
 //! files change. Certificates are made on the spot with the `openssl` command.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::path::PathBuf;
 
-use support::gate::{run, same};
-use support::tls::{Authority, Pair, certificate, connect, gate, install};
-use support::{App, Sender, Signer, until};
+use crate::support::gate::{run, same};
+use crate::support::{App, Sender, Signer, until};
+use crate::tls::{Authority, Pair, certificate, connect, gate, install};
 
 #[test]
 fn https_is_served_in_both_versions_and_plain_http_beside_it_is_not_enough() {
