@@ -58,6 +58,7 @@ struct Tally {
 
 #[test]
 fn no_kill_makes_the_gate_forget_what_is_written_or_remember_what_was_not_delivered() {
+    let _alone = lock(&crate::ALONE);
     let kills = given("HOOKGATE_KILLS").unwrap_or(KILLS);
     let seed = given("HOOKGATE_KILL_SEED").unwrap_or_else(|| clock::now().wall_ms.unsigned_abs());
     println!("HOOKGATE_KILL_SEED={seed} HOOKGATE_KILLS={kills}");

@@ -35,6 +35,9 @@ use rng::given;
 use support::lock;
 use world::{Tally, World};
 
+/// One search at a time: each takes what a machine can give, and waits that grow long look like faults.
+static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 const RUNS: u64 = 40;
 /// Side by side: a run mostly waits.
 const WORLDS: u8 = 8;
@@ -43,6 +46,7 @@ const RUNS_OF_A_WORLD: usize = 250;
 
 #[test]
 fn no_fault_loses_an_event_or_delivers_it_twice() {
+    let _alone = lock(&ALONE);
     let runs = given("HOOKGATE_FAULT_RUNS").unwrap_or(RUNS);
     let seed = given("HOOKGATE_FAULT_SEED").unwrap_or_else(|| hookgate::clock::now().wall_ms.unsigned_abs());
     println!("HOOKGATE_FAULT_SEED={seed} HOOKGATE_FAULT_RUNS={runs}");

@@ -32,6 +32,7 @@ const CONTROL: usize = 50;
 
 #[test]
 fn nothing_unverified_reaches_the_application() {
+    let _alone = lock(&crate::ALONE);
     let requests = given("HOOKGATE_MUTATIONS").map_or(REQUESTS, |n| usize::try_from(n).unwrap());
     let seed = given("HOOKGATE_MUTATION_SEED").unwrap_or_else(|| support::sender::now_ms().unsigned_abs());
     println!("HOOKGATE_MUTATION_SEED={seed} HOOKGATE_MUTATIONS={requests}");

@@ -17,9 +17,9 @@ mod tls;
 
 // What every store promises, without a gate.
 mod contract;
-// The replay file of running gates.
-mod file;
 // `hookgate forget`.
 mod forget;
+// The replay file of running gates.
+mod replay_file;
 // Several gates and one Redis.
 mod shared;
