@@ -1,4 +1,4 @@
-//! What strangers try, over real sockets: signatures in forms that are almost right,
+//! Besides the catalogue, over real sockets: signatures in forms that are almost right,
 //! times that are almost numbers, bodies that name two events, and senders that take
 //! their time.
 

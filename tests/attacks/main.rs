@@ -4,6 +4,9 @@
 //! A name begins with its row's id. Rows that are tested elsewhere, or cannot be, stand in
 //! `NOT_HERE.md` with the reason. Where the contract gives a situation another status than
 //! the catalogue, the contract stands.
+//!
+//! This binary uses all of `support` and is compiled without an allowance for dead code: a helper
+//! that no test uses any more is a warning here.
 
 #![allow(clippy::unwrap_used)]
 
@@ -18,7 +21,7 @@ mod binding;
 mod fixture;
 // Requests that two servers may read in two ways.
 mod framing;
-// Besides the catalogue: what is almost right.
+// Besides the catalogue: what is almost right, and senders that take their time.
 mod hostile;
 // What strangers try with what operators use.
 mod operation;

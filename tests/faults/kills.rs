@@ -18,6 +18,7 @@ use hookgate::gate::filter::replay::{Keep, ReplayKey};
 use hookgate::store::journal::record::Record;
 use hookgate::store::journal::{Kept, ReplayFile, inspect};
 
+use crate::ALONE;
 use crate::rng::{Rng, given};
 use crate::support::gate::Builder;
 use crate::support::{self, Answer, App, Dir, Gate, Request, Signer, lock};
@@ -58,7 +59,7 @@ struct Tally {
 
 #[test]
 fn no_kill_makes_the_gate_forget_what_is_written_or_remember_what_was_not_delivered() {
-    let _alone = lock(&crate::ALONE);
+    let _alone = lock(&ALONE);
     let kills = given("HOOKGATE_KILLS").unwrap_or(KILLS);
     let seed = given("HOOKGATE_KILL_SEED").unwrap_or_else(|| clock::now().wall_ms.unsigned_abs());
     println!("HOOKGATE_KILL_SEED={seed} HOOKGATE_KILLS={kills}");

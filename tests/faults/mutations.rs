@@ -18,6 +18,7 @@ use hookgate::gate::scheme::source::Source;
 use hookgate::gate::scheme::{Assign, Assurance, SignatureFormat};
 use sha2::{Digest, Sha256};
 
+use crate::ALONE;
 use crate::rng::{Rng, given};
 use crate::support::{
     self, Answer, App, Builder, Gate, Headers, Received, Request, Response, Sender, Signer, lock,
@@ -32,7 +33,7 @@ const CONTROL: usize = 50;
 
 #[test]
 fn nothing_unverified_reaches_the_application() {
-    let _alone = lock(&crate::ALONE);
+    let _alone = lock(&ALONE);
     let requests = given("HOOKGATE_MUTATIONS").map_or(REQUESTS, |n| usize::try_from(n).unwrap());
     let seed = given("HOOKGATE_MUTATION_SEED").unwrap_or_else(|| support::sender::now_ms().unsigned_abs());
     println!("HOOKGATE_MUTATION_SEED={seed} HOOKGATE_MUTATIONS={requests}");

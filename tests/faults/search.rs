@@ -2,41 +2,18 @@
 //! wire to the application, the application, and the gate itself. Whatever happens, no event
 //! is lost, and none is delivered twice by a gate that remembers it.
 //!
-//! `HOOKGATE_FAULT_RUNS=10000 cargo test --test faults no_fault -- --nocapture` makes a long search of
+//! `HOOKGATE_FAULT_RUNS=10000 cargo test --test faults search -- --nocapture` makes a long search of
 //! it, and `HOOKGATE_FAULT_SEED` repeats the decisions of a run whose seed was printed.
-
-#![allow(clippy::unwrap_used)]
-
-#[path = "../support/rng.rs"]
-mod rng;
-#[allow(dead_code, unused_imports, reason = "a part of it; `attacks` shows what nobody uses")]
-#[path = "../support/mod.rs"]
-mod support;
-
-// The application, which fails as it is told.
-mod app;
-// What happened, and the laws that it is held against.
-mod history;
-// Gates that are killed while they write their replay file.
-mod kills;
-// Signed requests that are changed on their way.
-mod mutations;
-// The wires on both sides, which fail as they are told.
-mod wire;
-// A gate between both, and one run of it.
-mod world;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use history::{Entry, violations};
-use rng::given;
-use support::lock;
-use world::{Tally, World};
-
-/// One search at a time: each takes what a machine can give, and waits that grow long look like faults.
-static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+use crate::ALONE;
+use crate::history::{Entry, violations};
+use crate::rng::given;
+use crate::support::lock;
+use crate::world::{Tally, World};
 
 const RUNS: u64 = 40;
 /// Side by side: a run mostly waits.
