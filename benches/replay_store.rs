@@ -5,8 +5,10 @@
 //! way, all in this process, over loopback. What the store spends is read from the server's own
 //! account of its CPU time, so it holds on a busy machine too; the latency does not.
 
+#[allow(dead_code, reason = "a part of it")]
 #[path = "../tests/support/pure.rs"]
 mod pure;
+#[allow(dead_code, clippy::unwrap_used, reason = "a part of it")]
 #[path = "../tests/support/redis.rs"]
 mod redis_server;
 
@@ -19,7 +21,7 @@ use hookgate::gate::filter::freshness::Fresh;
 use hookgate::gate::filter::replay::ReplayPolicy;
 use hookgate::store::redis::Settings;
 use hookgate::store::{Outcome, Redis, ReplayStore, Reservation};
-use pure::Provider;
+use pure::{Provider, fresh};
 use redis_server::{Cluster, Server};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
@@ -67,7 +69,7 @@ fn main() {
 fn events(count: usize) -> Vec<Fresh> {
     let provider = Provider::timed();
     let delivery = provider.delivery("event", b"{}");
-    (0..count).map(|n| provider.fresh_on(&n.to_string(), &delivery)).collect()
+    (0..count).map(|n| fresh(delivery.judged_on(&n.to_string(), &provider.signature))).collect()
 }
 
 fn gate(url: &str) -> ReplayStore {

@@ -4,11 +4,13 @@
 //! It fails if |t| is beyond 4.5. On a busy machine that is worth a second look, and on a
 //! quiet one it is a finding.
 
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)]
 
 mod dudect;
+#[allow(dead_code, reason = "a part of it")]
 #[path = "../tests/support/pure.rs"]
 mod pure;
+#[allow(dead_code, reason = "a part of it")]
 #[path = "../tests/support/rng.rs"]
 mod rng;
 

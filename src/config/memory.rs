@@ -1,5 +1,5 @@
 //! How much memory the process takes at most under a configuration. The constants are rounded
-//! up from what was measured; the attacks in `tests/memory.rs` hold the sum.
+//! up from what was measured; the attacks in `tests/memory` hold the sum.
 
 use std::fmt;
 

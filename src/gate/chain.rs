@@ -1,7 +1,7 @@
 //! The order of the checks, on one screen: [`Route::admit`] judges the head, [`Route::authenticate`] the
 //! body, [`Route::freshen`] the time. Each of the three returns what the next one needs, so none can be
 //! skipped; the order of the checks within one, and the limit that gates share, are held by
-//! `tests/chain_order.rs`.
+//! `tests/gate/chain_order.rs`.
 
 use super::delivery::Head;
 use super::filter::body_limit::{self, Admitted};

@@ -1,8 +1,8 @@
 //! Section 2.3: what is signed against what is used.
 
 use super::fixture::*;
-use super::support::Request;
-use super::support::sender::unique;
+use crate::support::Request;
+use crate::support::sender::unique;
 
 static GATE: Shared = Shared::new(Fixture::new);
 

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use data_encoding::{BASE64, HEXLOWER};
 use hookgate::gate::scheme::algorithm::Algorithm;
 
-use super::support::gate::{Metrics, same};
-use super::support::sender::{now_ms, unique};
-use super::support::{
+use crate::support::gate::{Metrics, same};
+use crate::support::sender::{now_ms, unique};
+use crate::support::{
     Answer, App, Builder, Gate, Headers, Received, Request, Response, Sender, Signer, lock, until,
 };
 

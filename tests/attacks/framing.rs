@@ -1,7 +1,7 @@
 //! Section 2.7: requests that two readers could read in two ways, and paths around a route.
 
 use super::fixture::*;
-use super::support::{Answer, Request};
+use crate::support::{Answer, Request};
 
 static GATE: Shared = Shared::new(Fixture::new);
 

@@ -4,20 +4,36 @@
 //! A name begins with its row's id. Rows that are tested elsewhere, or cannot be, stand in
 //! `NOT_HERE.md` with the reason. Where the contract gives a situation another status than
 //! the catalogue, the contract stands.
+//!
+//! This binary uses all of `support` and is compiled without an allowance for dead code: a helper
+//! that no test uses any more is a warning here.
 
 #![allow(clippy::unwrap_used)]
 
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/tls.rs"]
+mod tls;
 
+// A signature is for one route, one body and one event.
 mod binding;
+// The gate that all rows share, and what is asserted after each.
 mod fixture;
+// Requests that two servers may read in two ways.
 mod framing;
+// Besides the catalogue: what is almost right, and senders that take their time.
+mod hostile;
+// What strangers try with what operators use.
 mod operation;
+// The same event again.
 mod replay;
+// Whoever wants all of the memory, the time or the connections.
 mod resources;
+// Signatures that nobody made.
 mod signature;
+// Times that are not now.
 mod time;
+// Below HTTP, and what proxies say.
 mod transport;
 
 use std::collections::BTreeMap;

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::fixture::*;
-use super::support::gate::{get, run, same};
-use super::support::sender::unique;
-use super::support::tls::{self, Authority};
-use super::support::{Answer, App, Gate, Latch, Response, Sender, Signer, until};
+use crate::support::gate::{get, run, same};
+use crate::support::sender::unique;
+use crate::support::{Answer, App, Gate, Latch, Response, Sender, Signer, until};
+use crate::tls::{self, Authority};
 
 static GATE: Shared = Shared::new(Fixture::new);
 

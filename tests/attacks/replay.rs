@@ -4,9 +4,9 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::fixture::*;
-use super::support::gate::{run, same};
-use super::support::sender::{now_ms, unique};
-use super::support::{Answer, Latch};
+use crate::support::gate::{run, same};
+use crate::support::sender::{now_ms, unique};
+use crate::support::{Answer, Latch};
 
 static GATE: Shared = Shared::new(Fixture::new);
 

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 
 use super::fixture::*;
-use super::support::gate::same;
-use super::support::tls::{self, Authority};
-use super::support::{Answer, App, Latch, Request, Sender, until};
+use crate::support::gate::same;
+use crate::support::{Answer, App, Latch, Request, Sender, until};
+use crate::tls::{self, Authority};
 
 static GATE: Shared = Shared::new(Fixture::new);
 

@@ -4,9 +4,9 @@ use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, HEXLOWER};
 use hookgate::gate::scheme::algorithm::Algorithm;
 
 use super::fixture::*;
-use super::support::gate::{Run, run};
-use super::support::sender::{now_ms, unique};
-use super::support::{Request, until};
+use crate::support::gate::{Run, run};
+use crate::support::sender::{now_ms, unique};
+use crate::support::{Request, until};
 
 static GATE: Shared = Shared::new(Fixture::new);
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::fixture::*;
-use super::support::sender::{now_ms, unique};
+use crate::support::sender::{now_ms, unique};
 
 static GATE: Shared = Shared::new(Fixture::new);
 

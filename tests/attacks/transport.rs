@@ -5,9 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
 
 use super::fixture::*;
-use super::support::gate::run;
-use super::support::tls::{self, Authority};
-use super::support::{App, Gate, Request, Sender, Signer};
+use crate::support::gate::run;
+use crate::support::{App, Gate, Request, Sender, Signer};
+use crate::tls::{self, Authority};
 
 /// The loopback addresses that senders here connect from. The first is trusted.
 const PROXY: &str = "127.0.0.1";

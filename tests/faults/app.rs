@@ -12,7 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
 use crate::history::{Call, Entry, Event};
-use crate::support::{Head, Rng, lock};
+use crate::rng::Rng;
+use crate::support::{Head, lock};
 use crate::wire::{Diary, Wire, reset};
 
 /// The events by the digest of the bytes that were signed.

@@ -16,7 +16,8 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::history::{Call, Entry};
-use crate::support::{LIMIT, Rng, lock};
+use crate::rng::Rng;
+use crate::support::{LIMIT, lock};
 
 /// What can go wrong with a connection, once, at some byte of one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

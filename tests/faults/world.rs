@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::app::{App, Mood, Signed};
 use crate::history::{Entry, Event, is_success};
-use crate::support::{Builder, Gate, Head, LIMIT, Request, Rng, Signer};
+use crate::rng::Rng;
+use crate::support::{Builder, Gate, Head, LIMIT, Request, Signer};
 use crate::wire::{Diary, Injected, Mouth, Side, Wire};
 
 /// What all runs together came to.

@@ -4,10 +4,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, unused_imports, reason = "a part of it; `attacks` shows what nobody uses")]
 #[path = "../support/mod.rs"]
 mod support;
 
+// What a sender tries.
 mod attacks;
+// What is forwarded is read alike by servers that share no code.
+mod differential;
+// How each server is started.
 mod server;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

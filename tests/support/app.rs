@@ -4,8 +4,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -101,8 +100,6 @@ impl Answer {
 /// One request as the application read it.
 #[derive(Clone, Debug)]
 pub struct Received {
-    /// Which connection it came on.
-    pub connection: usize,
     pub line: String,
     pub headers: Headers,
     pub body: Vec<u8>,
@@ -123,17 +120,18 @@ pub struct App {
     listening: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
 }
 
-#[derive(Clone)]
+const SOCKET: &str = "app.sock";
+
 enum Place {
     Tcp(SocketAddr),
-    Unix(PathBuf, Arc<Dir>),
+    /// The socket is [`SOCKET`] in it.
+    Unix(Dir),
 }
 
 struct Shared {
     script: Script,
     /// The other ends of the connections that were accepted.
     peers: Mutex<Vec<Option<SocketAddr>>>,
-    accepted: AtomicUsize,
     open: Mutex<Vec<Weak<Stream>>>,
     requests: Mutex<Vec<Received>>,
     /// What came on connections without ever becoming a request.
@@ -147,11 +145,11 @@ impl App {
         App::at(place, Listener::Tcp(listener), Box::new(script))
     }
 
+    #[allow(dead_code, reason = "for the tests of `proxy` alone")]
     pub fn on_unix_socket(script: impl Fn(usize, &Received) -> Answer + Send + Sync + 'static) -> Self {
-        let dir = Arc::new(Dir::new());
-        let path = dir.join("app.sock");
-        let listener = Listener::Unix(UnixListener::bind(&path).unwrap());
-        App::at(Place::Unix(path, dir), listener, Box::new(script))
+        let dir = Dir::new();
+        let listener = Listener::Unix(UnixListener::bind(dir.join(SOCKET)).unwrap());
+        App::at(Place::Unix(dir), listener, Box::new(script))
     }
 
     pub fn ok() -> Self {
@@ -159,7 +157,7 @@ impl App {
     }
 
     pub fn always(answer: Answer) -> Self {
-        App::new(move |_, _| answer.clone())
+        App::script([answer])
     }
 
     /// One answer after the other; the last one stays.
@@ -172,7 +170,6 @@ impl App {
         let shared = Shared {
             script,
             peers: Mutex::default(),
-            accepted: AtomicUsize::new(0),
             open: Mutex::default(),
             requests: Mutex::default(),
             fragments: Mutex::default(),
@@ -185,7 +182,7 @@ impl App {
     pub fn url(&self) -> String {
         match &self.place {
             Place::Tcp(address) => format!("http://{address}"),
-            Place::Unix(path, _) => format!("unix:{}", path.display()),
+            Place::Unix(dir) => format!("unix:{}", dir.join(SOCKET).display()),
         }
     }
 
@@ -240,11 +237,11 @@ impl App {
         // Wakes the listener up.
         _ = match &self.place {
             Place::Tcp(address) => TcpStream::connect(address).map(drop),
-            Place::Unix(path, _) => UnixStream::connect(path).map(drop),
+            Place::Unix(dir) => UnixStream::connect(dir.join(SOCKET)).map(drop),
         };
         _ = thread.join();
-        if let Place::Unix(path, _) = &self.place {
-            _ = std::fs::remove_file(path);
+        if let Place::Unix(dir) = &self.place {
+            _ = std::fs::remove_file(dir.join(SOCKET));
         }
         self.close_connections();
     }
@@ -260,7 +257,7 @@ impl App {
     pub fn start(&mut self) {
         let listener = match &self.place {
             Place::Tcp(address) => Listener::Tcp(TcpListener::bind(address).unwrap()),
-            Place::Unix(path, _) => Listener::Unix(UnixListener::bind(path).unwrap()),
+            Place::Unix(dir) => Listener::Unix(UnixListener::bind(dir.join(SOCKET)).unwrap()),
         };
         self.listen(listener);
     }
@@ -290,12 +287,11 @@ impl Shared {
     fn serve(self: &Arc<Self>, stream: Stream, peer: Option<SocketAddr>) {
         stream.set_timeouts();
         lock(&self.peers).push(peer);
-        let connection = self.accepted.fetch_add(1, Ordering::Relaxed);
         let stream = Arc::new(stream);
         lock(&self.open).push(Arc::downgrade(&stream));
         let shared = Arc::clone(self);
         std::thread::spawn(move || {
-            while let Some(request) = shared.read(&stream, connection) {
+            while let Some(request) = shared.read(&stream) {
                 let number = {
                     let mut requests = lock(&shared.requests);
                     requests.push(request.clone());
@@ -309,7 +305,7 @@ impl Shared {
     }
 
     /// Reads one request; `None` at the end of the connection.
-    fn read(&self, mut stream: &Stream, connection: usize) -> Option<Received> {
+    fn read(&self, mut stream: &Stream) -> Option<Received> {
         let mut bytes = Vec::new();
         let mut piece = [0; 16 * 1024];
         loop {
@@ -318,7 +314,7 @@ impl Shared {
                 if bytes.len() >= head.length + length {
                     let body = bytes[head.length..head.length + length].to_vec();
                     lock(&self.fragments).extend(&bytes[head.length + length..]);
-                    return Some(Received { connection, line: head.line, headers: head.headers, body });
+                    return Some(Received { line: head.line, headers: head.headers, body });
                 }
             }
             match stream.read(&mut piece) {

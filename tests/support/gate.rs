@@ -19,7 +19,6 @@ use super::{App, Dir, LIMIT, eventually, lock, until};
 pub struct Builder {
     dir: Dir,
     flags: Vec<(String, String)>,
-    environment: Vec<(String, String)>,
 }
 
 impl Builder {
@@ -42,7 +41,7 @@ impl Builder {
             ("log-format", "json"),
         ];
         let flags = flags.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        Builder { dir, flags, environment: Vec::new() }
+        Builder { dir, flags }
     }
 
     /// Sets a flag, whatever it was before.
@@ -79,20 +78,6 @@ impl Builder {
         self.with_file("config", "hookgate.yaml", &yaml).without("provider").without("secret-file")
     }
 
-    /// Without any flag, for a gate that is told by its environment alone.
-    #[must_use]
-    pub fn bare(mut self) -> Self {
-        self.flags.clear();
-        self
-    }
-
-    /// Sets a variable; the last one of a name counts.
-    #[must_use]
-    pub fn env(mut self, name: &str, value: impl fmt::Display) -> Self {
-        self.environment.push((name.to_owned(), value.to_string()));
-        self
-    }
-
     pub fn dir(&self) -> &Dir {
         &self.dir
     }
@@ -100,7 +85,6 @@ impl Builder {
     pub fn command(&self, command: &str) -> Command {
         let mut program = hookgate(&[command]);
         program.args(self.flags.iter().map(|(name, value)| format!("--{name}={value}")));
-        program.envs(self.environment.iter().map(|(name, value)| (name, value)));
         program
     }
 
@@ -117,13 +101,8 @@ impl Builder {
         gate
     }
 
-    /// Starts it and waits until it listens.
-    pub fn launch(self) -> Gate {
-        let command = self.command("run");
-        self.launch_as(command)
-    }
-
-    fn launch_as(self, mut command: Command) -> Gate {
+    /// Waits only until it listens.
+    pub fn launch_as(self, mut command: Command) -> Gate {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let log = Log::of(child.stdout.take().unwrap());
         let start = log.find("the start", |line| line["event.name"] == "hookgate.start");

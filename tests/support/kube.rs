@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::Gate;
+use crate::support::Gate;
 
 /// The documents of a YAML file.
 pub fn read(path: &str) -> Vec<Value> {

@@ -2,16 +2,9 @@
 //! are written in. Nothing here sleeps for luck; every wait ends as soon as it can and
 //! fails aloud after [`LIMIT`].
 
-#![allow(dead_code, unused_imports, clippy::unwrap_used)] // each test crate uses a part
-
 pub mod app;
 pub mod gate;
-pub mod kube;
-pub mod prometheus;
-pub mod redis;
-pub mod rng;
 pub mod sender;
-pub mod tls;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +14,6 @@ use std::time::{Duration, Instant};
 
 pub use app::{Answer, App, Received};
 pub use gate::{Builder, Gate};
-pub use rng::{Rng, given};
 pub use sender::{Request, Response, Sender, Signer};
 
 /// The most that anything may take on a slow and loaded machine.

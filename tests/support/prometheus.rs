@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use super::gate::program;
-use super::{Dir, Gate, eventually, until};
+use crate::support::gate::program;
+use crate::support::{Dir, Gate, eventually, until};
 
 pub struct Prometheus {
     child: Child,

@@ -1,7 +1,5 @@
 //! Deliveries for tests of the pure core: signed, changed and judged without a socket or a clock.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -124,14 +122,6 @@ impl Provider {
         )
     }
 
-    /// Signs no time: a replay stays good for ever.
-    pub fn untimed() -> Self {
-        Provider::new(
-            "{ algorithm: hmac-sha256, signature: { from: 'header:x-signature', encoding: hex },
-               content: '{header:x-id}.{body}', id: 'header:x-id' }",
-        )
-    }
-
     /// A delivery that was signed [`NOW`].
     pub fn delivery(&self, id: &str, body: &[u8]) -> Delivery {
         let unsigned = Unsigned { id, time_ms: NOW * 1000, body };
@@ -142,13 +132,9 @@ impl Provider {
     pub fn fresh(&self, id: &str) -> Fresh {
         fresh(self.delivery(id, b"{}").judged_by(&self.signature))
     }
-
-    /// Of one delivery, a different event on each route.
-    pub fn fresh_on(&self, route: &str, delivery: &Delivery) -> Fresh {
-        fresh(delivery.judged_on(route, &self.signature))
-    }
 }
 
-fn fresh(judged: Result<Authentic, Reason>) -> Fresh {
+/// The same of a delivery that was judged already.
+pub fn fresh(judged: Result<Authentic, Reason>) -> Fresh {
     freshness::check(judged.expect("genuine"), Now::at(NOW, 0)).expect("fresh")
 }

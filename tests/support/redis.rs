@@ -1,9 +1,6 @@
 //! A real redis-server of the test's own: on a free port of the loopback network, in a directory
 //! of its own, and gone when its owner is.
 
-#![allow(dead_code, reason = "each test crate uses a part")]
-#![allow(clippy::unwrap_used)]
-
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -19,7 +16,7 @@ pub struct Server {
     port: u16,
     args: Vec<String>,
     /// Where it leaves what it must, such as what it sends to a replica.
-    dir: Dir,
+    _dir: Dir,
 }
 
 /// A directory that is gone when its owner is.
@@ -91,7 +88,7 @@ impl Server {
         let dir = Dir::new();
         let mut command = Command::new("redis-server");
         command.args(&args).current_dir(&dir.0).stdin(Stdio::null()).stdout(Stdio::null());
-        let mut server = Server { child: command.spawn().unwrap(), port, args, dir };
+        let mut server = Server { child: command.spawn().unwrap(), port, args, _dir: dir };
         let started = Instant::now();
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
             if server.child.try_wait().unwrap().is_some() {

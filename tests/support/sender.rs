@@ -27,7 +27,7 @@ pub const PATH: &str = "/webhooks";
 
 /// Signs as one provider does.
 pub struct Signer {
-    recipe: Recipe,
+    pub recipe: Recipe,
     key: KeyedMac,
 }
 
@@ -55,10 +55,6 @@ impl Signer {
     /// Scalekit's documented form, with the time inside the body.
     pub fn scalekit() -> Self {
         Signer::new("scalekit", 1, SECRET)
-    }
-
-    pub fn recipe(&self) -> &Recipe {
-        &self.recipe
     }
 
     /// The name of the header that holds the signature.

@@ -11,8 +11,8 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, Support
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::gate::program;
-use super::{App, Builder, Dir, Gate, LIMIT, Sender};
+use crate::support::gate::program;
+use crate::support::{App, Builder, Dir, Gate, LIMIT, Sender};
 
 pub const NAME: &str = "hooks.example";
 

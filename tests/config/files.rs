@@ -1,0 +1,302 @@
+//! Configuration files: good ones load, and each bad one has one fault, whose place, key
+//! and remedy are named in the comment on its first line.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use data_encoding::{BASE64, HEXLOWER};
+use hookgate::config::flags::{Given, RunArgs};
+use hookgate::config::raw::Scheme;
+use hookgate::config::secret::Secret;
+use hookgate::config::{Config, Origin, Problems, provider};
+use hookgate::gate::scheme::algorithm::Algorithm;
+use hookgate::gate::scheme::key::KeyDecoding;
+
+fn load(path: &Path) -> Result<Config, Problems> {
+    Config::load(&Given::flags(RunArgs { config: Some(path.to_owned()), ..RunArgs::default() }))
+}
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty(), "{folder} holds files");
+    files
+}
+
+#[test]
+fn good_files_load() {
+    for file in files("tests/config/good") {
+        if let Err(problems) = load(&file) {
+            panic!("{}: {problems}", file.display());
+        }
+    }
+}
+
+#[test]
+fn the_examples_load_once_their_secrets_are_mounted() {
+    for file in files("conf/examples") {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let mounted: String =
+            text.split("/etc/hookgate/secrets/").collect::<Vec<_>>().join("tests/config/secrets/");
+        let copy = std::env::temp_dir().join(format!("hookgate-example-{}.yaml", std::process::id()));
+        std::fs::write(&copy, mounted).unwrap();
+        if let Err(problems) = load(&copy) {
+            panic!("{}: {problems}", file.display());
+        }
+        std::fs::remove_file(&copy).unwrap();
+    }
+}
+
+#[test]
+fn each_bad_file_is_told_its_fault() {
+    let mut wrong = Vec::new();
+    for file in files("tests/config/bad") {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let expected = text.lines().next().unwrap().strip_prefix("# ").unwrap();
+        let problems = load(&file).err().unwrap_or_else(|| panic!("{} loads", file.display()));
+        let first = problems.0[0].to_string();
+        let place = format!("{}:", file.display());
+        let told = first.strip_prefix(&place).unwrap_or(&first);
+        let fits = if expected.starts_with(|c: char| c.is_ascii_digit()) {
+            told.starts_with(expected)
+        } else {
+            told.contains(expected)
+        };
+        if !fits {
+            wrong.push(format!("{}:\n  told     {first}\n  expected {expected}", file.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let problems = load(Path::new("tests/config/bad/tls-certificate-is-none.yaml")).err().unwrap();
+    assert!(problems.0.len() >= 2, "{problems}");
+}
+
+fn flags(args: &[&str]) -> Given {
+    use clap::Parser;
+    let args = ["hookgate", "run"].iter().chain(args);
+    let hookgate::cli::Command::Run(args) = hookgate::cli::Cli::try_parse_from(args).unwrap().command else {
+        unreachable!("run was asked for")
+    };
+    Given::flags(*args)
+}
+
+fn setting(config: &Config, key: &str) -> (String, Origin) {
+    let setting = config.settings.iter().find(|s| s.key == key).unwrap_or_else(|| panic!("{key} is shown"));
+    (setting.value.clone(), setting.origin)
+}
+
+#[test]
+fn flags_win_over_the_file_and_the_file_over_the_preset() {
+    let config = Config::load(&flags(&[
+        "--config=tests/config/good/contract.yaml",
+        "--replay-window=48h",
+        "--rate-limit=5/s",
+    ]))
+    .unwrap_or_else(|problems| panic!("{problems}"));
+    for (key, value, origin) in [
+        ("replay.window", "48h", Origin::Flag),
+        ("routes[0].rate_limit", "5/1s", Origin::Flag),
+        ("routes[0].max_body", "25MiB", Origin::Provider),
+        ("routes[1].max_body", "1MiB", Origin::Default),
+        ("limits.max_buffered", "64MiB", Origin::File),
+        ("header_timeout", "10s", Origin::Default),
+    ] {
+        assert_eq!(setting(&config, key), (value.to_owned(), origin), "{key}");
+    }
+}
+
+#[test]
+fn flags_of_the_only_route_are_refused_where_there_are_several() {
+    let given = flags(&["--config=tests/config/good/contract.yaml", "--path=/other"]);
+    let problems = Config::load(&given).err().unwrap();
+    assert_eq!(problems.0[0].key, "--path");
+}
+
+#[test]
+fn a_run_with_flags_alone_is_a_file_with_one_route() {
+    let config =
+        Config::load(&flags(&["--secret-file=tests/config/secret", "--provider=github", "--max-body=2MiB"]))
+            .unwrap_or_else(|problems| panic!("{problems}"));
+    let route = &config.policy.routes[0];
+    assert_eq!((&*route.name, &*route.provider, route.max_body), ("default", "github", 2 << 20));
+    assert_eq!(setting(&config, "routes[0].secrets[0]").1, Origin::Flag);
+}
+
+#[test]
+fn a_secret_that_one_form_cannot_use_leaves_that_form_out_and_says_so() {
+    let trial = |secret: &str| {
+        let given = Given { secret: Some(Secret::from_bytes(secret.into()).0), ..Given::default() };
+        Config::load(&given)
+    };
+    let config = trial("not base64, but long enough").unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.policy.routes[0].signature.schemes().len(), 1, "Standard Webhooks needs base64");
+    assert!(config.notices.iter().any(|n| n.contains("webhook-signature")), "{:?}", config.notices);
+    assert!(trial("short!").is_err(), "no form can use it");
+    assert_eq!(trial("").err().unwrap().0[0].key, "routes[0].secrets", "an empty secret is none");
+}
+
+/// With flags alone, or with the words of the file before them.
+fn loaded(file: &str, args: &[&str]) -> Result<Config, Problems> {
+    static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("hookgate-loaded-{}-{count}.yaml", std::process::id()));
+    std::fs::write(&path, file).unwrap();
+    let config = format!("--config={}", path.display());
+    let secret = "--secret-file=tests/config/secret";
+    let loaded = Config::load(&flags(&[&[config.as_str(), secret, "--provider=slack"], args].concat()));
+    std::fs::remove_file(&path).unwrap();
+    loaded
+}
+
+#[test]
+fn off_is_written_as_people_write_it() {
+    for off in ["off", "no", "false", "Off", "NO", "False", "\"off\"", "'no'", "\"false\""] {
+        for (file, key, shown) in [
+            (format!("routes: [{{ rate_limit: {off} }}]"), "routes[0].rate_limit", "off"),
+            (format!("routes: [{{ rate_limit: {{ limit: {off} }} }}]"), "routes[0].rate_limit", "off"),
+            (format!("routes: [{{ failure_limit: {off} }}]"), "routes[0].failure_limit", "off"),
+            (format!("routes: [{{ handshake: {off} }}]"), "routes[0].handshake", "off"),
+            (format!("proxy_protocol: {off}"), "proxy_protocol", "off"),
+            (format!("insecure_allow_http: {off}"), "insecure_allow_http", "false"),
+        ] {
+            let config = loaded(&file, &[]).unwrap_or_else(|problems| panic!("{file}: {problems}"));
+            assert_eq!(setting(&config, key), (shown.to_owned(), Origin::File), "{file}");
+        }
+    }
+    for flag in ["rate-limit", "failure-limit", "handshake", "proxy-protocol", "insecure-allow-http"] {
+        for off in ["off", "no", "false", "Off"] {
+            loaded("", &[&format!("--{flag}={off}")]).unwrap_or_else(|problems| panic!("{problems}"));
+        }
+    }
+    for on in ["on", "true", "yes"] {
+        let problems = loaded(&format!("routes: [{{ rate_limit: {on} }}]"), &[]).err().unwrap();
+        assert!(problems.to_string().contains("is no rate: write for example"), "{problems}");
+    }
+}
+
+#[test]
+fn who_could_speak_for_others_is_told() {
+    let told = |args: &[&str]| loaded("", args).unwrap_or_else(|problems| panic!("{problems}")).notices;
+    let says = |notices: &[String], what: &str| notices.iter().any(|notice| notice.contains(what));
+    for wide in ["0.0.0.0/0", "::/0", "0.0.0.0/1", "::ffff:0:0/96"] {
+        let notices = told(&["--trusted-proxy=10.0.0.0/8", &format!("--trusted-proxy={wide}")]);
+        assert!(says(&notices, "holds public addresses"), "{wide}: {notices:?}");
+    }
+    assert!(!says(&told(&["--trusted-proxy=10.0.0.0/8,fc00::/7"]), "holds public addresses"));
+    assert!(says(&told(&["--proxy-protocol=optional"]), "senders can write it themselves"));
+    let required = told(&["--proxy-protocol=required", "--trusted-proxy=10.0.0.0/8"]);
+    assert!(!says(&required, "senders can write it themselves"), "{required:?}");
+}
+
+#[test]
+fn nothing_that_is_shown_holds_a_secret() {
+    let config = load(Path::new("tests/config/good/contract.yaml")).unwrap_or_else(|p| panic!("{p}"));
+    let secret = std::fs::read_to_string("tests/config/secret").unwrap();
+    let shown = format!("{:?} {:?} {:?}", config.settings, config.notices, config.startup);
+    assert!(!shown.contains(&secret) && !shown.contains("MfKQ9r8G"));
+}
+
+#[test]
+fn a_secret_on_two_routes_is_warned_of_by_their_names() {
+    let folder = std::env::temp_dir().join(format!("hookgate-shared-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let notices = |secrets: [&str; 3]| {
+        let mut yaml = "routes:\n".to_owned();
+        for (n, secret) in secrets.iter().enumerate() {
+            let file = folder.join(format!("key-{n}"));
+            std::fs::write(&file, format!("{secret} of some length\n")).unwrap();
+            let name = ["first", "second", "third"][n];
+            writeln!(
+                yaml,
+                "  - {{ name: {name}, path: /{name}, provider: github, \
+                 secrets: [{{ id: id-{n}, file: {} }}] }}",
+                file.display()
+            )
+            .unwrap();
+        }
+        let path = folder.join("hookgate.yaml");
+        std::fs::write(&path, yaml).unwrap();
+        load(&path).unwrap_or_else(|problems| panic!("{problems}")).notices
+    };
+    let shared = |notices: Vec<String>| notices.into_iter().find(|n| n.contains("share a secret"));
+    assert_eq!(shared(notices(["one", "two", "three"])), None);
+    let said = shared(notices(["same", "two", "same"])).unwrap();
+    assert!(said.contains("routes first, third share a secret (key id-0)"), "{said}");
+    assert!(!said.contains("same of"), "{said}");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn the_fingerprint_follows_the_content_of_every_file() {
+    let folder = std::env::temp_dir().join(format!("hookgate-config-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let secret = folder.join("secret");
+    let print = |text: &str| {
+        std::fs::write(&secret, text).unwrap();
+        let given = flags(&["--provider=github", &format!("--secret-file={}", secret.display())]);
+        Config::load(&given).unwrap_or_else(|p| panic!("{p}")).fingerprint
+    };
+    assert_eq!(print("one secret of a length"), print("one secret of a length"));
+    assert_ne!(print("one secret of a length"), print("two secrets of a length"));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn the_schema_knows_the_keys_of_the_good_files() {
+    let schema = schemars::schema_for!(hookgate::config::raw::File).to_value().to_string();
+    for key in [
+        "routes",
+        "allow_ip_file",
+        "insecure_allow_http",
+        "max_buffered",
+        "future_tolerance",
+        "strip",
+        "handshake",
+        "handshake_token_file",
+        "not_after",
+        "signed",
+        "answer",
+    ] {
+        assert!(schema.contains(&format!("\"{key}\"")), "{key}");
+    }
+}
+
+#[test]
+fn every_preset_is_a_route_that_loads() {
+    let folder = std::env::temp_dir().join(format!("hookgate-keys-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    for (name, _) in provider::PRESETS {
+        let file = folder.join(name);
+        std::fs::write(&file, fitting_secret(&provider::preset(name).unwrap().schemes[0])).unwrap();
+        let secret = format!("--secret-file={}", file.display());
+        let given =
+            flags(&[&secret, &format!("--provider={name}"), "--public-url=https://example.com/hooks"]);
+        if let Err(problems) = Config::load(&given) {
+            panic!("{name}: {problems}");
+        }
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// A secret of the kind that the scheme wants.
+fn fitting_secret(scheme: &Scheme) -> String {
+    let file = match scheme.algorithm {
+        Algorithm::Ed25519 => "ed25519.pem",
+        Algorithm::EcdsaP256Sha256 => "ecdsa-p256.pem",
+        Algorithm::EcdsaP521Sha512 => "ecdsa-p521.pem",
+        Algorithm::RsaSha1 | Algorithm::RsaSha256 | Algorithm::RsaSha512 => "rsa-2048.pem",
+        // Text, hexadecimal and base64 at once.
+        _ => return std::fs::read_to_string("tests/config/anykey").unwrap(),
+    };
+    let pem = std::fs::read_to_string(format!("tests/config/public/{file}")).unwrap();
+    let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    match scheme.key.decode {
+        KeyDecoding::Hex => HEXLOWER.encode(&BASE64.decode(base64.as_bytes()).unwrap()),
+        KeyDecoding::Base64 => base64,
+        KeyDecoding::Spki | KeyDecoding::Utf8 => pem,
+    }
+}

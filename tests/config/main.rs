@@ -1,0 +1,11 @@
+//! What users write and read before a gate runs. The files beside this one are its examples: `good/`
+//! loads, and each file of `bad/` has one fault.
+
+#![allow(clippy::unwrap_used)]
+
+// The commands of the sender's side.
+mod commands;
+// Configuration files and flags, and what is said about their faults.
+mod files;
+// The README, held against the code.
+mod readme;

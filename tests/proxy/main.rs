@@ -1,0 +1,23 @@
+//! A running gate between a sender and an application: what each of them gets to see.
+
+#![allow(clippy::unwrap_used)]
+
+#[allow(dead_code, unused_imports, reason = "a part of it; `attacks` shows what nobody uses")]
+#[path = "../support/mod.rs"]
+mod support;
+#[allow(dead_code, reason = "the same")]
+#[path = "../support/tls.rs"]
+mod tls;
+
+// The first promise of the project, row by row.
+mod contract;
+// Bytes and answers on their way, and whatever breaks on either side.
+mod delivery;
+// Which headers reach the application.
+mod forwarding;
+// What providers ask before they send events.
+mod handshake;
+// The listener with TLS.
+mod https;
+// Whose word is believed about the sender's address.
+mod trust;
