@@ -1,58 +1,177 @@
-//! The README tells the truth: its tables and flags are made from the code, its demo is what
-//! appears, its links lead somewhere. `UPDATE_README=1 cargo test --test readme` renews it.
+//! The pages tell the truth: their tables are made from the code, their demo is what appears, the first
+//! commands do what stands beside them, and every link leads somewhere. `UPDATE_README=1 cargo test
+//! --test readme` renews what is made.
 
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_methods, reason = "the test is told by the environment whether to renew")]
 
 use std::fmt::Write;
-use std::process::Command;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
+use hookgate::config::flags::{Given, RunArgs};
 use hookgate::config::provider::{PRESETS, preset};
 use hookgate::config::raw::{Evidence, Preset, Scheme, SignatureFormat};
 use hookgate::config::scheme::compile;
+use hookgate::config::{Config, Startup};
 use hookgate::gate::reason::Reason;
 use hookgate::gate::scheme::Assurance;
 use hookgate::gate::scheme::algorithm::Algorithm;
 
 const README: &str = "README.md";
+const CONFIGURATION: &str = "conf/README.md";
+const PROVIDERS: &str = "conf/providers/README.md";
 
-/// Replaces what stands between the markers of `name`, or asserts that it is up to date.
-fn hold(name: &str, fresh: &str) {
-    // Renewing rewrites the file: one section at a time.
-    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+/// What a newcomer reads in one sitting; the rest has a page of its own.
+const README_AT_MOST: usize = 14 * 1024;
 
-    let text = std::fs::read_to_string(README).unwrap();
-    let (begin, end) = (format!("<!-- begin {name} -->\n"), format!("<!-- end {name} -->"));
-    let (before, rest) =
-        text.split_once(&begin).unwrap_or_else(|| panic!("the README has a place for {name}"));
-    let (stands, after) = rest.split_once(&end).unwrap();
-    let fresh = format!("\n{}\n\n", fresh.trim_end());
-    if std::env::var_os("UPDATE_README").is_some() {
-        std::fs::write(README, format!("{before}{begin}{fresh}{end}{after}")).unwrap();
-    } else {
-        assert_eq!(stands, fresh, "{name} is out of date: UPDATE_README=1 cargo test --test readme");
-    }
-}
-
-fn block(text: &str) -> String {
-    format!("```text\n{}\n```", text.trim_end())
-}
+/// Another value than the default, for each key that stands above the routes and needs no certificate.
+const OTHER_VALUES: [(&str, &str); 32] = [
+    ("listen", "listen: [127.0.0.1:1]"),
+    ("ops_listen", "ops_listen: 127.0.0.1:1"),
+    ("ops_hosts", "ops_hosts: [ops.example]"),
+    ("upstream", "upstream: http://127.0.0.1:1"),
+    ("upstream_timeout", "upstream_timeout: 7s"),
+    ("upstream_connect_timeout", "upstream_connect_timeout: 7s"),
+    ("trusted_proxies", "trusted_proxies: [10.9.0.0/16]"),
+    ("real_ip_header", "real_ip_header: x-real-ip"),
+    ("proxy_protocol", "proxy_protocol: optional"),
+    ("insecure_allow_http", "insecure_allow_http: true"),
+    ("insecure_short_secret", "insecure_short_secret: true"),
+    ("replay.window", "replay: { window: 48h }"),
+    ("replay.capacity", "replay: { capacity: 7 }"),
+    ("replay.file", "replay: { file: /nowhere }"),
+    ("replay.store", "replay: { store: redis://127.0.0.1:1, prefix: a }"),
+    ("replay.prefix", "replay: { store: redis://127.0.0.1:1, prefix: b }"),
+    (
+        "replay.password_file",
+        "replay: { store: redis://127.0.0.1:1, prefix: a, password_file: tests/config/secret }",
+    ),
+    ("replay.timeout", "replay: { store: redis://127.0.0.1:1, prefix: a, timeout: 300ms }"),
+    ("replay.on_store_error", "replay: { on_store_error: local }"),
+    ("limits.max_buffered", "limits: { max_buffered: 32MiB }"),
+    ("limits.max_connections", "limits: { max_connections: 512 }"),
+    ("limits.max_connections_per_address", "limits: { max_connections_per_address: 7 }"),
+    ("header_timeout", "header_timeout: 7s"),
+    ("body_timeout", "body_timeout: 7s"),
+    ("idle_timeout", "idle_timeout: 7s"),
+    ("control_socket", "control_socket: /tmp/hookgate"),
+    ("shutdown_delay", "shutdown_delay: 7s"),
+    ("shutdown_timeout", "shutdown_timeout: 7s"),
+    ("reload_interval", "reload_interval: 7s"),
+    ("threads", "threads: 7"),
+    ("log_format", "log_format: text"),
+    ("log_level", "log_level: debug"),
+];
 
 #[test]
-fn the_flags_are_those_of_the_help() {
-    let mut cli = hookgate::cli::command().term_width(120);
-    cli.build();
-    let help = cli.find_subcommand_mut("run").unwrap().render_help().to_string();
-    let help: Vec<_> = help.lines().map(str::trim_end).collect();
-    hold("flags", &block(&help.join("\n")));
+fn the_first_page_is_short() {
+    let bytes = read(README).len();
+    assert!(bytes <= README_AT_MOST, "{bytes} bytes: what does a newcomer not need?");
 }
 
 #[test]
 fn the_commands_are_those_of_the_help() {
     let help = hookgate::cli::command().term_width(120).render_help().to_string();
     let help: Vec<_> = help.lines().map(str::trim_end).collect();
-    hold("commands", &block(&help.join("\n")));
+    hold(CONFIGURATION, "commands", &block(&help.join("\n")));
+}
+
+#[test]
+fn the_reference_is_that_of_the_flags_and_the_schema() {
+    let mut cli = hookgate::cli::command();
+    cli.build();
+    let schema: serde_json::Value =
+        serde_json::from_slice(&hookgate(&["schema"]).stdout).expect("the schema is JSON");
+    let mut parts: Vec<(&str, String)> = Vec::new();
+    for flag in cli.find_subcommand("run").unwrap().get_arguments() {
+        let Some(long) = flag.get_long().filter(|long| !matches!(*long, "help" | "config")) else { continue };
+        let heading = flag.get_help_heading().expect("each flag has a heading");
+        let variable = flag.get_env().unwrap().to_str().unwrap();
+        let key = key(&long.replace('-', "_"), &schema);
+        let help = flag.get_help().unwrap().to_string().replace('|', "\\|");
+        let (what, default) = help.rsplit_once(" [default: ").unwrap_or((&help, "none]"));
+        let (values, default) = values(flag, default.trim_end_matches(']'));
+        let live = live(&key);
+        let row = format!("| `{key}` | `--{long}` `{variable}` | {what}{values} | {default} | {live} |\n");
+        match parts.iter_mut().find(|(part, _)| *part == heading) {
+            Some((_, rows)) => rows.push_str(&row),
+            None => parts.push((heading, row)),
+        }
+    }
+    let mut pages = String::new();
+    for (heading, rows) in parts {
+        write!(pages, "\n**{heading}**\n\n| key | flag, variable | what | default | live |\n").unwrap();
+        write!(pages, "| --- | --- | --- | --- | --- |\n{rows}").unwrap();
+    }
+    hold(CONFIGURATION, "reference", &pages);
+}
+
+/// What a flag takes, where that is a list, and its default.
+fn values<'d>(flag: &clap::Arg, default: &'d str) -> (String, &'d str) {
+    let values = flag.get_possible_values();
+    if values.iter().any(|value| value.get_name() == "true") {
+        return (String::new(), "off");
+    }
+    let values: Vec<_> = values.iter().map(|value| format!("`{}`", value.get_name())).collect();
+    let sign = if values.is_empty() { "" } else { ": " };
+    (format!("{sign}{}", values.join(", ")), default)
+}
+
+/// Whether a reload takes another value up: what a route says, and what is no part of the start.
+fn live(key: &str) -> &'static str {
+    match key {
+        // Shorter is enough: the replay memory was made for the longer one.
+        "routes[].tolerance" | "routes[].future_tolerance" => "a shorter one",
+        "listen_tls" | "replay.ca_file" => "restart",
+        key if key.starts_with("routes[]") || key.starts_with("tls_") => "yes",
+        key => {
+            let other = OTHER_VALUES.iter().find(|(other, _)| *other == key);
+            let (_, other) = other.unwrap_or_else(|| panic!("OTHER_VALUES has one for {key}"));
+            let shared = key.starts_with("replay.") && key != "replay.store" && other.contains("redis://");
+            let usual = if shared { "replay: { store: redis://127.0.0.1:1, prefix: a }" } else { "" };
+            if startup(usual) == startup(other) { "yes" } else { "restart" }
+        }
+    }
+}
+
+/// What is fixed until a restart, by a file with one route and that line.
+fn startup(line: &str) -> Startup {
+    let route = "{ provider: github, path: /a, secrets: [{ file: tests/config/secret }] }";
+    let file = std::env::temp_dir().join(format!("hookgate-reference-{}.yaml", std::process::id()));
+    fs::write(&file, format!("{line}\nroutes: [{route}]\n")).unwrap();
+    let args = RunArgs { config: Some(file.clone()), ..RunArgs::default() };
+    let config = Config::load(&Given::flags(args));
+    fs::remove_file(file).unwrap();
+    config.unwrap_or_else(|problems| panic!("{line}: {problems}")).startup
+}
+
+/// Under which key of the file a flag's value stands: its own words, in the part that knows them.
+fn key(flag: &str, schema: &serde_json::Value) -> String {
+    if flag == "secret_file" {
+        return "routes[].secrets[].file".to_owned();
+    }
+    let part = |property: &serde_json::Value| {
+        let name = property.to_string();
+        let name = name.split("#/$defs/").nth(1).unwrap().split('"').next().unwrap().to_owned();
+        &schema["$defs"][name]["properties"]
+    };
+    let file = &schema["properties"];
+    let parts = [
+        ("routes[].", part(&file["routes"])),
+        ("", file),
+        ("limits.", part(&file["limits"])),
+        ("replay.", part(&file["replay"])),
+    ];
+    let short = flag.strip_prefix("replay_store_").or(flag.strip_prefix("replay_")).unwrap_or(flag);
+    let spellings = [flag.to_owned(), format!("{flag}s"), flag.replace("proxy", "proxies"), short.to_owned()];
+    let found = parts.iter().find_map(|(place, keys)| {
+        let spelling = spellings.iter().find(|spelling| keys.get(spelling).is_some())?;
+        Some(format!("{place}{spelling}"))
+    });
+    found.unwrap_or_else(|| panic!("the file has a key for --{flag}"))
 }
 
 #[test]
@@ -69,57 +188,88 @@ fn the_statuses_are_those_of_the_code() {
         writeln!(table, "| [`{label}`](#{label}) | {status} | {text} | {} |", reason.verdict().label())
             .unwrap();
     }
-    hold("statuses", &table);
+    hold(CONFIGURATION, "statuses", &table);
+}
+
+#[test]
+fn every_reason_has_its_advice() {
+    let text = read(CONFIGURATION);
+    for reason in Reason::ALL {
+        assert!(text.contains(&format!("\n#### {}\n", reason.label())), "{CONFIGURATION} speaks of {reason}");
+    }
 }
 
 #[test]
 fn the_providers_are_those_of_the_catalogue() {
     let mut table = String::from(
-        "| name | provider | what is verified | signed time | evidence |\n| --- | --- | --- | --- | --- |\n",
+        "| preset | provider | signs | time | event is named by | evidence |\n| --- | --- | --- | --- | --- | --- |\n",
     );
     for (name, _) in PRESETS {
-        let preset = preset(name).unwrap();
-        let Preset { title, source, evidence, schemes, .. } = &preset;
-        let verified: Vec<_> = schemes.iter().map(verified).collect();
-        let time: Vec<_> = schemes.iter().map(signed_time).collect();
+        let Preset { title, source, evidence, schemes, .. } = preset(name).unwrap();
         let evidence = match evidence {
             Evidence::Published => "published signature",
             Evidence::Sdk => "signature by its SDK",
             Evidence::Documented => "documentation",
             Evidence::Unconfirmed => "unconfirmed",
         };
-        let time = if time.iter().all(|t| *t == time[0]) { time[0].clone() } else { time.join("; ") };
-        writeln!(table, "| `{name}` | [{title}]({source}) | {} | {time} | {evidence} |", verified.join("; "))
-            .unwrap();
+        let signs = signs(&schemes);
+        let [time, named] = [signed_time, named_by].map(|tell| {
+            let mut told: Vec<_> = schemes.iter().map(tell).collect();
+            told.dedup();
+            told.join("; ")
+        });
+        writeln!(
+            table,
+            "| [`{name}`]({name}.yaml) | [{title}]({source}) | {signs} | {time} | {named} | {evidence} |"
+        )
+        .unwrap();
     }
-    hold("providers", &table);
+    hold(PROVIDERS, "providers", &table);
 }
 
-fn verified(scheme: &Scheme) -> String {
+/// What the schemes sign and where; algorithms for the same are told together.
+fn signs(schemes: &[Scheme]) -> String {
+    let mut told: Vec<(Vec<String>, String)> = Vec::new();
+    for scheme in schemes {
+        let algorithm = serde_json::to_value(scheme.algorithm).unwrap().as_str().unwrap().to_uppercase();
+        let what = signed_in(scheme);
+        match told.iter_mut().find(|(_, other)| *other == what) {
+            Some((algorithms, _)) => algorithms.push(algorithm),
+            None => told.push((vec![algorithm], what)),
+        }
+    }
+    let told = told.into_iter().map(|(mut algorithms, what)| {
+        algorithms.dedup();
+        if algorithms == ["TOKEN"] {
+            format!("nothing: a credential {what}")
+        } else {
+            algorithms.join(", ") + &what
+        }
+    });
+    told.collect::<Vec<_>>().join("; ")
+}
+
+fn signed_in(scheme: &Scheme) -> String {
     let place = scheme.signature.from.join(", ").replace("header:", "");
     if scheme.algorithm == Algorithm::Token {
-        return format!("`{place}`: a credential, nothing is signed");
+        return format!("in `{place}`");
     }
-    let algorithm = serde_json::to_value(scheme.algorithm).unwrap().as_str().unwrap().to_uppercase();
-    let signed = match scheme.signature.format {
-        SignatureFormat::Jwt => "claims".to_owned(),
-        _ => {
-            let shown = |content: &String| {
-                format!("`{}`", content.replace("header:", "").replace('\n', "\\n").replace('|', "\\|"))
-            };
-            scheme.content.iter().map(shown).collect::<Vec<_>>().join(" or ")
-        }
-    };
-    let also = scheme
-        .also
-        .iter()
-        .fold(String::new(), |text, also| text + &format!(", and `{}`", also.trim().replace('|', "\\|")));
+    let holds = |mark: &str| scheme.content.iter().chain(&scheme.also).any(|text| text.contains(mark));
+    let mut what = Vec::new();
+    what.extend((scheme.signature.format == SignatureFormat::Jwt).then_some("claims"));
+    for (mark, name) in
+        [("{url", "URL"), ("body", "body"), ("form_sorted", "form"), ("{parameters", "parameters")]
+    {
+        what.extend(holds(mark).then_some(name));
+    }
+    if what.is_empty() {
+        what.push("values");
+    }
     let partly = match compile(scheme, None, None).unwrap().assurance {
-        _ if scheme.signs_body == Some(false) => " (not the whole body)",
-        Assurance::Partial => " (`partial`: it leaves something open)",
+        Assurance::Partial => " (`partial`)",
         Assurance::Verified | Assurance::Authenticated => "",
     };
-    format!("`{place}`: {algorithm} over {signed}{also}{partly}")
+    format!(" of {} in `{place}`{partly}", what.join(" and "))
 }
 
 fn signed_time(scheme: &Scheme) -> String {
@@ -129,9 +279,23 @@ fn signed_time(scheme: &Scheme) -> String {
     }
 }
 
+fn named_by(scheme: &Scheme) -> String {
+    let recipe = compile(scheme, None, None).unwrap();
+    let signed = recipe.id.iter().any(|source| recipe.identifies(source));
+    if signed { "id" } else { "content" }.to_owned()
+}
+
+#[test]
+fn the_first_page_counts_what_is_unconfirmed() {
+    let unconfirmed =
+        PRESETS.iter().filter(|(name, _)| preset(name).unwrap().evidence == Evidence::Unconfirmed).count();
+    let told = format!("{unconfirmed} of the {} are", PRESETS.len());
+    assert!(read(README).contains(&told), "{README} says: {told}");
+}
+
 #[test]
 fn the_demo_shows_what_the_readme_shows() {
-    let output = Command::new(env!("CARGO_BIN_EXE_hookgate")).arg("demo").output().unwrap();
+    let output = hookgate(&["demo"]);
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{shown}");
     let table: Vec<_> = shown
@@ -140,37 +304,171 @@ fn the_demo_shows_what_the_readme_shows() {
         .take_while(|l| !l.is_empty())
         .collect();
     let verdict = shown.lines().last().unwrap();
-    hold("demo", &block(&format!("{}\n\n{verdict}", table.join("\n"))));
+    hold(README, "demo", &block(&format!("{}\n\n{verdict}", table.join("\n"))));
 }
 
 #[test]
-fn every_reason_has_its_advice() {
-    let text = std::fs::read_to_string(README).unwrap();
-    for reason in Reason::ALL {
-        assert!(text.contains(&format!("\n#### {}\n", reason.label())), "troubleshooting speaks of {reason}");
+fn the_first_five_minutes_work_as_pasted() {
+    let Some(folder) = tools_and_a_folder("five-minutes", &["python3", "curl", "timeout"]) else { return };
+    let pasted = code(&between(&read(README), "five-minutes"), "sh");
+    // Ports and files of this run's own.
+    let [app, gate, ops] = free_ports();
+    let pasted = pasted.replace("17080", &gate).replace("/tmp/", &format!("{}/", folder.display()));
+    let told = bash(&pasted, Path::new("."), |command| {
+        command.env("PORT", &app).env("HOOKGATE_UPSTREAM", format!("http://127.0.0.1:{app}"));
+        command.env("HOOKGATE_OPS_LISTEN", format!("127.0.0.1:{ops}"));
+    });
+    let mut rest = told.as_str();
+    for said in
+        ["200 OK", "thank you", "200 thank you", "200 Already processed", "401 Unauthorized", "it enforces"]
+    {
+        let found = rest.find(said).unwrap_or_else(|| panic!("no {said:?} in what is left of\n{told}"));
+        rest = &rest[found + said.len()..];
     }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn the_file_with_two_routes_is_valid_as_pasted() {
+    let Some(folder) = tools_and_a_folder("two-routes", &["timeout"]) else { return };
+    let section = between(&read(README), "two-routes");
+    fs::write(folder.join("hookgate.yaml"), code(&section, "yaml")).unwrap();
+    let pasted = code(&section, "sh");
+    let pasted: Vec<_> = pasted.lines().filter(|line| !line.starts_with("hookgate run")).collect();
+    let told = bash(&pasted.join("\n"), &folder, |_| ());
+    assert!(told.contains("ok: the configuration is valid"), "{told}");
+    fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
 fn links_to_files_and_sections_lead_somewhere() {
-    let text = std::fs::read_to_string(README).unwrap();
-    let anchors: Vec<String> = text
-        .lines()
-        .filter(|line| line.starts_with('#'))
-        .map(|line| {
-            let title = line.trim_start_matches('#').trim().to_lowercase();
-            title
-                .chars()
-                .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
-                .collect::<String>()
-                .replace(' ', "-")
-        })
-        .collect();
-    for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-        match link.strip_prefix('#') {
-            Some(anchor) => assert!(anchors.iter().any(|a| a == anchor), "#{anchor} is no section"),
-            None if link.starts_with("https://") => {}
-            None => assert!(std::path::Path::new(link).exists(), "{link} is no file"),
+    let pages = pages();
+    assert!(pages.len() > 6, "{pages:?}");
+    for page in &pages {
+        let text = prose(&fs::read_to_string(page).unwrap());
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.starts_with("https://") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            assert!(target.exists(), "{}: {link} is no file", page.display());
+            let found = anchor.is_empty() || anchors(&target).iter().any(|a| a == anchor);
+            assert!(found, "{}: {link} is no section", page.display());
         }
     }
+}
+
+/// Every Markdown page of the repository.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = Vec::new();
+    let mut folders = vec![PathBuf::from(".")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()) {
+            let name = entry.file_name().into_string().unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                let ours = !name.starts_with('.') && !matches!(name.as_str(), "target" | "node_modules");
+                folders.extend(ours.then(|| entry.path()));
+            } else if name.ends_with(".md") {
+                pages.push(entry.path());
+            }
+        }
+    }
+    pages
+}
+
+/// A page without its code, in which brackets are no links.
+fn prose(text: &str) -> String {
+    let fenced = text.split("\n```").step_by(2).collect::<Vec<_>>().join("\n");
+    fenced.split('`').enumerate().map(|(n, piece)| if n % 2 == 0 { piece } else { "code" }).collect()
+}
+
+/// The names under which a page's sections can be linked to, as GitHub makes them.
+fn anchors(page: &Path) -> Vec<String> {
+    let text = fs::read_to_string(page).unwrap();
+    let text = text.split("\n```").step_by(2).collect::<Vec<_>>().join("\n");
+    let titles = text.lines().filter(|line| line.starts_with('#'));
+    titles
+        .map(|line| {
+            let title = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = title.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+            kept.collect::<String>().replace(' ', "-")
+        })
+        .collect()
+}
+
+/// Replaces what stands between the markers of `name` on a page, or asserts that it is up to date.
+fn hold(page: &str, name: &str, fresh: &str) {
+    // Renewing rewrites the file: one section at a time.
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+
+    let text = read(page);
+    let stands = between(&text, name);
+    let fresh = format!("\n{}\n\n", fresh.trim());
+    if std::env::var_os("UPDATE_README").is_some() {
+        let begin = text.find(&stands_after(name)).unwrap() + stands_after(name).len();
+        let (before, after) = (&text[..begin], &text[begin + stands.len()..]);
+        fs::write(page, format!("{before}{fresh}{after}")).unwrap();
+    } else {
+        assert_eq!(stands, fresh, "{name} is out of date: UPDATE_README=1 cargo test --test readme");
+    }
+}
+
+/// What stands between the markers of `name`.
+fn between(text: &str, name: &str) -> String {
+    let after =
+        text.split_once(&stands_after(name)).unwrap_or_else(|| panic!("there is a place for {name}")).1;
+    after.split_once(&format!("<!-- end {name} -->")).unwrap().0.to_owned()
+}
+
+fn stands_after(name: &str) -> String {
+    format!("<!-- begin {name} -->\n")
+}
+
+/// The first block of code in that language.
+fn code(text: &str, language: &str) -> String {
+    let block = text.split_once(&format!("```{language}\n")).unwrap().1;
+    block.split_once("```").unwrap().0.to_owned()
+}
+
+fn block(text: &str) -> String {
+    format!("```text\n{}\n```", text.trim_end())
+}
+
+fn read(page: &str) -> String {
+    fs::read_to_string(page).unwrap()
+}
+
+fn hookgate(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_hookgate")).args(args).output().unwrap()
+}
+
+/// Runs what was pasted, for a minute at most, and returns what appears. What it started ends with it.
+fn bash(pasted: &str, folder: &Path, prepare: impl FnOnce(&mut Command)) -> String {
+    let bin = Path::new(env!("CARGO_BIN_EXE_hookgate")).parent().unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new("timeout");
+    command.args(["60", "bash", "-c", pasted]).current_dir(folder).env("PATH", path);
+    prepare(&mut command);
+    String::from_utf8(command.output().unwrap().stdout).unwrap()
+}
+
+/// A new folder for this run, or none if a tool is missing.
+fn tools_and_a_folder(name: &str, tools: &[&str]) -> Option<PathBuf> {
+    for tool in tools {
+        if Command::new(tool).arg("--version").output().is_err() {
+            println!("skipped: {tool} is missing");
+            return None;
+        }
+    }
+    let folder = std::env::temp_dir().join(format!("hookgate-{name}-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    Some(folder)
+}
+
+/// Ports that nobody listens on, all at once so that they differ.
+fn free_ports<const N: usize>() -> [String; N] {
+    let listeners: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port().to_string())
 }
