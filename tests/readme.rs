@@ -369,7 +369,7 @@ fn pages() -> Vec<PathBuf> {
             if entry.file_type().unwrap().is_dir() {
                 let ours = !name.starts_with('.') && !matches!(name.as_str(), "target" | "node_modules");
                 folders.extend(ours.then(|| entry.path()));
-            } else if name.ends_with(".md") {
+            } else if entry.path().extension().is_some_and(|extension| extension == "md") {
                 pages.push(entry.path());
             }
         }
