@@ -1,15 +1,8 @@
-//! The pages tell the truth: their tables are made from the code, their demo is what appears, the first
-//! commands do what stands beside them, and every link leads somewhere. `UPDATE_README=1 cargo test
-//! --test readme` renews what is made.
-
-#![allow(clippy::unwrap_used)]
-#![allow(clippy::disallowed_methods, reason = "the test is told by the environment whether to renew")]
+//! What is made from the code and held against the pages: the reference, the commands, the answers, the
+//! table of presets, and what the demo prints.
 
 use std::fmt::Write;
 use std::fs;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use hookgate::config::flags::{Given, RunArgs};
 use hookgate::config::provider::{PRESETS, preset};
@@ -20,12 +13,7 @@ use hookgate::gate::reason::Reason;
 use hookgate::gate::scheme::Assurance;
 use hookgate::gate::scheme::algorithm::Algorithm;
 
-const README: &str = "README.md";
-const CONFIGURATION: &str = "conf/README.md";
-const PROVIDERS: &str = "conf/providers/README.md";
-
-/// What a newcomer reads in one sitting; the rest has a page of its own.
-const README_AT_MOST: usize = 14 * 1024;
+use super::{CONFIGURATION, PROVIDERS, README, between, hookgate, read, stands_after};
 
 /// Another value than the default, for each key that stands above the routes and needs no certificate.
 const OTHER_VALUES: [(&str, &str); 32] = [
@@ -61,16 +49,10 @@ const OTHER_VALUES: [(&str, &str); 32] = [
     ("shutdown_delay", "shutdown_delay: 7s"),
     ("shutdown_timeout", "shutdown_timeout: 7s"),
     ("reload_interval", "reload_interval: 7s"),
-    ("threads", "threads: 7"),
+    ("threads", "threads: 61"),
     ("log_format", "log_format: text"),
     ("log_level", "log_level: debug"),
 ];
-
-#[test]
-fn the_first_page_is_short() {
-    let bytes = read(README).len();
-    assert!(bytes <= README_AT_MOST, "{bytes} bytes: what does a newcomer not need?");
-}
 
 #[test]
 fn the_commands_are_those_of_the_help() {
@@ -286,14 +268,6 @@ fn named_by(scheme: &Scheme) -> String {
 }
 
 #[test]
-fn the_first_page_counts_what_is_unconfirmed() {
-    let unconfirmed =
-        PRESETS.iter().filter(|(name, _)| preset(name).unwrap().evidence == Evidence::Unconfirmed).count();
-    let told = format!("{unconfirmed} of the {} are", PRESETS.len());
-    assert!(read(README).contains(&told), "{README} says: {told}");
-}
-
-#[test]
 fn the_demo_shows_what_the_readme_shows() {
     let output = hookgate(&["demo"]);
     let shown = String::from_utf8(output.stdout).unwrap();
@@ -305,96 +279,6 @@ fn the_demo_shows_what_the_readme_shows() {
         .collect();
     let verdict = shown.lines().last().unwrap();
     hold(README, "demo", &block(&format!("{}\n\n{verdict}", table.join("\n"))));
-}
-
-#[test]
-fn the_first_five_minutes_work_as_pasted() {
-    let Some(folder) = tools_and_a_folder("five-minutes", &["python3", "curl", "timeout"]) else { return };
-    let pasted = code(&between(&read(README), "five-minutes"), "sh");
-    // Ports and files of this run's own.
-    let [app, gate, ops] = free_ports();
-    let pasted = pasted.replace("17080", &gate).replace("/tmp/", &format!("{}/", folder.display()));
-    let told = bash(&pasted, Path::new("."), |command| {
-        command.env("PORT", &app).env("HOOKGATE_UPSTREAM", format!("http://127.0.0.1:{app}"));
-        command.env("HOOKGATE_OPS_LISTEN", format!("127.0.0.1:{ops}"));
-    });
-    let mut rest = told.as_str();
-    for said in
-        ["200 OK", "thank you", "200 thank you", "200 Already processed", "401 Unauthorized", "it enforces"]
-    {
-        let found = rest.find(said).unwrap_or_else(|| panic!("no {said:?} in what is left of\n{told}"));
-        rest = &rest[found + said.len()..];
-    }
-    fs::remove_dir_all(folder).unwrap();
-}
-
-#[test]
-fn the_file_with_two_routes_is_valid_as_pasted() {
-    let Some(folder) = tools_and_a_folder("two-routes", &["timeout"]) else { return };
-    let section = between(&read(README), "two-routes");
-    fs::write(folder.join("hookgate.yaml"), code(&section, "yaml")).unwrap();
-    let pasted = code(&section, "sh");
-    let pasted: Vec<_> = pasted.lines().filter(|line| !line.starts_with("hookgate run")).collect();
-    let told = bash(&pasted.join("\n"), &folder, |_| ());
-    assert!(told.contains("ok: the configuration is valid"), "{told}");
-    fs::remove_dir_all(folder).unwrap();
-}
-
-#[test]
-fn links_to_files_and_sections_lead_somewhere() {
-    let pages = pages();
-    assert!(pages.len() > 6, "{pages:?}");
-    for page in &pages {
-        let text = prose(&fs::read_to_string(page).unwrap());
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            if link.starts_with("https://") {
-                continue;
-            }
-            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-            let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
-            assert!(target.exists(), "{}: {link} is no file", page.display());
-            let found = anchor.is_empty() || anchors(&target).iter().any(|a| a == anchor);
-            assert!(found, "{}: {link} is no section", page.display());
-        }
-    }
-}
-
-/// Every Markdown page of the repository.
-fn pages() -> Vec<PathBuf> {
-    let mut pages = Vec::new();
-    let mut folders = vec![PathBuf::from(".")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()) {
-            let name = entry.file_name().into_string().unwrap();
-            if entry.file_type().unwrap().is_dir() {
-                let ours = !name.starts_with('.') && !matches!(name.as_str(), "target" | "node_modules");
-                folders.extend(ours.then(|| entry.path()));
-            } else if entry.path().extension().is_some_and(|extension| extension == "md") {
-                pages.push(entry.path());
-            }
-        }
-    }
-    pages
-}
-
-/// A page without its code, in which brackets are no links.
-fn prose(text: &str) -> String {
-    let fenced = text.split("\n```").step_by(2).collect::<Vec<_>>().join("\n");
-    fenced.split('`').enumerate().map(|(n, piece)| if n % 2 == 0 { piece } else { "code" }).collect()
-}
-
-/// The names under which a page's sections can be linked to, as GitHub makes them.
-fn anchors(page: &Path) -> Vec<String> {
-    let text = fs::read_to_string(page).unwrap();
-    let text = text.split("\n```").step_by(2).collect::<Vec<_>>().join("\n");
-    let titles = text.lines().filter(|line| line.starts_with('#'));
-    titles
-        .map(|line| {
-            let title = line.trim_start_matches('#').trim().to_lowercase();
-            let kept = title.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
-            kept.collect::<String>().replace(' ', "-")
-        })
-        .collect()
 }
 
 /// Replaces what stands between the markers of `name` on a page, or asserts that it is up to date.
@@ -415,60 +299,6 @@ fn hold(page: &str, name: &str, fresh: &str) {
     }
 }
 
-/// What stands between the markers of `name`.
-fn between(text: &str, name: &str) -> String {
-    let after =
-        text.split_once(&stands_after(name)).unwrap_or_else(|| panic!("there is a place for {name}")).1;
-    after.split_once(&format!("<!-- end {name} -->")).unwrap().0.to_owned()
-}
-
-fn stands_after(name: &str) -> String {
-    format!("<!-- begin {name} -->\n")
-}
-
-/// The first block of code in that language.
-fn code(text: &str, language: &str) -> String {
-    let block = text.split_once(&format!("```{language}\n")).unwrap().1;
-    block.split_once("```").unwrap().0.to_owned()
-}
-
 fn block(text: &str) -> String {
     format!("```text\n{}\n```", text.trim_end())
-}
-
-fn read(page: &str) -> String {
-    fs::read_to_string(page).unwrap()
-}
-
-fn hookgate(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_hookgate")).args(args).output().unwrap()
-}
-
-/// Runs what was pasted, for a minute at most, and returns what appears. What it started ends with it.
-fn bash(pasted: &str, folder: &Path, prepare: impl FnOnce(&mut Command)) -> String {
-    let bin = Path::new(env!("CARGO_BIN_EXE_hookgate")).parent().unwrap();
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    let mut command = Command::new("timeout");
-    command.args(["60", "bash", "-c", pasted]).current_dir(folder).env("PATH", path);
-    prepare(&mut command);
-    String::from_utf8(command.output().unwrap().stdout).unwrap()
-}
-
-/// A new folder for this run, or none if a tool is missing.
-fn tools_and_a_folder(name: &str, tools: &[&str]) -> Option<PathBuf> {
-    for tool in tools {
-        if Command::new(tool).arg("--version").output().is_err() {
-            println!("skipped: {tool} is missing");
-            return None;
-        }
-    }
-    let folder = std::env::temp_dir().join(format!("hookgate-{name}-{}", std::process::id()));
-    fs::create_dir_all(&folder).unwrap();
-    Some(folder)
-}
-
-/// Ports that nobody listens on, all at once so that they differ.
-fn free_ports<const N: usize>() -> [String; N] {
-    let listeners: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port().to_string())
 }
