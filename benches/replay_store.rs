@@ -1,5 +1,5 @@
 //! What a store costs that gates share: many gates with one Redis, and with a cluster of three.
-//! `cargo bench --bench replay_store` prints the constants of the README's table.
+//! `cargo bench --bench replay_store` prints the constants of the table in k8s/README.md.
 //!
 //! Gates are simulated by their stores: each has its own connection and some deliveries under
 //! way, all in this process, over loopback. What the store spends is read from the server's own

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws k8s/dashboard.svg, the dashboard's picture in the README, from what happened: a gate before
+"""Draws k8s/dashboard.svg, the dashboard's picture in k8s/README.md, from what happened: a gate before
 an application, some minutes of mixed traffic, a Prometheus that scrapes it, and the dashboard's own
 queries. Needs prometheus and openssl; the gate is target/release/hookgate, or the argument."""
 

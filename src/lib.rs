@@ -17,6 +17,11 @@
 //! | [`files`] | the only reader of the files that a configuration names |
 //! | [`budget`] | what all requests together may hold |
 //! | [`clock`] | the only reader of time |
+//!
+//! One delivery reads top to bottom in `Sidecar::handle`, in [`proxy`]. The order of the checks is one screen,
+//! [`gate::chain`]; what a route demands is [`gate::route`], and each check is one file of [`gate::filter`]. A
+//! provider is one file of data in `conf/providers`. What makes two deliveries the same event is decided in
+//! [`gate::identity`]; how an event's state changes in memory, in [`gate::filter::replay`].
 
 pub mod budget;
 pub mod cli;

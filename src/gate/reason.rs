@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// Why a delivery ended as it did. The label is the metric label, the log value
-/// and the anchor in the README; the sender never sees it.
+/// and the anchor in conf/README.md; the sender never sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     Accepted,
@@ -61,7 +61,7 @@ impl Verdict {
 }
 
 impl Reason {
-    /// Every reason, in the order of the README's table.
+    /// Every reason, in the order of the table in conf/README.md.
     pub const ALL: [Reason; 26] = [
         Reason::Accepted,
         Reason::Handshake,

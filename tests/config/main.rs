@@ -7,5 +7,3 @@
 mod commands;
 // Configuration files and flags, and what is said about their faults.
 mod files;
-// The README, held against the code.
-mod readme;

@@ -17,6 +17,7 @@ mod changes;
 mod duplicates;
 mod one_event;
 mod one_tag;
+#[allow(dead_code, reason = "other suites use the rest")]
 #[path = "../support/pure.rs"]
 mod pure;
 mod random;

@@ -1,5 +1,6 @@
 //! What is accepted was signed: the law of `tests/laws`, searched edit by edit.
 
+#[allow(dead_code, reason = "other suites use the rest")]
 #[path = "../../support/pure.rs"]
 mod pure;
 #[path = "../../laws/reader.rs"]
