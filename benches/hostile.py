@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What hostile senders cost: good requests beside slow connections, and peak memory.
 
-    cargo build --release --bin hookgate
+    cargo build --profile dist --bin hookgate
     benches/hostile.py                      # both tables
     benches/hostile.py --slow 4000 --seconds 60
 
@@ -54,7 +54,7 @@ def arguments():
     target = os.environ.get("CARGO_TARGET_DIR", ROOT / "target")
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("hookgate", nargs="?", type=pathlib.Path, help="the binary to measure",
-                        default=pathlib.Path(target) / "release" / "hookgate")
+                        default=pathlib.Path(target) / "dist" / "hookgate")
     parser.add_argument("--slow", type=int, default=2000, help="slow connections")
     parser.add_argument("--seconds", type=int, default=30, help="for each row of the first table")
     return parser.parse_args()

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the gate costs, beside peers that do the same checks, on this machine.
 
-    cargo build --release --bins --examples
+    cargo build --profile dist --bins --examples
     benches/compare/compare.py              # the table
     benches/compare/compare.py --forged     # refusing a forgery against accepting an event
     benches/compare/compare.py --syscalls   # system calls for each request
@@ -75,7 +75,7 @@ def arguments():
     target = os.environ.get("CARGO_TARGET_DIR", HERE.parent.parent / "target")
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("hookgate", nargs="?", type=pathlib.Path, help="the binary to measure",
-                        default=pathlib.Path(target) / "release" / "hookgate")
+                        default=pathlib.Path(target) / "dist" / "hookgate")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=2, help="for each target in each round")
     parser.add_argument("--connections", type=int, default=32)

@@ -140,7 +140,8 @@ impl Sidecar {
         let head = facts::head(session.req_header(), client, secure);
         let authentic = route.authenticate(admitted, &head, &body.bytes, now, &mut findings);
         record.verify += clock::since(now);
-        if matches!(authentic, Err(Reject { reason: Reason::SignatureMismatch, .. })) {
+        let refused = matches!(authentic, Err(Reject { reason: Reason::SignatureMismatch, .. }));
+        if refused || findings.noted().contains(&Reason::SignatureMismatch) {
             self.suspect(route, &live.secrets[index], &head, &body, record.request_id);
         }
         let authentic = authentic?;
