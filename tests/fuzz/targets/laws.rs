@@ -1,5 +1,6 @@
 //! What is accepted was signed: the law of `tests/laws`, searched edit by edit.
 
+#[allow(dead_code, reason = "a part of it; `gate` shows what nobody uses")]
 #[path = "../../support/pure.rs"]
 mod pure;
 #[path = "../../laws/reader.rs"]
