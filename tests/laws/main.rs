@@ -17,14 +17,13 @@ mod changes;
 mod duplicates;
 mod one_event;
 mod one_tag;
-#[allow(dead_code, reason = "other suites use the rest")]
+#[allow(dead_code, reason = "a part of it; `gate` shows what nobody uses")]
 #[path = "../support/pure.rs"]
 mod pure;
 mod random;
 mod reader;
-#[allow(dead_code, reason = "other suites use the rest")]
+#[allow(dead_code, reason = "a part of it; `faults` shows what nobody uses")]
 #[path = "../support/rng.rs"]
-#[allow(dead_code, reason = "each test file uses its part")]
 mod rng;
 mod senders;
 mod unreadable;

@@ -1,6 +1,7 @@
 //! Memory is what it is said to be: whatever senders hold open, the process stays below what
 //! `hookgate check` tells for its configuration, and who has a genuine event gets through.
-//! The connections are as many as the defaults allow; each attack has a gate of its own.
+//! The connections are as many as the defaults allow; each attack has a gate of its own,
+//! and takes so many descriptors that no other test may run in this process.
 
 #![allow(clippy::unwrap_used)]
 

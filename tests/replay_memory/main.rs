@@ -1,4 +1,5 @@
 //! What a million remembered events cost: the embedded store's memory, counted by the allocator.
+//! It counts the whole process, so no other test may run in it.
 
 #[allow(dead_code, reason = "a part of it; `gate` shows what nobody uses")]
 #[path = "../support/pure.rs"]
