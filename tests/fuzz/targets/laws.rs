@@ -1,10 +1,6 @@
 //! What is accepted was signed: the law of `tests/laws`, searched edit by edit.
 
-<<<<<<< HEAD
-#[allow(dead_code, reason = "other suites use the rest")]
-=======
 #[allow(dead_code, reason = "a part of it; `gate` shows what nobody uses")]
->>>>>>> wc
 #[path = "../../support/pure.rs"]
 mod pure;
 #[path = "../../laws/reader.rs"]
