@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hookgate::clock::Now;
+use hookgate::clock::to_rfc3339;
 use hookgate::config::flags::{Given, RunArgs};
 use hookgate::config::secret::Secret;
 use hookgate::config::{Config, units};
@@ -19,8 +20,6 @@ use hookgate::gate::reason::{Reason, Reject, Verdict};
 use hookgate::gate::route::{Mode, Route};
 use hookgate::gate::scheme::Assurance;
 use hookgate::gate::scheme::sign::Unsigned;
-use hookgate::gate::scheme::timestamp::to_rfc3339;
-use hookgate::proxy::facts::nameless;
 use hookgate::store::{Memory, Outcome, ReplayStore, Reservation};
 use hookgate::telemetry::activity::Recent;
 use hookgate::telemetry::metrics::Metrics;
@@ -227,7 +226,7 @@ fn remember(c: &mut Criterion) {
             event_type: Some("user.created".to_owned()),
             event_time_ms: Some(NOW.wall_ms),
         }),
-        ..nameless(None, Reason::Accepted)
+        ..Record::without_head(None, Reason::Accepted)
     };
     let recent = Recent::default();
     let add = |times: u64| {

@@ -151,6 +151,13 @@ impl Now {
     }
 }
 
+/// Milliseconds since the epoch as RFC 3339 in UTC.
+pub fn to_rfc3339(ms: i64) -> String {
+    chrono::DateTime::from_timestamp_millis(ms)
+        .unwrap_or_default()
+        .to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

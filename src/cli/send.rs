@@ -11,8 +11,8 @@ use clap::Args;
 
 use super::sign::{SignerArgs, Unable, read, with_query};
 use super::{print, shown};
+use crate::clock::to_rfc3339;
 use crate::gate::scheme::sign::lines;
-use crate::gate::scheme::timestamp::to_rfc3339;
 
 #[derive(Debug, Args)]
 pub struct SendArgs {

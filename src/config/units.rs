@@ -228,7 +228,7 @@ impl FromStr for Moment {
 
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&crate::gate::scheme::timestamp::to_rfc3339(self.ms))
+        f.write_str(&crate::clock::to_rfc3339(self.ms))
     }
 }
 

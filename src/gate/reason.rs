@@ -91,6 +91,20 @@ impl Reason {
         Reason::UpstreamTimeout,
     ];
 
+    /// Its place in [`Reason::ALL`], for tables with a row for each.
+    pub const fn index(self) -> usize {
+        const PLACES: [usize; Reason::ALL.len()] = {
+            let mut places = [0; Reason::ALL.len()];
+            let mut n = 0;
+            while n < places.len() {
+                places[Reason::ALL[n] as usize] = n;
+                n += 1;
+            }
+            places
+        };
+        PLACES[self as usize]
+    }
+
     pub const fn label(self) -> &'static str {
         match self {
             Reason::Accepted => "accepted",
@@ -301,6 +315,7 @@ mod tests {
     fn every_reason_is_listed_once() {
         let labels: HashSet<_> = Reason::ALL.iter().map(|r| r.label()).collect();
         assert_eq!(labels.len(), Reason::ALL.len());
+        assert!(Reason::ALL.iter().enumerate().all(|(n, reason)| reason.index() == n));
     }
 
     #[test]

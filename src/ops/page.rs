@@ -11,9 +11,9 @@ use sha2::{Digest, Sha256};
 
 use super::report::{Report, RouteReport};
 use crate::clock::Now;
+use crate::clock::to_rfc3339;
 use crate::gate::reason::{Reason, Verdict};
 use crate::gate::rotation::{Advice, DAY_MS, KeyLife};
-use crate::gate::scheme::timestamp::to_rfc3339;
 use crate::proxy::Live;
 use crate::telemetry::activity::{Decision, MINUTES};
 use crate::telemetry::metrics::RouteMetrics;

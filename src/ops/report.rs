@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Now;
+use crate::clock::to_rfc3339;
 use crate::config::units::{ByteSize, Rate, Span};
 use crate::gate::filter::https::Https;
 use crate::gate::filter::ip_allowlist::IpAllowlist;
@@ -15,7 +16,6 @@ use crate::gate::filter::rate_limit::Quota;
 use crate::gate::filter::signature::Scheme;
 use crate::gate::reason::{Reason, Verdict};
 use crate::gate::route::{Mode, Route};
-use crate::gate::scheme::timestamp::to_rfc3339;
 use crate::proxy::Live;
 use crate::telemetry::activity::{Activity, Counts, Tally};
 

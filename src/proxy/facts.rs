@@ -1,8 +1,6 @@
 //! From Pingora's request to the gate's facts. Looking costs nothing, so the facts are
 //! looked at anew whenever they are needed instead of being carried along.
 
-use std::net::IpAddr;
-
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,11 +9,10 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 
 use crate::budget::Intake;
-use crate::clock;
 use crate::gate::delivery::{Client, Head, Peer, split_target};
 use crate::gate::reason::Reason;
+use crate::telemetry::Record;
 use crate::telemetry::trace::Parent;
-use crate::telemetry::{Record, RequestId};
 
 /// The other end of the connection; `None` if it has no address.
 pub fn peer(session: &ServerSession) -> Option<Peer> {
@@ -60,27 +57,6 @@ pub fn record(session: &ServerSession) -> Record {
         method: request.method.clone(),
         path: Bytes::copy_from_slice(path(request)),
         trace: Parent::of(&request.headers),
-        ..nameless(peer(session).map(|peer| peer.address), Reason::Accepted)
-    }
-}
-
-/// The record of a request without a head that could be believed.
-pub fn nameless(peer: Option<IpAddr>, reason: Reason) -> Record {
-    Record {
-        peer,
-        arrived: clock::now(),
-        request_id: RequestId::next(),
-        method: http::Method::default(),
-        path: Bytes::new(),
-        client: None,
-        trace: None,
-        route: None,
-        reason,
-        status: reason.status(),
-        observed: Vec::new(),
-        proof: None,
-        body_size: 0,
-        verify: std::time::Duration::ZERO,
-        upstream: None,
+        ..Record::without_head(peer(session).map(|peer| peer.address), Reason::Accepted)
     }
 }

@@ -8,12 +8,12 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use super::framing;
+use crate::clock::to_rfc3339;
 use crate::config::units::UpstreamUrl;
 use crate::gate::delivery::Head;
 use crate::gate::filter::signature::Authentic;
 use crate::gate::reason::Reason;
 use crate::gate::route::Route;
-use crate::gate::scheme::timestamp::to_rfc3339;
 use crate::telemetry::trace::{Parent, TRACEPARENT, TRACESTATE, traceparent};
 use crate::telemetry::{RequestId, hex};
 

@@ -318,7 +318,7 @@ impl Sidecar {
 
     /// A connection over the cap: it is counted, told, and given this answer.
     pub fn refuse_connection(&self, peer: IpAddr) -> Vec<u8> {
-        let record = facts::nameless(Some(peer), Reason::Overloaded);
+        let record = Record::without_head(Some(peer), Reason::Overloaded);
         let answer = respond::raw_refusal(record.reason, record.request_id);
         self.telemetry.finish(record);
         answer
@@ -354,7 +354,7 @@ impl Sidecar {
             Ok(Ok(false)) | Err(_) => return None,
         };
         let peer = facts::peer(session).map(|peer| peer.address);
-        let record = facts::nameless(peer, reason);
+        let record = Record::without_head(peer, reason);
         respond::refuse_unread(session, reason.into(), record.request_id).await;
         self.telemetry.finish(record);
         None

@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::metrics::index;
 use super::{Record, lock};
 use crate::clock::Now;
 use crate::gate::reason::{Reason, Verdict};
@@ -91,9 +90,9 @@ impl Activity {
 
     fn count(&self, ended: Reason, observed: &[Reason], told: (Verdict, Reason), now: Now) {
         let mut counts = lock(&self.counts);
-        counts.ended[index(ended)].add(now.wall_ms);
+        counts.ended[ended.index()].add(now.wall_ms);
         for objection in observed {
-            counts.objections[index(*objection)].add(now.wall_ms);
+            counts.objections[objection.index()].add(now.wall_ms);
         }
         if observed.iter().any(|reason| loses_something(*reason)) {
             counts.unsafe_to_refuse += 1;
@@ -107,7 +106,7 @@ impl Activity {
         }
         let (verdict, reason) = told;
         let of = if verdict == Verdict::Observed { &mut bucket.observed } else { &mut bucket.plain };
-        of[index(reason)] = of[index(reason)].saturating_add(1);
+        of[reason.index()] = of[reason.index()].saturating_add(1);
     }
 
     pub fn counts(&self) -> Counts {
@@ -249,7 +248,7 @@ mod tests {
         let counts = activity.counts();
         assert_eq!((counts.seen(), counts.clean.count, counts.unsafe_to_refuse), (2, 1, 1));
         for reason in [Reason::Duplicate, Reason::HttpsRequired, Reason::SignatureMissing] {
-            assert_eq!(counts.objections[index(reason)].count, 1, "{reason}");
+            assert_eq!(counts.objections[reason.index()].count, 1, "{reason}");
         }
     }
 

@@ -12,10 +12,10 @@ use prometheus::IntCounter;
 
 use super::trace::Parent;
 use super::{Proof, Record, RequestId, lock};
+use crate::clock::to_rfc3339;
 use crate::clock::{self, Now};
 use crate::gate::delivery::Client;
 use crate::gate::reason::{Reason, Verdict};
-use crate::gate::scheme::timestamp::to_rfc3339;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {

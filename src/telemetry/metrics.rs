@@ -345,7 +345,7 @@ impl Metrics {
 
     /// Counts a request that reached no route.
     pub fn unrouted(&self, reason: Reason) {
-        self.unrouted[index(reason)].inc();
+        self.unrouted[reason.index()].inc();
     }
 
     pub fn evicted(&self, cause: &str, count: usize) {
@@ -416,9 +416,9 @@ pub struct RouteMetrics {
 
 impl RouteMetrics {
     pub fn requests(&self, verdict: Verdict, reason: Reason) -> &IntCounter {
-        let plain = &self.plain[index(reason)];
+        let plain = &self.plain[reason.index()];
         match verdict {
-            Verdict::Observed => self.observed[index(reason)].as_ref().unwrap_or(plain),
+            Verdict::Observed => self.observed[reason.index()].as_ref().unwrap_or(plain),
             Verdict::Accepted | Verdict::Refused | Verdict::Failed => plain,
         }
     }
@@ -430,13 +430,13 @@ impl RouteMetrics {
 
     /// Events that were accepted, in whatever way the application then answered.
     pub fn accepted(&self) -> u64 {
-        self.plain[index(Reason::Accepted)].get()
+        self.plain[Reason::Accepted.index()].get()
     }
 
     /// Deliveries that were refused, failed, or went through although they would have been refused.
     pub fn objected(&self) -> u64 {
         let all = self.plain.iter().chain(self.observed.iter().flatten()).map(IntCounter::get);
-        all.sum::<u64>() - self.accepted() - self.plain[index(Reason::Handshake)].get()
+        all.sum::<u64>() - self.accepted() - self.plain[Reason::Handshake.index()].get()
     }
 
     pub fn key_matched(&self, id: &Arc<str>, wall_ms: i64) {
@@ -464,10 +464,6 @@ struct KeyMetrics {
 #[expect(clippy::cast_precision_loss, reason = "exact until the year 287396")]
 fn seconds(ms: i64) -> f64 {
     ms as f64 / 1000.0
-}
-
-pub(super) fn index(reason: Reason) -> usize {
-    Reason::ALL.iter().position(|r| *r == reason).expect("ALL lists every reason")
 }
 
 fn register<M: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<M>) -> M {

@@ -83,6 +83,27 @@ impl From<&Authentic> for Proof {
 }
 
 impl Record {
+    /// The record of a request without a head that could be believed.
+    pub fn without_head(peer: Option<IpAddr>, reason: Reason) -> Self {
+        Record {
+            peer,
+            arrived: clock::now(),
+            request_id: RequestId::next(),
+            method: http::Method::default(),
+            path: Bytes::new(),
+            client: None,
+            trace: None,
+            route: None,
+            reason,
+            status: reason.status(),
+            observed: Vec::new(),
+            proof: None,
+            body_size: 0,
+            verify: Duration::ZERO,
+            upstream: None,
+        }
+    }
+
     /// The status for a reason, as the route or its provider demands it.
     pub fn status_of(&self, reason: Reason) -> u16 {
         self.route.as_ref().map_or(reason.status(), |(route, _)| route.status.status(reason))

@@ -335,7 +335,6 @@ fn ascii(digits: &[u8]) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::facts::nameless;
 
     fn exporter(endpoint: &str) -> (Exporter, IntCounter, IntCounter) {
         let counter = |name: &str| IntCounter::new(name, name).unwrap();
@@ -351,7 +350,7 @@ mod tests {
     }
 
     fn span() -> Span {
-        let record = nameless(None, Reason::FramingInvalid);
+        let record = Record::without_head(None, Reason::FramingInvalid);
         Span { record, verdict: Verdict::Refused, reason: Reason::FramingInvalid, took: Duration::ZERO }
     }
 

@@ -139,7 +139,7 @@ fn a47_the_time_is_covered_by_the_signature() {
 #[test]
 fn a48_a_date_is_no_number_of_seconds() {
     let gate = GATE.enter();
-    let date = hookgate::gate::scheme::timestamp::to_rfc3339(now_ms());
+    let date = hookgate::clock::to_rfc3339(now_ms());
     malformed(&gate, &date);
     malformed(&gate, "Mon, 23 Nov 2026 21:00:00 GMT");
 }

@@ -1,7 +1,7 @@
 //! Rotation: a key ceases to be valid when the configuration says so and not before, and
 //! operators can see which keys are in use.
 
-use hookgate::gate::scheme::timestamp::to_rfc3339;
+use hookgate::clock::to_rfc3339;
 
 use crate::support::gate::{run, same};
 use crate::support::sender::{SECRET, now_ms, other_secret};

@@ -915,7 +915,7 @@ fn only_the_gate_speaks_for_the_gate() {
     let forged: Vec<_> = seen.headers.0.iter().filter(|(_, v)| v == "forged" || v == "192.0.2.99").collect();
     assert!(forged.is_empty(), "{forged:?}");
 
-    let time = hookgate::gate::scheme::timestamp::to_rfc3339(now);
+    let time = hookgate::clock::to_rfc3339(now);
     let request_id = answer.header("Hookgate-Request-Id").unwrap();
     for (name, value) in [
         ("Hookgate-Verdict", "accepted"),

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use data_encoding::BASE64;
+use hookgate::clock::to_rfc3339;
 use hookgate::config::provider;
 use hookgate::config::scheme::compile;
 use hookgate::gate::scheme::Recipe;
 use hookgate::gate::scheme::algorithm::KeyedMac;
 use hookgate::gate::scheme::sign::{Unsigned, lines};
-use hookgate::gate::scheme::timestamp::to_rfc3339;
 use socket2::{Domain, Socket, Type};
 
 use super::{Head, Headers, LIMIT};

@@ -6,6 +6,7 @@ use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 
 use super::source::Source;
+use crate::clock::to_rfc3339;
 
 /// Where the signed time stands and how it is judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,13 +90,6 @@ impl TimeUnit {
             }
         }
     }
-}
-
-/// Milliseconds since the epoch as RFC 3339 in UTC.
-pub fn to_rfc3339(ms: i64) -> String {
-    DateTime::from_timestamp_millis(ms)
-        .unwrap_or_default()
-        .to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
 }
 
 fn digits(text: &[u8], most: usize) -> Option<i64> {
