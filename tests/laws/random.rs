@@ -167,7 +167,7 @@ fn random_contents(has_secret: bool, rng: &mut Rng) -> String {
         template += *rng.pick(TEXT);
     }
     if rng.chance(25) {
-        template = (*rng.pick(USUAL)).to_owned();
+        (*rng.pick(USUAL)).clone_into(&mut template);
     }
     match (has_secret, rng.chance(50)) {
         (true, true) => template.insert_str(0, "{secret}"),
