@@ -1,4 +1,4 @@
-//! What users write and read before a gate runs. The files beside this one are its examples: `good/`
+//! What users write before a gate runs. The files beside this one are its examples: `good/`
 //! loads, and each file of `bad/` has one fault.
 
 #![allow(clippy::unwrap_used)]
