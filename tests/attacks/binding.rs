@@ -233,7 +233,8 @@ fn a67_unsigned_headers_are_passed_on_and_decide_nothing() {
     let event = github().event();
     let seen = gate.delivers("another type", &set(&event, "X-GitHub-Event", "organization"));
     assert_eq!(seen.header("X-GitHub-Event"), Some("organization"));
-    assert_eq!(seen.header("Hookgate-Event-Type"), Some("organization"));
+    assert_eq!(seen.header("Hookgate-Event-Type"), None, "nobody signed it");
+    assert_eq!(seen.header("Hookgate-Unsigned-Event-Type"), Some("organization"));
     // Where the type is signed, a header changes nothing.
     let typed = stripe().sign(format!(r#"{{"id":"{}","type":"invoice.paid"}}"#, unique("evt")));
     let seen = gate.delivers(

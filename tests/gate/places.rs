@@ -297,6 +297,14 @@ fn a_token_binds_the_body_through_its_claims() {
     );
     let tampered = Delivery { body: b"[]".to_vec(), ..genuine.clone() };
     assert_eq!(pair.reason(&tampered), Reason::SignatureMismatch);
+    // Some senders write the digest in another form: either will do.
+    let either = Pair::hmac(
+        "signature: { from: 'header:authorization', prefix: 'Bearer ', format: jwt },
+         also: 'claim:payload_hash == {body|sha256base64} or {body|sha256hex}'",
+    );
+    assert_eq!(either.reason(&genuine), Reason::Accepted);
+    assert_eq!(either.reason(&either.send("{}")), Reason::Accepted, "the other form");
+    assert_eq!(either.reason(&tampered), Reason::SignatureMismatch);
 
     let hash = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"; // of {}
     let claims = |nbf: i64, exp: i64, iss: &str| {

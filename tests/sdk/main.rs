@@ -124,13 +124,8 @@ const BY_NODE: &[(&str, usize, (&str, &str))] = &[
     ("svix", 0, JSON),
     ("twilio", 1, FORM),
 ];
-const BY_PYTHON: &[(&str, usize, (&str, &str))] = &[
-    ("plivo-v3", 0, FORM),
-    ("qstash", 0, JSON),
-    ("qstash", 1, JSON),
-    ("razorpay", 0, JSON),
-    ("slack", 0, JSON),
-];
+const BY_PYTHON: &[(&str, usize, (&str, &str))] =
+    &[("plivo-v3", 0, FORM), ("qstash", 0, JSON), ("razorpay", 0, JSON), ("slack", 0, JSON)];
 /// These sign no body: another key must do for the changed body.
 const UNSIGNED_BODY: &[(&str, usize)] = &[("mercado-pago", 0), ("plivo-v2", 0)];
 

@@ -123,10 +123,11 @@ fn among(mut event: Request, lines: &[(String, &'static str)], first: bool) -> R
 
 /// What the application told, without the values that no two events share.
 fn view(answer: &Response) -> String {
-    const OWN: [&str; 10] = [
+    const OWN: [&str; 11] = [
         "hookgate-request-id",
         "hookgate-idempotency-key",
         "hookgate-event-id",
+        "hookgate-unsigned-event-id",
         "hookgate-event-time",
         "x-github-delivery",
         "x-hub-signature-256",

@@ -235,21 +235,20 @@ impl Signature {
         // From here on a key of the route has signed it, and whatever is wrong with it is wrong.
         let others = scheme.others.iter().map(|n| &self.schemes[*n].recipe);
         let others = others.map(|other| (other, Reading::new(other, head, body)));
-        let signed = || -> Result<_, Unreadable> {
-            if !reading.holds_besides()? {
+        let signed = || -> Result<_, Reason> {
+            if !reading.holds_besides().map_err(unreadable)? {
                 return Ok(None);
             }
             Ok(Some(Authentic {
                 key_id: Arc::clone(&key.id),
                 assurance: recipe.assurance,
-                signed_at: signed_time(recipe, &reading)?,
-                identity: identity::of(route, recipe, &reading, variant, others)?,
+                signed_at: signed_time(recipe, &reading).map_err(unreadable)?,
+                identity: identity::of(route, recipe, &reading, variant, others).map_err(unreadable)?,
                 event_id: named(recipe, head, &recipe.id, |source| reading.id(source))?,
                 event_type: named(recipe, head, &recipe.event_type, |source| Ok(reading.text(source)))?,
             }))
         };
-        let authentic = signed().map_err(|_| Reason::BodyMalformed)?;
-        authentic.ok_or(Objection::Final(Reason::SignatureMismatch))
+        signed()?.ok_or(Objection::Final(Reason::SignatureMismatch))
     }
 }
 
@@ -286,15 +285,25 @@ fn signed_time(recipe: &Recipe, reading: &Reading<'_>) -> Result<Option<SignedTi
     }))
 }
 
-/// What the first of these sources says, for people.
+/// A key has signed it, and what it signed cannot be read.
+fn unreadable(_: Unreadable) -> Reason {
+    Reason::BodyMalformed
+}
+
+/// What the first of these sources says, for people. A header that comes twice is the head's fault,
+/// whoever signed the body.
 fn named(
     recipe: &Recipe,
     head: &Head<'_>,
     sources: &[Source],
     read: impl Fn(&Source) -> Result<Option<String>, Unreadable>,
-) -> Result<Option<Named>, Unreadable> {
+) -> Result<Option<Named>, Reason> {
     for source in sources {
-        if let Some(text) = read(source)? {
+        let said = read(source).map_err(|fault| match source {
+            Source::Header(_) | Source::Field(_) => fault.into(),
+            _ => unreadable(fault),
+        });
+        if let Some(text) = said? {
             // Who shows a credential signs nothing.
             let signed = recipe.algorithm != Algorithm::Token && recipe.vouches_for(source, head)?;
             return Ok(Some(Named { text, signed }));
