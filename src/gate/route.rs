@@ -1,6 +1,7 @@
 //! What one endpoint demands, and which endpoint a path leads to. [`chain`](super::chain) says in which
 //! order its demands are judged.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,32 +61,27 @@ pub struct Policy {
     pub trusted_proxies: TrustedProxies,
 }
 
-impl Policy {
-    /// The route of a raw path: an exact match, else the longest prefix. The path is
-    /// compared as it was sent; nothing is decoded or normalised.
-    ///
-    /// The number is the route's place in [`Policy::routes`].
-    pub fn route(&self, path: &[u8]) -> Result<(usize, &Arc<Route>), Reason> {
-        let fitting = self
-            .routes
-            .iter()
-            .enumerate()
-            .filter_map(|(n, route)| Some((route.path.matches(path)?, n, route)));
-        let best = fitting.max_by_key(|(rank, ..)| *rank);
-        let (rank, n, route) = best.ok_or(Reason::RouteUnmatched)?;
-        // Below a prefix an escape could spell the path of a route that demands another secret.
-        let read = if rank < usize::MAX && path.contains(&b'%') { decoded(path) } else { None };
-        if read.is_some_and(|read| self.routes.iter().any(|other| other.path.is_read_in(&read, rank))) {
-            return Err(Reason::RouteUnmatched);
-        }
-        Ok((n, route))
+/// The route of a raw path, or what stands for it: an exact match, else the longest prefix. The path is
+/// compared as it was sent; nothing is decoded or normalised.
+pub fn of_path<'e, E: Borrow<Route>>(all: &'e [E], path: &[u8]) -> Result<&'e E, Reason> {
+    let pattern = |one: &'e E| &one.borrow().path;
+    let fitting = all.iter().filter_map(|one| Some((pattern(one).matches(path)?, one)));
+    let (rank, best) = fitting.max_by_key(|(rank, _)| *rank).ok_or(Reason::RouteUnmatched)?;
+    // Below a prefix an escape could spell the path of a route that demands another secret.
+    let read = if rank < usize::MAX && path.contains(&b'%') { decoded(path) } else { None };
+    if read.is_some_and(|read| all.iter().any(|other| pattern(other).is_read_in(&read, rank))) {
+        return Err(Reason::RouteUnmatched);
     }
+    Ok(best)
+}
 
+impl Policy {
     /// The new policy, with what the old one's rate limiters remember. State is not policy.
     #[must_use]
-    pub fn adopting(mut self, old: &Policy) -> Policy {
+    pub fn adopting<E: Borrow<Route>>(mut self, old: &[E]) -> Policy {
         for route in &mut self.routes {
-            let before = old.routes.iter().find(|before| before.name == route.name);
+            let mut before = old.iter().map(Borrow::borrow);
+            let before = before.find(|before: &&Route| before.name == route.name);
             // A new policy is not shared yet, so its routes can still be changed.
             let (Some(route), Some(before)) = (Arc::get_mut(route), before) else { continue };
             if let (Some(limit), Some(before)) = (&mut route.rate_limit, &before.rate_limit) {

@@ -187,8 +187,8 @@ fn key(sidecar: &Sidecar, event: &Event) -> Result<ReplayKey, String> {
         }
         Event::ById { route: name, event } => {
             let live = sidecar.live.load();
-            let Some(route) = live.policy.routes.iter().find(|route| *route.name == **name) else {
-                let names: Vec<&str> = live.policy.routes.iter().map(|route| &*route.name).collect();
+            let Some((route, _)) = live.routes().find(|(route, _)| *route.name == **name) else {
+                let names: Vec<&str> = live.routes().map(|(route, _)| &*route.name).collect();
                 return Err(format!("there is no such route; the routes are: {}", names.join(", ")));
             };
             route.signature.key_of(&route.name, event).ok_or_else(|| {

@@ -14,7 +14,7 @@ use crate::clock::Now;
 use crate::clock::to_rfc3339;
 use crate::gate::reason::{Reason, Verdict};
 use crate::gate::rotation::{Advice, DAY_MS, KeyLife};
-use crate::proxy::Live;
+use crate::proxy::live::Live;
 use crate::telemetry::activity::{Decision, MINUTES};
 use crate::telemetry::metrics::RouteMetrics;
 

@@ -16,7 +16,7 @@ use crate::gate::filter::rate_limit::Quota;
 use crate::gate::filter::signature::Scheme;
 use crate::gate::reason::{Reason, Verdict};
 use crate::gate::route::{Mode, Route};
-use crate::proxy::Live;
+use crate::proxy::live::Live;
 use crate::telemetry::activity::{Activity, Counts, Tally};
 
 /// The answer of `/report`.

@@ -11,6 +11,7 @@ pub mod facts;
 pub mod forward;
 pub mod framing;
 pub mod in_flight;
+pub mod live;
 pub mod respond;
 pub mod upstream;
 
@@ -29,6 +30,7 @@ use pingora_timeout::timeout;
 use self::body::Body;
 use self::forward::Forward;
 use self::in_flight::{Guard, InFlight};
+use self::live::{Endpoint, Live};
 use self::upstream::{Reply, Undelivered, Upstream};
 use crate::budget::{Budget, SHORT_HEAD, Share};
 use crate::clock;
@@ -39,9 +41,9 @@ use crate::gate::delivery::Head;
 use crate::gate::filter::freshness::Fresh;
 use crate::gate::handshake::HandshakeReply;
 use crate::gate::reason::{Reason, Reject};
-use crate::gate::route::{Mode, Policy, Route};
+use crate::gate::route::{Mode, Route};
 use crate::store::{Claim, Outcome, ReplayStore, Reservation};
-use crate::telemetry::metrics::{RouteMetrics, UpstreamOutcome};
+use crate::telemetry::metrics::UpstreamOutcome;
 use crate::telemetry::{Proof, Record, RequestId, Telemetry};
 
 /// The gate as Pingora sees it.
@@ -54,22 +56,6 @@ pub struct Sidecar {
     pub timeouts: Timeouts,
     pub in_flight: Arc<InFlight>,
     pub diagnosis: Diagnosis,
-}
-
-/// What a reload swaps: a delivery keeps the one it started with.
-pub struct Live {
-    pub policy: Policy,
-    /// In the order of the policy's routes.
-    pub metrics: Vec<Arc<RouteMetrics>>,
-    /// For diagnosis.
-    pub secrets: Vec<Arc<[NamedSecret]>>,
-}
-
-impl Live {
-    /// Each route and what is counted of it.
-    pub fn routes(&self) -> impl Iterator<Item = (&Route, &RouteMetrics)> {
-        self.policy.routes.iter().map(|route| &**route).zip(self.metrics.iter().map(|m| &**m))
-    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -111,10 +97,10 @@ impl Sidecar {
         let raw_head = session.to_h1_raw();
         framing::check(&raw_head)?;
         let live = self.live.load_full();
-        let (index, route) = live.policy.route(facts::path(session.req_header()))?;
-        record.route = Some((Arc::clone(route), Arc::clone(&live.metrics[index])));
+        let Endpoint { route, metrics, secrets } = live.endpoint(facts::path(session.req_header()))?;
+        record.route = Some((Arc::clone(route), Arc::clone(metrics)));
         let peer = facts::peer(session).ok_or(Reason::AddressDenied)?;
-        let (client, secure) = live.policy.trusted_proxies.resolve(peer, &session.req_header().headers);
+        let (client, secure) = live.trusted_proxies.resolve(peer, &session.req_header().headers);
         record.client = Some(client);
         around.belongs_to(client);
         around.take_room(head_room(&raw_head, session.req_header().headers.len())).await?;
@@ -142,7 +128,7 @@ impl Sidecar {
         record.verify += clock::since(now);
         let refused = matches!(authentic, Err(Reject { reason: Reason::SignatureMismatch, .. }));
         if refused || findings.noted().contains(&Reason::SignatureMismatch) {
-            self.suspect(route, &live.secrets[index], &head, &body, record.request_id);
+            self.suspect(route, secrets, &head, &body, record.request_id);
         }
         let authentic = authentic?;
         record.proof = authentic.as_ref().map(Proof::from);
@@ -158,7 +144,7 @@ impl Sidecar {
             raw_head: &raw_head,
             head: &head,
             peer: peer.address,
-            trusted: live.policy.trusted_proxies.trusts(peer.address),
+            trusted: live.trusted_proxies.trusts(peer.address),
             route,
             upstream: self.upstream.url(),
             authentic: fresh.as_ref().map(Fresh::authentic),

@@ -30,8 +30,9 @@ use crate::diagnosis::task::Diagnosis;
 use crate::ops::Ops;
 use crate::ops::control;
 use crate::proxy::in_flight::InFlight;
+use crate::proxy::live::Live;
 use crate::proxy::upstream::Upstream;
-use crate::proxy::{Live, Sidecar, Timeouts};
+use crate::proxy::{Sidecar, Timeouts};
 use crate::server::listener::{Connections, Listener, Trust};
 use crate::server::proxy_protocol::ProxyProtocol;
 use crate::server::reload::Reloader;
@@ -334,7 +335,7 @@ impl Listeners {
             sidecar: Arc::clone(sidecar),
             connections: Connections::new(most, per_address, connections),
             trust: Trust {
-                trusts: Arc::new(move |peer| trusting.live.load().policy.trusted_proxies.trusts(peer)),
+                trusts: Arc::new(move |peer| trusting.live.load().trusted_proxies.trusts(peer)),
                 proxy_protocol: startup.proxy_protocol,
                 patience: startup.header_timeout,
             },

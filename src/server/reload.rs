@@ -14,11 +14,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock;
 use crate::config::flags::Given;
-use crate::config::provider::NamedSecret;
 use crate::config::{AddressFile, Config, Problem, Problems, Startup};
 use crate::gate::filter::ip_allowlist::is_cut_short;
-use crate::gate::route::Policy;
-use crate::proxy::{Live, Sidecar};
+use crate::proxy::Sidecar;
+use crate::proxy::live::Live;
 use crate::telemetry::Telemetry;
 use crate::telemetry::log::Severity;
 use crate::telemetry::metrics::ReloadSource;
@@ -119,7 +118,7 @@ impl Reloader {
             let message = "listeners, limits, time-outs or the replay memory changed: they need a restart";
             telemetry.log.event(Severity::Warn, "hookgate.reload", message);
         }
-        let policy = config.policy.adopting(&self.sidecar.live.load().policy);
+        let policy = config.policy.adopting(&self.sidecar.live.load().endpoints);
         self.sidecar.live.store(Arc::new(Live::new(policy, config.secrets, telemetry)));
         if let (Some(tls), Some(acceptor)) = (&config.tls, &self.acceptor) {
             acceptor.store(Arc::new(listener::acceptor(tls)));
@@ -129,12 +128,5 @@ impl Reloader {
         }
         self.fingerprint = config.fingerprint;
         self.address_files = config.address_files;
-    }
-}
-
-impl Live {
-    pub fn new(policy: Policy, secrets: Vec<Vec<NamedSecret>>, telemetry: &Telemetry) -> Self {
-        let metrics = telemetry.metrics.routes(&policy.routes);
-        Live { policy, metrics, secrets: secrets.into_iter().map(Into::into).collect() }
     }
 }

@@ -14,7 +14,7 @@ use hookgate::gate::filter::replay::ReplayPolicy;
 use hookgate::gate::handshake::Handshakes;
 use hookgate::gate::reason::{Reason, Reject, StatusOverrides};
 use hookgate::gate::rotation::Rotation;
-use hookgate::gate::route::{Mode, Policy, Route};
+use hookgate::gate::route::{Mode, Policy, Route, of_path};
 use hookgate::store::{Memory, Outcome, ReplayStore, Reservation};
 use http::{HeaderMap, HeaderValue, Method};
 
@@ -244,7 +244,7 @@ impl Gate {
     /// To the application, which says 200, or to the first objection.
     fn judge(&self, delivery: &Delivery, findings: &mut Findings) -> Result<(), Reject> {
         let head = delivery.head();
-        let (_, route) = self.policy.route(head.path)?;
+        let route = of_path(&self.policy.routes, head.path)?;
         let Admission::Read(admitted) = route.admit(&head, Gate::NOW, findings)? else {
             panic!("the route answers no handshakes")
         };
