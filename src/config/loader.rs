@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_saphyr::Spanned;
 use sha2::{Digest, Sha256};
 
+use super::outline::Outline;
 use super::startup::Built;
 use super::units::Span;
 use super::{AddressFile, Config, Origin, Place, Problem, Problems, Setting, raw};
@@ -16,8 +17,7 @@ use crate::files;
 
 pub struct Loader<'g> {
     pub given: &'g Given,
-    /// The configuration file as it stands, to find the place of a key in it.
-    text: String,
+    outline: Outline,
     problems: Vec<Problem>,
     settings: Vec<Setting>,
     notices: Vec<String>,
@@ -29,7 +29,7 @@ impl<'g> Loader<'g> {
     pub fn new(given: &'g Given) -> Self {
         Loader {
             given,
-            text: String::new(),
+            outline: Outline::default(),
             problems: Vec::new(),
             settings: Vec::new(),
             notices: Vec::new(),
@@ -71,9 +71,12 @@ impl<'g> Loader<'g> {
             }
         };
         self.digest.update(&text);
-        self.text = text;
-        match serde_saphyr::from_str::<Option<raw::File>>(&self.text) {
-            Ok(file) => Some(file.unwrap_or_default()),
+        let file = serde_saphyr::from_str::<Option<raw::File>>(&text);
+        match file.and_then(|file| Ok((file, Outline::of(&text)?))) {
+            Ok((file, outline)) => {
+                self.outline = outline;
+                Some(file.unwrap_or_default())
+            }
             Err(error) => {
                 let place = error.location().map(|at| Place {
                     file: path.clone(),
@@ -217,7 +220,7 @@ impl<'g> Loader<'g> {
         let name = key.rsplit('.').next().unwrap_or(key);
         let (place, key) = match origin {
             Some(Origin::Flag | Origin::Env) => (None, format!("--{}", name.replace('_', "-"))),
-            _ => (self.find(name), key.to_owned()),
+            _ => (self.outline.find(key).and_then(|at| self.place(at)), key.to_owned()),
         };
         self.problem_at(place, &key, message);
     }
@@ -228,21 +231,6 @@ impl<'g> Loader<'g> {
 
     pub fn located_problem<T>(&mut self, at: &Located<T>, message: impl Into<String>) {
         self.problem_at(at.place.clone(), &at.key, message);
-    }
-
-    /// Where the file first has `name:` as a key.
-    fn find(&self, name: &str) -> Option<Place> {
-        let file = self.given.args.config.clone()?;
-        let is_key = |line: &str, at: usize| {
-            let before = line[..at].chars().next_back();
-            before.is_none_or(|c| c.is_whitespace() || matches!(c, '{' | ','))
-                && line[at + name.len()..].starts_with(':')
-        };
-        (1u64..).zip(self.text.lines()).find_map(|(number, line)| {
-            let line = line.split(" #").next().filter(|line| !line.starts_with('#'))?;
-            let (at, _) = line.match_indices(name).find(|(at, _)| is_key(line, *at))?;
-            Some(Place { file: file.clone(), line: number, column: at as u64 + 1 })
-        })
     }
 }
 

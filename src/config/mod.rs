@@ -10,6 +10,7 @@ pub mod flags;
 pub mod handshake;
 mod loader;
 pub mod memory;
+mod outline;
 pub mod provider;
 pub mod raw;
 mod route;
