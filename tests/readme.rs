@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::process::Command;
 
 use hookgate::config::provider::{PRESETS, preset};
-use hookgate::config::raw::{Evidence, Preset, Scheme, SignatureFormat};
+use hookgate::config::raw::{Evidence, Preset, SchemeWords, SignatureFormat};
 use hookgate::config::scheme::compile;
 use hookgate::gate::reason::Reason;
 use hookgate::gate::scheme::Assurance;
@@ -95,7 +95,7 @@ fn the_providers_are_those_of_the_catalogue() {
     hold("providers", &table);
 }
 
-fn verified(scheme: &Scheme) -> String {
+fn verified(scheme: &SchemeWords) -> String {
     let place = scheme.signature.from.join(", ").replace("header:", "");
     if scheme.algorithm == Algorithm::Token {
         return format!("`{place}`: a credential, nothing is signed");
@@ -122,7 +122,7 @@ fn verified(scheme: &Scheme) -> String {
     format!("`{place}`: {algorithm} over {signed}{also}{partly}")
 }
 
-fn signed_time(scheme: &Scheme) -> String {
+fn signed_time(scheme: &SchemeWords) -> String {
     match &scheme.timestamp {
         None => "none".to_owned(),
         Some(time) => time.tolerance.map_or_else(|| "5m".to_owned(), |tolerance| tolerance.to_string()),

@@ -7,16 +7,20 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 
-/// The place of each key, by its path such as `replay.window` or `routes[1].name`.
 #[derive(Default)]
-pub struct Outline(HashMap<String, Location>);
+pub struct Outline {
+    /// The keys of the file itself.
+    pub top: Vec<(String, Location)>,
+    /// The place of each key, by its path such as `replay.window` or `routes[1].name`.
+    places: HashMap<String, Location>,
+}
 
 impl Outline {
     pub fn of(text: &str) -> Result<Self, serde_saphyr::Error> {
         let mut outline = Outline::default();
-        if let Some(tree) = serde_saphyr::from_str::<Option<Tree>>(text)? {
-            outline.add("", tree);
-        }
+        let Some(Root(entries)) = serde_saphyr::from_str(text)? else { return Ok(outline) };
+        outline.top = entries.iter().map(|(key, _)| (key.value.clone(), key.referenced)).collect();
+        outline.add("", Tree::Map(entries));
         Ok(outline)
     }
 
@@ -24,7 +28,7 @@ impl Outline {
     pub fn find(&self, path: &str) -> Option<Location> {
         let mut path = path;
         loop {
-            if let Some(at) = self.0.get(path) {
+            if let Some(at) = self.places.get(path) {
                 return Some(*at);
             }
             path = &path[..path.rfind(['.', '['])?];
@@ -39,25 +43,58 @@ impl Outline {
                     let dot = if path.is_empty() { "" } else { "." };
                     let path = format!("{path}{dot}{}", key.value);
                     self.add(&path, value);
-                    self.0.insert(path, key.referenced);
+                    self.places.insert(path, key.referenced);
                 }
             }
             Tree::List(elements) => {
                 for (n, element) in elements.into_iter().enumerate() {
                     let path = format!("{path}[{n}]");
                     self.add(&path, element.value);
-                    self.0.insert(path, element.referenced);
+                    self.places.insert(path, element.referenced);
                 }
             }
         }
     }
 }
 
+type Entries = Vec<(Spanned<String>, Tree)>;
+
+/// A file is a map.
+struct Root(Entries);
+
 /// Any YAML, of which only keys matter.
 enum Tree {
     Scalar,
-    Map(Vec<(Spanned<String>, Tree)>),
+    Map(Entries),
     List(Vec<Spanned<Tree>>),
+}
+
+fn entries<'de, A: MapAccess<'de>>(mut map: A) -> Result<Entries, A::Error> {
+    let mut entries = Vec::new();
+    while let Some(entry) = map.next_entry()? {
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+impl<'de> Deserialize<'de> for Root {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Root;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("keys and their values")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Root, A::Error> {
+                entries(map).map(Root)
+            }
+        }
+
+        deserializer.deserialize_map(Keys)
+    }
 }
 
 impl<'de> Deserialize<'de> for Tree {
@@ -95,12 +132,8 @@ impl<'de> Deserialize<'de> for Tree {
                 Ok(Tree::Scalar)
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tree, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Tree::Map(entries))
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Tree, A::Error> {
+                entries(map).map(Tree::Map)
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Tree, A::Error> {

@@ -32,6 +32,7 @@ use self::in_flight::{Guard, InFlight};
 use self::upstream::{Reply, Undelivered, Upstream};
 use crate::budget::{Budget, SHORT_HEAD, Share};
 use crate::clock;
+use crate::config::Timeouts;
 use crate::config::provider::NamedSecret;
 use crate::diagnosis::task::{self, Diagnosis, Suspect};
 use crate::gate::chain::{Admission, Findings};
@@ -70,17 +71,6 @@ impl Live {
     pub fn routes(&self) -> impl Iterator<Item = (&Route, &RouteMetrics)> {
         self.policy.routes.iter().map(|route| &**route).zip(self.metrics.iter().map(|m| &**m))
     }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    pub header: Duration,
-    pub body: Duration,
-    pub idle: Duration,
-    /// How long a sender waits for the application.
-    pub upstream: Duration,
-    /// How long the application may take all in all.
-    pub call: Duration,
 }
 
 /// Why a delivery ends without the application's answer.
