@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hookgate::clock::Now;
 use hookgate::clock::to_rfc3339;
+use hookgate::config::checks::Checks;
 use hookgate::config::flags::{Given, RunArgs};
+use hookgate::config::limits::Limits;
 use hookgate::config::secret::Secret;
 use hookgate::config::{Config, units};
 use hookgate::gate::chain::{Admission, Findings};
@@ -35,11 +37,16 @@ const NOW: Now = Now::at(1_700_000_000, 1);
 /// The preset's route, with every check on and limits that nobody reaches.
 fn config() -> Config {
     const VALID: &str = "a valid value";
+    let network = |text: &str| text.parse::<units::Senders>().expect(VALID).into();
+    let rate = || "1000000000/1m".parse::<units::Rate>().expect(VALID);
     let args = RunArgs {
-        allow_ip: Some(vec!["127.0.0.0/8".parse().expect(VALID), "192.0.2.0/24".parse().expect(VALID)]),
-        rate_limit: Some("1000000000/1m".parse().expect(VALID)),
-        failure_limit: Some("1000000000/1m".parse().expect(VALID)),
-        max_body: Some(units::ByteSize(4 << 20)),
+        checks: Checks {
+            allow_ip: Some(["127.0.0.0/8", "192.0.2.0/24"].map(network).into()),
+            rate_limit: Some(rate().into()),
+            failure_limit: Some(rate().into()),
+            ..Checks::default()
+        },
+        limits: Limits { max_body: Some(units::ByteSize(4 << 20).into()), ..Limits::default() },
         ..RunArgs::default()
     };
     let secret = Some(Secret::from_bytes(SECRET.to_vec()).0);

@@ -13,12 +13,12 @@ use crate::store::Memory;
 
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    #[command(flatten)]
-    pub run: RunArgs,
-
     /// How the result is printed
     #[arg(short, long, value_name = "FORMAT", default_value = "text", env = "HOOKGATE_OUTPUT")]
     pub output: Output,
+
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

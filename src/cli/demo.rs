@@ -13,9 +13,12 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::print;
 use crate::clock;
+use crate::config::application::Application;
+use crate::config::checks::Checks;
 use crate::config::flags::{Given, RunArgs};
+use crate::config::listeners::Listeners;
 use crate::config::secret::Secret;
-use crate::config::units::UpstreamUrl;
+use crate::config::units::{Cidr, UpstreamUrl};
 use crate::config::{Config, provider, scheme};
 use crate::gate::scheme::Recipe;
 use crate::gate::scheme::algorithm::KeyedMac;
@@ -203,13 +206,20 @@ impl Stage {
     fn set(app: App) -> Result<(Self, Server), String> {
         let secret = random_secret();
         let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let upstream = UpstreamUrl::Tcp { host: "127.0.0.1".into(), port: app.address.port() };
         let given = Given {
             secret: Some(Secret::from_bytes(secret.clone().into_bytes()).0),
             ..Given::flags(RunArgs {
-                listen: Some(vec![loopback(0)]),
-                ops_listen: Some(loopback(0)),
-                upstream: Some(UpstreamUrl::Tcp { host: "127.0.0.1".into(), port: app.address.port() }),
-                trusted_proxy: Some(vec!["127.0.0.1/32".parse()?]),
+                listeners: Listeners {
+                    listen: Some(vec![loopback(0).into()]),
+                    ops_listen: Some(loopback(0).into()),
+                    ..Listeners::default()
+                },
+                application: Application { upstream: Some(upstream.into()), ..Application::default() },
+                checks: Checks {
+                    trusted_proxies: Some(vec!["127.0.0.1/32".parse::<Cidr>()?.into()]),
+                    ..Checks::default()
+                },
                 ..RunArgs::default()
             })
         };

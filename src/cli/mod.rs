@@ -16,14 +16,11 @@ pub mod send;
 pub mod sign;
 pub mod verify;
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::Origin;
 use crate::config::flags::{Given, RunArgs};
 use crate::config::secret::Secret;
 use crate::telemetry::log::is_active;
@@ -99,8 +96,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli.command,
         Err(error) => error.exit(),
     };
-    let origins = matches.subcommand().map(|(_, sub)| origins(sub)).unwrap_or_default();
-    let given = |args: RunArgs| Given { args, origins, secret: trial_secret() };
+    let given = |args: RunArgs| Given { args, secret: trial_secret() };
     match command {
         Command::Run(args) => run::run(&given(*args)),
         Command::Check(args) => check::check(&given(args.run), args.output),
@@ -141,17 +137,6 @@ fn with_default_command(mut args: Vec<OsString>) -> Vec<OsString> {
         args.insert(1.min(args.len()), "run".into());
     }
     args
-}
-
-fn origins(matches: &clap::ArgMatches) -> HashMap<String, Origin> {
-    matches
-        .ids()
-        .filter_map(|id| match matches.value_source(id.as_str())? {
-            ValueSource::EnvVariable => Some((id.to_string(), Origin::Env)),
-            ValueSource::CommandLine => Some((id.to_string(), Origin::Flag)),
-            _ => None,
-        })
-        .collect()
 }
 
 #[expect(clippy::disallowed_methods, reason = "HOOKGATE_SECRET has no flag, so clap does not read it")]
@@ -205,6 +190,9 @@ mod tests {
         let Command::Run(args) = parse(&["--insecure-allow-http", "--allow-ip", "127.0.0.0/8,::1"]) else {
             panic!("run is the default")
         };
-        assert_eq!((args.insecure_allow_http, args.allow_ip.unwrap().len()), (Some(true), 2));
+        assert_eq!(
+            (args.checks.insecure_allow_http.unwrap().value, args.checks.allow_ip.unwrap().len()),
+            (true, 2)
+        );
     }
 }

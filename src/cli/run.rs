@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::flags::Given;
-use crate::config::raw::{LogFormat, LogLevel};
+use crate::config::process::{LogFormat, LogLevel};
 use crate::config::{Config, Startup};
 use crate::server::{Ended, Server, Stop};
 use crate::telemetry::Telemetry;
@@ -26,7 +26,7 @@ pub fn run(given: &Given) -> ExitCode {
             return ExitCode::from(INVALID_CONFIGURATION);
         }
     };
-    let runtime = match runtime(config.startup.threads) {
+    let runtime = match runtime(config.startup.lifecycle.threads) {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("cannot start threads: {error}");
@@ -74,12 +74,12 @@ async fn serve(config: Config, given: &Given) -> ExitCode {
 
 fn telemetry(startup: &Startup) -> Arc<Telemetry> {
     let metrics = Metrics::new();
-    let format = match startup.log_format {
+    let format = match startup.lifecycle.log_format {
         LogFormat::Text => Format::Text,
         LogFormat::Auto if std::io::stdout().is_terminal() => Format::Text,
         LogFormat::Json | LogFormat::Auto => Format::Json,
     };
-    let least = match startup.log_level {
+    let least = match startup.lifecycle.log_level {
         LogLevel::Error => Severity::Error,
         LogLevel::Warn => Severity::Warn,
         LogLevel::Info => Severity::Info,
@@ -87,7 +87,7 @@ fn telemetry(startup: &Startup) -> Arc<Telemetry> {
     };
     let log = Sink::new(Box::new(std::io::stdout()), format, least, metrics.log_dropped.clone());
     #[cfg(feature = "otel")]
-    if let Some(endpoint) = &startup.otlp_endpoint {
+    if let Some(endpoint) = &startup.lifecycle.otlp_endpoint {
         return Telemetry::exporting(metrics, log, endpoint.clone());
     }
     Telemetry::new(metrics, log)

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::config::raw::File;
+use crate::config::file::File;
 
 pub fn schema() -> ExitCode {
     super::print(format_args!("{:#}", schemars::schema_for!(File).to_value()));

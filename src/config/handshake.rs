@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::scheme::Fault;
+use super::Fault;
 use super::secret::Secret;
 use crate::gate::handshake::{Answer, Asked, Handshake, Literal, Part, Piece, Place, Token};
 use crate::gate::scheme::algorithm::Encoding;
@@ -50,6 +50,7 @@ pub struct Raw {
     pub token: Option<String>,
     /// Where the value stands that is sent back.
     pub value: Option<String>,
+    /// What is sent back.
     pub answer: RawAnswer,
 }
 

@@ -5,19 +5,21 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_saphyr::Spanned;
+use serde_saphyr::Location;
 use sha2::{Digest, Sha256};
 
+use super::file::{File, FileFault};
+use super::located::Located;
+use super::outline::Outline;
 use super::startup::Built;
 use super::units::Span;
-use super::{AddressFile, Config, Origin, Place, Problem, Problems, Setting, raw};
+use super::{AddressFile, Config, Origin, Place, Problem, Problems, Setting};
 use crate::config::flags::Given;
 use crate::files;
 
 pub struct Loader<'g> {
     pub given: &'g Given,
-    /// The configuration file as it stands, to find the place of a key in it.
-    text: String,
+    outline: Outline,
     problems: Vec<Problem>,
     settings: Vec<Setting>,
     notices: Vec<String>,
@@ -29,7 +31,7 @@ impl<'g> Loader<'g> {
     pub fn new(given: &'g Given) -> Self {
         Loader {
             given,
-            text: String::new(),
+            outline: Outline::default(),
             problems: Vec::new(),
             settings: Vec::new(),
             notices: Vec::new(),
@@ -55,8 +57,8 @@ impl<'g> Loader<'g> {
         }
     }
 
-    pub fn file(&mut self) -> Option<raw::File> {
-        let Some(path) = &self.given.args.config else { return Some(raw::File::default()) };
+    pub fn file(&mut self) -> Option<File> {
+        let Some(path) = &self.given.args.config else { return Some(File::default()) };
         let text = match files::read(path).map(String::from_utf8) {
             Ok(Ok(text)) => text,
             Ok(Err(error)) => {
@@ -71,33 +73,26 @@ impl<'g> Loader<'g> {
             }
         };
         self.digest.update(&text);
-        self.text = text;
-        match serde_saphyr::from_str::<Option<raw::File>>(&self.text) {
-            Ok(file) => Some(file.unwrap_or_default()),
-            Err(error) => {
-                let place = error.location().map(|at| Place {
-                    file: path.clone(),
-                    line: at.line(),
-                    column: at.column(),
-                });
-                self.problems.push(Problem { place, key: String::new(), message: yaml_message(&error) });
+        match File::read(&text) {
+            Ok((file, outline)) => {
+                self.outline = outline;
+                Some(file)
+            }
+            Err(faults) => {
+                for FileFault { at, message } in faults {
+                    let place = at.and_then(|at| self.place(at));
+                    self.problem_at(place, "", message);
+                }
                 None
             }
         }
     }
+
     /// Flag or environment, else file, else default.
-    pub fn pick<T: fmt::Display>(
-        &mut self,
-        key: &str,
-        flag: &str,
-        given: Option<T>,
-        file: Option<T>,
-        default: T,
-    ) -> T {
-        let (value, origin) = match (given, file) {
-            (Some(value), _) => (value, self.given.origin(flag)),
-            (None, Some(value)) => (value, Origin::File),
-            (None, None) => (default, Origin::Default),
+    pub fn pick<T: fmt::Display + Clone>(&mut self, key: &str, given: Option<&Located<T>>, default: T) -> T {
+        let (value, origin) = match given {
+            Some(given) => (given.value.clone(), given.origin),
+            None => (default, Origin::Default),
         };
         self.setting(key, &value, origin);
         value
@@ -106,66 +101,59 @@ impl<'g> Loader<'g> {
     pub fn list<T: fmt::Display + Clone>(
         &mut self,
         key: &str,
-        flag: &str,
-        given: Option<Vec<T>>,
-        file: Option<Vec<T>>,
+        given: Option<&Vec<Located<T>>>,
         default: &[T],
     ) -> Vec<T> {
-        let (value, origin) = match (given, file) {
-            (Some(value), _) => (value, self.given.origin(flag)),
-            (None, Some(value)) => (value, Origin::File),
-            (None, None) => (default.to_vec(), Origin::Default),
+        let (values, origin) = match given {
+            Some(given) => (given.iter().map(|at| at.value.clone()).collect(), origin_of_list(given)),
+            None => (default.to_vec(), Origin::Default),
         };
-        self.setting(key, join(&value), origin);
-        value
+        self.setting(key, join(&values), origin);
+        values
     }
 
-    pub fn span_or_zero(
-        &mut self,
-        key: &str,
-        given: Option<Span>,
-        file: Option<Span>,
-        default: &str,
-    ) -> Duration {
-        self.pick(key, key, given, file, default.parse().expect("a constant")).0
+    pub fn span_or_zero(&mut self, key: &str, given: Option<&Located<Span>>, default: &str) -> Duration {
+        self.pick(key, given, default.parse().expect("a constant")).0
     }
 
-    pub fn span(&mut self, key: &str, given: Option<Span>, file: Option<Span>, default: &str) -> Duration {
-        let span = self.span_or_zero(key, given, file, default);
+    pub fn span(&mut self, key: &str, given: Option<&Located<Span>>, default: &str) -> Duration {
+        let span = self.span_or_zero(key, given, default);
         if span.is_zero() {
             self.problem(key, "0 would let nothing finish: write for example 10s");
         }
         span
     }
 
-    /// A value of the flags or of the file, with its place.
-    pub fn at<T>(&self, flag: &str, given: Option<T>, file: Option<Spanned<T>>) -> Option<Located<T>> {
-        match (given, file) {
-            (Some(value), _) => {
-                Some(Located { key: flag.to_owned(), value, origin: self.given.origin(flag), place: None })
-            }
-            (None, Some(at)) => {
-                let place = self.place(at.referenced);
-                Some(Located { key: flag.to_owned(), value: at.value, origin: Origin::File, place })
-            }
-            (None, None) => None,
-        }
-    }
-
-    /// A value of a route. One that a flag was lowered into has no place in the file.
-    pub fn located<T: Clone>(&self, key: &str, flag: &str, at: &Spanned<T>) -> Located<T> {
-        let place = self.place(at.referenced);
-        let origin = if place.is_some() { Origin::File } else { self.given.origin(flag) };
-        Located { key: key.to_owned(), value: at.value.clone(), origin, place }
-    }
-
-    pub fn place(&self, at: serde_saphyr::Location) -> Option<Place> {
+    pub fn place(&self, at: Location) -> Option<Place> {
         let file = self.given.args.config.clone().filter(|_| at.line() > 0)?;
         Some(Place { file, line: at.line(), column: at.column() })
     }
 
+    /// A path at which the gate makes a file: its folder must be there.
+    pub fn file_to_make(
+        &mut self,
+        setting: &str,
+        key: &str,
+        path: Option<&Located<PathBuf>>,
+    ) -> Option<PathBuf> {
+        let Some(path) = path else {
+            self.setting(setting, "none", Origin::Default);
+            return None;
+        };
+        let shown = path.value.display();
+        self.setting(setting, &shown, path.origin);
+        let folder = path.value.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if path.value.file_name().is_none() || path.value.is_dir() {
+            self.located_problem(key, path, format!("{shown} names no file: write its name too"));
+        } else if folder.is_some_and(|folder| !folder.is_dir()) {
+            let message = format!("{shown}: there is no such folder: mount it or correct the path");
+            self.located_problem(key, path, message);
+        }
+        Some(path.value.clone())
+    }
+
     /// Reads a file that the configuration names, and remembers its content for the fingerprint.
-    pub fn read(&mut self, path: &Located<PathBuf>) -> Option<Vec<u8>> {
+    pub fn read(&mut self, key: &str, path: &Located<PathBuf>) -> Option<Vec<u8>> {
         match files::read(&path.value) {
             Ok(bytes) => {
                 self.digest.update((bytes.len() as u64).to_be_bytes());
@@ -173,7 +161,7 @@ impl<'g> Loader<'g> {
                 Some(bytes)
             }
             Err(error) => {
-                self.located_problem(path, unreadable(&path.value, &error));
+                self.located_problem(key, path, unreadable(&path.value, &error));
                 None
             }
         }
@@ -217,7 +205,7 @@ impl<'g> Loader<'g> {
         let name = key.rsplit('.').next().unwrap_or(key);
         let (place, key) = match origin {
             Some(Origin::Flag | Origin::Env) => (None, format!("--{}", name.replace('_', "-"))),
-            _ => (self.find(name), key.to_owned()),
+            _ => (self.outline.find(key).and_then(|at| self.place(at)), key.to_owned()),
         };
         self.problem_at(place, &key, message);
     }
@@ -226,44 +214,15 @@ impl<'g> Loader<'g> {
         self.problems.push(Problem { place, key: key.to_owned(), message: message.into() });
     }
 
-    pub fn located_problem<T>(&mut self, at: &Located<T>, message: impl Into<String>) {
-        self.problem_at(at.place.clone(), &at.key, message);
-    }
-
-    /// Where the file first has `name:` as a key.
-    fn find(&self, name: &str) -> Option<Place> {
-        let file = self.given.args.config.clone()?;
-        let is_key = |line: &str, at: usize| {
-            let before = line[..at].chars().next_back();
-            before.is_none_or(|c| c.is_whitespace() || matches!(c, '{' | ','))
-                && line[at + name.len()..].starts_with(':')
-        };
-        (1u64..).zip(self.text.lines()).find_map(|(number, line)| {
-            let line = line.split(" #").next().filter(|line| !line.starts_with('#'))?;
-            let (at, _) = line.match_indices(name).find(|(at, _)| is_key(line, *at))?;
-            Some(Place { file: file.clone(), line: number, column: at as u64 + 1 })
-        })
+    /// Something is wrong with a value that was given: it is told at the value.
+    pub fn located_problem<T>(&mut self, key: &str, given: &Located<T>, message: impl Into<String>) {
+        self.problem_at(self.place(given.at), key, message);
     }
 }
 
-/// A value, its key, and where it came from.
-#[derive(Clone)]
-pub struct Located<T> {
-    pub key: String,
-    pub value: T,
-    pub origin: Origin,
-    pub place: Option<Place>,
-}
-
-impl<T> Located<T> {
-    pub fn default(key: String, value: T) -> Self {
-        Located { key, value, origin: Origin::Default, place: None }
-    }
-}
-
-/// A flag's value in the words of the file: it stands nowhere in it.
-pub fn flag_value<T>(value: T) -> Spanned<T> {
-    Spanned::new(value, serde_saphyr::Location::UNKNOWN, serde_saphyr::Location::UNKNOWN)
+/// A list that a flag names has a value; an empty one stands in the file.
+pub fn origin_of_list<T>(list: &[Located<T>]) -> Origin {
+    list.first().map_or(Origin::File, |first| first.origin)
 }
 
 pub fn join<T: fmt::Display>(values: &[T]) -> String {
@@ -283,26 +242,6 @@ fn unreadable(path: &Path, error: &std::io::Error) -> String {
         _ => "name a regular file, which can be read again",
     };
     format!("cannot read {}: {error}; {remedy}", path.display())
-}
-
-/// The reader's message without its own mention of the place, with a hint for a misspelt key.
-fn yaml_message(error: &serde_saphyr::Error) -> String {
-    let text = error.without_snippet().to_string();
-    let text = text.lines().next().unwrap_or_default();
-    let message = match text.find(" at line ") {
-        Some(at) => &text[..at],
-        None => text,
-    };
-    let quoted = message.split('`').nth(1).or_else(|| message.split('\'').nth(1));
-    match quoted.filter(|_| message.contains("unknown")) {
-        Some(unknown) => {
-            let words: Vec<_> =
-                message.split(['`', '\'', ',', ' ']).filter(|w| !w.is_empty() && *w != unknown).collect();
-            closest(unknown, &words)
-                .map_or_else(|| message.to_owned(), |hint| format!("{message}; did you mean {hint}?"))
-        }
-        None => message.to_owned(),
-    }
 }
 
 /// The candidate that differs in the fewest letters, if it is few.

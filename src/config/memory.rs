@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::Startup;
-use super::raw::OnStoreError;
+use super::store::OnStoreError;
 use crate::budget::Budget;
 
 /// The program, its threads, the log that waits to be written, the ops listener's connections.
@@ -30,7 +30,7 @@ pub struct Bound {
 
 impl Bound {
     pub fn of(startup: &Startup, routes: usize) -> Self {
-        let connection = if startup.listen_tls.is_empty() { CONNECTION } else { TLS_CONNECTION };
+        let connection = if startup.sockets.listen_tls.is_empty() { CONNECTION } else { TLS_CONNECTION };
         // A shared store remembers elsewhere, and in this process only while it is away.
         let remembers = startup.shared_store.is_none() || startup.on_store_error == OnStoreError::Local;
         let buffered = Budget::most(startup.max_buffered);

@@ -5,31 +5,41 @@
 //! reads files and builds values; it opens no socket and changes nothing, so that
 //! `check`, start and reload are the same act.
 
+pub mod application;
 pub mod certificates;
+pub mod checks;
+pub mod file;
 pub mod flags;
 pub mod handshake;
+pub mod limits;
+pub mod listeners;
 mod loader;
+pub mod located;
 pub mod memory;
+mod outline;
+pub mod process;
 pub mod provider;
 pub mod raw;
-mod route;
+pub mod route;
 pub mod scheme;
 pub mod secret;
-mod shared_store;
 mod startup;
+pub mod store;
 pub mod units;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use self::certificates::TlsMaterial;
+use self::checks::ProxyProtocol;
+use self::flags::Given;
+use self::listeners::Sockets;
 use self::loader::Loader;
+use self::process::Lifecycle;
 use self::provider::NamedSecret;
-use self::raw::{LogFormat, LogLevel, OnStoreError, ProxyProtocol};
+use self::store::OnStoreError;
 use self::units::UpstreamUrl;
-use crate::config::certificates::TlsMaterial;
-use crate::config::flags::Given;
 use crate::gate::filter::replay::ReplayPolicy;
 use crate::gate::route::Policy;
 use crate::store::redis;
@@ -57,25 +67,14 @@ pub struct Config {
 /// What cannot change while running: sockets, sizes, time-outs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Startup {
-    pub listen: Vec<SocketAddr>,
-    pub listen_tls: Vec<SocketAddr>,
-    pub ops_listen: SocketAddr,
-    /// Names under which the ops listener may be asked.
-    pub ops_hosts: Vec<units::HostName>,
+    pub sockets: Sockets,
     pub proxy_protocol: ProxyProtocol,
     pub upstream: UpstreamUrl,
-    /// How long a sender waits for the application.
-    pub upstream_timeout: Duration,
-    /// How long the application may go on after that. Its real outcome decides, and the
-    /// provider's retry joins.
-    pub call_limit: Duration,
     pub upstream_connect_timeout: Duration,
+    pub timeouts: Timeouts,
     pub max_buffered: usize,
     pub max_connections: usize,
     pub max_connections_per_address: usize,
-    pub header_timeout: Duration,
-    pub body_timeout: Duration,
-    pub idle_timeout: Duration,
     pub replay: ReplayPolicy,
     /// How long an event of any route can be fresh, with a margin.
     pub stale_after: Duration,
@@ -87,15 +86,20 @@ pub struct Startup {
     pub replay_file: Option<PathBuf>,
     /// Where an operator reaches the gate.
     pub control_socket: Option<PathBuf>,
-    pub shutdown_delay: Duration,
-    pub shutdown_timeout: Duration,
-    pub reload_interval: Duration,
-    pub threads: usize,
-    /// Who takes a span for each delivery.
-    #[cfg(feature = "otel")]
-    pub otlp_endpoint: Option<units::OtlpEndpoint>,
-    pub log_format: LogFormat,
-    pub log_level: LogLevel,
+    pub lifecycle: Lifecycle,
+}
+
+/// How long each part of a request may take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Timeouts {
+    pub header: Duration,
+    pub body: Duration,
+    pub idle: Duration,
+    /// How long a sender waits for the application.
+    pub upstream: Duration,
+    /// How long the application may take all in all. Its real outcome decides, and the provider's
+    /// retry joins.
+    pub call: Duration,
 }
 
 /// A file with addresses, and how many networks it held, adjacent ones taken together.
@@ -135,6 +139,19 @@ pub struct Setting {
     pub key: String,
     pub value: String,
     pub origin: Origin,
+}
+
+/// Words that cannot be compiled: the key within them, and what to do.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub key: &'static str,
+    pub message: String,
+}
+
+impl Fault {
+    pub fn new(key: &'static str, message: impl Into<String>) -> Self {
+        Fault { key, message: message.into() }
+    }
 }
 
 /// One thing that is wrong: where, which key, and what to do.

@@ -1,158 +1,64 @@
-//! The configuration file as it is written: a mirror for serde, nothing more.
+//! The words for routes, schemes and presets as they are written: a mirror for serde, nothing more.
 //! Unknown keys are errors; values that others must be judged against keep their place.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_saphyr::Spanned;
 
+use super::checks::Mode;
 use super::handshake;
-use super::units::{ByteSize, Cidr, HostName, Moment, Rate, Senders, Span, UpstreamUrl};
+use super::located::Located;
+use super::units::{ByteSize, Cidr, Moment, Rate, Senders, Span};
 use crate::gate::parse::url::SignedQuery;
 use crate::gate::scheme::algorithm::{Algorithm, Encoding};
 use crate::gate::scheme::key::KeyRule;
 use crate::gate::scheme::timestamp::TimeUnit;
-
-/// The whole file. Every key has a flag of the same name, with `-` for `_`.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct File {
-    /// Addresses for plain HTTP.
-    #[schemars(with = "Option<Vec<String>>")]
-    pub listen: Option<Vec<SocketAddr>>,
-    /// Addresses for HTTPS.
-    #[schemars(with = "Option<Vec<String>>")]
-    pub listen_tls: Option<Vec<SocketAddr>>,
-    #[schemars(with = "Option<PathBuf>")]
-    pub tls_cert_file: Option<Spanned<PathBuf>>,
-    #[schemars(with = "Option<PathBuf>")]
-    pub tls_key_file: Option<Spanned<PathBuf>>,
-    #[schemars(with = "Option<PathBuf>")]
-    pub tls_client_ca_file: Option<Spanned<PathBuf>>,
-    /// Address for health and metrics.
-    #[schemars(with = "Option<String>")]
-    pub ops_listen: Option<SocketAddr>,
-    /// Names under which health and metrics may be asked, beside addresses and `localhost`.
-    pub ops_hosts: Option<Vec<HostName>>,
-    pub upstream: Option<UpstreamUrl>,
-    pub upstream_timeout: Option<Span>,
-    pub upstream_connect_timeout: Option<Span>,
-    /// Networks whose forwarding headers count.
-    pub trusted_proxies: Option<Vec<Cidr>>,
-    pub real_ip_header: Option<RealIpHeader>,
-    pub proxy_protocol: Option<ProxyProtocol>,
-    pub insecure_allow_http: Option<bool>,
-    pub insecure_short_secret: Option<bool>,
-    pub limits: Limits,
-    pub header_timeout: Option<Span>,
-    pub body_timeout: Option<Span>,
-    pub idle_timeout: Option<Span>,
-    pub replay: Replay,
-    /// Unix socket on which `hookgate forget` reaches the gate.
-    #[schemars(with = "Option<PathBuf>")]
-    pub control_socket: Option<Spanned<PathBuf>>,
-    pub shutdown_delay: Option<Span>,
-    pub shutdown_timeout: Option<Span>,
-    pub reload_interval: Option<Span>,
-    pub threads: Option<usize>,
-    #[cfg(feature = "otel")]
-    pub otlp_endpoint: Option<super::units::OtlpEndpoint>,
-    pub log_format: Option<LogFormat>,
-    pub log_level: Option<LogLevel>,
-    #[schemars(with = "Vec<Route>")]
-    pub routes: Vec<Spanned<Route>>,
-}
-
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// For routes that set none and whose provider sets none.
-    pub max_body: Option<ByteSize>,
-    /// Sum of the bodies that are held at once.
-    pub max_buffered: Option<ByteSize>,
-    pub max_connections: Option<usize>,
-    /// For each peer that is no trusted proxy.
-    pub max_connections_per_address: Option<usize>,
-}
-
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Replay {
-    /// `memory`, or a `redis://` URL for several gates.
-    #[schemars(with = "Option<String>")]
-    pub store: Option<Spanned<String>>,
-    /// What all keys in a shared store begin with: one for each application, the same for its
-    /// replicas. Required with a shared store.
-    #[schemars(with = "Option<String>")]
-    pub prefix: Option<Spanned<String>>,
-    /// The shared store's password.
-    #[schemars(with = "Option<PathBuf>")]
-    pub password_file: Option<Spanned<PathBuf>>,
-    /// Authorities of the shared store's certificate, instead of the system's (PEM).
-    #[schemars(with = "Option<PathBuf>")]
-    pub ca_file: Option<Spanned<PathBuf>>,
-    /// For each call of a shared store.
-    #[schemars(with = "Option<Span>")]
-    pub timeout: Option<Spanned<Span>>,
-    /// When a shared store does not answer.
-    pub on_store_error: Option<OnStoreError>,
-    #[schemars(with = "Option<Span>")]
-    pub window: Option<Spanned<Span>>,
-    pub capacity: Option<usize>,
-    /// Keeps the memory over a restart.
-    #[schemars(with = "Option<PathBuf>")]
-    pub file: Option<Spanned<PathBuf>>,
-}
 
 /// One endpoint.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Route {
     /// The name in metrics and logs.
-    pub name: Option<String>,
+    pub name: Option<Located<String>>,
     /// The exact raw path; a trailing `*` makes a prefix.
-    #[schemars(with = "Option<String>")]
-    pub path: Option<Spanned<String>>,
-    /// A preset.
-    #[schemars(with = "Option<String>")]
-    pub provider: Option<Spanned<String>>,
+    pub path: Option<Located<String>>,
+    /// The name of a preset.
+    pub provider: Option<Located<String>>,
     /// Instead of a preset, in the words of one.
-    #[schemars(with = "Option<Scheme>")]
-    pub scheme: Option<Spanned<Scheme>>,
+    pub scheme: Option<Located<SchemeWords>>,
     /// The URL that the provider was given; for providers that sign it.
-    #[schemars(with = "Option<String>")]
-    pub public_url: Option<Spanned<String>>,
-    /// Newest first.
+    pub public_url: Option<Located<String>>,
+    /// The signing secrets, newest first.
     pub secrets: Vec<SecretSource>,
     /// Who may send: networks, or `published` for the list that the provider's preset holds. If
     /// absent, whom the preset demands, or anybody; nobody if empty.
-    pub allow_ips: Option<Vec<Senders>>,
+    pub allow_ips: Option<Vec<Located<Senders>>>,
     /// One network a line, `#` starts a comment. Added to `allow_ips`.
-    #[schemars(with = "Option<PathBuf>")]
-    pub allow_ip_file: Option<Spanned<PathBuf>>,
-    /// Per client address.
-    pub rate_limit: Option<RateLimit>,
+    pub allow_ip_file: Option<Located<PathBuf>>,
+    /// Requests per client address.
+    pub rate_limit: Option<Located<RateLimit>>,
     /// Failed signatures per client address.
-    pub failure_limit: Option<Rate>,
-    pub max_body: Option<ByteSize>,
-    pub tolerance: Option<Span>,
-    pub future_tolerance: Option<Span>,
-    pub mode: Option<Mode>,
+    pub failure_limit: Option<Located<Rate>>,
+    /// Largest body; the provider's or `limits.max_body` if absent.
+    pub max_body: Option<Located<ByteSize>>,
+    /// How old an event may be; the provider's, else 5m, if absent.
+    pub tolerance: Option<Located<Span>>,
+    /// How far ahead the sender's clock may be; the provider's, else 5m, if absent.
+    pub future_tolerance: Option<Located<Span>>,
+    /// Whether it refuses, or forwards and records what would have been refused.
+    pub mode: Option<Located<Mode>>,
     /// How long the route may go without accepting an event before that is worth telling.
-    #[schemars(with = "Option<Span>")]
-    pub expect_every: Option<Spanned<Span>>,
+    pub expect_every: Option<Located<Span>>,
+    /// Statuses instead of the usual ones.
     pub status: Status,
     /// The questions that providers ask before or between events: who answers them, or the
     /// route's own instead of its provider's.
-    #[schemars(with = "Option<handshake::Words>")]
-    pub handshake: Option<Spanned<handshake::Words>>,
+    pub handshake: Option<Located<handshake::Words>>,
     /// The token that a provider proves itself with in a handshake (Meta's `hub.verify_token`).
-    #[schemars(with = "Option<PathBuf>")]
-    pub handshake_token_file: Option<Spanned<PathBuf>>,
+    pub handshake_token_file: Option<Located<PathBuf>>,
 }
 
 /// `100/1m`, or `{ limit: 100/1m, shared: true }`.
@@ -167,7 +73,9 @@ pub struct RateLimit {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct SharedRateLimit {
+    /// The provider's, if absent.
     limit: Option<Rate>,
+    /// Counted together by all gates with the same replay store.
     #[serde(default)]
     shared: bool,
 }
@@ -222,8 +130,8 @@ impl JsonSchema for RateLimit {
 pub struct SecretSource {
     /// The file's name, if absent.
     pub id: Option<String>,
-    #[schemars(with = "PathBuf")]
-    pub file: Spanned<PathBuf>,
+    /// The file that holds the secret; one newline at its end is no part of it.
+    pub file: Located<PathBuf>,
     /// When it ceases to be valid: a date, which counts to its end in UTC, or a time.
     pub not_after: Option<Moment>,
 }
@@ -246,10 +154,14 @@ pub struct Status {
 /// One way of signing.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Scheme {
+#[schemars(rename = "Scheme")]
+pub struct SchemeWords {
+    /// How a tag is computed over the content.
     pub algorithm: Algorithm,
+    /// How the secret's text becomes the key.
     #[serde(default)]
     pub key: KeyRule,
+    /// Where the tags stand, and in which form.
     pub signature: SignatureSource,
     /// What is signed: `{body}`, `{header:Name}`, `{kv:field}` and so on, other text as it stands.
     /// Not with `algorithm: token`. A list where senders write the same values in different ways.
@@ -271,8 +183,10 @@ pub struct Scheme {
     pub signs_body: Option<bool>,
     /// `partial` if the provider leaves open where one signed value ends and the next begins.
     pub assurance: Option<Claimed>,
+    /// How the URL is signed, if the content holds it.
     #[serde(default)]
     pub url: Url,
+    /// Where the signed time stands, and how it is judged.
     pub timestamp: Option<Timestamp>,
     /// Where the event's id stands: `header:Name`, `kv:field` or `json:/pointer`.
     #[serde(default, deserialize_with = "one_or_many")]
@@ -296,6 +210,7 @@ pub enum Claimed {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Url {
+    /// Whose query is signed: the one that the provider was given, or the one that came.
     pub query: SignedQuery,
     /// Whether the sender may write the default port out or not.
     pub either_port: bool,
@@ -308,6 +223,7 @@ pub struct SignatureSource {
     #[serde(deserialize_with = "one_or_many")]
     #[schemars(with = "Vec<String>")]
     pub from: Vec<String>,
+    /// Whether the value is a tag, a list of them, or a token.
     #[serde(default)]
     pub format: SignatureFormat,
     /// What stands before each tag, such as `sha256=` or `v1,`.
@@ -352,6 +268,7 @@ pub struct Timestamp {
     #[serde(deserialize_with = "one_or_many")]
     #[schemars(with = "Vec<String>")]
     pub from: Vec<String>,
+    /// How the time is written.
     pub unit: TimeUnit,
     /// Where the sender says until when the event is good.
     pub expires: Option<String>,
@@ -387,7 +304,7 @@ pub struct Preset {
     #[serde(default)]
     pub handshake: Vec<handshake::Raw>,
     /// The first whose signature header is present decides alone.
-    pub schemes: Vec<Scheme>,
+    pub schemes: Vec<SchemeWords>,
 }
 
 /// A list of addresses, and how old it is.
@@ -414,87 +331,6 @@ pub enum Evidence {
     /// Sources conflict or are second-hand.
     Unconfirmed,
 }
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// Refuse what fails a check.
-    Enforce,
-    /// Forward it, and record what would have been refused.
-    Observe,
-}
-
-/// What a gate does while its shared store does not answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum OnStoreError {
-    /// Answers 503: the provider sends the event again.
-    Refuse,
-    /// Remembers events by itself for the time: another gate may deliver them again.
-    Local,
-}
-
-/// The header in which trusted proxies name the sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum RealIpHeader {
-    /// A list, walked from the right.
-    XForwardedFor,
-    XRealIp,
-    CfConnectingIp,
-    TrueClientIp,
-}
-
-/// Whether trusted proxies name the sender before the first byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, clap::ValueEnum)]
-#[schemars(rename_all = "lowercase")]
-pub enum ProxyProtocol {
-    #[value(aliases = ["no", "false"])]
-    Off,
-    Optional,
-    Required,
-}
-
-impl<'de> Deserialize<'de> for ProxyProtocol {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let word = String::deserialize(deserializer)?;
-        clap::ValueEnum::from_str(&word, true).map_err(|_| {
-            serde::de::Error::custom(format!(
-                "\"{word}\" is no way to take the PROXY protocol: write off, optional or required"
-            ))
-        })
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Text on a terminal, JSON otherwise.
-    Auto,
-    Json,
-    Text,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-}
-
-macro_rules! display_as_value {
-    ($($type:ty),*) => {$(
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let value = clap::ValueEnum::to_possible_value(self);
-                f.write_str(value.as_ref().map_or("", clap::builder::PossibleValue::get_name))
-            }
-        }
-    )*};
-}
-display_as_value!(Mode, OnStoreError, RealIpHeader, ProxyProtocol, LogFormat, LogLevel);
 
 /// A single value may stand for a list of one.
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {

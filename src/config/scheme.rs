@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::raw;
+use super::{Fault, raw};
 use crate::gate::parse::json;
 use crate::gate::parse::url::SignedQuery;
 use crate::gate::scheme::algorithm::{Algorithm, Encoding};
@@ -17,23 +17,10 @@ use crate::gate::scheme::{
 /// The tolerance of a scheme that names none.
 pub const DEFAULT_TOLERANCE: Duration = Duration::from_secs(300);
 
-/// A scheme that cannot be compiled: the key within it, and what to do.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Fault {
-    pub key: &'static str,
-    pub message: String,
-}
-
-impl Fault {
-    pub fn new(key: &'static str, message: impl Into<String>) -> Self {
-        Fault { key, message: message.into() }
-    }
-}
-
 /// Compiles a scheme. Tolerances of the route replace those of the scheme. The route also knows
 /// the URL, if that is signed.
 pub fn compile(
-    raw: &raw::Scheme,
+    raw: &raw::SchemeWords,
     tolerance: Option<Duration>,
     future: Option<Duration>,
 ) -> Result<Recipe, Fault> {
@@ -98,7 +85,7 @@ fn assurance(recipe: &Recipe, claimed: Option<raw::Claimed>) -> Assurance {
     }
 }
 
-fn signature(raw: &raw::Scheme) -> Result<SignatureRule, Fault> {
+fn signature(raw: &raw::SchemeWords) -> Result<SignatureRule, Fault> {
     let from = sources("signature.from", &raw.signature.from)?;
     if from.is_empty() || from.iter().any(|source| matches!(source, Source::Field(_) | Source::Claim(_))) {
         let remedy =
@@ -169,7 +156,7 @@ fn fields(
 }
 
 /// The forms of the content, the usual one first.
-fn contents(raw: &raw::Scheme) -> Result<Vec<Content>, Fault> {
+fn contents(raw: &raw::SchemeWords) -> Result<Vec<Content>, Fault> {
     if raw.signature.format == raw::SignatureFormat::Jwt {
         return match raw.content.as_slice() {
             [] => Ok(vec![parse("content", "{token}")?]),
@@ -359,7 +346,10 @@ mod tests {
         };
         assert!(compiled(&base("{body}", "")).is_ok());
         let more = base("{body}", "assurance: verified");
-        assert!(serde_saphyr::from_str::<raw::Scheme>(&more).is_err(), "nobody can claim more than there is");
+        assert!(
+            serde_saphyr::from_str::<raw::SchemeWords>(&more).is_err(),
+            "nobody can claim more than there is"
+        );
         for (yaml, key, says) in [
             (base("{header:X-T}", ""), "content", "does not sign the body"),
             (base("{body}", "timestamp: { from: 'header:X-T', unit: s }"), "timestamp.from", "is not signed"),

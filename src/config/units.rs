@@ -333,7 +333,6 @@ impl fmt::Display for HostName {
 
 /// Where spans go: `http://host`, with or without port and path; `v1/traces` is added as the
 /// protocol has it.
-#[cfg(feature = "otel")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtlpEndpoint {
     /// An IPv6 address in brackets.
@@ -342,7 +341,6 @@ pub struct OtlpEndpoint {
     pub path: String,
 }
 
-#[cfg(feature = "otel")]
 impl FromStr for OtlpEndpoint {
     type Err = String;
 
@@ -377,7 +375,6 @@ impl FromStr for OtlpEndpoint {
     }
 }
 
-#[cfg(feature = "otel")]
 impl fmt::Display for OtlpEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "http://{}:{}{}", self.host, self.port, self.path)
@@ -411,7 +408,6 @@ macro_rules! scalar {
     };
 }
 
-#[cfg(feature = "otel")]
 scalar!(OtlpEndpoint, r"^http://");
 scalar!(Span, r"^([0-9]+(ms|s|m|h|d) ?)+$");
 scalar!(ByteSize, r"^[0-9]+ ?(B|KB|MB|GB|KiB|MiB|GiB)$");
@@ -421,6 +417,19 @@ scalar!(Cidr, r"^[0-9a-fA-F.:]+(/[0-9]{1,3})?$");
 scalar!(Senders, r"^(published|[0-9a-fA-F.:]+(/[0-9]{1,3})?)$");
 scalar!(Moment, r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt].+)?$");
 scalar!(UpstreamUrl, r"^(http://.+|unix:/.+)$");
+
+/// Shows an enum in the word that it is written with.
+macro_rules! display_as_value {
+    ($($type:ty),*) => {$(
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let value = clap::ValueEnum::to_possible_value(self);
+                f.write_str(value.as_ref().map_or("", clap::builder::PossibleValue::get_name))
+            }
+        }
+    )*};
+}
+pub(super) use display_as_value;
 
 #[cfg(test)]
 mod tests {

@@ -34,6 +34,7 @@ use self::live::{Endpoint, Live};
 use self::upstream::{Reply, Undelivered, Upstream};
 use crate::budget::{Budget, SHORT_HEAD, Share};
 use crate::clock;
+use crate::config::Timeouts;
 use crate::config::provider::NamedSecret;
 use crate::diagnosis::task::{self, Diagnosis, Suspect};
 use crate::gate::chain::{Admission, Findings};
@@ -56,17 +57,6 @@ pub struct Sidecar {
     pub timeouts: Timeouts,
     pub in_flight: Arc<InFlight>,
     pub diagnosis: Diagnosis,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    pub header: Duration,
-    pub body: Duration,
-    pub idle: Duration,
-    /// How long a sender waits for the application.
-    pub upstream: Duration,
-    /// How long the application may take all in all.
-    pub call: Duration,
 }
 
 /// Why a delivery ends without the application's answer.

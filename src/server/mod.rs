@@ -24,15 +24,15 @@ use tokio::sync::watch;
 use crate::budget::Budget;
 use crate::clock;
 use crate::config::flags::Given;
-use crate::config::raw::OnStoreError;
+use crate::config::store::OnStoreError;
 use crate::config::{Config, Startup};
 use crate::diagnosis::task::Diagnosis;
 use crate::ops::Ops;
 use crate::ops::control;
+use crate::proxy::Sidecar;
 use crate::proxy::in_flight::InFlight;
 use crate::proxy::live::Live;
 use crate::proxy::upstream::Upstream;
-use crate::proxy::{Sidecar, Timeouts};
 use crate::server::listener::{Connections, Listener, Trust};
 use crate::server::proxy_protocol::ProxyProtocol;
 use crate::server::reload::Reloader;
@@ -150,9 +150,9 @@ impl Server {
         };
         let startup = &config.startup;
         Ok(Server {
-            plain: all(&startup.listen, "listen")?,
-            tls: all(&startup.listen_tls, "listen_tls")?,
-            ops: bind(startup.ops_listen, "ops_listen")?,
+            plain: all(&startup.sockets.listen, "listen")?,
+            tls: all(&startup.sockets.listen_tls, "listen_tls")?,
+            ops: bind(startup.sockets.ops_listen, "ops_listen")?,
             control: startup.control_socket.as_ref().map(control).transpose()?,
             store: store(startup, &telemetry)?,
             config,
@@ -183,7 +183,7 @@ impl Server {
         let sidecar = sidecar(&startup, live, store, &telemetry);
         telemetry.metrics.loaded(clock::now().wall_ms);
         let acceptor = config.tls.as_ref().map(|tls| {
-            for address in &startup.listen_tls {
+            for address in &startup.sockets.listen_tls {
                 telemetry.metrics.certificate_expires(&address.to_string(), tls.not_after());
             }
             Arc::new(ArcSwap::from_pointee(listener::acceptor(tls)))
@@ -203,7 +203,7 @@ impl Server {
             Arc::clone(&sidecar),
             Arc::clone(&started),
             startup.replay.window(),
-            startup.ops_hosts.clone(),
+            startup.sockets.ops_hosts.clone(),
         );
         open_ops(ops, answers, closing_ops);
         if let Some(control) = control {
@@ -231,11 +231,12 @@ impl Server {
         telemetry.log.event(Severity::Info, "hookgate.drain", "shutting down");
         sidecar.in_flight.drain();
         if how == Stop::Gracefully {
-            tokio::time::sleep(startup.shutdown_delay).await;
+            tokio::time::sleep(startup.lifecycle.shutdown_delay).await;
         }
         _ = close.send(true);
         sidecar.in_flight.close();
-        let drained = tokio::time::timeout(startup.shutdown_timeout, sidecar.in_flight.idle()).await;
+        let drained =
+            tokio::time::timeout(startup.lifecycle.shutdown_timeout, sidecar.in_flight.idle()).await;
         helpers.iter().for_each(tokio::task::JoinHandle::abort);
         let store = sidecar.store.clone();
         if !tokio::task::spawn_blocking(move || store.close()).await.unwrap_or(false) {
@@ -271,13 +272,7 @@ pub fn sidecar(
         upstream: Arc::new(Upstream::new(startup.upstream.clone(), startup.upstream_connect_timeout)),
         budget: Budget::new(startup.max_buffered),
         telemetry: Arc::clone(telemetry),
-        timeouts: Timeouts {
-            header: startup.header_timeout,
-            body: startup.body_timeout,
-            idle: startup.idle_timeout,
-            upstream: startup.upstream_timeout,
-            call: startup.call_limit,
-        },
+        timeouts: startup.timeouts,
         in_flight: InFlight::new(telemetry.metrics.in_flight.clone()),
         diagnosis: Diagnosis::new(),
     })
@@ -337,7 +332,7 @@ impl Listeners {
             trust: Trust {
                 trusts: Arc::new(move |peer| trusting.live.load().trusted_proxies.trusts(peer)),
                 proxy_protocol: startup.proxy_protocol,
-                patience: startup.header_timeout,
+                patience: startup.timeouts.header,
             },
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-pub use crate::config::raw::ProxyProtocol;
+pub use crate::config::checks::ProxyProtocol;
 
 /// A balancer sends its line at once; who dawdles is none.
 const LINE_TIMEOUT: Duration = Duration::from_secs(1);

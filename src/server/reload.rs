@@ -40,7 +40,7 @@ impl Reloader {
     pub async fn run(mut self) {
         let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
         loop {
-            let interval = self.startup.reload_interval;
+            let interval = self.startup.lifecycle.reload_interval;
             let source = tokio::select! {
                 () = tokio::time::sleep(interval), if !interval.is_zero() => ReloadSource::File,
                 _ = hangup.recv() => ReloadSource::Signal,
@@ -122,7 +122,7 @@ impl Reloader {
         self.sidecar.live.store(Arc::new(Live::new(policy, config.secrets, telemetry)));
         if let (Some(tls), Some(acceptor)) = (&config.tls, &self.acceptor) {
             acceptor.store(Arc::new(listener::acceptor(tls)));
-            for address in &self.startup.listen_tls {
+            for address in &self.startup.sockets.listen_tls {
                 telemetry.metrics.certificate_expires(&address.to_string(), tls.not_after());
             }
         }

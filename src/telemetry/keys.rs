@@ -68,9 +68,12 @@ impl KeyWatch {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::config::Config;
     use crate::config::flags::{Given, RunArgs};
+    use crate::config::route::OnlyRoute;
     use crate::telemetry::metrics::Metrics;
 
     const DAY: i64 = 86_400;
@@ -85,9 +88,13 @@ mod tests {
 
     impl Days {
         fn new(files: &[&str]) -> Self {
+            let path = |file: &&str| PathBuf::from(format!("tests/config/{file}"));
             let args = RunArgs {
-                provider: Some("github".to_owned()),
-                secret_file: Some(files.iter().map(|file| format!("tests/config/{file}").into()).collect()),
+                route: OnlyRoute {
+                    provider: Some("github".to_owned().into()),
+                    secret_file: Some(files.iter().map(|file| path(file).into()).collect()),
+                    ..OnlyRoute::default()
+                },
                 ..RunArgs::default()
             };
             let config = Config::load(&Given::flags(args)).unwrap_or_else(|problems| panic!("{problems}"));

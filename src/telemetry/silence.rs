@@ -95,9 +95,13 @@ fn people(span: Duration) -> humantime::FormattedDuration {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::config::Config;
     use crate::config::flags::{Given, RunArgs};
+    use crate::config::route::OnlyRoute;
+    use crate::config::units::Span;
     use crate::gate::reason::{Reason, Verdict};
     use crate::telemetry::metrics::Metrics;
 
@@ -110,9 +114,12 @@ mod tests {
 
     fn config(expect: Option<&str>) -> Config {
         let args = RunArgs {
-            provider: Some("github".to_owned()),
-            secret_file: Some(vec!["tests/config/secret".into()]),
-            expect_every: expect.map(|span| span.parse().unwrap()),
+            route: OnlyRoute {
+                provider: Some("github".to_owned().into()),
+                secret_file: Some(vec![PathBuf::from("tests/config/secret").into()]),
+                expect_every: expect.map(|span| span.parse::<Span>().unwrap().into()),
+                ..OnlyRoute::default()
+            },
             ..RunArgs::default()
         };
         Config::load(&Given::flags(args)).unwrap_or_else(|problems| panic!("{problems}"))

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use data_encoding::{BASE64, HEXLOWER};
 use hookgate::config::flags::{Given, RunArgs};
-use hookgate::config::raw::Scheme;
+use hookgate::config::raw::SchemeWords;
 use hookgate::config::secret::Secret;
 use hookgate::config::{Config, Origin, Problems, provider};
 use hookgate::gate::scheme::algorithm::Algorithm;
@@ -247,7 +247,7 @@ fn the_fingerprint_follows_the_content_of_every_file() {
 
 #[test]
 fn the_schema_knows_the_keys_of_the_good_files() {
-    let schema = schemars::schema_for!(hookgate::config::raw::File).to_value().to_string();
+    let schema = schemars::schema_for!(hookgate::config::file::File).to_value().to_string();
     for key in [
         "routes",
         "allow_ip_file",
@@ -263,6 +263,26 @@ fn the_schema_knows_the_keys_of_the_good_files() {
     ] {
         assert!(schema.contains(&format!("\"{key}\"")), "{key}");
     }
+}
+
+/// What an editor shows beside a key, and the only reference that is always at hand.
+#[test]
+fn every_key_of_the_schema_is_described() {
+    let schema = schemars::schema_for!(hookgate::config::file::File).to_value();
+    let mut structs = vec![("the file", &schema)];
+    structs.extend(schema["$defs"].as_object().unwrap().iter().map(|(name, of)| (name.as_str(), of)));
+    let mut nameless = Vec::new();
+    let mut keys = 0;
+    for (name, of) in structs {
+        for (key, value) in of["properties"].as_object().into_iter().flatten() {
+            keys += 1;
+            if value["description"].as_str().is_none_or(|text| text.len() < 10) {
+                nameless.push(format!("{key} of {name}"));
+            }
+        }
+    }
+    assert!(nameless.is_empty(), "without a sentence: {}", nameless.join(", "));
+    assert!(keys > 80, "{keys} keys were looked at");
 }
 
 #[test]
@@ -283,7 +303,7 @@ fn every_preset_is_a_route_that_loads() {
 }
 
 /// A secret of the kind that the scheme wants.
-fn fitting_secret(scheme: &Scheme) -> String {
+fn fitting_secret(scheme: &SchemeWords) -> String {
     let file = match scheme.algorithm {
         Algorithm::Ed25519 => "ed25519.pem",
         Algorithm::EcdsaP256Sha256 => "ecdsa-p256.pem",

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use hookgate::config::provider;
-use hookgate::config::raw::Scheme;
+use hookgate::config::raw::SchemeWords;
 use hookgate::config::scheme::compile;
 use hookgate::gate::scheme::content::{Piece, Segment};
 use hookgate::gate::scheme::source::Source;
@@ -86,7 +86,7 @@ fn secret(preset: &str) -> String {
 fn presets() -> impl Iterator<Item = &'static str> {
     let plain =
         |piece: &Piece| matches!(piece, Piece::Body | Piece::Value(Source::Header(_) | Source::Field(_)));
-    let fits = move |scheme: &Scheme| {
+    let fits = move |scheme: &SchemeWords| {
         let recipe = compile(scheme, None, None).unwrap();
         let shared = !recipe.algorithm.is_public() && recipe.assurance == Assurance::Verified;
         let in_header = recipe.signature.from.iter().all(|source| matches!(source, Source::Header(_)));

@@ -190,7 +190,7 @@ impl Vector {
     }
 
     /// As on a route whose `public_url` is what the provider was given.
-    fn recipe(&self, raw: &raw::Scheme) -> Recipe {
+    fn recipe(&self, raw: &raw::SchemeWords) -> Recipe {
         let url: Option<PublicUrl> = self.url.as_ref().map(|url| url.parse().unwrap());
         compile(raw, None, None).unwrap().at(url.as_ref())
     }

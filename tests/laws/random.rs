@@ -15,7 +15,7 @@ impl Sender {
         loop {
             let words: Vec<_> = (0..if rng.chance(30) { 2 } else { 1 }).map(|_| random_words(rng)).collect();
             let compiled = words.iter().map(|words| {
-                let raw: raw::Scheme = serde_saphyr::from_str(words).ok()?;
+                let raw: raw::SchemeWords = serde_saphyr::from_str(words).ok()?;
                 compile(&raw, None, None).ok()
             });
             let Some(recipes) = compiled.collect::<Option<Vec<_>>>() else { continue };

@@ -6,7 +6,7 @@ use std::fs;
 
 use hookgate::config::flags::{Given, RunArgs};
 use hookgate::config::provider::{PRESETS, preset};
-use hookgate::config::raw::{Evidence, Preset, Scheme, SignatureFormat};
+use hookgate::config::raw::{Evidence, Preset, SchemeWords, SignatureFormat};
 use hookgate::config::scheme::compile;
 use hookgate::config::{Config, Startup};
 use hookgate::gate::reason::Reason;
@@ -210,7 +210,7 @@ fn the_providers_are_those_of_the_catalogue() {
 }
 
 /// What the schemes sign and where; algorithms for the same are told together.
-fn signs(schemes: &[Scheme]) -> String {
+fn signs(schemes: &[SchemeWords]) -> String {
     let mut told: Vec<(Vec<String>, String)> = Vec::new();
     for scheme in schemes {
         let algorithm = serde_json::to_value(scheme.algorithm).unwrap().as_str().unwrap().to_uppercase();
@@ -231,7 +231,7 @@ fn signs(schemes: &[Scheme]) -> String {
     told.collect::<Vec<_>>().join("; ")
 }
 
-fn signed_in(scheme: &Scheme) -> String {
+fn signed_in(scheme: &SchemeWords) -> String {
     let place = scheme.signature.from.join(", ").replace("header:", "");
     if scheme.algorithm == Algorithm::Token {
         return format!("in `{place}`");
@@ -254,14 +254,14 @@ fn signed_in(scheme: &Scheme) -> String {
     format!(" of {} in `{place}`{partly}", what.join(" and "))
 }
 
-fn signed_time(scheme: &Scheme) -> String {
+fn signed_time(scheme: &SchemeWords) -> String {
     match &scheme.timestamp {
         None => "none".to_owned(),
         Some(time) => time.tolerance.map_or_else(|| "5m".to_owned(), |tolerance| tolerance.to_string()),
     }
 }
 
-fn named_by(scheme: &Scheme) -> String {
+fn named_by(scheme: &SchemeWords) -> String {
     let recipe = compile(scheme, None, None).unwrap();
     let signed = recipe.id.iter().any(|source| recipe.identifies(source));
     if signed { "id" } else { "content" }.to_owned()

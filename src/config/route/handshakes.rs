@@ -20,17 +20,16 @@ impl Endpoint<'_, '_> {
         recipes: &[Recipe],
         secrets: &[NamedSecret],
     ) -> Handshakes {
-        let words = self.raw.handshake.as_ref();
-        let at = words.map(|words| self.loader.located(&self.key("handshake"), "handshake", words));
+        let (key, words) = (self.key("handshake"), self.raw.handshake.as_ref());
         let of_provider = self.preset.as_ref().map(|p| p.handshake.clone()).unwrap_or_default();
         let (mut list, mode) = match words.map(|words| &words.value) {
             None => (of_provider, handshake::Mode::Answer),
             Some(handshake::Words::Mode(mode)) => (of_provider, *mode),
             Some(handshake::Words::Own(list)) => (list.clone(), handshake::Mode::Answer),
         };
-        if let (Some(at), true) = (&at, list.is_empty()) {
+        if let (Some(words), true) = (words, list.is_empty()) {
             let message = format!("{provider} has no handshake: leave it out, or list the route's own");
-            self.loader.located_problem(at, message);
+            self.loader.located_problem(&key, words, message);
         }
         if mode != handshake::Mode::Answer {
             // Whoever answers, compares the token.
@@ -41,15 +40,15 @@ impl Endpoint<'_, '_> {
         let token = self.handshake_token(list.iter().any(|raw| raw.token.is_some()), provider);
         let mut handshakes = Vec::new();
         for raw in &list {
-            match (handshake::compile(raw, token.as_ref()), &at) {
+            match (handshake::compile(raw, token.as_ref()), words) {
                 (Ok(handshake), _) => handshakes.extend(handshake),
-                (Err(fault), Some(at)) => self.loader.located_problem(at, fault.message),
+                (Err(fault), Some(words)) => self.loader.located_problem(&key, words, fault.message),
                 (Err(fault), None) => self.problem("handshake", fault.message),
             }
         }
         if !list.is_empty() {
-            let origin = at.map_or(Origin::Provider, |at| at.origin);
-            self.loader.setting(&self.key("handshake"), mode, origin);
+            let origin = words.map_or(Origin::Provider, |words| words.origin);
+            self.loader.setting(&key, mode, origin);
         }
         let plain = |recipe: &Recipe| {
             let holds_body = |s: &Segment| matches!(s, Segment::Piece(Piece::Body, None));
@@ -76,12 +75,11 @@ impl Endpoint<'_, '_> {
         let key = self.key("handshake_token_file");
         match &self.raw.handshake_token_file {
             Some(file) => {
-                let file = self.loader.located(&key, "handshake_token_file", file);
                 if !wanted {
                     let message = format!("the gate asks {provider} for no token: leave it out");
-                    self.loader.located_problem(&file, message);
+                    self.loader.located_problem(&key, file, message);
                 }
-                let token = self.read_secret(&file)?;
+                let token = self.read_secret(&key, file)?;
                 self.loader.setting(&key, file.value.display(), file.origin);
                 Some(token)
             }

@@ -1,21 +1,22 @@
 //! What one endpoint demands: the words of a route, over its provider's preset, compiled.
 
 mod handshakes;
+mod only;
 mod senders;
 mod signing;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_saphyr::Spanned;
-
-use super::handshake;
-use super::loader::{Loader, Located, flag_value};
+pub use self::only::OnlyRoute;
+use super::checks::{self, Checks};
+use super::limits::Limits;
+use super::loader::Loader;
+use super::located::Located;
 use super::provider::{self, NamedSecret};
-use super::units::{ByteSize, Rate, Senders, Span};
+use super::units::{ByteSize, Rate};
 use super::{Origin, Place, raw};
 use crate::gate::filter::https::Https;
 use crate::gate::reason::StatusOverrides;
@@ -23,85 +24,16 @@ use crate::gate::route::{Mode, PathPattern, Route};
 
 const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::from_secs(60) };
 
-/// What flags say of every route, and what routes fall back to.
-pub struct ForAll {
+/// What counts for every route.
+pub struct ForAll<'c> {
     pub https: Https,
     pub short_secret: bool,
-    pub tolerance: Option<Span>,
-    pub future_tolerance: Option<Span>,
-    pub rate_limit: Option<Rate>,
     /// Whether there is a store that gates share.
     pub may_share: bool,
-    pub failure_limit: Option<Rate>,
-    pub mode: Option<raw::Mode>,
-    pub max_body: Option<ByteSize>,
-    /// `limits.max_body`: for routes that set none and whose provider sets none.
-    pub default_max_body: Option<ByteSize>,
     pub max_buffered: ByteSize,
-}
-
-/// What flags say of the only route there is.
-pub struct OnlyRoute {
-    pub provider: Option<String>,
-    pub path: Option<String>,
-    pub public_url: Option<String>,
-    pub secret_file: Option<Vec<PathBuf>>,
-    pub allow_ip: Option<Vec<Senders>>,
-    pub allow_ip_file: Option<PathBuf>,
-    pub handshake: Option<handshake::Mode>,
-    pub handshake_token_file: Option<PathBuf>,
-    pub expect_every: Option<Span>,
-}
-
-impl OnlyRoute {
-    /// Lowers the flags into the words of the file, so that there is one checker and not two.
-    fn apply(self, route: &mut raw::Route) {
-        if let Some(provider) = self.provider {
-            route.provider = Some(flag_value(provider));
-            route.scheme = None;
-        }
-        if let Some(path) = self.path {
-            route.path = Some(flag_value(path));
-        }
-        if let Some(url) = self.public_url {
-            route.public_url = Some(flag_value(url));
-        }
-        if let Some(files) = self.secret_file {
-            let source = |file| raw::SecretSource { id: None, file: flag_value(file), not_after: None };
-            route.secrets = files.into_iter().map(source).collect();
-        }
-        if self.allow_ip.is_some() {
-            route.allow_ips = self.allow_ip;
-        }
-        if let Some(file) = self.allow_ip_file {
-            route.allow_ip_file = Some(flag_value(file));
-        }
-        if let Some(mode) = self.handshake {
-            route.handshake = Some(flag_value(handshake::Words::Mode(mode)));
-        }
-        if let Some(file) = self.handshake_token_file {
-            route.handshake_token_file = Some(flag_value(file));
-        }
-        if let Some(span) = self.expect_every {
-            route.expect_every = Some(flag_value(span));
-        }
-    }
-
-    fn given(&self) -> impl Iterator<Item = &'static str> {
-        [
-            ("provider", self.provider.is_some()),
-            ("path", self.path.is_some()),
-            ("public-url", self.public_url.is_some()),
-            ("secret-file", self.secret_file.is_some()),
-            ("allow-ip", self.allow_ip.is_some()),
-            ("allow-ip-file", self.allow_ip_file.is_some()),
-            ("handshake", self.handshake.is_some()),
-            ("handshake-token-file", self.handshake_token_file.is_some()),
-            ("expect-every", self.expect_every.is_some()),
-        ]
-        .into_iter()
-        .filter_map(|(flag, given)| given.then_some(flag))
-    }
+    /// Their flags say it over the routes.
+    pub checks: &'c Checks,
+    pub limits: &'c Limits,
 }
 
 impl Loader<'_> {
@@ -109,18 +41,19 @@ impl Loader<'_> {
     /// With each its secrets.
     pub fn routes(
         &mut self,
-        mut raw: Vec<Spanned<raw::Route>>,
+        mut raw: Vec<Located<raw::Route>>,
         all: &ForAll,
         only: OnlyRoute,
     ) -> (Vec<Arc<Route>>, Vec<Vec<NamedSecret>>) {
         if raw.is_empty() {
-            raw = vec![flag_value(raw::Route { name: Some("default".to_owned()), ..raw::Route::default() })];
+            let name = Some(Located::new("default".to_owned(), Origin::Default));
+            raw = vec![Located::new(raw::Route { name, ..raw::Route::default() }, Origin::Default)];
         }
         let count = raw.len();
         if let [route] = raw.as_mut_slice() {
-            only.apply(&mut route.value);
+            only.apply(all.checks, &mut route.value);
         } else {
-            for flag in only.given() {
+            for flag in only.given(all.checks) {
                 let message = format!(
                     "speaks of the only route, but the file has {count}: set it in the file's routes"
                 );
@@ -129,7 +62,7 @@ impl Loader<'_> {
         }
         let (mut routes, mut secrets) = (Vec::new(), Vec::new());
         for (index, raw) in raw.iter().enumerate() {
-            let place = self.place(raw.referenced);
+            let place = self.place(raw.at);
             let mut endpoint = Endpoint { loader: self, index, place, raw: &raw.value, preset: None, all };
             if let Some((route, its_secrets)) = endpoint.build(count == 1) {
                 routes.push(route);
@@ -185,7 +118,7 @@ struct Endpoint<'e, 'g> {
     place: Option<Place>,
     raw: &'e raw::Route,
     preset: Option<raw::Preset>,
-    all: &'e ForAll,
+    all: &'e ForAll<'e>,
 }
 
 impl Endpoint<'_, '_> {
@@ -249,41 +182,33 @@ impl Endpoint<'_, '_> {
     fn value<T: fmt::Display + Copy>(
         &mut self,
         name: &str,
-        given: Option<T>,
-        route: Option<T>,
+        given: Option<&Located<T>>,
         provider: Option<T>,
         default: T,
     ) -> T {
-        let (value, origin) = match (given, route, provider) {
-            (Some(value), ..) => (value, self.loader.given.origin(name)),
-            (None, Some(value), _) => (value, Origin::File),
-            (None, None, Some(value)) => (value, Origin::Provider),
-            (None, None, None) => (default, Origin::Default),
-        };
-        self.loader.setting(&self.key(name), value, origin);
-        value
+        let provider = provider.map(|value| Located::new(value, Origin::Provider));
+        self.loader.pick(&self.key(name), given.or(provider.as_ref()), default)
     }
 
     /// The provider's name, and its schemes or the route's own.
-    fn provider(&mut self) -> Option<(String, Vec<raw::Scheme>)> {
+    fn provider(&mut self) -> Option<(String, Vec<raw::SchemeWords>)> {
         let raw = self.raw;
         match (&raw.provider, &raw.scheme) {
             (Some(provider), Some(_)) => {
-                let at = self.loader.located(&self.key("provider"), "provider", provider);
-                self.loader.located_problem(&at, "a route has a provider or a scheme: leave one out");
+                let message = "a route has a provider or a scheme: leave one out";
+                self.loader.located_problem(&self.key("provider"), provider, message);
                 None
             }
             (None, Some(scheme)) => {
-                self.loader.setting(&self.key("scheme"), "custom", Origin::File);
+                self.loader.setting(&self.key("scheme"), "custom", scheme.origin);
                 Some(("custom".to_owned(), vec![scheme.value.clone()]))
             }
             (provider, None) => {
-                let at = match provider {
-                    Some(provider) => self.loader.located(&self.key("provider"), "provider", provider),
-                    None => Located::default(self.key("provider"), "scalekit".to_owned()),
-                };
+                let default = || Located::new("scalekit".to_owned(), Origin::Default);
+                let at = provider.clone().unwrap_or_else(default);
+                let key = self.key("provider");
                 let Some(preset) = provider::preset(&at.value) else {
-                    self.loader.located_problem(&at, provider::unknown(&at.value));
+                    self.loader.located_problem(&key, &at, provider::unknown(&at.value));
                     return None;
                 };
                 if preset.evidence == raw::Evidence::Unconfirmed {
@@ -292,7 +217,7 @@ impl Endpoint<'_, '_> {
                         at.value
                     ));
                 }
-                self.loader.setting(&at.key, &at.value, at.origin);
+                self.loader.setting(&key, &at.value, at.origin);
                 let schemes = preset.schemes.clone();
                 self.preset = Some(preset);
                 Some((at.value, schemes))
@@ -301,26 +226,23 @@ impl Endpoint<'_, '_> {
     }
 
     fn name(&mut self, provider: &str) -> String {
-        let name = self.raw.name.clone().unwrap_or_else(|| provider.to_owned());
-        let origin =
-            if self.raw.name.is_some() && self.place.is_some() { Origin::File } else { Origin::Default };
-        if !is_name(&name) {
-            self.problem("name", format!("{name:?} is no name: write {NAME}"));
+        let name = self.raw.name.clone();
+        let name = name.unwrap_or_else(|| Located::new(provider.to_owned(), Origin::Default));
+        if !is_name(&name.value) {
+            self.problem("name", format!("{:?} is no name: write {NAME}", name.value));
         }
-        self.loader.setting(&self.key("name"), &name, origin);
-        name
+        self.loader.setting(&self.key("name"), &name.value, name.origin);
+        name.value
     }
 
     fn path(&mut self) -> Option<PathPattern> {
-        let path = match &self.raw.path {
-            Some(path) => self.loader.located(&self.key("path"), "path", path),
-            None => Located::default(self.key("path"), "/webhooks".to_owned()),
-        };
-        self.loader.setting(&path.key, &path.value, path.origin);
+        let default = || Located::new("/webhooks".to_owned(), Origin::Default);
+        let (key, path) = (self.key("path"), self.raw.path.clone().unwrap_or_else(default));
+        self.loader.setting(&key, &path.value, path.origin);
         match path.value.parse() {
             Ok(pattern) => Some(pattern),
             Err(message) => {
-                self.loader.located_problem::<String>(&path, message);
+                self.loader.located_problem::<String>(&key, &path, message);
                 None
             }
         }
@@ -328,8 +250,10 @@ impl Endpoint<'_, '_> {
 
     fn max_body(&mut self) -> usize {
         let provider = self.preset.as_ref().and_then(|p| p.max_body);
-        let default = self.all.default_max_body.unwrap_or(ByteSize(1 << 20));
-        let size = self.value("max_body", self.all.max_body, self.raw.max_body, provider, default);
+        let Limits { max_body, limits, .. } = self.all.limits;
+        let default = limits.default_max_body.as_ref().map_or(ByteSize(1 << 20), |size| size.value);
+        let given = max_body.as_ref().or(self.raw.max_body.as_ref());
+        let size = self.value("max_body", given, provider, default);
         let most = self.all.max_buffered;
         if size > most {
             self.problem(
@@ -341,9 +265,10 @@ impl Endpoint<'_, '_> {
     }
 
     fn mode(&mut self, name: &str) -> Mode {
-        match self.value("mode", self.all.mode, self.raw.mode, None, raw::Mode::Enforce) {
-            raw::Mode::Enforce => Mode::Enforce,
-            raw::Mode::Observe => {
+        let given = self.all.checks.mode.as_ref().or(self.raw.mode.as_ref());
+        match self.value("mode", given, None, checks::Mode::Enforce) {
+            checks::Mode::Enforce => Mode::Enforce,
+            checks::Mode::Observe => {
                 self.loader.notice(format!("route {name} only observes: it forwards what it would refuse"));
                 Mode::Observe
             }
@@ -351,17 +276,16 @@ impl Endpoint<'_, '_> {
     }
 
     fn expect_every(&mut self) -> Option<Duration> {
-        let raw = self.raw.expect_every.as_ref()?;
-        let span = self.loader.located(&self.key("expect_every"), "expect_every", raw);
-        if span.value.0 < Duration::from_secs(1) {
+        let (key, every) = (self.key("expect_every"), self.raw.expect_every.as_ref()?);
+        let span = every.value;
+        if span.0 < Duration::from_secs(1) {
             let message = format!(
-                "{} would always be silence: write at least 1s, or leave it out to expect nothing",
-                span.value
+                "{span} would always be silence: write at least 1s, or leave it out to expect nothing"
             );
-            self.loader.located_problem(&span, message);
+            self.loader.located_problem(&key, every, message);
         }
-        self.loader.setting(&span.key, span.value, span.origin);
-        Some(span.value.0)
+        self.loader.setting(&key, span, every.origin);
+        Some(span.0)
     }
 
     fn status(&mut self) -> StatusOverrides {

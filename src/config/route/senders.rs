@@ -7,7 +7,8 @@ use ipnet::IpNet;
 
 use super::{A_HUNDRED_A_MINUTE, Endpoint};
 use crate::clock;
-use crate::config::loader::{Located, join};
+use crate::config::loader::{join, origin_of_list};
+use crate::config::located::Located;
 use crate::config::units::{Cidr, Rate, Senders};
 use crate::config::{AddressFile, Origin, Place, raw};
 use crate::gate::filter::failure_budget::FailureBudget;
@@ -20,11 +21,10 @@ impl Endpoint<'_, '_> {
         let plain = |list: &Vec<Cidr>| list.iter().map(|c| c.0).collect::<Vec<IpNet>>();
         let raw = self.raw;
         let mut networks = raw.allow_ips.as_ref().map(|senders| self.senders(senders));
-        let mut origin = self.loader.given.origins.get("allow_ip").copied().unwrap_or(Origin::File);
-        if let Some(file) = &self.raw.allow_ip_file {
-            let file = self.loader.located(&self.key("allow_ip_file"), "allow_ip_file", file);
+        let mut origin = raw.allow_ips.as_ref().map_or(Origin::File, |senders| origin_of_list(senders));
+        if let Some(file) = &raw.allow_ip_file {
             origin = file.origin;
-            networks.get_or_insert_default().extend(self.networks_of(&file));
+            networks.get_or_insert_default().extend(self.networks_of(file));
         }
         if networks.is_none() {
             networks = self.preset.as_ref().and_then(|p| p.allow_ips.as_ref()).map(plain);
@@ -42,10 +42,10 @@ impl Endpoint<'_, '_> {
         IpAllowlist::networks(&networks)
     }
 
-    pub(super) fn senders(&mut self, senders: &[Senders]) -> Vec<IpNet> {
+    pub(super) fn senders(&mut self, senders: &[Located<Senders>]) -> Vec<IpNet> {
         let mut networks = Vec::new();
         for sender in senders {
-            match sender {
+            match sender.value {
                 Senders::Network(network) => networks.push(network.0),
                 Senders::Published => networks.extend(self.published()),
             }
@@ -78,7 +78,8 @@ impl Endpoint<'_, '_> {
     }
 
     pub(super) fn networks_of(&mut self, file: &Located<PathBuf>) -> Vec<IpNet> {
-        let Some(bytes) = self.loader.read(file) else { return Vec::new() };
+        let key = self.key("allow_ip_file");
+        let Some(bytes) = self.loader.read(&key, file) else { return Vec::new() };
         let mut networks = Vec::new();
         for (line, text) in (1u64..).zip(String::from_utf8_lossy(&bytes).lines()) {
             let text = text.split('#').next().unwrap_or_default().trim();
@@ -87,34 +88,26 @@ impl Endpoint<'_, '_> {
                 Ok(network) => networks.push(network.0),
                 Err(message) => {
                     let place = Place { file: file.value.clone(), line, column: 1 };
-                    self.loader.problem_at(Some(place), &file.key, message);
+                    self.loader.problem_at(Some(place), &key, message);
                 }
             }
         }
         let count = IpNet::aggregate(&networks).len();
         if count == 0 {
-            self.loader.notice(format!("{}: {} holds no network", file.key, file.value.display()));
+            self.loader.notice(format!("{key}: {} holds no network", file.value.display()));
         }
-        self.loader.setting(&file.key, format!("{} ({count} networks)", file.value.display()), file.origin);
-        self.loader.address_file(AddressFile {
-            key: file.key.clone(),
-            path: file.value.clone(),
-            networks: count,
-        });
+        self.loader.setting(&key, format!("{} ({count} networks)", file.value.display()), file.origin);
+        self.loader.address_file(AddressFile { key, path: file.value.clone(), networks: count });
         networks
     }
 
     pub(super) fn rate_limit(&mut self) -> Option<RateLimit> {
         let provider = self.preset.as_ref().and_then(|p| p.rate_limit);
-        let own = self.raw.rate_limit;
-        let rate = self.value(
-            "rate_limit",
-            self.all.rate_limit,
-            own.and_then(|own| own.limit),
-            provider,
-            A_HUNDRED_A_MINUTE,
-        );
-        let shared = own.is_some_and(|own| own.shared);
+        let (flag, own) = (self.all.checks.rate_limit.as_ref(), self.raw.rate_limit.as_ref());
+        let limit =
+            own.and_then(|own| Some(Located { value: own.value.limit?, origin: own.origin, at: own.at }));
+        let rate = self.value("rate_limit", flag.or(limit.as_ref()), provider, A_HUNDRED_A_MINUTE);
+        let shared = own.is_some_and(|own| own.value.shared);
         if shared {
             self.loader.setting(&self.key("rate_limit.shared"), shared, Origin::File);
         }
@@ -126,13 +119,8 @@ impl Endpoint<'_, '_> {
     }
 
     pub(super) fn failure_budget(&mut self) -> Option<FailureBudget> {
-        let rate = self.value(
-            "failure_limit",
-            self.all.failure_limit,
-            self.raw.failure_limit,
-            None,
-            A_HUNDRED_A_MINUTE,
-        );
+        let given = self.all.checks.failure_limit.as_ref().or(self.raw.failure_limit.as_ref());
+        let rate = self.value("failure_limit", given, None, A_HUNDRED_A_MINUTE);
         let lane = Quota::new(10, Duration::from_secs(1))?;
         Some(FailureBudget::new(self.quota("failure_limit", rate)?, lane))
     }

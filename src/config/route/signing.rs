@@ -1,10 +1,12 @@
 //! How the deliveries of a route are signed, and with which secrets.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{Endpoint, NAME, is_name};
 use crate::clock;
-use crate::config::loader::Located;
+use crate::config::loader::join;
+use crate::config::located::Located;
 use crate::config::provider::{self, NamedSecret};
 use crate::config::secret::Secret;
 use crate::config::units::Span;
@@ -16,15 +18,17 @@ use crate::gate::route::PathPattern;
 use crate::gate::scheme::{Assurance, Recipe};
 
 impl Endpoint<'_, '_> {
-    pub(super) fn recipes(&mut self, schemes: &[raw::Scheme]) -> Vec<Recipe> {
-        let tolerance = self.all.tolerance.or(self.raw.tolerance).map(|s| s.0);
-        let future = self.all.future_tolerance.or(self.raw.future_tolerance).map(|s| s.0);
+    pub(super) fn recipes(&mut self, schemes: &[raw::SchemeWords]) -> Vec<Recipe> {
+        let (checks, own) = (self.all.checks, self.raw);
+        let past = checks.tolerance.as_ref().or(own.tolerance.as_ref());
+        let ahead = checks.future_tolerance.as_ref().or(own.future_tolerance.as_ref());
+        let (tolerance, future) = (past.map(|span| span.value.0), ahead.map(|span| span.value.0));
         let mut recipes = Vec::new();
         for scheme in schemes {
             match scheme::compile(scheme, tolerance, future) {
                 Ok(recipe) => recipes.push(recipe),
                 Err(fault) => {
-                    let place = self.raw.scheme.as_ref().and_then(|s| self.loader.place(s.referenced));
+                    let place = self.raw.scheme.as_ref().and_then(|s| self.loader.place(s.at));
                     self.loader.problem_at(place, &self.key(&format!("scheme.{}", fault.key)), fault.message);
                 }
             }
@@ -32,12 +36,13 @@ impl Endpoint<'_, '_> {
         if let Err(fault) = scheme::check_choice(&recipes) {
             self.problem(&format!("scheme.{}", fault.key), fault.message);
         }
-        if let Some(rule) = recipes.iter().find_map(|recipe| recipe.timestamp.as_ref()) {
-            let all = self.all;
-            let (past, ahead) = (Some(Span(rule.tolerance)), Some(Span(rule.future_tolerance)));
-            let default = Span(scheme::DEFAULT_TOLERANCE);
-            self.value("tolerance", all.tolerance, self.raw.tolerance, past, default);
-            self.value("future_tolerance", all.future_tolerance, self.raw.future_tolerance, ahead, default);
+        let rules: Vec<_> = recipes.iter().filter_map(|recipe| recipe.timestamp.as_ref()).collect();
+        if !rules.is_empty() {
+            let origin = |given: Option<&Located<Span>>| given.map_or(Origin::Provider, |given| given.origin);
+            let shown = each(rules.iter().map(|rule| rule.tolerance));
+            self.loader.setting(&self.key("tolerance"), shown, origin(past));
+            let shown = each(rules.iter().map(|rule| rule.future_tolerance));
+            self.loader.setting(&self.key("future_tolerance"), shown, origin(ahead));
         }
         recipes
     }
@@ -51,16 +56,16 @@ impl Endpoint<'_, '_> {
             }
             return;
         };
-        let text = self.loader.located(&self.key("public_url"), "public_url", raw);
-        self.loader.setting(&text.key, &text.value, text.origin);
-        let url: PublicUrl = match text.value.parse() {
+        let key = self.key("public_url");
+        self.loader.setting(&key, &raw.value, raw.origin);
+        let url: PublicUrl = match raw.value.parse() {
             Ok(url) => url,
-            Err(message) => return self.loader.located_problem(&text, message),
+            Err(message) => return self.loader.located_problem(&key, raw, message),
         };
         if !url.has_path() && matches!(path, Some(PathPattern::Prefix(_))) {
             let message =
                 "names no path, and the route has many: write the whole URL, or a route for each path";
-            self.loader.located_problem(&text, message);
+            self.loader.located_problem(&key, raw, message);
         }
         for recipe in recipes {
             recipe.url = Some(url.clone());
@@ -94,8 +99,7 @@ impl Endpoint<'_, '_> {
         }
         let mut secrets = Vec::<NamedSecret>::new();
         for (n, source) in self.raw.secrets.iter().enumerate() {
-            let file =
-                self.loader.located(&self.key(&format!("secrets[{n}].file")), "secret_file", &source.file);
+            let (key, file) = (self.key(&format!("secrets[{n}].file")), &source.file);
             let file_name = || file.value.file_name().map(|name| name.to_string_lossy().into_owned());
             let id = source.id.clone().or_else(file_name).unwrap_or_else(|| n.to_string());
             if !is_name(&id) {
@@ -107,11 +111,11 @@ impl Endpoint<'_, '_> {
                     }
                 };
                 let key = self.key(&format!("secrets[{n}].{key}"));
-                self.loader.problem_at(file.place, &key, message);
+                self.loader.problem_at(self.loader.place(file.at), &key, message);
             } else if secrets.iter().any(|known| *known.id == *id) {
                 let message = format!("the key id {id} is used twice: give each secret its own id");
-                self.loader.located_problem(&file, message);
-            } else if let Some(secret) = self.read_secret(&file) {
+                self.loader.located_problem(&key, file, message);
+            } else if let Some(secret) = self.read_secret(&key, file) {
                 let mut shown = format!("{id} ({})", file.value.display());
                 if let Some(end) = source.not_after {
                     shown = format!("{shown} until {end}");
@@ -124,12 +128,12 @@ impl Endpoint<'_, '_> {
         secrets
     }
 
-    pub(super) fn read_secret(&mut self, file: &Located<PathBuf>) -> Option<Secret> {
-        let (secret, newline) = Secret::from_bytes(self.loader.read(file)?);
+    pub(super) fn read_secret(&mut self, key: &str, file: &Located<PathBuf>) -> Option<Secret> {
+        let (secret, newline) = Secret::from_bytes(self.loader.read(key, file)?);
         let shown = file.value.display();
         if secret.is_empty() {
             let message = format!("{shown} is empty: put the provider's signing secret into it");
-            self.loader.located_problem(file, message);
+            self.loader.located_problem(key, file, message);
             return None;
         }
         if newline {
@@ -210,4 +214,15 @@ impl Endpoint<'_, '_> {
         }
         Some(Signature::new(schemes))
     }
+}
+
+/// The spans that schemes have, each of them once, the most usual first.
+fn each(spans: impl Iterator<Item = Duration>) -> String {
+    let mut each: Vec<Span> = Vec::new();
+    for span in spans.map(Span) {
+        if !each.contains(&span) {
+            each.push(span);
+        }
+    }
+    join(&each)
 }

@@ -13,7 +13,12 @@ use bytes::{Buf, Bytes};
 use hmac::{Hmac, KeyInit, Mac};
 use hookgate::clock::{self, Now};
 use hookgate::config::Config;
+use hookgate::config::application::Application;
+use hookgate::config::checks::Checks;
 use hookgate::config::flags::{Given, RunArgs};
+use hookgate::config::limits::Limits;
+use hookgate::config::route::OnlyRoute;
+use hookgate::config::units::{ByteSize, Rate, Senders};
 use hookgate::proxy::Sidecar;
 use hookgate::proxy::live::Live;
 use hookgate::server::sidecar;
@@ -143,15 +148,24 @@ fn gate() -> Arc<Sidecar> {
     let key = folder().join("key");
     std::fs::write(&key, SECRET).unwrap();
     let args = RunArgs {
-        upstream: Some(application("reads", read)),
-        provider: Some("github".to_owned()),
-        path: Some(PATH.to_owned()),
-        secret_file: Some(vec![key]),
-        allow_ip: Some(vec!["192.0.2.0/24".parse().unwrap()]),
-        insecure_allow_http: Some(true),
-        rate_limit: Some("off".parse().unwrap()),
-        failure_limit: Some("off".parse().unwrap()),
-        max_body: Some("1KiB".parse().unwrap()),
+        application: Application {
+            upstream: Some(application("reads", read).into()),
+            ..Application::default()
+        },
+        route: OnlyRoute {
+            provider: Some("github".to_owned().into()),
+            path: Some(PATH.to_owned().into()),
+            secret_file: Some(vec![key.into()]),
+            ..OnlyRoute::default()
+        },
+        checks: Checks {
+            allow_ip: Some(vec!["192.0.2.0/24".parse::<Senders>().unwrap().into()]),
+            insecure_allow_http: Some(true.into()),
+            rate_limit: Some(Rate::Off.into()),
+            failure_limit: Some(Rate::Off.into()),
+            ..Checks::default()
+        },
+        limits: Limits { max_body: Some(ByteSize(1 << 10).into()), ..Limits::default() },
         ..RunArgs::default()
     };
     let Config { startup, policy, secrets, .. } = Config::load(&Given::flags(args)).unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hookgate::clock::Now;
-use hookgate::config::raw::{Scheme, SignatureFormat, SignatureSource, Timestamp, Url};
+use hookgate::config::raw::{SchemeWords, SignatureFormat, SignatureSource, Timestamp, Url};
 use hookgate::config::scheme::compile;
 use hookgate::gate::filter::freshness;
 use hookgate::gate::filter::replay::ReplayKey;
@@ -285,7 +285,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 /// Every algorithm, encoding and form; the id and the time in every place that a recipe can name.
-fn scheme() -> impl Strategy<Value = Scheme> {
+fn scheme() -> impl Strategy<Value = SchemeWords> {
     let algorithm = select(vec![
         Algorithm::HmacSha1,
         Algorithm::HmacSha256,
@@ -302,7 +302,7 @@ fn scheme() -> impl Strategy<Value = Scheme> {
             let kv = [id, time].into_iter().flatten().any(|source| source.starts_with("kv:"));
             !kv || signature.format == SignatureFormat::Kv
         })
-        .prop_map(|(algorithm, signature, id, time, unit, order, separator)| Scheme {
+        .prop_map(|(algorithm, signature, id, time, unit, order, separator)| SchemeWords {
             algorithm,
             key: KeyRule::default(),
             signature,

@@ -1,0 +1,178 @@
+//! What is demanded of every delivery, and who may speak for a sender.
+
+#![allow(clippy::doc_markdown, reason = "doc comments are the help text, which shows no backticks")]
+
+use std::path::PathBuf;
+
+use clap::Args;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+
+use super::loader::Loader;
+use super::located::{Located, overlay};
+use super::store::Replay;
+use super::units::{Cidr, Rate, Senders, Span, display_as_value};
+use crate::gate::delivery::{AddressHeader, TrustedProxies};
+
+overlay! {
+    /// What a route has a key of its own for, is a flag here: it counts for every route, or for
+    /// the only one.
+    #[derive(Clone, Debug, Default, Args, Deserialize, JsonSchema)]
+    #[command(next_help_heading = "Checks")]
+    #[serde(default)]
+    pub struct Checks {
+        /// Network that may send, or published for the addresses that the provider publishes; repeatable [default: the
+        /// networks that the provider's preset demands, else any]
+        #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+        #[serde(skip)]
+        pub allow_ip: Option<Vec<Located<Senders>>>,
+
+        /// File with one network a line, added to --allow-ip; reloaded on change
+        #[arg(long, value_name = "PATH")]
+        #[serde(skip)]
+        pub allow_ip_file: Option<Located<PathBuf>>,
+
+        /// Proxy whose X-Forwarded-For and X-Forwarded-Proto count: its own network, none that senders are in;
+        /// repeatable [default: none]
+        #[arg(long = "trusted-proxy", value_name = "CIDR", value_delimiter = ',')]
+        pub trusted_proxies: Option<Vec<Located<Cidr>>>,
+
+        /// Header in which trusted proxies name the sender [default: x-forwarded-for]
+        #[arg(long, value_name = "NAME")]
+        pub real_ip_header: Option<Located<RealIpHeader>>,
+
+        /// Whether trusted proxies send a PROXY protocol header, version 1 or 2. With optional, behind a balancer that adds
+        /// none, senders can write it themselves and claim any address [default: off]
+        #[arg(long, value_name = "MODE", ignore_case = true)]
+        pub proxy_protocol: Option<Located<ProxyProtocol>>,
+
+        /// Take events over plain HTTP as well
+        #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+        pub insecure_allow_http: Option<Located<bool>>,
+
+        /// Take keys of fewer than 16 bytes
+        #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+        pub insecure_short_secret: Option<Located<bool>>,
+
+        /// How old an event may be [default: the provider's, else 5m]
+        #[arg(long, value_name = "DURATION")]
+        #[serde(skip)]
+        pub tolerance: Option<Located<Span>>,
+
+        /// How far ahead the sender's clock may be [default: the provider's, else 5m]
+        #[arg(long, value_name = "DURATION")]
+        #[serde(skip)]
+        pub future_tolerance: Option<Located<Span>>,
+
+        /// The memory of events
+        #[command(flatten)]
+        pub replay: Replay,
+
+        /// Requests per route and client address: N/PERIOD or off [default: 100/1m]
+        #[arg(long, value_name = "RATE")]
+        #[serde(skip)]
+        pub rate_limit: Option<Located<Rate>>,
+
+        /// Failed signatures per route and client address, after which few are verified: N/PERIOD or off [default: 100/1m]
+        #[arg(long, value_name = "RATE")]
+        #[serde(skip)]
+        pub failure_limit: Option<Located<Rate>>,
+
+        /// enforce refuses; observe forwards and records what would have been refused [default: enforce]
+        #[arg(long, value_name = "MODE")]
+        #[serde(skip)]
+        pub mode: Option<Located<Mode>>,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Refuse what fails a check.
+    Enforce,
+    /// Forward it, and record what would have been refused.
+    Observe,
+}
+
+/// The header in which trusted proxies name the sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum RealIpHeader {
+    /// A list, walked from the right.
+    XForwardedFor,
+    XRealIp,
+    CfConnectingIp,
+    TrueClientIp,
+}
+
+/// Whether trusted proxies name the sender before the first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, clap::ValueEnum)]
+#[schemars(rename_all = "lowercase")]
+pub enum ProxyProtocol {
+    #[value(aliases = ["no", "false"])]
+    Off,
+    Optional,
+    Required,
+}
+
+impl<'de> Deserialize<'de> for ProxyProtocol {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        clap::ValueEnum::from_str(&word, true).map_err(|_| {
+            serde::de::Error::custom(format!(
+                "\"{word}\" is no way to take the PROXY protocol: write off, optional or required"
+            ))
+        })
+    }
+}
+display_as_value!(Mode, ProxyProtocol, RealIpHeader);
+
+/// Who may speak for a sender, and what is let pass that should not be.
+pub struct Trust {
+    pub proxies: TrustedProxies,
+    pub proxy_protocol: ProxyProtocol,
+    pub allow_http: bool,
+    pub short_secret: bool,
+}
+
+impl Checks {
+    pub fn trust(&self, loader: &mut Loader) -> Trust {
+        let proxies = loader.list("trusted_proxies", self.trusted_proxies.as_ref(), &[]);
+        let header = loader.pick("real_ip_header", self.real_ip_header.as_ref(), RealIpHeader::XForwardedFor);
+        let proxy_protocol = loader.pick("proxy_protocol", self.proxy_protocol.as_ref(), ProxyProtocol::Off);
+        if proxies.is_empty() && proxy_protocol == ProxyProtocol::Required {
+            loader.problem(
+                "proxy_protocol",
+                "is believed from trusted proxies only: name them in trusted_proxies",
+            );
+        }
+        warn_of(loader, &proxies, proxy_protocol);
+        let allow_http = loader.pick("insecure_allow_http", self.insecure_allow_http.as_ref(), false);
+        let short_secret = loader.pick("insecure_short_secret", self.insecure_short_secret.as_ref(), false);
+        if allow_http {
+            loader.notice("insecure_allow_http is on: events are taken over plain HTTP");
+        }
+        let networks = proxies.into_iter().map(|proxy| proxy.0).collect();
+        let header = match header {
+            RealIpHeader::XForwardedFor => AddressHeader::Chain("x-forwarded-for"),
+            RealIpHeader::XRealIp => AddressHeader::Single("x-real-ip"),
+            RealIpHeader::CfConnectingIp => AddressHeader::Single("cf-connecting-ip"),
+            RealIpHeader::TrueClientIp => AddressHeader::Single("true-client-ip"),
+        };
+        Trust { proxies: TrustedProxies::new(networks, header), proxy_protocol, allow_http, short_secret }
+    }
+}
+
+/// Senders must not be able to speak for others.
+fn warn_of(loader: &mut Loader, proxies: &[Cidr], proxy_protocol: ProxyProtocol) {
+    for proxy in proxies.iter().filter(|proxy| proxy.holds_strangers()) {
+        loader.notice(format!(
+            "trusted_proxies: {proxy} holds public addresses: whoever sends from there can claim any address and HTTPS; name the proxies' own networks"
+        ));
+    }
+    if proxy_protocol == ProxyProtocol::Optional {
+        loader.notice(
+            "proxy_protocol is optional: behind a balancer that adds no line, senders can write it themselves and claim any address; write required where one is added, else off",
+        );
+    }
+}

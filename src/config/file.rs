@@ -1,0 +1,145 @@
+//! Reads the configuration file: each heading takes its own keys of the text, so that all of them
+//! know their places, and all faults are told at once. What no heading takes is unknown.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::value::Error as Refusal;
+use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
+use serde_saphyr::Location;
+
+use super::application::Application;
+use super::checks::Checks;
+use super::limits::Limits;
+use super::listeners::Listeners;
+use super::loader::closest;
+use super::located::Located;
+use super::outline::Outline;
+use super::process::Process;
+use super::raw::Route;
+
+/// The whole file: the keys of each heading, as its flags have them, and the routes.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct File {
+    #[schemars(flatten)]
+    pub listeners: Listeners,
+    #[schemars(flatten)]
+    pub application: Application,
+    #[schemars(flatten)]
+    pub checks: Checks,
+    #[schemars(flatten)]
+    pub limits: Limits,
+    #[schemars(flatten)]
+    pub process: Process,
+    #[schemars(flatten)]
+    pub routes: Routes,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Routes {
+    /// The endpoints; without any, there is the one that the flags describe
+    pub routes: Vec<Located<Route>>,
+}
+
+/// What is wrong with the text, and where.
+pub struct FileFault {
+    pub at: Option<Location>,
+    pub message: String,
+}
+
+impl File {
+    pub fn read(text: &str) -> Result<(Self, Outline), Vec<FileFault>> {
+        let outline = Outline::of(text).map_err(|error| vec![fault(&error)])?;
+        let mut reader = Reader { text, known: Vec::new(), faults: Vec::new() };
+        let file = File {
+            listeners: reader.heading(),
+            application: reader.heading(),
+            checks: reader.heading(),
+            limits: reader.heading(),
+            process: reader.heading(),
+            routes: reader.heading(),
+        };
+        let Reader { known, mut faults, .. } = reader;
+        for (key, at) in outline.top.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
+            let message = with_hint(format!("unknown field `{key}`, expected one of {}", known.join(", ")));
+            faults.push(FileFault { at: Some(*at), message });
+        }
+        faults.sort_by_key(|fault| fault.at.map(|at| (at.line(), at.column())));
+        if faults.is_empty() { Ok((file, outline)) } else { Err(faults) }
+    }
+}
+
+struct Reader<'t> {
+    text: &'t str,
+    known: Vec<&'static str>,
+    faults: Vec<FileFault>,
+}
+
+impl Reader<'_> {
+    fn heading<T: DeserializeOwned + Default>(&mut self) -> T {
+        self.known.extend(keys::<T>());
+        match serde_saphyr::from_str::<Option<T>>(self.text) {
+            Ok(heading) => heading.unwrap_or_default(),
+            Err(error) => {
+                self.faults.push(fault(&error));
+                T::default()
+            }
+        }
+    }
+}
+
+/// The keys that a struct is read from: serde names them to whoever brings the text.
+fn keys<T: DeserializeOwned>() -> &'static [&'static str] {
+    struct Asked<'k>(&'k mut &'static [&'static str]);
+
+    impl<'de> Deserializer<'de> for Asked<'_> {
+        type Error = Refusal;
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            visitor: V,
+        ) -> Result<V::Value, Refusal> {
+            *self.0 = fields;
+            self.deserialize_any(visitor)
+        }
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Refusal> {
+            Err(Refusal::custom("there is no text"))
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit
+            unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    let mut keys: &[&str] = &[];
+    _ = T::deserialize(Asked(&mut keys));
+    keys
+}
+
+/// The reader's message without its own mention of the place.
+fn fault(error: &serde_saphyr::Error) -> FileFault {
+    let text = error.without_snippet().to_string();
+    let text = text.lines().next().unwrap_or_default();
+    let message = match text.find(" at line ") {
+        Some(at) => &text[..at],
+        None => text,
+    };
+    FileFault { at: error.location(), message: with_hint(message.to_owned()) }
+}
+
+/// With what may have been meant by a misspelt key.
+fn with_hint(message: String) -> String {
+    let quoted = message.split('`').nth(1).or_else(|| message.split('\'').nth(1));
+    let Some(unknown) = quoted.filter(|_| message.contains("unknown")) else { return message };
+    let words: Vec<_> =
+        message.split(['`', '\'', ',', ' ']).filter(|w| !w.is_empty() && *w != unknown).collect();
+    match closest(unknown, &words) {
+        Some(hint) => format!("{message}; did you mean {hint}?"),
+        None => message,
+    }
+}
