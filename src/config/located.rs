@@ -160,6 +160,7 @@ read_by_from_str!(
 
 /// Of what was said twice, the upper one.
 pub trait Overlay {
+    #[must_use]
     fn over(self, below: Self) -> Self;
 }
 
