@@ -76,7 +76,7 @@ pub fn differs(signed: &Recipe, other: &Recipe) -> bool {
     };
     let same_content = signed.content == other.content || (is_body(signed) && is_body(other));
     let named = ids(other).iter().any(|source| signed.identifies(source)) || is_body(other);
-    let covered = signed.content.pieces().any(|piece| *piece == Piece::Body);
+    let covered = signed.content.keeps_body();
     named && covered && other.when.is_empty() && !(same_content && ids(signed) == ids(other))
 }
 
@@ -138,8 +138,7 @@ fn by_content(
 ) -> Result<ReplayKey, Unreadable> {
     let mut digest = on(route, b"content\0");
     reading.told_apart(variant, |bytes| digest.update(bytes))?;
-    let holds_body = recipe.content.pieces().any(|piece| *piece == Piece::Body);
-    if recipe.assurance != Assurance::Verified && !holds_body {
+    if recipe.assurance != Assurance::Verified && !recipe.content.keeps_body() {
         digest.update(reading.body());
     }
     Ok(ReplayKey::from_digest(&digest.finalize().into()))

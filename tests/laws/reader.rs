@@ -184,7 +184,7 @@ impl Reader<'_> {
     fn signature_header(&self) -> Result<String, String> {
         for name in self.recipe.signature_headers() {
             if let Some(value) = self.header(name.as_str())? {
-                return String::from_utf8(value).map_err(|_| "no text".to_owned());
+                return Ok(String::from_utf8_lossy(&value).into_owned());
             }
         }
         Ok(String::new())

@@ -125,6 +125,11 @@ impl Content {
         self.pieces().any(Piece::holds_body)
     }
 
+    /// The same, and so does a body that says the same in other bytes.
+    pub fn keeps_body(&self) -> bool {
+        self.pieces().any(|piece| *piece == Piece::Body)
+    }
+
     /// Whether a signature over this content vouches for the value of `source`.
     pub fn covers(&self, source: &Source) -> bool {
         let in_url = |piece: &Piece| {
@@ -135,7 +140,7 @@ impl Content {
         };
         self.keeps(source)
             || match source {
-                Source::Json(_) => self.pieces().any(|piece| *piece == Piece::Body),
+                Source::Json(_) => self.keeps_body(),
                 Source::Form(_) => self.covers_body(),
                 Source::Query(_) => self.pieces().any(in_url),
                 Source::Claim(_) => self.pieces().any(|piece| *piece == Piece::Token),

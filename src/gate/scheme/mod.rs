@@ -140,10 +140,13 @@ impl Recipe {
 
     /// Whether a signature vouches for every byte of the body.
     pub fn covers_body(&self) -> bool {
-        let by_equality = |equality: &Equality| {
-            equality.contents.iter().all(Content::covers_body) && self.content.covers(&equality.source)
-        };
-        self.content.covers_body() || self.also.iter().any(by_equality)
+        self.binds_body(Content::covers_body)
+    }
+
+    fn binds_body(&self, by: impl Fn(&Content) -> bool) -> bool {
+        let by_equality =
+            |equality: &Equality| equality.contents.iter().all(&by) && self.content.covers(&equality.source);
+        by(&self.content) || self.also.iter().any(by_equality)
     }
 
     /// Whether an id from there tells events apart. Not where the body is open: whoever puts another one
@@ -160,7 +163,7 @@ impl Recipe {
         self.covers(source)
             && (!by_type || self.content.keeps(&Source::Header(CONTENT_TYPE)))
             && (self.algorithm == Algorithm::Token
-                || (self.covers_body() && self.content.pieces().any(whole)))
+                || (self.binds_body(Content::keeps_body) && self.content.pieces().any(whole)))
     }
 
     /// Whether whoever has seen one delivery can put more behind what is signed: a plain digest
