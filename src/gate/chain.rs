@@ -4,7 +4,7 @@
 //! `tests/gate/chain_order.rs`.
 
 use super::delivery::Head;
-use super::filter::body_limit::{self, Admitted};
+use super::filter::body_limit::{self, Admitted, Proof};
 use super::filter::freshness::{self, Fresh};
 use super::filter::rate_limit::SharedCell;
 use super::filter::signature::Authentic;
@@ -19,7 +19,8 @@ impl Route {
         self.method(head)?;
         self.sender(head, now, findings)?;
         let presented = findings.note(self.charged(head, now, self.signature.presented(head)))?;
-        Ok(body_limit::admit(self.max_body, head, presented)?)
+        let proof = presented.map_or(Proof::Nothing, Proof::Presented);
+        Ok(body_limit::admit(self.max_body, head, proof)?)
     }
 
     /// Who sends, how, and how much.
@@ -40,7 +41,7 @@ impl Route {
         self.sender(head, now, findings)?;
         if self.handshakes.forwards(question) {
             findings.noted.insert(0, Reason::Handshake);
-            return Ok(Admission::Read(body_limit::admit(self.max_body, head, None)?));
+            return Ok(Admission::Read(body_limit::admit(self.max_body, head, Proof::Asked)?));
         }
         let usable = |id: &str| self.rotation.is_usable(id, now);
         let answer = self.handshakes.answer_bare(question, head, usable);
@@ -71,7 +72,10 @@ impl Route {
         now: Now,
         findings: &mut Findings,
     ) -> Result<Option<Authentic>, Reject> {
-        let Some(presented) = admitted.into_presented() else { return Ok(None) };
+        let presented = match admitted.into_proof() {
+            Proof::Presented(presented) => presented,
+            Proof::Nothing | Proof::Asked => return Ok(None),
+        };
         let usable = |id: &str| self.rotation.is_usable(id, now);
         let verified = self.signature.verify(&presented, &self.name, head, body, usable);
         let verified = verified.and_then(|authentic| {
@@ -161,6 +165,11 @@ impl Findings {
                 Ok(None)
             }
         }
+    }
+
+    /// Whether an objection refuses nothing.
+    pub fn only_notes(&self) -> bool {
+        self.mode == Mode::Observe
     }
 
     /// In the order of the checks.

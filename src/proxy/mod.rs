@@ -42,7 +42,7 @@ use crate::gate::delivery::Head;
 use crate::gate::filter::freshness::Fresh;
 use crate::gate::handshake::HandshakeReply;
 use crate::gate::reason::{Reason, Reject};
-use crate::gate::route::{Mode, Route};
+use crate::gate::route::Route;
 use crate::store::{Claim, Outcome, ReplayStore, Reservation};
 use crate::telemetry::metrics::UpstreamOutcome;
 use crate::telemetry::{Proof, Record, RequestId, Telemetry};
@@ -123,11 +123,12 @@ impl Sidecar {
         let authentic = authentic?;
         record.proof = authentic.as_ref().map(Proof::from);
         let fresh = route.freshen(authentic, now, &mut findings)?;
-        record.observed = findings.into_noted();
+        record.observed = findings.noted().to_vec();
         if let Some(said) = route.answer_signed(fresh.as_ref(), &body.bytes)? {
             return Err(Ending::Handshake(said));
         }
-        let claim = self.claim(fresh.as_ref(), route.mode, record).await?;
+        let claim = self.claim(fresh.as_ref(), &mut findings, record).await?;
+        record.observed = findings.into_noted();
 
         // Deliver it, in a task of its own that outlives the sender.
         let forward = Forward {
@@ -202,7 +203,7 @@ impl Sidecar {
     async fn claim(
         &self,
         fresh: Option<&Fresh>,
-        mode: Mode,
+        findings: &mut Findings,
         record: &mut Record,
     ) -> Result<Option<Claim>, Ending> {
         let Some(fresh) = fresh else { return Ok(None) };
@@ -212,7 +213,7 @@ impl Sidecar {
         let refusal = match reserved {
             Ok(Reservation::Lead(claim)) => return Ok(Some(claim)),
             Ok(Reservation::Done) => Reason::Duplicate,
-            Ok(Reservation::Follow(_)) if mode == Mode::Observe => return Ok(None),
+            Ok(Reservation::Follow(_)) if findings.only_notes() => return Ok(None),
             Ok(Reservation::Follow(waiting)) => match waiting.outcome().await {
                 Some(Outcome::Delivered) => Reason::Duplicate,
                 Some(Outcome::Failed { reason, status }) => return Err(Ending::As(reason, status)),
@@ -220,11 +221,7 @@ impl Sidecar {
             },
             Err(_) => Reason::StoreUnavailable,
         };
-        if mode == Mode::Observe && refusal.observable() {
-            record.observed.push(refusal);
-            return Ok(None);
-        }
-        Err(refusal.into())
+        Ok(findings.note(Err(refusal))?)
     }
 
     /// Waits for the delivery as long as a sender should have to.

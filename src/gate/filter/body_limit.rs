@@ -5,13 +5,23 @@ use crate::gate::filter::signature::Presented;
 use crate::gate::reason::Reason;
 
 /// Permission to read a body. Made here only, after every check of the head that applies, so
-/// nothing is read from a sender that those checks refuse. An unsigned question that the application
-/// is to answer shows no signature, so that check does not apply to it.
+/// nothing is read from a sender that those checks refuse.
 #[derive(Debug)]
 pub struct Admitted {
     limit: usize,
     declared: Option<usize>,
-    presented: Option<Presented>,
+    proof: Proof,
+}
+
+/// What the body is judged by.
+#[derive(Debug)]
+pub enum Proof {
+    /// What the head presents.
+    Presented(Presented),
+    /// Nothing that could be judged, and the route only observes.
+    Nothing,
+    /// Nothing: it is an unsigned question, and the application is to answer it.
+    Asked,
 }
 
 impl Admitted {
@@ -25,15 +35,13 @@ impl Admitted {
         self.declared
     }
 
-    /// What the sender presents as proof; absent on an observing route, and with an unsigned question
-    /// that the application is to answer.
-    pub(in crate::gate) fn into_presented(self) -> Option<Presented> {
-        self.presented
+    pub(in crate::gate) fn into_proof(self) -> Proof {
+        self.proof
     }
 }
 
 /// Refuses a declared length over the limit before a byte of the body is read.
-pub fn admit(limit: usize, head: &Head<'_>, presented: Option<Presented>) -> Result<Admitted, Reason> {
+pub(in crate::gate) fn admit(limit: usize, head: &Head<'_>, proof: Proof) -> Result<Admitted, Reason> {
     let declared = match head.content_length {
         None => None,
         Some(length) => match usize::try_from(length) {
@@ -41,5 +49,5 @@ pub fn admit(limit: usize, head: &Head<'_>, presented: Option<Presented>) -> Res
             Ok(_) | Err(_) => return Err(Reason::BodyTooLarge),
         },
     };
-    Ok(Admitted { limit, declared, presented })
+    Ok(Admitted { limit, declared, proof })
 }
