@@ -15,7 +15,7 @@ use crate::config::flags::{Given, RunArgs};
 use crate::config::provider::{NamedSecret, keyed, preset, rotation, unknown};
 use crate::config::scheme::compile;
 use crate::diagnosis::{Case, hints};
-use crate::gate::delivery::{Client, Head, split_target};
+use crate::gate::delivery::{Head, split_target};
 use crate::gate::filter::freshness;
 use crate::gate::filter::signature::{Authentic, Named, Signature};
 use crate::gate::parse::url::PublicUrl;
@@ -210,16 +210,8 @@ impl Captured {
     }
 
     fn head(&self) -> Head<'_> {
-        let (path, query) = split_target(&self.target);
-        Head {
-            method: &self.method,
-            path,
-            query,
-            headers: &self.headers,
-            client: Client::Unknown,
-            secure: true,
-            content_length: Some(self.body.len() as u64),
-        }
+        let head = Head::offline(&self.method, split_target(&self.target), &self.headers);
+        Head { content_length: Some(self.body.len() as u64), ..head }
     }
 }
 

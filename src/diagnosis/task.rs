@@ -67,16 +67,7 @@ impl Suspect {
 
     fn hints(&self) -> Vec<String> {
         let recipes: Vec<_> = self.route.signature.schemes().iter().map(|s| s.recipe().clone()).collect();
-        let (path, query) = split_target(&self.target);
-        let head = Head {
-            method: &self.method,
-            path,
-            query,
-            headers: &self.headers,
-            client: Client::Unknown,
-            secure: true,
-            content_length: None,
-        };
+        let head = Head::offline(&self.method, split_target(&self.target), &self.headers);
         hints(&Case {
             provider: &self.route.provider,
             recipes: &recipes,

@@ -27,6 +27,16 @@ pub struct Head<'r> {
 }
 
 impl<'r> Head<'r> {
+    /// A head that came over no wire: who sent it is not known, and how long its body was said to
+    /// be neither.
+    pub fn offline(
+        method: &'r Method,
+        (path, query): (&'r [u8], Option<&'r [u8]>),
+        headers: &'r HeaderMap,
+    ) -> Self {
+        Head { method, path, query, headers, client: Client::Unknown, secure: true, content_length: None }
+    }
+
     /// The parameters of the query; none if there is no query.
     pub fn query(&self) -> Result<Form<'r>, Unreadable> {
         self.query.map_or(Ok(Form::default()), Form::parse)

@@ -388,7 +388,6 @@ fn text(pieces: &[Piece], value: &str, key: Option<&KeyedMac>) -> Result<String,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gate::delivery::Client;
     use crate::gate::scheme::algorithm::Algorithm;
     use http::HeaderMap;
 
@@ -423,15 +422,7 @@ mod tests {
     }
 
     fn head<'h>(method: &'h Method, query: &'h str, headers: &'h HeaderMap) -> Head<'h> {
-        Head {
-            method,
-            path: b"/",
-            query: Some(query.as_bytes()),
-            headers,
-            client: Client::Unknown,
-            secure: true,
-            content_length: None,
-        }
+        Head::offline(method, (b"/", Some(query.as_bytes())), headers)
     }
 
     fn ask(

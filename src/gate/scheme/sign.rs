@@ -12,7 +12,7 @@ use super::reading::Reading;
 use super::source::Source;
 use super::timestamp::TimeUnit;
 use super::{Assign, Equality, FieldNames, Recipe, SignatureFormat, TokenPayload};
-use crate::gate::delivery::{Client, Head};
+use crate::gate::delivery::Head;
 use crate::gate::parse::jws;
 
 /// What is to be signed.
@@ -35,15 +35,7 @@ pub struct Signed {
 
 impl Signed {
     fn head<'s>(&'s self, method: &'s Method, path: &'s [u8]) -> Head<'s> {
-        Head {
-            method,
-            path,
-            query: self.query.as_deref().map(str::as_bytes),
-            headers: &self.headers,
-            client: Client::Unknown,
-            secure: true,
-            content_length: None,
-        }
+        Head::offline(method, (path, self.query.as_deref().map(str::as_bytes)), &self.headers)
     }
 
     /// Writes a value where a source says. `None` if it cannot stand there.

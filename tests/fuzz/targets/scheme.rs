@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use data_encoding::{BASE64, BASE64_NOPAD, HEXLOWER};
 use hookgate::config::provider::{PRESETS, preset};
 use hookgate::config::scheme::compile;
-use hookgate::gate::delivery::{Client, Head};
+use hookgate::gate::delivery::Head;
 use hookgate::gate::filter::signature::{Scheme, Signature};
 use hookgate::gate::parse::json::{Pointer, Scalar, pick};
 use hookgate::gate::scheme::content::{Content, Piece, Segment};
@@ -27,15 +27,7 @@ pub fn signature(data: &[u8]) {
     static SIGNATURES: OnceLock<Vec<Signature>> = OnceLock::new();
     let signatures = SIGNATURES.get_or_init(|| recipes().into_iter().filter_map(only).collect());
     let (headers, body) = head_and_body(data);
-    let head = Head {
-        method: &Method::POST,
-        path: b"/",
-        query: None,
-        headers: &headers,
-        client: Client::Unknown,
-        secure: true,
-        content_length: None,
-    };
+    let head = Head::offline(&Method::POST, (b"/", None), &headers);
     for signature in signatures {
         let recipe = signature.schemes()[0].recipe();
         let Ok(presented) = signature.presented(&head) else { continue };
