@@ -59,6 +59,13 @@ pub fn check_choice(recipes: &[Recipe]) -> Result<(), Fault> {
                 let message = format!("two schemes read {place}: put the one with conditions first");
                 return Err(Fault::new("when", message));
             }
+            let unsigned = |source: &&Source| !first.covers(source) || !second.covers(source);
+            if let Some(source) = first.when.iter().chain(&second.when).find(unsigned).filter(|_| alike) {
+                let message = format!(
+                    "two schemes read {place}, and {source}, which is not signed, tells which one a delivery is of: anybody could change it"
+                );
+                return Err(Fault::new("when", message));
+            }
             if alike && first.when == second.when {
                 let message = format!(
                     "two schemes read {place}, and nothing tells which one a delivery is of: give the first a condition in when, or write both forms of the content into one scheme"

@@ -88,7 +88,9 @@ fn name_under(
     reading: &Reading<'_>,
     signed: &Recipe,
 ) -> Result<Option<ReplayKey>, Unreadable> {
+    // A time that nobody signed here proves nothing: anybody could have left it out.
     if let Some(rule) = &other.timestamp
+        && rule.from.iter().all(|source| signed.covers(source))
         && reading.time(rule)?.is_none()
     {
         return Ok(None);

@@ -140,30 +140,24 @@ impl Recipe {
 
     /// Whether a signature vouches for every byte of the body.
     pub fn covers_body(&self) -> bool {
-        self.binds_body(Content::covers_body)
+        let by_equality = |equality: &Equality| {
+            equality.contents.iter().all(Content::covers_body) && self.content.covers(&equality.source)
+        };
+        self.content.covers_body() || self.also.iter().any(by_equality)
     }
 
-    fn binds_body(&self, by: impl Fn(&Content) -> bool) -> bool {
-        let by_equality =
-            |equality: &Equality| equality.contents.iter().all(&by) && self.content.covers(&equality.source);
-        by(&self.content) || self.also.iter().any(by_equality)
-    }
-
-    /// Whether an id from there tells events apart. Not where the body is open: whoever puts another one
-    /// under the id would make the genuine one a copy of it. Not where signed values stand side by side with
-    /// nothing between them: bytes could move from one to the other. And not where the Content-Type
+    /// Whether an id from there tells events apart. Not where the signature leaves something open: whoever
+    /// puts that beside the id would make the genuine event a copy of it. And not where the Content-Type
     /// says how it is found: who changes that could hide the id, and the event would be another one.
     pub fn identifies(&self, source: &Source) -> bool {
-        let whole = |piece: &Piece| matches!(piece, Piece::Body | Piece::Token);
         let by_type = match source {
             Source::Form(_) => true,
             Source::Json(_) => self.payload.is_some(),
             _ => false,
         };
-        self.covers(source)
+        self.assurance != Assurance::Partial
+            && self.covers(source)
             && (!by_type || self.content.keeps(&Source::Header(CONTENT_TYPE)))
-            && (self.algorithm == Algorithm::Token
-                || (self.binds_body(Content::keeps_body) && self.content.pieces().any(whole)))
     }
 
     /// Whether whoever has seen one delivery can put more behind what is signed: a plain digest
