@@ -39,12 +39,14 @@ pub fn compile(
         timestamp: raw.timestamp.as_ref().map(|t| timestamp(t, tolerance, future)).transpose()?,
         id: sources("id", &raw.id)?,
         event_type: sources("type", &raw.event_type)?,
+        closed: false,
         assurance: Assurance::Partial,
     };
     check(&recipe)?;
     check_body(&recipe, raw.signs_body)?;
     check_ends(&recipe, raw.assurance)?;
-    recipe.assurance = assurance(&recipe, raw.assurance);
+    recipe.closed = is_closed(&recipe, raw.assurance);
+    recipe.assurance = assurance(&recipe);
     Ok(recipe)
 }
 
@@ -77,17 +79,22 @@ pub fn check_choice(recipes: &[Recipe]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// How much a delivery under the recipe proves.
-fn assurance(recipe: &Recipe, claimed: Option<raw::Claimed>) -> Assurance {
+/// Whether nothing of a delivery can be changed under its signature.
+fn is_closed(recipe: &Recipe, claimed: Option<raw::Claimed>) -> bool {
     let equal = recipe.also.iter().flat_map(|equality| &equality.contents);
-    let open = claimed == Some(raw::Claimed::Partial)
-        || recipe.contents().chain(equal).any(Content::is_lossy)
+    recipe.covers_body()
+        && claimed != Some(raw::Claimed::Partial)
+        && !recipe.contents().chain(equal).any(Content::is_lossy)
         // What is signed in one form may be something else in another.
-        || !recipe.variants.is_empty()
-        || recipe.is_extensible();
+        && recipe.variants.is_empty()
+}
+
+/// How much a delivery under the recipe proves. A digest that can be continued proves less, although
+/// what continues it is refused.
+fn assurance(recipe: &Recipe) -> Assurance {
     match recipe.algorithm {
         Algorithm::Token => Assurance::Authenticated,
-        _ if recipe.covers_body() && !open => Assurance::Verified,
+        _ if recipe.closed && !recipe.is_extensible() => Assurance::Verified,
         _ => Assurance::Partial,
     }
 }

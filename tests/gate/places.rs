@@ -458,6 +458,17 @@ fn what_continues_a_digest_is_refused_and_the_digest_proves_less() {
             .insert("x-signature", pair.recipe.signature.encoding.encode(mac.finish()).parse().unwrap());
         assert_eq!(pair.reason(&padded), Reason::SignatureMalformed, "{body:?}");
     }
+    // What continues it is refused, so its id names the event all the same, whenever it was signed.
+    let retried = Pair::new(
+        "algorithm: digest-sha256, signature: { from: 'header:x-signature', encoding: hex },
+         content: '{header:x-time|unix}{secret}{body}', id: 'json:/id'",
+    );
+    let key = retried.recipe.signer(KEY).unwrap();
+    let sent_at = |seconds: i64| {
+        let unsigned = Unsigned { id: "", time_ms: seconds * 1000, body: br#"{"id":"evt_1"}"# };
+        Delivery::sent(retried.recipe.sign(&key, unsigned).unwrap())
+    };
+    assert!(retried.takes_for_one(&sent_at(NOW), &sent_at(NOW + 60)));
     let behind = Pair::new(
         "algorithm: digest-sha256, signature: { from: 'header:x-signature', encoding: hex },
          content: '{body}{secret}'",

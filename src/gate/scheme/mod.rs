@@ -48,6 +48,8 @@ pub struct Recipe {
     pub id: Vec<Source>,
     /// Where the event's type stands. For people and routing; decides nothing.
     pub event_type: Vec<Source>,
+    /// Whether nothing of a delivery can be changed under its signature.
+    pub closed: bool,
     /// How much a delivery under this recipe proves.
     pub assurance: Assurance,
 }
@@ -155,7 +157,7 @@ impl Recipe {
             Source::Json(_) => self.payload.is_some(),
             _ => false,
         };
-        self.assurance != Assurance::Partial
+        (self.closed || self.algorithm == Algorithm::Token)
             && self.covers(source)
             && (!by_type || self.content.keeps(&Source::Header(CONTENT_TYPE)))
     }
