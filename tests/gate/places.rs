@@ -4,6 +4,7 @@
 use hookgate::clock::Now;
 use hookgate::config::scheme::compile;
 use hookgate::gate::filter::freshness;
+use hookgate::gate::filter::replay::ReplayKey;
 use hookgate::gate::filter::signature::{Authentic, Signature};
 use hookgate::gate::parse::jws;
 use hookgate::gate::reason::Reason;
@@ -492,6 +493,21 @@ fn one_scheme_judges_a_delivery_and_what_must_hold_besides_is_final() {
     // Without a body the other scheme signs the same content.
     let empty = Delivery { body: Vec::new(), ..genuine };
     assert_eq!(empty.judged_by(&gate).unwrap_err(), Reason::SignatureMismatch);
+}
+
+#[test]
+fn an_event_without_an_id_meets_itself_under_another_scheme() {
+    let nonce =
+        Pair::hmac("signature: { from: 'header:x-new', encoding: hex }, content: '{header:x-nonce}.{body}'");
+    let plain = Pair::hmac("signature: { from: 'header:x-old', encoding: hex }, content: '{body}'");
+    let scheme = |pair: &Pair| signature(&pair.recipe, &[KEY]).schemes()[0].clone();
+    let gate = Signature::new([&nonce, &plain].map(scheme).to_vec());
+    let names =
+        |sender: &Pair, body: &str| sender.send(body).judged_by(&gate).unwrap().identity().names().to_vec();
+    let meet = |one: &[ReplayKey], other: &[ReplayKey]| one.iter().any(|name| other.contains(name));
+    assert!(meet(&names(&nonce, "{}"), &names(&plain, "{}")));
+    assert!(!meet(&names(&nonce, "{}"), &names(&plain, "[]")), "another body is another event");
+    assert_eq!(names(&plain, "{}").len(), 1, "nobody signed a nonce here");
 }
 
 #[test]
