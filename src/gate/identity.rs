@@ -28,14 +28,6 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// `names` begins with the one that the application is told.
-    fn new(mut names: SmallVec<[ReplayKey; 1]>) -> Option<Self> {
-        let told = *names.first()?;
-        names.sort_unstable();
-        names.dedup();
-        Some(Identity { told, names })
-    }
-
     /// What the application is told as the event's idempotency key. It is the same under each scheme.
     pub fn told(&self) -> ReplayKey {
         self.told
@@ -56,7 +48,7 @@ pub fn of<'r>(
     variant: Variant<'_>,
     others: impl Iterator<Item = (&'r Recipe, Reading<'r>)>,
 ) -> Result<Identity, Unreadable> {
-    let mut names = SmallVec::new();
+    let mut names = SmallVec::<[ReplayKey; 1]>::new();
     for (other, reading) in others {
         // What cannot be read there is refused there: no copy comes under that name.
         names.extend(name_under(route, other, &reading, recipe).ok().flatten());
@@ -65,7 +57,11 @@ pub fn of<'r>(
         Some(id) => by_id(route, &id),
         None => by_content(route, recipe, reading, variant)?,
     });
-    Identity::new(names).ok_or(Unreadable)
+    // A name that the schemes share stands first, so that each of them tells the same one.
+    let told = names[0];
+    names.sort_unstable();
+    names.dedup();
+    Ok(Identity { told, names })
 }
 
 /// Whether a delivery under `signed` could come under `other` as well, and has another name there. A

@@ -216,7 +216,7 @@ impl Endpoint<'_, '_> {
     }
 }
 
-/// The spans that schemes have, each of them once, the most usual first.
+/// The spans that schemes have, each of them once, in the order of the schemes.
 fn each(spans: impl Iterator<Item = Duration>) -> String {
     let mut each: Vec<Span> = Vec::new();
     for span in spans.map(Span) {

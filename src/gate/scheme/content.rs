@@ -125,7 +125,8 @@ impl Content {
         self.pieces().any(Piece::holds_body)
     }
 
-    /// The same, and so does a body that says the same in other bytes.
+    /// Whether a body in other bytes is another content, also one that says the same in them, as a form
+    /// in another spelling does.
     pub fn keeps_body(&self) -> bool {
         self.pieces().any(|piece| *piece == Piece::Body)
     }
