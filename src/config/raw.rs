@@ -219,7 +219,7 @@ pub struct Url {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignatureSource {
-    /// `header:Name`, `query:name`, `json:/pointer` or `form:field`, or a list of such.
+    /// `header:Name`, `query:name`, `json:/pointer`, `form:field` or `multipart:field`, or a list of such.
     #[serde(deserialize_with = "one_or_many")]
     #[schemars(with = "Vec<String>")]
     pub from: Vec<String>,

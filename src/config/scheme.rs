@@ -102,8 +102,7 @@ fn assurance(recipe: &Recipe) -> Assurance {
 fn signature(raw: &raw::SchemeWords) -> Result<SignatureRule, Fault> {
     let from = sources("signature.from", &raw.signature.from)?;
     if from.is_empty() || from.iter().any(|source| matches!(source, Source::Field(_) | Source::Claim(_))) {
-        let remedy =
-            "name where the signature stands: write header:Name, query:name, json:/pointer or form:field";
+        let remedy = "name where the signature stands: write header:Name, query:name, json:/pointer, form:field or multipart:field";
         return Err(Fault::new("signature.from", remedy));
     }
     let format = format(&raw.signature)?;

@@ -160,17 +160,20 @@ impl Signature {
 
     /// What the head presents. No fall-back: a sender that presents the newer form badly is not
     /// judged by the older one. A scheme with conditions that are met stands alone; beside another
-    /// one stand those that read the same place, and there the tags tell whose they are.
+    /// one stand those that read the same place, and there the tags tell whose they are. All places in
+    /// a body are one: which of them it has shows when it is read.
     pub fn presented(&self, head: &Head<'_>) -> Result<Presented, Reason> {
         let mut candidates = SmallVec::new();
         let mut place: Option<&[Source]> = None;
         let mut nothing = Reason::SignatureMissing;
         for (n, Scheme { recipe, .. }) in self.schemes.iter().enumerate() {
-            let elsewhere = place.is_some_and(|place| *place != recipe.signature.from);
+            let in_body = |place: &[Source]| place.iter().all(Source::is_in_body);
+            let from = &recipe.signature.from;
+            let elsewhere = place.is_some_and(|place| place != from && !(in_body(place) && in_body(from)));
             if elsewhere || !recipe.is_present(head)? {
                 continue;
             }
-            let first = place.replace(&recipe.signature.from).is_none();
+            let first = place.replace(from).is_none();
             match recipe.presented(head)? {
                 Shown::Tags(tags) => candidates.push(Candidate { scheme: n, tags: Some(tags) }),
                 Shown::InBody => candidates.push(Candidate { scheme: n, tags: None }),

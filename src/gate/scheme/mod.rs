@@ -153,7 +153,7 @@ impl Recipe {
     /// says how it is found: who changes that could hide the id, and the event would be another one.
     pub fn identifies(&self, source: &Source) -> bool {
         let by_type = match source {
-            Source::Form(_) => true,
+            Source::Form(_) | Source::Multipart(_) => true,
             Source::Json(_) => self.payload.is_some(),
             _ => false,
         };
@@ -193,6 +193,11 @@ impl Recipe {
     pub fn reads_form(&self) -> bool {
         let equal = self.also.iter().flat_map(|equality| &equality.contents);
         self.contents().chain(equal).flat_map(Content::pieces).any(Piece::reads_form)
+    }
+
+    /// Whether something that it reads is a field of a multipart body.
+    pub fn reads_multipart(&self) -> bool {
+        self.sources().any(|source| matches!(source, Source::Multipart(_)))
     }
 
     /// The pointers that this recipe reads from JSON, in the body or in its payload.

@@ -38,7 +38,7 @@ impl Recipe {
         let is_there = |source: &Source| match source {
             Source::Header(name) => Ok(head.headers.contains_key(name)),
             Source::Query(name) => Ok(head.query()?.single(name)?.is_some()),
-            Source::Json(_) | Source::Form(_) => Ok(head.content_length != Some(0)),
+            Source::Json(_) | Source::Form(_) | Source::Multipart(_) => Ok(head.content_length != Some(0)),
             Source::Field(_) | Source::Claim(_) => Ok(false),
         };
         for source in &self.when {
@@ -196,7 +196,7 @@ impl Recipe {
             Source::Header(name) => Ok(head.single(name)?.map(Cow::Borrowed)),
             Source::Field(name) => Ok(self.field(name, head)?.map(Cow::Borrowed)),
             Source::Query(name) => head.query()?.single(name),
-            Source::Json(_) | Source::Form(_) | Source::Claim(_) => Ok(None),
+            Source::Json(_) | Source::Form(_) | Source::Multipart(_) | Source::Claim(_) => Ok(None),
         }
     }
 

@@ -7,7 +7,8 @@ use http::HeaderName;
 
 use crate::gate::parse::json::Pointer;
 
-/// Written as `header:X-Name`, `kv:name`, `query:name`, `json:/pointer`, `form:name` or `claim:name`.
+/// Written as `header:X-Name`, `kv:name`, `query:name`, `json:/pointer`, `form:name`,
+/// `multipart:name` or `claim:name`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     Header(HeaderName),
@@ -19,6 +20,8 @@ pub enum Source {
     Json(Pointer),
     /// A field of an `application/x-www-form-urlencoded` body, decoded.
     Form(String),
+    /// A field of a `multipart/form-data` body (RFC 7578).
+    Multipart(String),
     /// A claim of the signed token (RFC 7519, section 4).
     Claim(Pointer),
 }
@@ -26,7 +29,7 @@ pub enum Source {
 impl Source {
     /// Whether only the body tells.
     pub fn is_in_body(&self) -> bool {
-        matches!(self, Source::Json(_) | Source::Form(_))
+        matches!(self, Source::Json(_) | Source::Form(_) | Source::Multipart(_))
     }
 }
 
@@ -40,9 +43,11 @@ impl FromStr for Source {
             Some(("query", name)) if !name.is_empty() => Ok(Source::Query(name.to_owned())),
             Some(("json", pointer)) => Ok(Source::Json(pointer.parse()?)),
             Some(("form", name)) if !name.is_empty() => Ok(Source::Form(name.to_owned())),
+            Some(("multipart", name)) if !name.is_empty() => Ok(Source::Multipart(name.to_owned())),
             Some(("claim", name)) if !name.is_empty() => Ok(Source::Claim(Pointer::key(name))),
             _ => Err(format!(
-                "\"{text}\" names no source: write header:Name, kv:field, query:name, json:/pointer, form:name or claim:name"
+                "\"{text}\" names no source: write header:Name, kv:field, query:name, json:/pointer, form:name, \
+                 multipart:name or claim:name"
             )),
         }
     }
@@ -60,6 +65,7 @@ impl fmt::Display for Source {
             Source::Query(name) => write!(f, "query:{name}"),
             Source::Json(pointer) => write!(f, "json:{pointer}"),
             Source::Form(name) => write!(f, "form:{name}"),
+            Source::Multipart(name) => write!(f, "multipart:{name}"),
             Source::Claim(pointer) => write!(f, "claim:{}", pointer.tokens().join("/")),
         }
     }
