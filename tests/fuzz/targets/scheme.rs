@@ -189,7 +189,7 @@ pub fn key(data: &[u8]) {
                 let nopad = BASE64_NOPAD.encode(&key);
                 assert_eq!(nopad.as_bytes(), text);
             }
-            KeyDecoding::Spki => unreachable!("not asked for"),
+            KeyDecoding::Spki | KeyDecoding::Nfkd => unreachable!("not asked for"),
             KeyDecoding::Hex => assert_eq!(HEXLOWER.encode(&key).as_bytes(), text.to_ascii_lowercase()),
         }
     }
