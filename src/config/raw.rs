@@ -1,6 +1,7 @@
 //! The words for routes, schemes and presets as they are written: a mirror for serde, nothing more.
 //! Unknown keys are errors; values that others must be judged against keep their place.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ use super::checks::Mode;
 use super::handshake;
 use super::located::Located;
 use super::units::{ByteSize, Cidr, Moment, Rate, Senders, Span};
+use crate::gate::identity;
 use crate::gate::parse::url::SignedQuery;
 use crate::gate::scheme::algorithm::{Algorithm, Encoding};
 use crate::gate::scheme::key::KeyRule;
@@ -50,6 +52,12 @@ pub struct Route {
     pub future_tolerance: Option<Located<Span>>,
     /// Whether it refuses, or forwards and records what would have been refused.
     pub mode: Option<Located<Mode>>,
+    /// The methods that are taken; the provider's, else POST, if absent.
+    pub methods: Option<Located<Methods>>,
+    /// What tells two events apart; the provider's, else `signed`, if absent.
+    pub identity: Option<Located<identity::Rule>>,
+    /// Which of the verified events the application gets; all if absent.
+    pub events: Option<Located<Events>>,
     /// How long the route may go without accepting an event before that is worth telling.
     pub expect_every: Option<Located<Span>>,
     /// Statuses instead of the usual ones.
@@ -124,6 +132,49 @@ impl JsonSchema for RateLimit {
     }
 }
 
+/// One method, or a list of them.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct Methods(
+    #[serde(deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<String>")]
+    pub Vec<String>,
+);
+
+/// Which of the verified events a route takes. The others are answered and counted, and not remembered.
+/// `*` in a text stands for any characters.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Events {
+    /// The types that are taken, such as `push`, `pull_request.*` or `*.paid`; all if absent.
+    #[serde(deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<String>")]
+    pub take: Vec<String>,
+    /// The types that are not taken, whatever else is said.
+    #[serde(deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<String>")]
+    pub drop: Vec<String>,
+    /// Values that have to be one of these: `json:/ref: [refs/heads/main, "refs/tags/*"]`. All must
+    /// hold; an event that does not have the value is not judged by it.
+    pub when: Vec<BTreeMap<String, Texts>>,
+}
+
+/// One text, or a list of them.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct Texts(
+    #[serde(deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<String>")]
+    pub Vec<String>,
+);
+
+/// What tells a provider's events apart, and why if that is not what it signs.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    pub by: identity::Rule,
+    /// What two of its events can have in common.
+    pub because: String,
+}
+
 /// A secret and the id that stands for it in logs and metrics.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -192,10 +243,19 @@ pub struct SchemeWords {
     #[serde(default, deserialize_with = "one_or_many")]
     #[schemars(with = "Vec<String>")]
     pub id: Vec<String>,
+    /// What else tells two events apart that have the same id; signed, as the id is.
+    #[serde(default, deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<String>")]
+    pub distinct: Vec<String>,
     /// Where the event's type stands.
     #[serde(default, rename = "type", deserialize_with = "one_or_many")]
     #[schemars(with = "Vec<String>")]
     pub event_type: Vec<String>,
+    /// Where stands what narrows the type, so that `pull_request` is `pull_request.opened` as well for
+    /// the route's choice of events.
+    #[serde(default, deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<String>")]
+    pub action: Vec<String>,
 }
 
 /// What a scheme may be said to prove: never more than what is found.
@@ -297,6 +357,8 @@ pub struct Preset {
     pub max_body: Option<ByteSize>,
     #[serde(default)]
     pub status: Status,
+    /// What tells its events apart, if that is not what it signs.
+    pub identity: Option<Identity>,
     /// The methods that it sends with, if not only POST.
     #[serde(default)]
     pub methods: Vec<String>,

@@ -14,6 +14,7 @@ pub enum Reason {
     BodyTimeout,
     BodyTooLarge,
     Duplicate,
+    Filtered,
     FramingInvalid,
     Handshake,
     HandshakeRefused,
@@ -32,27 +33,36 @@ pub enum Reason {
     TimestampMissing,
     TimestampStale,
     UpstreamFailed,
+    UpstreamStatus,
     UpstreamTimeout,
     UpstreamUnreachable,
 }
 
-/// The four outcomes that a dashboard tells apart.
+/// The outcomes that a dashboard tells apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Delivered, and the application's answer was returned; or a handshake, and answered.
+    /// Delivered: the application said 2xx.
     Accepted,
+    /// Genuine, and answered by the gate as it should be: a duplicate, a handshake, an event that the
+    /// route does not take.
+    Answered,
     /// Answered by the gate; the application saw nothing.
     Refused,
     /// Would have been refused, but the route only observes.
     Observed,
-    /// Genuine, but it could not be delivered or its outcome is unknown.
+    /// Genuine, but it could not be delivered, the application did not take it, or its outcome is unknown.
     Failed,
 }
 
 impl Verdict {
+    /// Every verdict.
+    pub const ALL: [Verdict; 5] =
+        [Verdict::Accepted, Verdict::Answered, Verdict::Observed, Verdict::Refused, Verdict::Failed];
+
     pub const fn label(self) -> &'static str {
         match self {
             Verdict::Accepted => "accepted",
+            Verdict::Answered => "answered",
             Verdict::Refused => "refused",
             Verdict::Observed => "observed",
             Verdict::Failed => "failed",
@@ -62,8 +72,10 @@ impl Verdict {
 
 impl Reason {
     /// Every reason, in the order of the table in conf/README.md.
-    pub const ALL: [Reason; 26] = [
+    pub const ALL: [Reason; 28] = [
         Reason::Accepted,
+        Reason::UpstreamStatus,
+        Reason::Filtered,
         Reason::Handshake,
         Reason::FramingInvalid,
         Reason::RouteUnmatched,
@@ -113,6 +125,7 @@ impl Reason {
             Reason::BodyTimeout => "body_timeout",
             Reason::BodyTooLarge => "body_too_large",
             Reason::Duplicate => "duplicate",
+            Reason::Filtered => "filtered",
             Reason::FramingInvalid => "framing_invalid",
             Reason::Handshake => "handshake",
             Reason::HandshakeRefused => "handshake_refused",
@@ -131,6 +144,7 @@ impl Reason {
             Reason::TimestampMissing => "timestamp_missing",
             Reason::TimestampStale => "timestamp_stale",
             Reason::UpstreamFailed => "upstream_failed",
+            Reason::UpstreamStatus => "upstream_status",
             Reason::UpstreamTimeout => "upstream_timeout",
             Reason::UpstreamUnreachable => "upstream_unreachable",
         }
@@ -139,16 +153,17 @@ impl Reason {
     /// The verdict that this reason leads to on an enforcing route.
     pub const fn verdict(self) -> Verdict {
         match self {
-            Reason::Accepted | Reason::Handshake => Verdict::Accepted,
+            Reason::Accepted => Verdict::Accepted,
+            Reason::Duplicate | Reason::Filtered | Reason::Handshake => Verdict::Answered,
             Reason::StoreUnavailable
             | Reason::UpstreamFailed
+            | Reason::UpstreamStatus
             | Reason::UpstreamTimeout
             | Reason::UpstreamUnreachable => Verdict::Failed,
             Reason::AddressDenied
             | Reason::BodyMalformed
             | Reason::BodyTimeout
             | Reason::BodyTooLarge
-            | Reason::Duplicate
             | Reason::FramingInvalid
             | Reason::HandshakeRefused
             | Reason::HeadersTooLarge
@@ -177,6 +192,7 @@ impl Reason {
             Reason::AddressDenied
                 | Reason::BodyMalformed
                 | Reason::Duplicate
+                | Reason::Filtered
                 | Reason::Handshake
                 | Reason::HttpsRequired
                 | Reason::RateLimited
@@ -195,9 +211,10 @@ impl Reason {
     }
 
     /// The status that the sender reads. Never 3xx: senders count it as a failure.
-    /// Never 410: some senders delete the endpoint.
+    /// Never 410: some senders delete the endpoint. The application's own answer has its own.
     pub const fn status(self) -> u16 {
         match self {
+            Reason::Filtered => 202,
             Reason::Accepted | Reason::Duplicate | Reason::Handshake => 200,
             Reason::BodyMalformed
             | Reason::FramingInvalid
@@ -212,7 +229,7 @@ impl Reason {
             Reason::BodyTooLarge => 413,
             Reason::RateLimited => 429,
             Reason::HeadersTooLarge => 431,
-            Reason::UpstreamFailed => 502,
+            Reason::UpstreamFailed | Reason::UpstreamStatus => 502,
             Reason::InFlight
             | Reason::Overloaded
             | Reason::StoreUnavailable
@@ -224,7 +241,7 @@ impl Reason {
     /// The fixed text that the sender reads: enough to act on, nothing to attack with.
     pub const fn text(self) -> &'static str {
         match self {
-            Reason::Accepted | Reason::Handshake => "",
+            Reason::Accepted | Reason::Filtered | Reason::Handshake => "",
             Reason::AddressDenied | Reason::HandshakeRefused | Reason::HttpsRequired => "Forbidden",
             Reason::BodyMalformed | Reason::FramingInvalid => "Bad request",
             Reason::BodyTimeout => "Request timeout",
@@ -239,9 +256,10 @@ impl Reason {
                 "Unauthorized"
             }
             Reason::TimestampFuture | Reason::TimestampMissing | Reason::TimestampStale => "Event too old",
-            Reason::UpstreamFailed | Reason::UpstreamTimeout | Reason::UpstreamUnreachable => {
-                "Processing failed"
-            }
+            Reason::UpstreamFailed
+            | Reason::UpstreamStatus
+            | Reason::UpstreamTimeout
+            | Reason::UpstreamUnreachable => "Processing failed",
         }
     }
 }

@@ -127,6 +127,7 @@ impl Sidecar {
         if let Some(said) = route.answer_signed(fresh.as_ref(), &body.bytes)? {
             return Err(Ending::Handshake(said));
         }
+        route.choose(fresh.as_ref(), &mut findings)?;
         let claim = self.claim(fresh.as_ref(), &mut findings, record).await?;
         record.observed = findings.into_noted();
 
@@ -251,6 +252,9 @@ impl Sidecar {
         match ended {
             Ok(reply) => {
                 record.status = reply.header.status.as_u16();
+                if !reply.header.status.is_success() {
+                    record.reason = Reason::UpstreamStatus;
+                }
                 respond::reply(session, reply, record.request_id).await;
             }
             Err(Ending::Handshake(said)) => {
@@ -405,7 +409,7 @@ fn outcome(result: &Result<Reply, Undelivered>) -> Outcome {
     match result {
         Ok(reply) => match reply.header.status.as_u16() {
             200..300 => Outcome::Delivered,
-            status => Outcome::Failed { reason: Reason::UpstreamFailed, status },
+            status => Outcome::Failed { reason: Reason::UpstreamStatus, status },
         },
         Err(Undelivered::Cut { status: 200..300 }) => Outcome::Delivered,
         Err(undelivered) => {

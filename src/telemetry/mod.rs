@@ -167,8 +167,12 @@ impl Telemetry {
         self.count(&record, verdict, reason, now);
         self.recent.add(&record, verdict, reason, total);
         let severity = match verdict {
-            Verdict::Accepted => Severity::Info,
+            Verdict::Accepted | Verdict::Answered => Severity::Info,
             Verdict::Refused | Verdict::Observed => Severity::Warn,
+            // The application did not want the event, which is not yet a fault of anybody's.
+            Verdict::Failed if record.reason == Reason::UpstreamStatus && record.status < 500 => {
+                Severity::Warn
+            }
             Verdict::Failed => Severity::Error,
         };
         self.log.decision(severity, now, |line| line.decision(&record, verdict, reason, total));

@@ -1,5 +1,6 @@
 //! What one endpoint demands: the words of a route, over its provider's preset, compiled.
 
+mod events;
 mod handshakes;
 mod only;
 mod senders;
@@ -133,7 +134,10 @@ impl Endpoint<'_, '_> {
         let secrets = self.secrets(only);
         let handshakes = self.handshakes(&provider, &recipes, &secrets);
         let rotation = self.rotation(&name, &secrets);
+        let identity = self.identity(&name, &recipes);
+        let methods = self.methods();
         let signature = self.signature(&provider, recipes, &secrets);
+        let signature = signature.map(|signature| self.events(signature.identified(identity)));
         let allowlist = self.allowlist();
         let rate_limit = self.rate_limit();
         let failure_budget = self.failure_budget();
@@ -152,7 +156,7 @@ impl Endpoint<'_, '_> {
             name: name.into(),
             provider: provider.into(),
             path: path?,
-            methods: self.methods(),
+            methods,
             https: self.all.https,
             allowlist,
             rate_limit,

@@ -46,8 +46,14 @@ pub struct Recipe {
     pub timestamp: Option<TimestampRule>,
     /// Where the event's id stands; the first that is present names the event.
     pub id: Vec<Source>,
+    /// What else tells two events apart that have the same id; signed.
+    pub distinct: Vec<Source>,
     /// Where the event's type stands. For people and routing; decides nothing.
     pub event_type: Vec<Source>,
+    /// Where stands what narrows the type, as an action does.
+    pub action: Vec<Source>,
+    /// What the route's choice of events looks at besides.
+    pub looked_at: Vec<Source>,
     /// Whether nothing of a delivery can be changed under its signature.
     pub closed: bool,
     /// How much a delivery under this recipe proves.
@@ -249,7 +255,10 @@ impl Recipe {
             .chain(equal)
             .chain(&self.when)
             .chain(&self.id)
+            .chain(&self.distinct)
             .chain(&self.event_type)
+            .chain(&self.action)
+            .chain(&self.looked_at)
             .chain(times)
     }
 }
