@@ -173,7 +173,11 @@ impl Verdict {
 
     /// The application answers with this status.
     pub const fn answered(status: u16) -> Self {
-        Verdict { status, ..DELIVERED }
+        Verdict {
+            status,
+            reason: if status / 100 == 2 { "accepted" } else { "upstream_status" },
+            ..DELIVERED
+        }
     }
 }
 
