@@ -280,6 +280,7 @@ impl Signature {
             if !reading.holds_besides().map_err(unreadable)? {
                 return Ok(None);
             }
+            let event_id = named(recipe, head, &recipe.id, |source| reading.id(source))?;
             let event_type = named(recipe, head, &recipe.event_type, |source| Ok(reading.text(source)))?;
             Ok(Some(Authentic {
                 taken: self.takes(recipe, &reading, event_type.as_ref()),
@@ -288,7 +289,7 @@ impl Signature {
                 signed_at: signed_time(recipe, &reading).map_err(unreadable)?,
                 identity: identity::of(self.identity, route, recipe, &reading, variant, others)
                     .map_err(unreadable)?,
-                event_id: named(recipe, head, &recipe.id, |source| reading.id(source))?,
+                event_id,
                 event_type,
             }))
         };
