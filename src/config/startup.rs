@@ -33,7 +33,8 @@ impl Loader<'_> {
 
         let sockets = listeners.sockets(self);
         let tls = listeners.tls(self);
-        let exchange = application.over(file.application).exchange(self);
+        let application = application.over(file.application);
+        let exchange = application.exchange(self);
         let trust = checks.trust(self);
         listeners.way_past_certificates(self, &sockets.listen, trust.allow_http);
         let held = limits.limits.held(self);
@@ -45,6 +46,8 @@ impl Loader<'_> {
             short_secret: trust.short_secret,
             may_share: sharing.store.is_some(),
             max_buffered: held.max_buffered,
+            application: &application,
+            exchange: &exchange,
             checks: &checks,
             limits: &limits,
         };

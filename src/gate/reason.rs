@@ -303,24 +303,79 @@ impl From<Reason> for Reject {
     }
 }
 
-/// Statuses that a provider or a route demands instead of the usual ones
-/// (Xero, for instance, probes for 401).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StatusOverrides {
-    pub signature: Option<u16>,
-    pub timestamp: Option<u16>,
-    pub duplicate: Option<u16>,
+/// What a provider or a route demands to be answered instead of the usual (Xero, for instance, probes
+/// for 401, and Dropbox Sign wants a sentence).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    pub signature: Answer,
+    pub timestamp: Answer,
+    pub duplicate: Answer,
+    /// For an event that was taken and is not passed on at once, or not at all.
+    pub ack: Answer,
+    /// Statuses after which the sender does not try again.
+    pub last: Vec<u16>,
 }
 
-impl StatusOverrides {
-    pub fn status(&self, reason: Reason) -> u16 {
+/// One of them. What is not said is as usual.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    pub status: Option<u16>,
+    pub text: Option<Box<str>>,
+    /// The kind of the text: a media type.
+    pub media: Option<Box<str>>,
+}
+
+/// What the sender reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Said<'a> {
+    pub status: u16,
+    pub text: &'a str,
+    pub media: &'a str,
+}
+
+const PLAIN: &str = "text/plain";
+
+impl Reason {
+    /// What the sender reads where nobody demands anything else.
+    pub const fn said(self) -> Said<'static> {
+        Said { status: self.status(), text: self.text(), media: PLAIN }
+    }
+
+    /// Whether the event may be genuine, and is to be sent again.
+    const fn wants_another_attempt(self) -> bool {
+        matches!(
+            self,
+            Reason::InFlight
+                | Reason::StoreUnavailable
+                | Reason::UpstreamFailed
+                | Reason::UpstreamTimeout
+                | Reason::UpstreamUnreachable
+        )
+    }
+}
+
+impl Answers {
+    /// What the sender reads for this reason. What is to be sent again gets a status after which this
+    /// sender does so.
+    pub fn to(&self, reason: Reason) -> Said<'_> {
+        const OTHERS: [u16; 5] = [503, 500, 429, 409, 408];
+
         let own = match reason {
-            reason if reason.is_signature() => self.signature,
-            Reason::TimestampFuture | Reason::TimestampMissing | Reason::TimestampStale => self.timestamp,
-            Reason::Duplicate => self.duplicate,
-            _ => None,
+            reason if reason.is_signature() => &self.signature,
+            Reason::TimestampFuture | Reason::TimestampMissing | Reason::TimestampStale => &self.timestamp,
+            Reason::Duplicate => &self.duplicate,
+            Reason::Filtered => &self.ack,
+            reason if reason.wants_another_attempt() && self.last.contains(&reason.status()) => {
+                let other = OTHERS.into_iter().find(|status| !self.last.contains(status));
+                return Said { status: other.unwrap_or(reason.status()), ..reason.said() };
+            }
+            _ => return reason.said(),
         };
-        own.unwrap_or(reason.status())
+        Said {
+            status: own.status.unwrap_or(reason.status()),
+            text: own.text.as_deref().unwrap_or(reason.text()),
+            media: own.media.as_deref().unwrap_or(PLAIN),
+        }
     }
 }
 
@@ -348,6 +403,32 @@ mod tests {
         for r in [Reason::SignatureMalformed, Reason::SignatureMismatch, Reason::SignatureMissing] {
             assert_eq!((r.status(), r.text()), (401, "Unauthorized"));
         }
+    }
+
+    #[test]
+    fn what_a_provider_demands_replaces_what_is_usual() {
+        let twiml = Answer { status: None, text: Some("<Response/>".into()), media: Some("text/xml".into()) };
+        let answers = Answers {
+            duplicate: twiml,
+            ack: Answer { status: Some(204), ..Answer::default() },
+            last: vec![502, 503, 504],
+            ..Answers::default()
+        };
+        let said = |reason| {
+            let Said { status, text, media } = answers.to(reason);
+            (status, text, media)
+        };
+        assert_eq!(said(Reason::Duplicate), (200, "<Response/>", "text/xml"));
+        assert_eq!(said(Reason::Filtered), (204, "", "text/plain"));
+        assert_eq!(said(Reason::SignatureMismatch), (401, "Unauthorized", "text/plain"));
+        assert_eq!(
+            said(Reason::UpstreamFailed),
+            (500, "Processing failed", "text/plain"),
+            "it repeats a 500"
+        );
+        assert_eq!(said(Reason::InFlight).0, 500);
+        assert_eq!(said(Reason::Overloaded).0, 503, "nobody knows who it is");
+        assert_eq!(Answers::default().to(Reason::UpstreamTimeout).status, 504);
     }
 
     #[test]

@@ -153,7 +153,8 @@ impl Sidecar {
             limit: self.timeouts.call,
             _in_flight: self.in_flight.enter(),
         };
-        self.deliver(delivery, record).await
+        let patience = route.patience.unwrap_or(self.timeouts.upstream);
+        self.deliver(delivery, patience, record).await
     }
 
     /// Counts the request together with what other gates let through, on routes that ask for
@@ -226,10 +227,15 @@ impl Sidecar {
     }
 
     /// Waits for the delivery as long as a sender should have to.
-    async fn deliver(&self, delivery: Delivery, record: &mut Record) -> Result<Reply, Ending> {
+    async fn deliver(
+        &self,
+        delivery: Delivery,
+        patience: Duration,
+        record: &mut Record,
+    ) -> Result<Reply, Ending> {
         let started = Instant::now();
         let task = tokio::spawn(delivery.run());
-        let ended = timeout(self.timeouts.upstream, task).await;
+        let ended = timeout(patience, task).await;
         let took = started.elapsed();
         let (outcome, result) = match ended {
             Ok(Ok(Ok(reply))) => (UpstreamOutcome::of_status(reply.header.status.as_u16()), Ok(reply)),
@@ -262,7 +268,7 @@ impl Sidecar {
                 respond::handshake(session, said, record.request_id).await;
             }
             Err(Ending::Refused(reject)) => {
-                record.status = record.status_of(reject.reason);
+                record.status = record.said(reject.reason).status;
                 self.refuse(session, reject, &mut record, around).await;
             }
             Err(Ending::As(reason, status)) => {

@@ -24,7 +24,7 @@ use self::trace::Parent;
 use crate::clock::{self, Now};
 use crate::gate::delivery::Client;
 use crate::gate::filter::signature::Authentic;
-use crate::gate::reason::{Reason, Verdict};
+use crate::gate::reason::{Reason, Said, Verdict};
 use crate::gate::route::Route;
 use crate::gate::scheme::Assurance;
 
@@ -104,9 +104,9 @@ impl Record {
         }
     }
 
-    /// The status for a reason, as the route or its provider demands it.
-    pub fn status_of(&self, reason: Reason) -> u16 {
-        self.route.as_ref().map_or(reason.status(), |(route, _)| route.status.status(reason))
+    /// What the sender reads for a reason, as the route or its provider demands it.
+    pub fn said(&self, reason: Reason) -> Said<'_> {
+        self.route.as_ref().map_or(reason.said(), |(route, _)| route.answers.to(reason))
     }
 
     /// The verdict: an observing route's objections show only if the delivery went through.

@@ -3,6 +3,7 @@
 mod events;
 mod handshakes;
 mod only;
+mod sender;
 mod senders;
 mod signing;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::only::OnlyRoute;
+use super::application::{Application, Exchange};
 use super::checks::{self, Checks};
 use super::limits::Limits;
 use super::loader::Loader;
@@ -20,7 +22,6 @@ use super::provider::{self, NamedSecret};
 use super::units::{ByteSize, Rate};
 use super::{Origin, Place, raw};
 use crate::gate::filter::https::Https;
-use crate::gate::reason::StatusOverrides;
 use crate::gate::route::{Mode, PathPattern, Route};
 
 const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::from_secs(60) };
@@ -32,6 +33,8 @@ pub struct ForAll<'c> {
     /// Whether there is a store that gates share.
     pub may_share: bool,
     pub max_buffered: ByteSize,
+    pub application: &'c Application,
+    pub exchange: &'c Exchange,
     /// Their flags say it over the routes.
     pub checks: &'c Checks,
     pub limits: &'c Limits,
@@ -144,7 +147,9 @@ impl Endpoint<'_, '_> {
         let max_body = self.max_body();
         let mode = self.mode(&name);
         let expect_every = self.expect_every();
-        let status = self.status();
+        let answers = self.answers();
+        let patience = self.patience(&name);
+        self.tell_of_sender(&name);
         if self.loader.problems() > before {
             return None;
         }
@@ -167,7 +172,8 @@ impl Endpoint<'_, '_> {
             handshakes,
             mode,
             expect_every,
-            status,
+            answers,
+            patience,
         };
         Some((route, secrets))
     }
@@ -290,30 +296,6 @@ impl Endpoint<'_, '_> {
         }
         self.loader.setting(&key, span, every.origin);
         Some(span.0)
-    }
-
-    fn status(&mut self) -> StatusOverrides {
-        const REFUSAL: &str = "a refusal is a 4xx or 5xx, and 410 makes providers delete the endpoint";
-        const DUPLICATE: &str =
-            "a duplicate was processed: anything but 2xx makes the provider send it again";
-
-        let provider = self.preset.as_ref().map(|p| p.status).unwrap_or_default();
-        let own = self.raw.status;
-        let status = StatusOverrides {
-            signature: own.signature.or(provider.signature),
-            timestamp: own.timestamp.or(provider.timestamp),
-            duplicate: own.duplicate.or(provider.duplicate),
-        };
-        for (name, status, range, why) in [
-            ("signature", status.signature, 400..600, REFUSAL),
-            ("timestamp", status.timestamp, 400..600, REFUSAL),
-            ("duplicate", status.duplicate, 200..300, DUPLICATE),
-        ] {
-            if let Some(status) = status.filter(|s| !range.contains(s) || *s == 410) {
-                self.problem(&format!("status.{name}"), format!("{status} cannot be used: {why}"));
-            }
-        }
-        status
     }
 }
 

@@ -102,7 +102,9 @@ impl Endpoint<'_, '_> {
     }
 
     pub(super) fn rate_limit(&mut self) -> Option<RateLimit> {
-        let provider = self.preset.as_ref().and_then(|p| p.rate_limit);
+        // What is refused now is lost where the sender does not come again.
+        let unlimited = self.loses_what_is_limited().then_some(Rate::Off);
+        let provider = self.preset.as_ref().and_then(|p| p.rate_limit).or(unlimited);
         let (flag, own) = (self.all.checks.rate_limit.as_ref(), self.raw.rate_limit.as_ref());
         let limit =
             own.and_then(|own| Some(Located { value: own.value.limit?, origin: own.origin, at: own.at }));
