@@ -85,7 +85,9 @@ impl Recipe {
             if found.entries > MAX_ENTRIES {
                 return Err(Reason::SignatureMalformed);
             }
-            found.of_kind.extend(self.signature.encoding.decode(entry, self.algorithm));
+            // No tag ends in a comma: it belongs to the list, as in `v1,AbC=, v1,DeF=`.
+            let tag = |entry| self.signature.encoding.decode(entry, self.algorithm);
+            found.of_kind.extend(tag(entry).or_else(|| tag(entry.strip_suffix(b",")?)));
             Ok(())
         };
         match &self.signature.format {
