@@ -212,6 +212,7 @@ pub struct Answer {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct FullAnswer {
+    /// As usual if absent.
     status: Option<u16>,
     /// The body; as usual if absent.
     text: Option<String>,
