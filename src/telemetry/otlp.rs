@@ -289,7 +289,7 @@ mod tests {
     use super::*;
 
     /// And how many spans were exported and dropped.
-    fn exporter(endpoint: &str) -> (Exporter, impl Fn() -> (u64, u64)) {
+    fn exporter(endpoint: &str) -> (Exporter, impl Fn() -> (u64, u64) + use<>) {
         let metrics = Metrics::new();
         let log = Sink::new(Box::new(std::io::sink()), Format::Json, Severity::Error, &metrics);
         let sending = Exporter::new(endpoint.parse().unwrap(), &metrics, log);

@@ -302,8 +302,8 @@ const NETWORKS: usize = 200_000;
 #[test]
 fn who_stops_or_reloads_it_while_it_reads_its_configuration_is_heard() {
     let app = App::ok();
-    let networks: String =
-        (0..NETWORKS).map(|n| format!("10.{}.{}.{}\n", n >> 16, n >> 8 & 255, n & 255)).collect();
+    let network = |n: usize| format!("10.{}.{}.{}\n", n >> 16, n >> 8 & 255, n & 255);
+    let networks = (0..NETWORKS).map(network).collect::<Vec<_>>().concat();
     for signal in ["TERM", "INT", "HUP"] {
         let builder = Gate::before(&app).with_file("allow-ip-file", "networks", &networks);
         let mut gate = Process(builder.command("run").stdout(Stdio::piped()).spawn().unwrap());

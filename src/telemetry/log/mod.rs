@@ -188,7 +188,7 @@ impl Output<Lines> for Writer {
         let mut left = batch.text.as_slice();
         let end_of_line = if self.torn { self.write_on(&mut b"\n".as_slice()) } else { Ok(()) };
         let written = end_of_line.and_then(|()| self.write_on(&mut left));
-        let lost = left.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let lost = left.split(|byte| *byte == b'\n').skip(1).count() as u64;
         batch.text.clear();
         batch.count = 0;
         written.map_err(|_| lost)
