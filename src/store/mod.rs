@@ -10,6 +10,7 @@
 //! - A store that is full refuses new events rather than forgetting one whose replay
 //!   nothing else would stop.
 
+pub mod deliveries;
 pub mod journal;
 pub mod memory;
 pub mod redis;
