@@ -43,10 +43,10 @@ impl<'g> Loader<'g> {
     /// The configuration, or all that is wrong with it.
     pub fn finish(self, built: Option<Built>) -> Result<Config, Problems> {
         match built {
-            Some(Built { startup, policy, secrets, tls }) if self.problems.is_empty() => Ok(Config {
+            Some(Built { startup, routes, trusted_proxies, tls }) if self.problems.is_empty() => Ok(Config {
                 startup,
-                policy,
-                secrets,
+                routes,
+                trusted_proxies,
                 tls,
                 settings: self.settings,
                 notices: self.notices,

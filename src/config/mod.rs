@@ -37,21 +37,20 @@ use self::flags::Given;
 use self::listeners::Sockets;
 use self::loader::Loader;
 use self::process::Lifecycle;
-use self::provider::NamedSecret;
+use self::route::KeyedRoute;
 use self::store::OnStoreError;
 use self::units::UpstreamUrl;
+use crate::gate::delivery::TrustedProxies;
 use crate::gate::filter::replay::ReplayPolicy;
-use crate::gate::route::Policy;
 use crate::store::redis;
 
 /// Everything a run needs, checked.
 pub struct Config {
     /// Fixed until a restart.
     pub startup: Startup,
-    /// Swapped whole by a reload.
-    pub policy: Policy,
-    /// The secrets of each route, in the order of the policy's routes; for diagnosis.
-    pub secrets: Vec<Vec<NamedSecret>>,
+    /// Swapped whole by a reload, with who may speak for a sender.
+    pub routes: Vec<KeyedRoute>,
+    pub trusted_proxies: TrustedProxies,
     /// Certificates, swapped by a reload.
     pub tls: Option<TlsMaterial>,
     /// Each value in effect and where it came from; secrets by id only.

@@ -179,7 +179,7 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = Stop>) -> Ended {
         let Server { config, given, telemetry, plain, tls, ops, control, store } = self;
         let startup = config.startup;
-        let live = Live::new(config.policy, config.secrets, &telemetry);
+        let live = Live::new(config.routes, config.trusted_proxies, &telemetry);
         let sidecar = sidecar(&startup, live, store, &telemetry);
         telemetry.metrics.loaded(clock::now().wall_ms);
         let acceptor = config.tls.as_ref().map(|tls| {

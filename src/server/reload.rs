@@ -118,8 +118,8 @@ impl Reloader {
             let message = "listeners, limits, time-outs or the replay memory changed: they need a restart";
             telemetry.log.event(Severity::Warn, "hookgate.reload", message);
         }
-        let policy = config.policy.adopting(&self.sidecar.live.load().endpoints);
-        self.sidecar.live.store(Arc::new(Live::new(policy, config.secrets, telemetry)));
+        let routes = self.sidecar.live.load().remembered_by(config.routes);
+        self.sidecar.live.store(Arc::new(Live::new(routes, config.trusted_proxies, telemetry)));
         if let (Some(tls), Some(acceptor)) = (&config.tls, &self.acceptor) {
             acceptor.store(Arc::new(listener::acceptor(tls)));
             for address in &self.startup.sockets.listen_tls {

@@ -108,13 +108,13 @@ mod tests {
 
         fn signed(&self, key: &str, days: f64) {
             // A reload makes new handles of the same series.
-            self.metrics.route(&self.config.policy.routes[0]).key_matched(&key.into(), self.at(days).wall_ms);
+            self.metrics.route(&self.config.routes[0].route).key_matched(&key.into(), self.at(days).wall_ms);
         }
 
         fn look(&mut self, days: f64) -> Vec<String> {
-            let route = &self.config.policy.routes[0];
+            let route = &self.config.routes[0].route;
             let (metrics, now) = (self.metrics.route(route), self.at(days));
-            let said = self.watch.look(std::iter::once((&**route, &*metrics)), now);
+            let said = self.watch.look(std::iter::once((route, &*metrics)), now);
             said.into_iter().map(|(_, text)| text).collect()
         }
     }

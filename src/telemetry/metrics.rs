@@ -276,10 +276,10 @@ impl Metrics {
 
     /// The series of the routes that there are. Of one that is gone, what could be taken for
     /// its present state goes too.
-    pub fn routes(&self, routes: &[Arc<Route>]) -> Vec<Arc<RouteMetrics>> {
+    pub fn keep_only<'n>(&self, names: impl Iterator<Item = &'n str> + Clone) {
         let mut known = lock(&self.routes);
         known.retain(|name, _| {
-            let stays = routes.iter().any(|route| route.name == *name);
+            let stays = names.clone().any(|stays| *stays == **name);
             if !stays {
                 for state in [&self.observing, &self.silence] {
                     _ = state.remove_label_values(&[name]);
@@ -287,8 +287,6 @@ impl Metrics {
             }
             stays
         });
-        drop(known);
-        routes.iter().map(|route| self.route(route)).collect()
     }
 
     fn activity(&self, route: &Route) -> Arc<Activity> {

@@ -132,7 +132,7 @@ mod tests {
 
         /// A reload makes new handles of the same series.
         fn route(&self) -> Arc<RouteMetrics> {
-            self.metrics.routes(&self.config.policy.routes).remove(0)
+            self.metrics.route(&self.config.routes[0].route)
         }
 
         fn ended(&self, verdict: Verdict, reason: Reason) {
@@ -140,9 +140,9 @@ mod tests {
         }
 
         fn look(&mut self, minute: u64) -> Vec<String> {
-            let (route, metrics) = (&self.config.policy.routes[0], self.route());
+            let (route, metrics) = (&self.config.routes[0].route, self.route());
             let said =
-                self.watch.look(std::iter::once((&**route, &*metrics)), Now::at(1_800_000_000, minute * 60));
+                self.watch.look(std::iter::once((route, &*metrics)), Now::at(1_800_000_000, minute * 60));
             said.into_iter().map(|(_, text)| text).collect()
         }
 
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(hours.look(61).len(), 1, "it was silent all the time");
         hours.config = config(Some("2h"));
         assert_eq!(hours.look(62).len(), 1, "more time was given");
-        hours.metrics.routes(&[]);
+        hours.metrics.keep_only(std::iter::empty());
         assert_eq!(hours.gauge(), None, "the route is gone");
     }
 }

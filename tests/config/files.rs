@@ -121,7 +121,7 @@ fn a_run_with_flags_alone_is_a_file_with_one_route() {
     let config =
         Config::load(&flags(&["--secret-file=tests/config/secret", "--provider=github", "--max-body=2MiB"]))
             .unwrap_or_else(|problems| panic!("{problems}"));
-    let route = &config.policy.routes[0];
+    let route = &config.routes[0].route;
     assert_eq!((&*route.name, &*route.provider, route.max_body), ("default", "github", 2 << 20));
     assert_eq!(setting(&config, "routes[0].secrets[0]").1, Origin::Flag);
 }
@@ -133,7 +133,7 @@ fn a_secret_that_one_form_cannot_use_leaves_that_form_out_and_says_so() {
         Config::load(&given)
     };
     let config = trial("not base64, but long enough").unwrap_or_else(|problems| panic!("{problems}"));
-    assert_eq!(config.policy.routes[0].signature.schemes().len(), 1, "Standard Webhooks needs base64");
+    assert_eq!(config.routes[0].route.signature.schemes().len(), 1, "Standard Webhooks needs base64");
     assert!(config.notices.iter().any(|n| n.contains("webhook-signature")), "{:?}", config.notices);
     assert!(trial("short!").is_err(), "no form can use it");
     assert_eq!(trial("").err().unwrap().0[0].key, "routes[0].secrets", "an empty secret is none");

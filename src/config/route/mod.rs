@@ -7,7 +7,6 @@ mod signing;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::only::OnlyRoute;
@@ -24,6 +23,12 @@ use crate::gate::route::{Mode, PathPattern, Route};
 
 const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::from_secs(60) };
 
+/// A route, and the secrets that its keys were made of; for diagnosis.
+pub struct KeyedRoute {
+    pub route: Route,
+    pub secrets: Vec<NamedSecret>,
+}
+
 /// What counts for every route.
 pub struct ForAll<'c> {
     pub https: Https,
@@ -38,13 +43,12 @@ pub struct ForAll<'c> {
 
 impl Loader<'_> {
     /// The routes of the file; without any, the one that the flags describe.
-    /// With each its secrets.
     pub fn routes(
         &mut self,
         mut raw: Vec<Located<raw::Route>>,
         all: &ForAll,
         only: OnlyRoute,
-    ) -> (Vec<Arc<Route>>, Vec<Vec<NamedSecret>>) {
+    ) -> Vec<KeyedRoute> {
         if raw.is_empty() {
             let name = Some(Located::new("default".to_owned(), Origin::Default));
             raw = vec![Located::new(raw::Route { name, ..raw::Route::default() }, Origin::Default)];
@@ -60,24 +64,21 @@ impl Loader<'_> {
                 self.problem_at(None, &format!("--{flag}"), message);
             }
         }
-        let (mut routes, mut secrets) = (Vec::new(), Vec::new());
+        let mut routes = Vec::new();
         for (index, raw) in raw.iter().enumerate() {
             let place = self.place(raw.at);
             let mut endpoint = Endpoint { loader: self, index, place, raw: &raw.value, preset: None, all };
-            if let Some((route, its_secrets)) = endpoint.build(count == 1) {
-                routes.push(route);
-                secrets.push(its_secrets);
-            }
+            routes.extend(endpoint.build(count == 1));
         }
         self.tell_apart(&routes);
-        self.warn_of_shared(&routes, &secrets);
-        (routes.into_iter().map(Arc::new).collect(), secrets)
+        self.warn_of_shared(&routes);
+        routes
     }
 
-    fn tell_apart(&mut self, routes: &[Route]) {
+    fn tell_apart(&mut self, routes: &[KeyedRoute]) {
         let mut names = HashSet::new();
         let mut paths = HashSet::new();
-        for (index, route) in routes.iter().enumerate() {
+        for (index, KeyedRoute { route, .. }) in routes.iter().enumerate() {
             if !names.insert(&route.name) {
                 let message = format!("\"{}\" names two routes: give each its own name", route.name);
                 self.problem(&format!("routes[{index}].name"), message);
@@ -90,10 +91,10 @@ impl Loader<'_> {
     }
 
     /// A secret on several routes makes what is signed for one good for the others.
-    fn warn_of_shared(&mut self, routes: &[Route], secrets: &[Vec<NamedSecret>]) {
+    fn warn_of_shared(&mut self, routes: &[KeyedRoute]) {
         let mut uses: Vec<(&NamedSecret, Vec<&str>)> = Vec::new();
-        for (route, own) in routes.iter().zip(secrets) {
-            for secret in own {
+        for KeyedRoute { route, secrets } in routes {
+            for secret in secrets {
                 match uses.iter_mut().find(|(known, _)| known.secret == secret.secret) {
                     Some((_, names)) if names.contains(&&*route.name) => {}
                     Some((_, names)) => names.push(&route.name),
@@ -122,7 +123,7 @@ struct Endpoint<'e, 'g> {
 }
 
 impl Endpoint<'_, '_> {
-    fn build(&mut self, only: bool) -> Option<(Route, Vec<NamedSecret>)> {
+    fn build(&mut self, only: bool) -> Option<KeyedRoute> {
         let before = self.loader.problems();
         let (provider, schemes) = self.provider()?;
         let name = self.name(&provider);
@@ -165,7 +166,7 @@ impl Endpoint<'_, '_> {
             expect_every,
             status,
         };
-        Some((route, secrets))
+        Some(KeyedRoute { route, secrets })
     }
 
     fn key(&self, name: &str) -> String {

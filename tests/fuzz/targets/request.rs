@@ -168,12 +168,12 @@ fn gate() -> Arc<Sidecar> {
         limits: Limits { max_body: Some(ByteSize(1 << 10).into()), ..Limits::default() },
         ..RunArgs::default()
     };
-    let Config { startup, policy, secrets, .. } = Config::load(&Given::flags(args)).unwrap();
+    let Config { startup, routes, trusted_proxies, .. } = Config::load(&Given::flags(args)).unwrap();
     let metrics = Metrics::new();
     let log = Sink::new(Box::new(io::sink()), Format::Json, Severity::Debug, metrics.log_dropped.clone());
     let telemetry = Telemetry::new(metrics, log);
     let memory = Memory::new(startup.replay, startup.stale_after, startup.replay_capacity);
-    let live = Live::new(policy, secrets, &telemetry);
+    let live = Live::new(routes, trusted_proxies, &telemetry);
     sidecar(&startup, live, ReplayStore::Memory(memory), &telemetry)
 }
 
