@@ -150,7 +150,7 @@ fn demands_of_preset(args: &VerifyArgs) -> Result<Demands, Unable> {
 }
 
 fn demands_of_route(args: &VerifyArgs) -> Result<Demands, Unable> {
-    let given = Given::flags(RunArgs { config: args.config.clone(), ..RunArgs::default() });
+    let given = Given::flags(RunArgs { config: args.config.clone().map(Into::into), ..RunArgs::default() });
     let config = Config::load(&given).map_err(|problems| Unable::configuration(problems.to_string()))?;
     let KeyedRoute { route, secrets } = asked_for(config.routes, args.route.as_deref())?;
     Ok(Demands {

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use clap::builder::{EnumValueParser, MapValueParser, TypedValueParser};
 use http::Method;
 use schemars::JsonSchema;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::Fault;
+use super::located::FlagValue;
 use super::secret::Secret;
 use crate::gate::handshake::{Answer, Asked, Handshake, Literal, Part, Piece, Place, Token};
 use crate::gate::scheme::algorithm::Encoding;
@@ -80,6 +82,15 @@ pub enum RawAnswer {
 pub enum Scalar {
     Integer(i64),
     Text(String),
+}
+
+/// As a flag it is a mode.
+impl FlagValue for Words {
+    type Parser = MapValueParser<EnumValueParser<Mode>, fn(Mode) -> Words>;
+
+    fn parser() -> Self::Parser {
+        EnumValueParser::new().map(Words::Mode)
+    }
 }
 
 impl fmt::Display for Mode {

@@ -33,11 +33,13 @@ use std::time::Duration;
 
 use self::certificates::TlsMaterial;
 use self::checks::ProxyProtocol;
+use self::file::File;
 use self::flags::Given;
 use self::listeners::Sockets;
-use self::loader::Loader;
+use self::loader::{Gathered, Loader};
 use self::process::Lifecycle;
 use self::route::KeyedRoute;
+use self::startup::Built;
 use self::store::OnStoreError;
 use self::units::UpstreamUrl;
 use crate::gate::delivery::TrustedProxies;
@@ -200,9 +202,10 @@ impl std::error::Error for Problems {}
 
 impl Config {
     pub fn load(given: &Given) -> Result<Config, Problems> {
-        let mut loader = Loader::new(given);
-        let file = loader.file();
-        let config = file.map(|file| loader.config(file));
-        loader.finish(config)
+        let mut loader = Loader::new(given.args.config.as_ref());
+        let built = File::load(&mut loader).map(|file| loader.config(given, file));
+        let Gathered { settings, notices, address_files, fingerprint } = loader.finish()?;
+        let Built { startup, routes, trusted_proxies, tls } = built.expect("what is wrong was told");
+        Ok(Config { startup, routes, trusted_proxies, tls, settings, address_files, notices, fingerprint })
     }
 }

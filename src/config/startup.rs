@@ -4,7 +4,7 @@
 use super::Startup;
 use super::certificates::TlsMaterial;
 use super::file::File;
-use super::flags::RunArgs;
+use super::flags::{Given, RunArgs};
 use super::loader::Loader;
 use super::located::Overlay;
 use super::route::{ForAll, KeyedRoute};
@@ -20,11 +20,11 @@ pub struct Built {
     pub tls: Option<TlsMaterial>,
 }
 
-impl Loader<'_> {
-    pub fn config(&mut self, file: File) -> Built {
+impl Loader {
+    pub fn config(&mut self, given: &Given, file: File) -> Built {
         // Taken apart completely: a heading that is not handled here does not compile.
         let RunArgs { config: _, listeners, application, route, checks, limits, process } =
-            self.given.args.clone();
+            given.args.clone();
         let listeners = listeners.over(file.listeners);
         let checks = checks.over(file.checks);
         let limits = limits.over(file.limits);
@@ -44,10 +44,10 @@ impl Loader<'_> {
             short_secret: trust.short_secret,
             may_share: sharing.store.is_some(),
             max_buffered: held.max_buffered,
-            checks: &checks,
-            limits: &limits,
+            max_body: limits.limits.max_body(),
+            trial_secret: given.secret.as_ref(),
         };
-        let routes = self.routes(file.routes.routes, &for_all, route);
+        let routes = self.routes(file.routes.routes, &for_all, &route);
         let replay_capacity = checks.replay.capacity(self);
         let replay_file = checks.replay.file(self, sharing.store.is_some());
         let control_socket = process.control_socket(self);

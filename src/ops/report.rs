@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Now;
 use crate::clock::to_rfc3339;
-use crate::config::units::{ByteSize, Rate, Span};
+use crate::config::units::{ByteSize, Rate, Span, distinct};
 use crate::gate::filter::https::Https;
 use crate::gate::filter::ip_allowlist::IpAllowlist;
 use crate::gate::filter::rate_limit::Quota;
@@ -175,7 +175,7 @@ impl Step {
             }
             Step::Freshness => {
                 let schemes = route.signature.schemes().iter().map(|scheme| scheme.recipe());
-                let each = each(schemes.map(|recipe| match &recipe.timestamp {
+                let each = distinct(schemes.map(|recipe| match &recipe.timestamp {
                     None => "off: the provider signs no time".to_owned(),
                     Some(TimestampRule { tolerance, future_tolerance, .. }) => {
                         format!("at most {} old, {} ahead", Span(*tolerance), Span(*future_tolerance))
@@ -211,17 +211,6 @@ fn rate(quota: Quota) -> Rate {
 /// To the second.
 fn moment(ms: i64) -> String {
     to_rfc3339(ms.div_euclid(1000) * 1000)
-}
-
-/// Each of them once, in their order.
-fn each(texts: impl Iterator<Item = String>) -> Vec<String> {
-    let mut each = Vec::new();
-    for text in texts {
-        if !each.contains(&text) {
-            each.push(text);
-        }
-    }
-    each
 }
 
 fn words<'w>(list: impl Iterator<Item = &'w str>) -> String {
@@ -356,15 +345,15 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::config::flags::{Given, RunArgs};
-    use crate::config::route::OnlyRoute;
+    use crate::config::route::words::RouteWords;
     use crate::gate::filter::signature::Signature;
 
     fn route_of(provider: &str) -> Route {
         let args = RunArgs {
-            route: OnlyRoute {
+            route: RouteWords {
                 provider: Some(provider.to_owned().into()),
-                secret_file: Some(vec![std::path::PathBuf::from("tests/config/secret").into()]),
-                ..OnlyRoute::default()
+                secrets: Some(vec![std::path::PathBuf::from("tests/config/secret").into()]),
+                ..RouteWords::default()
             },
             ..RunArgs::default()
         };

@@ -73,7 +73,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::config::flags::{Given, RunArgs};
-    use crate::config::route::OnlyRoute;
+    use crate::config::route::words::RouteWords;
     use crate::telemetry::metrics::Metrics;
 
     const DAY: i64 = 86_400;
@@ -90,10 +90,10 @@ mod tests {
         fn new(files: &[&str]) -> Self {
             let path = |file: &&str| PathBuf::from(format!("tests/config/{file}"));
             let args = RunArgs {
-                route: OnlyRoute {
+                route: RouteWords {
                     provider: Some("github".to_owned().into()),
-                    secret_file: Some(files.iter().map(|file| path(file).into()).collect()),
-                    ..OnlyRoute::default()
+                    secrets: Some(files.iter().map(|file| path(file).into()).collect()),
+                    ..RouteWords::default()
                 },
                 ..RunArgs::default()
             };

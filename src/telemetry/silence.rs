@@ -100,7 +100,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::config::flags::{Given, RunArgs};
-    use crate::config::route::OnlyRoute;
+    use crate::config::route::words::RouteWords;
     use crate::config::units::Span;
     use crate::gate::reason::{Reason, Verdict};
     use crate::telemetry::metrics::Metrics;
@@ -114,11 +114,11 @@ mod tests {
 
     fn config(expect: Option<&str>) -> Config {
         let args = RunArgs {
-            route: OnlyRoute {
+            route: RouteWords {
                 provider: Some("github".to_owned().into()),
-                secret_file: Some(vec![PathBuf::from("tests/config/secret").into()]),
+                secrets: Some(vec![PathBuf::from("tests/config/secret").into()]),
                 expect_every: expect.map(|span| span.parse::<Span>().unwrap().into()),
-                ..OnlyRoute::default()
+                ..RouteWords::default()
             },
             ..RunArgs::default()
         };

@@ -42,7 +42,7 @@ pub fn config(data: &[u8]) {
 fn loaded(text: &str) -> Result<Config, Problems> {
     let path = folder().join("hookgate.yaml");
     std::fs::write(&path, text).unwrap();
-    Config::load(&Given::flags(RunArgs { config: Some(path), ..RunArgs::default() }))
+    Config::load(&Given::flags(RunArgs { config: Some(path.into()), ..RunArgs::default() }))
 }
 
 /// A capture that the gate would take off the wire holds the same head; and whatever is taken

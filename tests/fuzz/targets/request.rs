@@ -16,8 +16,7 @@ use hookgate::config::Config;
 use hookgate::config::application::Application;
 use hookgate::config::checks::Checks;
 use hookgate::config::flags::{Given, RunArgs};
-use hookgate::config::limits::Limits;
-use hookgate::config::route::OnlyRoute;
+use hookgate::config::route::words::{RateLimit, RouteWords};
 use hookgate::config::units::{ByteSize, Rate, Senders};
 use hookgate::proxy::Sidecar;
 use hookgate::proxy::live::Live;
@@ -152,20 +151,17 @@ fn gate() -> Arc<Sidecar> {
             upstream: Some(application("reads", read).into()),
             ..Application::default()
         },
-        route: OnlyRoute {
+        route: RouteWords {
             provider: Some("github".to_owned().into()),
             path: Some(PATH.to_owned().into()),
-            secret_file: Some(vec![key.into()]),
-            ..OnlyRoute::default()
-        },
-        checks: Checks {
-            allow_ip: Some(vec!["192.0.2.0/24".parse::<Senders>().unwrap().into()]),
-            insecure_allow_http: Some(true.into()),
-            rate_limit: Some(Rate::Off.into()),
+            secrets: Some(vec![key.into()]),
+            allow_ips: Some(vec!["192.0.2.0/24".parse::<Senders>().unwrap().into()]),
+            rate_limit: Some("off".parse::<RateLimit>().unwrap().into()),
             failure_limit: Some(Rate::Off.into()),
-            ..Checks::default()
+            max_body: Some(ByteSize(1 << 10).into()),
+            ..RouteWords::default()
         },
-        limits: Limits { max_body: Some(ByteSize(1 << 10).into()), ..Limits::default() },
+        checks: Checks { insecure_allow_http: Some(true.into()), ..Checks::default() },
         ..RunArgs::default()
     };
     let Config { startup, routes, trusted_proxies, .. } = Config::load(&Given::flags(args)).unwrap();
