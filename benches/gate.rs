@@ -36,8 +36,8 @@ const NOW: Now = Now::at(1_700_000_000, 1);
 /// The preset's route, with every check on and limits that nobody reaches.
 fn config() -> Config {
     const VALID: &str = "a valid value";
-    let network = |text: &str| text.parse::<units::Senders>().expect(VALID).into();
     const RATE: &str = "1000000000/1m";
+    let network = |text: &str| text.parse::<units::Senders>().expect(VALID).into();
     let args = RunArgs {
         route: RouteWords {
             allow_ips: Some(["127.0.0.0/8", "192.0.2.0/24"].map(network).into()),

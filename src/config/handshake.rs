@@ -194,8 +194,8 @@ fn fault(message: impl Into<String>) -> Fault {
 /// an event from the application. And the body of what is not signed is not read.
 fn place(text: &str, asked: &Asked) -> Result<Source, Fault> {
     let remedy = match (asked, text.parse()) {
-        (Asked::Signed, Ok(source @ Source::Json(_))) => return Ok(source),
-        (Asked::Bare(_), Ok(source @ (Source::Query(_) | Source::Header(_)))) => return Ok(source),
+        (Asked::Signed, Ok(source @ Source::Json(_)))
+        | (Asked::Bare(_), Ok(source @ (Source::Query(_) | Source::Header(_)))) => return Ok(source),
         (Asked::Signed, _) => "is not in the signed body: write json:/pointer",
         (Asked::Bare(_), _) => "is not in the head: write query:name or header:Name",
     };

@@ -98,8 +98,8 @@ pub struct Timeouts {
     pub idle: Duration,
     /// How long a sender waits for the application.
     pub upstream: Duration,
-    /// How long the application may take all in all. Its real outcome decides, and the provider's
-    /// retry joins.
+    /// How long the application may take all in all. Its real outcome decides, and a repeat of
+    /// the event joins.
     pub call: Duration,
 }
 

@@ -68,7 +68,7 @@ overlay! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum OnStoreError {
-    /// Answers 503: the provider sends the event again.
+    /// Answers 503: an event is lost if its provider does not send it again.
     Refuse,
     /// Remembers events by itself for the time: another gate may deliver them again.
     Local,

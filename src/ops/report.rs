@@ -174,7 +174,7 @@ impl Step {
                 (words(schemes.collect::<Vec<_>>().iter().map(String::as_str)), true)
             }
             Step::Freshness => {
-                let schemes = route.signature.schemes().iter().map(|scheme| scheme.recipe());
+                let schemes = route.signature.schemes().iter().map(Scheme::recipe);
                 let each = distinct(schemes.map(|recipe| match &recipe.timestamp {
                     None => "off: the provider signs no time".to_owned(),
                     Some(TimestampRule { tolerance, future_tolerance, .. }) => {

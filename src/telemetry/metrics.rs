@@ -276,10 +276,11 @@ impl Metrics {
 
     /// The series of the routes that there are. Of one that is gone, what could be taken for
     /// its present state goes too.
-    pub fn keep_only<'n>(&self, names: impl Iterator<Item = &'n str> + Clone) {
+    pub fn keep_only<'n>(&self, names: impl Iterator<Item = &'n str>) {
+        let names: Vec<_> = names.collect();
         let mut known = lock(&self.routes);
         known.retain(|name, _| {
-            let stays = names.clone().any(|stays| *stays == **name);
+            let stays = names.contains(&&**name);
             if !stays {
                 for state in [&self.observing, &self.silence] {
                     _ = state.remove_label_values(&[name]);

@@ -291,7 +291,7 @@ impl Endpoint<'_> {
     fn status(&mut self) -> StatusOverrides {
         const REFUSAL: &str = "a refusal is a 4xx or 5xx, and 410 makes providers delete the endpoint";
         const DUPLICATE: &str =
-            "a duplicate was processed: anything but 2xx makes the provider send it again";
+            "a duplicate was processed: anything but 2xx asks the provider to send it again";
 
         let provider = self.preset.as_ref().map(|p| p.status).unwrap_or_default();
         let own = self.raw.status.unwrap_or_default();

@@ -103,6 +103,7 @@ overlay! {
 
 impl RouteWords {
     /// A route of the file under the flags.
+    #[must_use]
     pub fn of_file(&self, mut below: RouteWords) -> RouteWords {
         let mut flags = self.clone();
         if flags.provider.is_some() {
