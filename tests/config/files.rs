@@ -321,9 +321,12 @@ fn fitting_secret(scheme: &SchemeWords) -> String {
     }
 }
 
+/// A value, and the flags beside it.
+type Wrong = (&'static str, &'static [&'static str]);
+
 /// For each flag a value that can be read and is wrong, and what else must be said for that;
 /// `None` where every value that can be read is right.
-const WRONG: &[(&str, Option<(&str, &[&str])>)] = &[
+const WRONG: &[(&str, Option<Wrong>)] = &[
     ("config", Some(("tests/config/nothing", &[]))),
     ("listen", None),
     ("listen-tls", None),
@@ -388,11 +391,11 @@ const STORE: &[&str] = &["--replay-store=redis://127.0.0.1:1"];
 const SHARED: &[&str] = &["--replay-store=redis://127.0.0.1:1", "--replay-store-prefix=shop:"];
 
 /// What is wrong, by its names, as `check` tells it.
-fn wrong_keys(flags: &[String], variable: Option<(String, &str)>) -> Vec<String> {
+fn wrong_keys(flags: &[String], variable: Option<(&str, &str)>) -> Vec<String> {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_hookgate"))
         .args(["check", "-o", "json"])
         .args(flags)
-        .envs(variable.clone())
+        .envs(variable)
         .output()
         .unwrap();
     assert_eq!(
@@ -423,7 +426,7 @@ fn what_is_wrong_is_named_as_it_was_given() {
             others.push("--secret-file=tests/config/secret".to_owned());
         }
         let variable = format!("HOOKGATE_{}", flag.replace('-', "_").to_uppercase());
-        let named = wrong_keys(&others, Some((variable.clone(), value)));
+        let named = wrong_keys(&others, Some((&variable, value)));
         assert!(named.contains(&variable), "{variable}={value}: {named:?}");
         others.push(format!("{same}{value}"));
         let named = wrong_keys(&others, None);
