@@ -193,10 +193,8 @@ impl Recipe {
     /// The value of a header, signature field or query parameter; `Ok(None)` if it is absent or elsewhere.
     pub fn value<'r>(&self, source: &Source, head: &Head<'r>) -> Result<Option<Cow<'r, [u8]>>, Unreadable> {
         match source {
-            Source::Header(name) => Ok(head.single(name)?.map(Cow::Borrowed)),
             Source::Field(name) => Ok(self.field(name, head)?.map(Cow::Borrowed)),
-            Source::Query(name) => head.query()?.single(name),
-            Source::Json(_) | Source::Form(_) | Source::Claim(_) => Ok(None),
+            _ => source.in_head(head),
         }
     }
 
