@@ -277,7 +277,7 @@ mod tests {
         };
         let ping = Handshake {
             when: vec![(Source::Json("/type".parse().unwrap()), Literal::Integer(1))],
-            value: None,
+            value: Some(Source::Json("/id".parse().unwrap())),
             answer: Answer::Json(vec![("type".into(), Part::Integer(1))]),
             ..slack.clone()
         };
@@ -286,7 +286,7 @@ mod tests {
             handshakes.answer_signed(body.as_bytes(), "new").map(|answer| answer.map(|said| said.body))
         };
         assert_eq!(ask(r#"{"type":"url_verification","challenge":"3eZb"}"#), Some(Ok("3eZb".to_owned())));
-        assert_eq!(ask(r#"{"type":1}"#), Some(Ok(r#"{"type":1}"#.to_owned())));
+        assert_eq!(ask(r#"{"type":1,"id":"9"}"#), Some(Ok(r#"{"type":1}"#.to_owned())));
         for unanswerable in [
             r#"{"type":"url_verification"}"#,
             r#"{"type":"url_verification","challenge":5}"#,
@@ -297,7 +297,8 @@ mod tests {
         for event in [
             r#"{"type":"event_callback","challenge":"3eZb"}"#,
             r#"{"event":{"type":"url_verification"},"challenge":"3eZb"}"#,
-            r#"{"type":"1"}"#,
+            r#"{"type":"1","id":"9"}"#,
+            r#"{"type":1,"event":{"id":"9"}}"#,
             r#"{"type":"url_verification","type":"x","challenge":"3eZb"}"#,
             "type=url_verification",
             "",
@@ -306,7 +307,7 @@ mod tests {
         }
         for other in [AnsweredBy::Application, AnsweredBy::Nobody] {
             let handshakes = Handshakes { answered_by: other, ..handshakes.clone() };
-            assert!(handshakes.answer_signed(br#"{"type":1}"#, "new").is_none());
+            assert!(handshakes.answer_signed(br#"{"type":1,"id":"9"}"#, "new").is_none());
         }
     }
 

@@ -94,6 +94,9 @@ impl Handshake {
         match (&self.value, found.pop().flatten()) {
             (None, _) => Some(Ok(Cow::Borrowed(""))),
             (Some(_), Some(Scalar::Text(text))) => Some(Ok(text)),
+            // An answer that does not tell the value does not miss it: the value tells the question
+            // apart from events, as the id of Discord's PING does.
+            (Some(_), None) if !self.answer.tells_value() => None,
             (Some(_), _) => Some(Err(Unanswerable)),
         }
     }
