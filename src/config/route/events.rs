@@ -8,7 +8,7 @@ use crate::gate::identity::Rule;
 use crate::gate::parse::json;
 use crate::gate::scheme::Recipe;
 
-impl Endpoint<'_, '_> {
+impl Endpoint<'_> {
     /// What tells its events apart: what the route says, else what the provider needs.
     pub(super) fn identity(&mut self, name: &str, recipes: &[Recipe]) -> Rule {
         let of_provider = self.preset.as_ref().and_then(|preset| preset.identity.clone());
@@ -50,7 +50,7 @@ impl Endpoint<'_, '_> {
         let events = compile(&words.value).map_err(|(place, message)| fault(&place, message));
         match events {
             Ok(events) => {
-                self.loader.setting(&key, &events, words.origin);
+                self.loader.given(&key, &events, words);
                 let unnamed = |recipe: &Recipe| recipe.event_type.is_empty();
                 let by_type = !events.take.is_empty() || !events.drop.is_empty();
                 if by_type && signature.schemes().iter().all(|scheme| unnamed(scheme.recipe())) {

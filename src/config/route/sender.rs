@@ -9,7 +9,7 @@ use crate::config::raw::{self, Retries};
 use crate::config::units::Span;
 use crate::gate::reason::{Answer, Answers, Reason};
 
-impl Endpoint<'_, '_> {
+impl Endpoint<'_> {
     fn sender(&self) -> Option<&raw::Sender> {
         self.preset.as_ref()?.sender.as_ref()
     }
@@ -21,7 +21,7 @@ impl Endpoint<'_, '_> {
 
         let provider = self.preset.as_ref().map(|preset| preset.status.clone()).unwrap_or_default();
         let sender = self.sender().cloned().unwrap_or_default();
-        let own = self.raw.status.clone();
+        let own = self.raw.status.clone().unwrap_or_default();
         let mut answer = |name: &str, words: [Option<raw::Answer>; 3], usual: Reason, refuses: bool| {
             let mut answer = Answer::default();
             for words in words.into_iter().flatten() {
