@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::time::Duration;
 
 use hookgate::config::flags::{Given, RunArgs};
 use hookgate::config::provider::{PRESETS, preset};
@@ -223,8 +224,8 @@ fn the_providers_are_those_of_the_catalogue() {
             (Some(Retries::None), _) => "never".to_owned(),
             (Some(Retries::Few), None) => "a few times".to_owned(),
             (Some(Retries::Many), None) => "many times".to_owned(),
-            (Some(Retries::Few), Some(span)) => format!("a few times in {span}"),
-            (Some(Retries::Many), Some(span)) => format!("many times in {span}"),
+            (Some(Retries::Few), Some(span)) => format!("a few times in {}", about(span.0)),
+            (Some(Retries::Many), Some(span)) => format!("many times in {}", about(span.0)),
         };
         writeln!(
             table,
@@ -233,6 +234,17 @@ fn the_providers_are_those_of_the_catalogue() {
         .unwrap();
     }
     hold(PROVIDERS, "providers", &table);
+}
+
+/// A span as people tell it, rounded.
+fn about(span: Duration) -> String {
+    let minutes = span.as_secs().div_ceil(60);
+    match minutes {
+        0..=1 => format!("{} s", span.as_secs()),
+        2..=120 => format!("{minutes} min"),
+        121..=2880 => format!("{} h", (minutes + 30) / 60),
+        _ => format!("{} days", (minutes + 720) / 1440),
+    }
 }
 
 /// What the schemes sign and where; algorithms for the same are told together.
