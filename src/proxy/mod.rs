@@ -127,6 +127,7 @@ impl Sidecar {
         if let Some(said) = route.answer_signed(fresh.as_ref(), &body.bytes)? {
             return Err(Ending::Handshake(said));
         }
+        route.choose(fresh.as_ref(), &mut findings)?;
         let claim = self.claim(fresh.as_ref(), &mut findings, record).await?;
         record.observed = findings.into_noted();
 
@@ -152,7 +153,8 @@ impl Sidecar {
             limit: self.timeouts.call,
             _in_flight: self.in_flight.enter(),
         };
-        self.deliver(delivery, record).await
+        let patience = route.patience.unwrap_or(self.timeouts.upstream);
+        self.deliver(delivery, patience, record).await
     }
 
     /// Counts the request together with what other gates let through, on routes that ask for
@@ -225,10 +227,15 @@ impl Sidecar {
     }
 
     /// Waits for the delivery as long as a sender should have to.
-    async fn deliver(&self, delivery: Delivery, record: &mut Record) -> Result<Reply, Ending> {
+    async fn deliver(
+        &self,
+        delivery: Delivery,
+        patience: Duration,
+        record: &mut Record,
+    ) -> Result<Reply, Ending> {
         let started = Instant::now();
         let task = tokio::spawn(delivery.run());
-        let ended = timeout(self.timeouts.upstream, task).await;
+        let ended = timeout(patience, task).await;
         let took = started.elapsed();
         let (outcome, result) = match ended {
             Ok(Ok(Ok(reply))) => (UpstreamOutcome::of_status(reply.header.status.as_u16()), Ok(reply)),
@@ -251,6 +258,9 @@ impl Sidecar {
         match ended {
             Ok(reply) => {
                 record.status = reply.header.status.as_u16();
+                if !reply.header.status.is_success() {
+                    record.reason = Reason::UpstreamStatus;
+                }
                 respond::reply(session, reply, record.request_id).await;
             }
             Err(Ending::Handshake(said)) => {
@@ -258,7 +268,7 @@ impl Sidecar {
                 respond::handshake(session, said, record.request_id).await;
             }
             Err(Ending::Refused(reject)) => {
-                record.status = record.status_of(reject.reason);
+                record.status = record.said(reject.reason).status;
                 self.refuse(session, reject, &mut record, around).await;
             }
             Err(Ending::As(reason, status)) => {
@@ -406,7 +416,7 @@ fn outcome(result: &Result<Reply, Undelivered>) -> Outcome {
     match result {
         Ok(reply) => match reply.header.status.as_u16() {
             200..300 => Outcome::Delivered,
-            status => Outcome::Failed { reason: Reason::UpstreamFailed, status },
+            status => Outcome::Failed { reason: Reason::UpstreamStatus, status },
         },
         Err(Undelivered::Cut { status: 200..300 }) => Outcome::Delivered,
         Err(undelivered) => {

@@ -27,7 +27,7 @@ use self::trace::Parent;
 use crate::clock::{self, Now};
 use crate::gate::delivery::Client;
 use crate::gate::filter::signature::Authentic;
-use crate::gate::reason::{Reason, Verdict};
+use crate::gate::reason::{Reason, Said, Verdict};
 use crate::gate::route::Route;
 use crate::gate::scheme::Assurance;
 
@@ -107,9 +107,9 @@ impl Record {
         }
     }
 
-    /// The status for a reason, as the route or its provider demands it.
-    pub fn status_of(&self, reason: Reason) -> u16 {
-        self.route.as_ref().map_or(reason.status(), |(route, _)| route.status.status(reason))
+    /// What the sender reads for a reason, as the route or its provider demands it.
+    pub fn said(&self, reason: Reason) -> Said<'_> {
+        self.route.as_ref().map_or(reason.said(), |(route, _)| route.answers.to(reason))
     }
 
     /// The verdict: an observing route's objections show only if the delivery went through.
@@ -179,8 +179,12 @@ impl Telemetry {
         self.count(&record, verdict, reason, now);
         self.recent.add(&record, verdict, reason, total);
         let severity = match verdict {
-            Verdict::Accepted => Severity::Info,
+            Verdict::Accepted | Verdict::Answered => Severity::Info,
             Verdict::Refused | Verdict::Observed => Severity::Warn,
+            // The application did not want the event, which is not yet a fault of anybody's.
+            Verdict::Failed if record.reason == Reason::UpstreamStatus && record.status < 500 => {
+                Severity::Warn
+            }
             Verdict::Failed => Severity::Error,
         };
         self.log.decision(severity, now, &record, (verdict, reason), total);

@@ -39,7 +39,7 @@ impl Recipe {
         let is_there = |source: &Source| match source {
             Source::Header(name) => Ok(head.headers.contains_key(name)),
             Source::Query(name) => Ok(head.query()?.single(name)?.is_some()),
-            Source::Json(_) | Source::Form(_) => Ok(head.content_length != Some(0)),
+            Source::Json(_) | Source::Form(_) | Source::Multipart(_) => Ok(head.content_length != Some(0)),
             Source::Field(_) | Source::Claim(_) => Ok(false),
         };
         for source in &self.when {
