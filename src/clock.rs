@@ -158,6 +158,13 @@ pub fn to_rfc3339(ms: i64) -> String {
         .to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
 }
 
+/// The time now, as the `Date` of an answer (RFC 9110, section 5.6.7).
+#[expect(clippy::disallowed_methods, reason = "this module owns the clocks")]
+pub fn http_date(out: &mut Vec<u8>) {
+    use std::io::Write;
+    _ = write!(out, "{}", httpdate::HttpDate::from(SystemTime::now())); // memory takes it
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -272,7 +272,7 @@ impl Handshake {
 impl Place {
     fn is_there(&self, head: &Head<'_>) -> bool {
         match self {
-            Place::Header(name) => head.headers.contains_key(name),
+            Place::Header(name) => head.headers.contains_key(name.as_str()),
             // What cannot be read may be there: it is asked, and refused.
             Place::Query(name) => parameter(head, name) != Ok(None),
             Place::Json(_) => false,

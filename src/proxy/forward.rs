@@ -7,7 +7,6 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
-use super::framing;
 use crate::clock::to_rfc3339;
 use crate::config::units::UpstreamUrl;
 use crate::gate::delivery::Head;
@@ -19,7 +18,6 @@ use crate::telemetry::{RequestId, hex};
 
 /// A delivery that may go to the application.
 pub struct Forward<'f> {
-    pub raw_head: &'f [u8],
     pub head: &'f Head<'f>,
     pub peer: IpAddr,
     /// Whether the peer's forwarding headers are believed.
@@ -38,9 +36,9 @@ pub struct Forward<'f> {
 impl Forward<'_> {
     /// The request head as it is sent.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.raw_head.len() + 768);
+        let mut out = Vec::with_capacity(1536);
         self.request_line(&mut out);
-        for (name, value) in framing::headers(self.raw_head) {
+        for (name, value) in self.head.headers.iter() {
             if self.passes(name) {
                 line(&mut out, name, value);
             }
@@ -66,10 +64,13 @@ impl Forward<'_> {
     }
 
     fn request_line(&self, out: &mut Vec<u8>) {
-        let raw = self.raw_head.strip_prefix(b"\r\n").unwrap_or(self.raw_head);
-        let end = raw.iter().position(|b| *b == b'\r').unwrap_or(raw.len());
-        let target_end = raw[..end].iter().rposition(|b| *b == b' ').unwrap_or(end);
-        out.extend_from_slice(&raw[..target_end]);
+        out.extend_from_slice(self.head.method.as_str().as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(self.head.path);
+        if let Some(query) = self.head.query {
+            out.push(b'?');
+            out.extend_from_slice(query);
+        }
         out.extend_from_slice(b" HTTP/1.1\r\n");
     }
 
@@ -110,21 +111,21 @@ impl Forward<'_> {
         out.extend_from_slice(b"X-Forwarded-For: ");
         if self.trusted {
             let before = self.head.headers.get_all("x-forwarded-for");
-            for value in before.iter().filter_map(|value| value.to_str().ok()) {
-                out.extend_from_slice(value.as_bytes());
+            for value in before.filter(|value| value.iter().all(|b| matches!(b, b'\t' | 0x20..=0x7e))) {
+                out.extend_from_slice(value);
                 out.extend_from_slice(b", ");
             }
         }
         end(out, self.peer);
         line(out, b"X-Forwarded-Proto", if self.head.secure { b"https" } else { b"http" });
-        let host = self.head.headers.get(http::header::HOST);
+        let host = self.head.headers.get("host");
         if host.is_none() {
             out.extend_from_slice(b"Host: "); // HTTP/1.0 goes without, HTTP/1.1 does not
             end(out, self.upstream.authority());
         }
         let forwarded = self.head.headers.get("x-forwarded-host").filter(|_| self.trusted);
         if let Some(host) = forwarded.or(host) {
-            line(out, b"X-Forwarded-Host", host.as_bytes());
+            line(out, b"X-Forwarded-Host", host);
         }
     }
 
@@ -134,7 +135,7 @@ impl Forward<'_> {
         let exported = self.exported && parent.is_none_or(Parent::is_sampled);
         match self.head.headers.get(TRACEPARENT) {
             Some(sent) if parent.is_some() && !exported => {
-                line(out, TRACEPARENT.as_bytes(), sent.as_bytes());
+                line(out, TRACEPARENT.as_bytes(), sent);
             }
             Some(_) | None => {
                 line(out, TRACEPARENT.as_bytes(), &traceparent(self.id, parent, exported));
@@ -142,7 +143,7 @@ impl Forward<'_> {
         }
         if parent.is_some() {
             for state in self.head.headers.get_all(TRACESTATE) {
-                line(out, TRACESTATE.as_bytes(), state.as_bytes());
+                line(out, TRACESTATE.as_bytes(), state);
             }
         }
     }

@@ -404,6 +404,13 @@ impl<'l> Line<'l> {
         if let Some((_, took)) = record.upstream {
             self.millis("hookgate.duration.upstream_ms", took);
         }
+        if let Some(fault) = &record.fault {
+            self.text("server.address", &fault.server);
+            self.text("error.type", &fault.kind);
+            if let Some(message) = &fault.message {
+                self.text("error.message", message);
+            }
+        }
     }
 
     fn proof(&mut self, proof: &Proof) {

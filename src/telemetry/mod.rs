@@ -59,6 +59,17 @@ pub struct Record {
     /// The gate's own work, without waiting for the body or the application.
     pub verify: Duration,
     pub upstream: Option<(UpstreamOutcome, Duration)>,
+    /// Why the application's answer could not be passed on.
+    pub fault: Option<Fault>,
+}
+
+/// What became of a call of the application that failed.
+pub struct Fault {
+    /// Where it was looked for.
+    pub server: String,
+    pub kind: String,
+    /// What the operating system said.
+    pub message: Option<String>,
 }
 
 /// What may be told of a delivery once its signature holds.
@@ -101,6 +112,7 @@ impl Record {
             body_size: 0,
             verify: Duration::ZERO,
             upstream: None,
+            fault: None,
         }
     }
 
