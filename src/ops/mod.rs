@@ -215,7 +215,7 @@ fn respond(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Res
 impl ServerApp for Ops {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let mut session = Session::new(stream);
-        while let Some(read) = session.read_head(IDLE, HEAD).await {
+        while let Some(read) = session.read_head(IDLE, HEAD, || false).await {
             if *shutdown.borrow() {
                 session.close();
             }

@@ -7,6 +7,7 @@
 //! these limits and is shorter.
 
 pub mod body;
+pub mod deadline;
 pub mod forward;
 pub mod framing;
 pub mod in_flight;
@@ -25,9 +26,9 @@ use bytes::Bytes;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
-use pingora_timeout::timeout;
 
 use self::body::Body;
+use self::deadline::Deadline;
 use self::forward::Forward;
 use self::framing::{RequestHead, Unread};
 use self::in_flight::{Guard, InFlight};
@@ -97,9 +98,7 @@ impl Sidecar {
         record.client = Some(client);
         around.belongs_to(client);
         around.take_room(head_room(head)).await?;
-        if let Some(intake) = session.intake() {
-            intake.release();
-        }
+        session.release_head();
 
         // Judge the head; only then read the body.
         let mut findings = Findings::new(route.mode);
@@ -153,7 +152,7 @@ impl Sidecar {
             limit: self.timeouts.call,
             _in_flight: self.in_flight.enter(),
         };
-        self.deliver(delivery, record).await
+        self.deliver(&session.deadline(), delivery, record).await
     }
 
     /// Counts the request together with what other gates let through, on routes that ask for
@@ -226,10 +225,15 @@ impl Sidecar {
     }
 
     /// Waits for the delivery as long as a sender should have to.
-    async fn deliver(&self, delivery: Delivery, record: &mut Record) -> Result<Reply, Ending> {
+    async fn deliver(
+        &self,
+        deadline: &Deadline,
+        delivery: Delivery,
+        record: &mut Record,
+    ) -> Result<Reply, Ending> {
         let started = Instant::now();
         let task = tokio::spawn(delivery.run());
-        let ended = timeout(self.timeouts.upstream, task).await;
+        let ended = deadline.within(self.timeouts.upstream, task, || false).await;
         let took = started.elapsed();
         let (outcome, result) = match ended {
             Ok(Ok(Ok(reply))) => (UpstreamOutcome::of_status(reply.status), Ok(reply)),
@@ -294,12 +298,9 @@ impl Sidecar {
 
     /// One request, from its head to its answer. Tells whether another one may follow.
     async fn serve(&self, session: &mut Session) -> bool {
-        let read = tokio::select! {
-            biased;
-            read = session.read_head(self.timeouts.idle, self.timeouts.header) => read,
-            // A connection without a request is closed when the gate shuts down.
-            () = self.in_flight.closing() => None,
-        };
+        // A connection without a request is closed when the gate shuts down.
+        let ends = || self.in_flight.is_closing();
+        let read = session.read_head(self.timeouts.idle, self.timeouts.header, ends).await;
         let Some(read) = read else { return false };
         let _in_flight = self.in_flight.enter();
         match read {

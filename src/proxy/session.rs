@@ -13,9 +13,10 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Method};
 use pingora::protocols::Stream;
-use pingora_timeout::{timeout, tokio_timeout};
+use pingora_timeout::tokio_timeout;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 
+use super::deadline::Deadline;
 use super::framing::{self, BodyFraming, RequestHead, Unread};
 use crate::budget::{Intake, SHORT_HEAD};
 use crate::clock;
@@ -52,6 +53,9 @@ pub struct Session {
     write_limit: Duration,
     /// How long it may go on sending when it is told to close.
     linger: Duration,
+    peer: Option<Peer>,
+    intake: Option<Arc<Intake>>,
+    deadline: Arc<Deadline>,
 }
 
 /// What is still to come of a request's body.
@@ -77,6 +81,13 @@ pub enum Piece {
 
 impl Session {
     pub fn new(stream: Stream) -> Self {
+        let socket = stream.get_socket_digest();
+        let address =
+            socket.as_ref().and_then(|socket| Some(socket.peer_addr()?.as_inet()?.ip().to_canonical()));
+        let tls = stream.get_ssl_digest().is_some();
+        let peer = address.map(|address| Peer { address, tls });
+        let carrier = stream.get_proxy_digest();
+        let intake = carrier.and_then(|carrier| carrier.user_data.as_ref()?.downcast_ref().cloned());
         Session {
             stream,
             buffer: BytesMut::new(),
@@ -87,56 +98,60 @@ impl Session {
             heads: 0,
             write_limit: WRITE_TIMEOUT,
             linger: LINGER,
+            peer,
+            intake,
+            deadline: Deadline::new(),
         }
     }
 
     /// The other end of the connection; `None` if it has no address.
     pub fn peer(&self) -> Option<Peer> {
-        let address = self.stream.get_socket_digest()?.peer_addr()?.as_inet()?.ip();
-        Some(Peer { address: address.to_canonical(), tls: self.stream.get_ssl_digest().is_some() })
+        self.peer
     }
 
-    /// What counts the bytes of the connection's heads.
-    pub fn intake(&self) -> Option<Arc<Intake>> {
-        let carrier = self.stream.get_proxy_digest()?;
-        carrier.user_data.as_ref()?.downcast_ref().cloned()
+    /// For what is waited for on behalf of this sender.
+    pub fn deadline(&self) -> Arc<Deadline> {
+        Arc::clone(&self.deadline)
+    }
+
+    /// Whoever goes on with the head has charged it.
+    pub fn release_head(&self) {
+        if let Some(intake) = &self.intake {
+            intake.release();
+        }
     }
 
     /// The next head, within a time that begins with the connection, or with the first byte after
-    /// an idle time. `None` if there is none: the sender has gone or was too slow.
+    /// an idle time. `None` if there is none: the sender has gone or was too slow, or it `ends`.
     pub async fn read_head(
         &mut self,
         idle: Duration,
         limit: Duration,
+        ends: impl Fn() -> bool,
     ) -> Option<Result<RequestHead, Unread>> {
-        let intake = self.intake();
-        if let Some(intake) = &intake {
+        let deadline = self.deadline();
+        if let Some(intake) = &self.intake {
             intake.begin();
         }
         let read = async {
             // One empty line in front is passed over (RFC 9112, section 2.2), also behind a body.
             let mut skipped = self.skip_empty_line();
             if self.heads > 0 && self.buffer.is_empty() {
-                timeout(idle, self.fill()).await.ok()?.ok()?;
+                deadline.within(idle, self.fill(), &ends).await.ok()?.ok()?;
             }
-            timeout(limit, self.head(&mut skipped)).await.ok()?
+            deadline.within(limit, self.head(&mut skipped), &ends).await.ok()?
         };
-        let read = match (read.await, &intake) {
+        let read = match (read.await, &self.intake) {
             (None, Some(intake)) => intake.fault().map(|reason| Err(reason.into())),
             (read, _) => read,
         };
-        match (&read, intake) {
-            (Some(Ok(head)), intake) => {
-                self.begin(head);
-                if let Some(intake) = intake {
-                    intake.end();
-                }
-            }
-            (Some(Err(unread)), _) => {
+        match &read {
+            Some(Ok(head)) => self.begin(head),
+            Some(Err(unread)) => {
                 self.body = Body::Plain(u64::MAX); // whatever follows
                 self.headless = unread.method == Some(Method::HEAD);
             }
-            (None, _) => self.buffer.clear(),
+            None => self.buffer.clear(),
         }
         read
     }
@@ -171,6 +186,9 @@ impl Session {
     }
 
     fn begin(&mut self, head: &RequestHead) {
+        if let Some(intake) = &self.intake {
+            intake.end();
+        }
         self.heads += 1;
         self.body = match head.body {
             BodyFraming::Length(length) => Body::Plain(length),

@@ -8,14 +8,15 @@ use std::io::{self, IoSlice, Write};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use pingora_timeout::{sleep, timeout};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, lookup_host, tcp, unix};
 
+use super::deadline::{self, Deadline};
 use super::framing;
 use super::respond::REQUEST_ID;
 use crate::budget::Share;
@@ -25,7 +26,7 @@ use crate::config::units::UpstreamUrl;
 pub struct Upstream {
     url: UpstreamUrl,
     connect_timeout: Duration,
-    idle: Mutex<Vec<(Connection, Instant)>>,
+    idle: Mutex<Vec<Connection>>,
 }
 
 /// The application's whole answer.
@@ -106,8 +107,9 @@ impl Upstream {
         share: &mut Share,
     ) -> Result<Reply, Undelivered> {
         let mut said = None;
+        let deadline = Arc::clone(&connection.deadline);
         let exchange = async {
-            let Connection { stream, buffer } = &mut connection;
+            let Connection { stream, buffer, .. } = &mut connection;
             let (reader, mut writer) = stream.split();
             let mut answer = Answer { reader, buffer };
             let mut reading = pin!(async {
@@ -123,7 +125,7 @@ impl Upstream {
             }
             reading.await
         };
-        let ended = timeout(limit, exchange).await.unwrap_or(Err(Undelivered::TimedOut));
+        let ended = deadline.within(limit, exchange, || false).await.unwrap_or(Err(Undelivered::TimedOut));
         // Whatever goes wrong after the head takes nothing back of what the head said.
         let (reply, reusable) = ended.map_err(|fault| match said {
             Some(status) => Undelivered::Cut { status },
@@ -141,7 +143,7 @@ impl Upstream {
         let attempts = async {
             loop {
                 match self.connect_once(&mut last).await {
-                    Some(stream) => return Connection { stream, buffer: BytesMut::new() },
+                    Some(stream) => return Connection::new(stream),
                     None => sleep(CONNECT_STEP).await,
                 }
             }
@@ -187,27 +189,28 @@ impl Upstream {
     /// The most recently used connection that is still open.
     fn take_idle(&self) -> Option<Connection> {
         let mut idle = self.idle();
-        while let Some((connection, since)) = idle.pop() {
-            if since.elapsed() < IDLE && connection.stream.is_quiet() {
+        while let Some(connection) = idle.pop() {
+            if connection.is_young() && connection.stream.is_quiet() {
                 return Some(connection);
             }
         }
         None
     }
 
-    fn put_back(&self, connection: Connection) {
+    fn put_back(&self, mut connection: Connection) {
+        connection.since = deadline::tick();
         let mut idle = self.idle();
         if idle.len() < MAX_IDLE {
-            idle.push((connection, Instant::now()));
+            idle.push(connection);
         }
     }
 
     /// Closes connections that have been idle for too long.
     pub fn prune(&self) {
-        self.idle().retain(|(_, since)| since.elapsed() < IDLE);
+        self.idle().retain(Connection::is_young);
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<(Connection, Instant)>> {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -301,6 +304,20 @@ impl Room<'_> {
 struct Connection {
     stream: Stream,
     buffer: BytesMut,
+    /// For its calls.
+    deadline: Arc<Deadline>,
+    /// Idle since this tick.
+    since: u64,
+}
+
+impl Connection {
+    fn new(stream: Stream) -> Self {
+        Connection { stream, buffer: BytesMut::new(), deadline: Deadline::new(), since: 0 }
+    }
+
+    fn is_young(&self) -> bool {
+        deadline::tick() < self.since + deadline::ticks(IDLE)
+    }
 }
 
 /// What comes from the application, and what was read of it.
