@@ -86,6 +86,17 @@ fn boot_id() -> BootId {
     decoded.try_into().unwrap_or_default()
 }
 
+/// The time now, as far as the monotonic clock tells it: of one delivery the wall clock is read once.
+pub fn after(then: Now) -> Now {
+    let mono = mono();
+    let passed = millis(mono.saturating_sub(then.mono));
+    let doubt = match then.doubt {
+        Doubt::Jumped { otherwise_ms } => Doubt::Jumped { otherwise_ms: otherwise_ms + passed },
+        doubt => doubt,
+    };
+    Now { wall_ms: then.wall_ms + passed, mono, doubt }
+}
+
 /// How long ago that was.
 pub fn since(then: Now) -> Duration {
     mono().saturating_sub(then.mono)
@@ -141,7 +152,9 @@ fn doubt(wall_ms: i64, mono: Duration, offset: i64) -> Doubt {
 }
 
 fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+    // `as_millis` divides 128 bits, which takes longer than to read a clock.
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    seconds.saturating_mul(1000).saturating_add(duration.subsec_millis().into())
 }
 
 impl Now {
@@ -160,9 +173,8 @@ pub fn to_rfc3339(ms: i64) -> String {
 
 /// The time now, as the `Date` of an answer (RFC 9110, section 5.6.7).
 #[expect(clippy::disallowed_methods, reason = "this module owns the clocks")]
-pub fn http_date(out: &mut Vec<u8>) {
-    use std::io::Write;
-    _ = write!(out, "{}", httpdate::HttpDate::from(SystemTime::now())); // memory takes it
+pub fn http_date() -> String {
+    httpdate::fmt_http_date(SystemTime::now())
 }
 
 #[cfg(test)]

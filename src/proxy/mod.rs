@@ -36,7 +36,7 @@ use self::live::{Endpoint, Live};
 use self::session::Session;
 use self::upstream::{Reply, Undelivered, Upstream};
 use crate::budget::{Budget, SHORT_HEAD, Share};
-use crate::clock;
+use crate::clock::{self, Now};
 use crate::config::Timeouts;
 use crate::config::provider::NamedSecret;
 use crate::config::units::UpstreamUrl;
@@ -114,7 +114,7 @@ impl Sidecar {
         record.body_size = body.size();
 
         // Judge the body: is it genuine, fresh, first-seen?
-        let now = clock::now();
+        let now = clock::after(record.arrived);
         let authentic = route.authenticate(admitted, &head, &body.bytes, now, &mut findings);
         record.verify += clock::since(now);
         let refused = matches!(authentic, Err(Reject { reason: Reason::SignatureMismatch, .. }));
@@ -150,6 +150,7 @@ impl Sidecar {
             body,
             claim,
             limit: self.timeouts.call,
+            arrived: record.arrived,
             _in_flight: self.in_flight.enter(),
         };
         self.deliver(&session.deadline(), delivery, record).await
@@ -207,7 +208,7 @@ impl Sidecar {
         record: &mut Record,
     ) -> Result<Option<Claim>, Ending> {
         let Some(fresh) = fresh else { return Ok(None) };
-        let now = clock::now();
+        let now = clock::after(record.arrived);
         let reserved = self.store.reserve(fresh, now).await;
         record.verify += clock::since(now);
         let refusal = match reserved {
@@ -359,6 +360,7 @@ struct Delivery {
     body: Body,
     claim: Option<Claim>,
     limit: Duration,
+    arrived: Now,
     _in_flight: Guard,
 }
 
@@ -367,7 +369,7 @@ impl Delivery {
         let Body { bytes, mut share } = self.body;
         let mut result = self.upstream.exchange(&self.head, &bytes, self.limit, &mut share).await;
         if let Some(claim) = self.claim {
-            claim.settle(outcome(&result), clock::now()).await;
+            claim.settle(outcome(&result), clock::after(self.arrived)).await;
         }
         if let Ok(reply) = &mut result {
             reply.share = Some(share);

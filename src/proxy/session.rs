@@ -2,6 +2,7 @@
 //! Pingora's stream. A body is read only when it is asked for. What cannot be read in one way ends
 //! the connection. A connection that waits holds no buffer.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
@@ -16,7 +17,7 @@ use pingora::protocols::Stream;
 use pingora_timeout::tokio_timeout;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 
-use super::deadline::Deadline;
+use super::deadline::{self, Deadline};
 use super::framing::{self, BodyFraming, RequestHead, Unread};
 use crate::budget::{Intake, SHORT_HEAD};
 use crate::clock;
@@ -314,7 +315,7 @@ impl Session {
     pub async fn answer(&mut self, mut head: Vec<u8>, body: &[u8]) {
         self.persists = self.persists();
         head.extend_from_slice(b"Date: ");
-        clock::http_date(&mut head);
+        head.extend_from_slice(&date());
         let connection = if self.persists { "keep-alive" } else { "close" };
         head.extend_from_slice(b"\r\nConnection: ");
         head.extend_from_slice(connection.as_bytes());
@@ -351,6 +352,20 @@ impl Session {
             _ = tokio_timeout(linger, drain).await;
         }
     }
+}
+
+/// The `Date` of an answer, written anew with each tick.
+fn date() -> Bytes {
+    thread_local! {
+        static WRITTEN: RefCell<(u64, Bytes)> = const { RefCell::new((u64::MAX, Bytes::new())) };
+    }
+    WRITTEN.with_borrow_mut(|(tick, date)| {
+        if *tick != deadline::tick() {
+            *tick = deadline::tick();
+            *date = clock::http_date().into();
+        }
+        date.clone()
+    })
 }
 
 impl Body {

@@ -173,7 +173,7 @@ impl Telemetry {
     /// The one emission for a delivery.
     #[cfg_attr(not(feature = "otel"), expect(clippy::needless_pass_by_value, reason = "it becomes a span"))]
     pub fn finish(&self, record: Record) {
-        let now = clock::now();
+        let now = clock::after(record.arrived);
         let total = now.mono.saturating_sub(record.arrived.mono);
         let (verdict, reason) = record.verdict();
         self.count(&record, verdict, reason, now);
