@@ -46,6 +46,8 @@ pub enum Doubt {
 
 /// No clock that is set shows an earlier time than this: 2026-01-01.
 const WRITTEN_MS: i64 = 1_767_225_600_000;
+/// The last year of four digits begins.
+const YEAR_9999_MS: u64 = 253_370_764_800_000;
 /// Smaller differences are the clock being disciplined.
 const STEADY_MS: i64 = 1000;
 /// After so long the wall clock is believed again, jump or not.
@@ -164,8 +166,19 @@ impl Now {
     }
 }
 
-/// Milliseconds since the epoch as RFC 3339 in UTC.
+/// Milliseconds since the epoch as RFC 3339 in UTC, with a fraction where there is one.
 pub fn to_rfc3339(ms: i64) -> String {
+    // What stands in every delivery is written by the faster of two libraries, which knows no time
+    // before 1970.
+    if let Ok(since) = u64::try_from(ms)
+        && since < YEAR_9999_MS
+    {
+        let time = UNIX_EPOCH + Duration::from_millis(since);
+        return match ms % 1000 {
+            0 => humantime::format_rfc3339_seconds(time).to_string(),
+            _ => humantime::format_rfc3339_millis(time).to_string(),
+        };
+    }
     chrono::DateTime::from_timestamp_millis(ms)
         .unwrap_or_default()
         .to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)

@@ -2,8 +2,6 @@
 //! belongs to the sender's connection and without anything that an application could take
 //! for our word or for a proxy's, and then our word.
 
-use std::fmt::Display;
-use std::io::Write;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
@@ -13,6 +11,7 @@ use crate::gate::delivery::Head;
 use crate::gate::filter::signature::Authentic;
 use crate::gate::reason::Reason;
 use crate::gate::route::Route;
+use crate::telemetry::log::{digits, write_address};
 use crate::telemetry::trace::{Parent, TRACEPARENT, TRACESTATE, traceparent};
 use crate::telemetry::{RequestId, hex};
 
@@ -76,7 +75,8 @@ impl Forward<'_> {
 
     fn gate_headers(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"Content-Length: ");
-        end(out, self.body_len);
+        digits(out, self.body_len);
+        out.extend_from_slice(b"\r\n");
         match self.observed {
             None => line(out, b"Hookgate-Verdict", b"accepted"),
             Some(reason) => {
@@ -116,12 +116,13 @@ impl Forward<'_> {
                 out.extend_from_slice(b", ");
             }
         }
-        end(out, self.peer);
+        write_address(out, self.peer);
+        out.extend_from_slice(b"\r\n");
         line(out, b"X-Forwarded-Proto", if self.head.secure { b"https" } else { b"http" });
         let host = self.head.headers.get("host");
         if host.is_none() {
-            out.extend_from_slice(b"Host: "); // HTTP/1.0 goes without, HTTP/1.1 does not
-            end(out, self.upstream.authority());
+            // HTTP/1.0 goes without, HTTP/1.1 does not.
+            line(out, b"Host", self.upstream.authority().as_bytes());
         }
         let forwarded = self.head.headers.get("x-forwarded-host").filter(|_| self.trusted);
         if let Some(host) = forwarded.or(host) {
@@ -154,11 +155,6 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
-}
-
-/// The value that a line ends with.
-fn end(out: &mut Vec<u8>, value: impl Display) {
-    _ = write!(out, "{value}\r\n"); // writing to memory does not fail
 }
 
 /// Headers by name, or with `*` by how the name begins; in lower case.

@@ -9,6 +9,7 @@ use super::upstream::Reply;
 use crate::gate::handshake::HandshakeReply;
 use crate::gate::reason::{Reason, Reject};
 use crate::telemetry::RequestId;
+use crate::telemetry::log::digits;
 
 pub const REQUEST_ID: &str = "Hookgate-Request-Id";
 
@@ -87,7 +88,9 @@ pub fn status_line(status: u16) -> Vec<u8> {
 }
 
 pub fn length(head: &mut Vec<u8>, length: usize) {
-    _ = write!(head, "Content-Length: {length}\r\n");
+    head.extend_from_slice(b"Content-Length: ");
+    digits(head, length);
+    head.extend_from_slice(b"\r\n");
 }
 
 fn named(head: &mut Vec<u8>, id: RequestId) {

@@ -4,7 +4,7 @@
 //! is sent once and never again, because a POST that broke may have been processed. The answer may
 //! come before the whole request was taken.
 
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -21,6 +21,7 @@ use super::framing;
 use super::respond::REQUEST_ID;
 use crate::budget::Share;
 use crate::config::units::UpstreamUrl;
+use crate::telemetry::log::digits;
 
 /// The application, and idle connections to it.
 pub struct Upstream {
@@ -486,7 +487,11 @@ impl ReplyHead {
         };
         let status = parsed.code.filter(|code| (100..1000).contains(code)).ok_or(Undelivered::Broken)?;
         let mut head = Vec::with_capacity(length + 160); // and what we add
-        _ = write!(head, "HTTP/1.1 {status} {}\r\n", parsed.reason.unwrap_or_default());
+        head.extend_from_slice(b"HTTP/1.1 ");
+        digits(&mut head, status.into());
+        head.push(b' ');
+        head.extend_from_slice(parsed.reason.unwrap_or_default().as_bytes());
+        head.extend_from_slice(b"\r\n");
         let mut connection = ConnectionHeader::default();
         for line in parsed.headers.iter().filter(|h| h.name.eq_ignore_ascii_case("connection")) {
             connection.read(line.value);
