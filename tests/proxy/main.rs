@@ -21,5 +21,7 @@ mod forwarding;
 mod handshake;
 // The listener with TLS.
 mod https;
+// What is taken although it could be refused.
+mod liberal;
 // Whose word is believed about the sender's address.
 mod trust;
