@@ -9,16 +9,19 @@ use http::{HeaderMap, Method};
 
 use crate::clock::{self, Now};
 use crate::config::provider::NamedSecret;
-use crate::diagnosis::{Case, hints};
+use crate::diagnosis::{Case, Other, hints};
 use crate::gate::delivery::{Client, Head, split_target};
 use crate::gate::filter::rate_limit::{Quota, RateLimit};
 use crate::gate::route::Route;
+use crate::gate::scheme::Recipe;
 use crate::telemetry::{RequestId, Telemetry};
 
 /// A delivery whose signature does not hold, kept for a closer look.
 pub struct Suspect {
     pub route: Arc<Route>,
     pub secrets: Arc<[NamedSecret]>,
+    /// The other routes, with their secrets.
+    pub others: Vec<(Arc<Route>, Arc<[NamedSecret]>)>,
     pub method: Method,
     /// Path and query.
     pub target: Bytes,
@@ -66,15 +69,28 @@ impl Suspect {
     }
 
     fn hints(&self) -> Vec<String> {
-        let recipes: Vec<_> = self.route.signature.schemes().iter().map(|s| s.recipe().clone()).collect();
+        let recipes = recipes_of(&self.route);
+        let of_others: Vec<_> = self.others.iter().map(|(route, _)| recipes_of(route)).collect();
+        let others: Vec<_> = self
+            .others
+            .iter()
+            .zip(&of_others)
+            .map(|((route, secrets), recipes)| Other { route: &route.name, recipes, secrets })
+            .collect();
         let head = Head::offline(&self.method, split_target(&self.target), &self.headers);
         hints(&Case {
             provider: &self.route.provider,
             recipes: &recipes,
             secrets: &self.secrets,
+            others: &others,
             head: &head,
             body: &self.body,
             now: clock::now(),
         })
     }
+}
+
+/// What a route takes.
+pub fn recipes_of(route: &Route) -> Vec<Recipe> {
+    route.signature.schemes().iter().map(|scheme| scheme.recipe().clone()).collect()
 }

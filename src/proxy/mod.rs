@@ -118,7 +118,7 @@ impl Sidecar {
         record.verify += clock::since(now);
         let refused = matches!(authentic, Err(Reject { reason: Reason::SignatureMismatch, .. }));
         if refused || findings.noted().contains(&Reason::SignatureMismatch) {
-            self.suspect(route, secrets, &head, &body, record.request_id);
+            self.suspect(&live, (route, secrets), &head, &body, record.request_id);
         }
         let authentic = authentic?;
         record.proof = authentic.as_ref().map(Proof::from);
@@ -174,8 +174,8 @@ impl Sidecar {
     /// Has a delivery whose signature does not hold looked at, if there is time.
     fn suspect(
         &self,
-        route: &Arc<Route>,
-        secrets: &Arc<[NamedSecret]>,
+        live: &Live,
+        (route, secrets): (&Arc<Route>, &Arc<[NamedSecret]>),
         head: &Head<'_>,
         body: &Body,
         id: RequestId,
@@ -185,6 +185,7 @@ impl Sidecar {
             let suspect = Suspect {
                 route: Arc::clone(route),
                 secrets: Arc::clone(secrets),
+                others: live.others(route),
                 method: head.method.clone(),
                 target: match head.query {
                     Some(query) => [head.path, b"?", query].concat().into(),

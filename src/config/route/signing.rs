@@ -88,9 +88,7 @@ impl Endpoint<'_, '_> {
     }
 
     pub(super) fn methods(&self) -> Vec<http::Method> {
-        let named = self.preset.iter().flat_map(|preset| &preset.methods);
-        let methods: Vec<_> = named.filter_map(|name| name.parse().ok()).collect();
-        if methods.is_empty() { vec![http::Method::POST] } else { methods }
+        self.preset.as_ref().map_or_else(|| vec![http::Method::POST], provider::methods)
     }
 
     pub(super) fn secrets(&mut self, only: bool) -> Vec<NamedSecret> {
