@@ -42,6 +42,7 @@ const VERSION: &str = concat!(
 #[command(name = "hookgate", version = VERSION, max_term_width = 120)]
 #[command(
     after_help = "Without a command, hookgate runs: `hookgate --listen …` is `hookgate run --listen …`.\n\
+    All flags of the gate: `hookgate run --help`. To see it at work without any file: `hookgate demo`.\n\
     Exit codes: 0 fine, 1 failed at run time, 2 bad flags, 78 invalid configuration."
 )]
 pub struct Cli {

@@ -167,11 +167,6 @@ fn judged(args: &VerifyArgs) -> Result<Judged, Unable> {
         return Ok(Judged::refused(*reason, hint));
     }
     let head = captured.head();
-    if !demands.methods.contains(head.method) {
-        let taken: Vec<_> = demands.methods.iter().map(Method::as_str).collect();
-        let hint = format!("{} sends {}, this is {}", demands.provider, taken.join(" or "), head.method);
-        return Ok(Judged::refused(Reason::MethodNotAllowed, hint));
-    }
     let wall_ms = args.now.unwrap_or_else(|| clock::now().wall_ms);
     let now = Now { wall_ms, mono: std::time::Duration::ZERO, doubt: Doubt::None };
 
@@ -185,7 +180,7 @@ fn judged(args: &VerifyArgs) -> Result<Judged, Unable> {
         Ok(_) => Reason::Accepted,
         Err(reason) => reason,
     };
-    let hints = if reason.is_signature() {
+    let mut hints = if reason.is_signature() {
         let Demands { provider, recipes, secrets, others, .. } = &demands;
         let others: Vec<_> = others
             .iter()
@@ -195,6 +190,12 @@ fn judged(args: &VerifyArgs) -> Result<Judged, Unable> {
     } else {
         Vec::new()
     };
+    // The gate looks at the method first; what else is wrong is told as well.
+    if !demands.methods.contains(head.method) {
+        let taken: Vec<_> = demands.methods.iter().map(Method::as_str).collect();
+        hints.insert(0, format!("{} sends {}, this is {}", demands.provider, taken.join(" or "), head.method));
+        return Ok(Judged { reason: Reason::MethodNotAllowed, authentic: None, hints });
+    }
     Ok(Judged { reason, authentic, hints })
 }
 
@@ -335,9 +336,20 @@ fn is_header(line: &[u8]) -> bool {
 fn judged_framing(lines: &[&[u8]], headers: &HeaderMap) -> Result<(), (Reason, String)> {
     let mut head = Vec::new();
     for (n, line) in lines.iter().enumerate() {
-        head.extend_from_slice(line);
-        let versionless = n == 0 && line.split(|b| *b == b' ').count() == 2;
-        head.extend_from_slice(if versionless { b" HTTP/1.1\r\n" } else { b"\r\n" });
+        // Tools name the version in their own way, such as HTTP/2.
+        let version = line.windows(6).rposition(|w| w.eq_ignore_ascii_case(b" HTTP/")).filter(|_| n == 0);
+        match version.map(|at| line.split_at(at)) {
+            Some((line, version)) if !version.ends_with(b"1.0") => {
+                head.extend_from_slice(line);
+                head.extend_from_slice(b" HTTP/1.1");
+            }
+            None if n == 0 => {
+                head.extend_from_slice(line);
+                head.extend_from_slice(b" HTTP/1.1");
+            }
+            _ => head.extend_from_slice(line),
+        }
+        head.extend_from_slice(b"\r\n");
         if n == 0 && !headers.contains_key(HOST) {
             head.extend_from_slice(b"Host: captured\r\n");
         }

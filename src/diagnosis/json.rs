@@ -43,10 +43,10 @@ const WHITE: [(White, &str); 5] = [
 
 const ESCAPES: [(Escapes, &str); 7] = [
     (Escapes::AsReceived, ""),
+    (Escapes::Fewest, "without \\u and \\/ escapes"),
     (Escapes::Slash, "with \\/ for each slash"),
     (Escapes::Ascii, "with \\u escapes"),
     (Escapes::Html, "with \\u003c, \\u003e and \\u0026 for <, > and &"),
-    (Escapes::Fewest, "without \\u and \\/ escapes"),
     (Escapes::Php, "with \\/ for each slash and \\u escapes"),
     (Escapes::DotNet, "with \\u escapes in upper case, as .NET writes them"),
 ];

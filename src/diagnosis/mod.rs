@@ -6,6 +6,7 @@
 mod json;
 mod secret;
 pub mod task;
+pub mod trust;
 
 use http::HeaderName;
 

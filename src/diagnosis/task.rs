@@ -33,6 +33,8 @@ pub struct Suspect {
 /// How often anything is diagnosed at all.
 pub struct Diagnosis {
     limit: Option<RateLimit>,
+    /// Of what is said of senders and the proxies between: that costs no time, only lines.
+    of_senders: Option<RateLimit>,
 }
 
 const A_MINUTE: Duration = Duration::from_secs(60);
@@ -42,12 +44,18 @@ pub const MAX_BODY: usize = 256 * 1024;
 
 impl Diagnosis {
     pub fn new() -> Self {
-        Diagnosis { limit: Quota::new(MOST_A_MINUTE, A_MINUTE).map(RateLimit::new) }
+        let limit = || Quota::new(MOST_A_MINUTE, A_MINUTE).map(RateLimit::new);
+        Diagnosis { limit: limit(), of_senders: limit() }
     }
 
     /// Whether there is time for one more.
     pub fn has_time(&self, now: Now) -> bool {
         self.limit.as_ref().is_some_and(|limit| limit.check(Client::Unknown, now).is_ok())
+    }
+
+    /// Whether one more may be told of its sender.
+    pub fn has_line(&self, now: Now) -> bool {
+        self.of_senders.as_ref().is_some_and(|limit| limit.check(Client::Unknown, now).is_ok())
     }
 }
 

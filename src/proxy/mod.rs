@@ -37,6 +37,7 @@ use crate::clock;
 use crate::config::Timeouts;
 use crate::config::provider::NamedSecret;
 use crate::diagnosis::task::{self, Diagnosis, Suspect};
+use crate::diagnosis::trust;
 use crate::gate::chain::{Admission, Findings};
 use crate::gate::delivery::Head;
 use crate::gate::filter::freshness::Fresh;
@@ -103,6 +104,10 @@ impl Sidecar {
         let head = facts::head(session.req_header(), client, secure);
         let admission = route.admit(&head, record.arrived, &mut findings);
         record.verify = clock::since(record.arrived);
+        let objection = admission.as_ref().err().map(|reject| reject.reason);
+        if let Some(objection) = objection.or_else(|| findings.noted().first().copied()) {
+            self.doubt(objection, peer.address, &live, &head, record);
+        }
         let admitted = match admission? {
             Admission::Read(admitted) => admitted,
             Admission::Answer(said) => return Err(Ending::Handshake(said)),
@@ -153,6 +158,15 @@ impl Sidecar {
             _in_flight: self.in_flight.enter(),
         };
         self.deliver(delivery, record).await
+    }
+
+    /// Tells why a sender was not believed, now and then.
+    fn doubt(&self, objection: Reason, peer: IpAddr, live: &Live, head: &Head<'_>, record: &Record) {
+        let hint = trust::hint(objection, peer, &live.trusted_proxies, head.headers);
+        if let Some(hint) = hint.filter(|_| self.diagnosis.has_line(record.arrived)) {
+            let route = record.route.as_ref().map_or("", |(route, _)| &*route.name);
+            self.telemetry.log.hints(route, record.request_id, &[hint]);
+        }
     }
 
     /// Counts the request together with what other gates let through, on routes that ask for
