@@ -5,6 +5,7 @@
 pub mod check;
 pub mod completions;
 pub mod demo;
+mod environment;
 pub mod forget;
 pub mod healthcheck;
 pub mod ops;
@@ -19,6 +20,7 @@ pub mod verify;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::flags::{Given, RunArgs};
@@ -92,7 +94,23 @@ pub fn command() -> clap::Command {
 
 /// Parses the command line and runs the command.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let matches = command().get_matches_from(with_default_command(args.into_iter().collect()));
+    let args: Vec<_> = args.into_iter().collect();
+    let variables = environment::ours();
+    if args.len() < 2 && variables.is_empty() {
+        eprintln!("{FIRST_STEPS}");
+        return ExitCode::from(run::INVALID_CONFIGURATION);
+    }
+    let args = with_default_command(args);
+    let known = environment::adapted(command(), &variables);
+    let matches = match known.try_get_matches_from(&args) {
+        Ok(matches) => matches,
+        Err(error) => return refused(&error, &args, &variables),
+    };
+    let faults = environment::faults(&variables);
+    if matches!(matches.subcommand_name(), Some("run" | "check")) && !faults.is_empty() {
+        eprintln!("{}", faults.join("\n"));
+        return ExitCode::from(run::INVALID_CONFIGURATION);
+    }
     let command = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli.command,
         Err(error) => error.exit(),
@@ -112,6 +130,29 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Report(args) => report::report(&args),
         Command::Completions(args) => completions::completions(&args),
     }
+}
+
+/// For somebody who has nothing yet.
+const FIRST_STEPS: &str = "hookgate has nothing to go by: no secret, no file, no flag, no HOOKGATE_… variable.
+  see it at work:     hookgate demo
+  one provider:       hookgate --provider github --secret-file FILE --upstream http://127.0.0.1:8080
+  several routes:     hookgate --config hookgate.yaml     (hookgate schema describes the file)
+  try it without TLS: add --insecure-allow-http
+All flags: hookgate run --help. All commands: hookgate --help. All providers: hookgate providers.";
+
+/// What clap says of the command line, and what it does not know: where a value came from, and that
+/// a command stands first.
+fn refused(error: &clap::Error, args: &[OsString], variables: &environment::Variables) -> ExitCode {
+    _ = error.print();
+    if let Some(ContextValue::String(what)) = error.get(ContextKind::InvalidArg) {
+        if error.kind() == ErrorKind::UnknownArgument && Cli::command().find_subcommand(what).is_some() {
+            eprintln!("tip: the command comes first: hookgate {what} …");
+        }
+        if let Some(name) = environment::origin(what, args, variables) {
+            eprintln!("tip: the value stands in the variable {name}");
+        }
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 /// Prints a line. A reader that has seen enough, such as `head`, is no failure.

@@ -110,6 +110,11 @@ impl<P: TypedValueParser> TypedValueParser for Locating<P> {
         source: ValueSource,
     ) -> Result<Self::Value, clap::Error> {
         let origin = if source == ValueSource::EnvVariable { Origin::Env } else { Origin::Flag };
+        // A variable holds a list as people write one: with spaces after the commas.
+        let value = match value.to_str().filter(|_| origin == Origin::Env) {
+            Some(text) => OsStr::new(text.trim()),
+            None => value,
+        };
         Ok(Located::new(self.0.parse_ref(cmd, arg, value)?, origin))
     }
 

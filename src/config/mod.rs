@@ -36,6 +36,7 @@ use self::checks::ProxyProtocol;
 use self::flags::Given;
 use self::listeners::Sockets;
 use self::loader::Loader;
+pub use self::loader::closest;
 use self::process::Lifecycle;
 use self::provider::NamedSecret;
 use self::store::OnStoreError;
