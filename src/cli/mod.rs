@@ -101,6 +101,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         return ExitCode::from(run::INVALID_CONFIGURATION);
     }
     let args = with_default_command(args);
+    let early = args.get(1).filter(|command| *command == "run").map(|_| run::Early::new());
     let known = environment::adapted(command(), &variables);
     let matches = match known.try_get_matches_from(&args) {
         Ok(matches) => matches,
@@ -117,7 +118,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let given = |args: RunArgs| Given { args, secret: trial_secret() };
     match command {
-        Command::Run(args) => run::run(&given(*args)),
+        Command::Run(args) => run::run(&given(*args), early.unwrap_or_else(run::Early::new)),
         Command::Check(args) => check::check(&given(args.run), args.output),
         Command::Demo(args) => demo::demo(&args),
         Command::Providers(args) => providers::providers(&args),

@@ -19,6 +19,7 @@ use pingora::apps::ServerApp;
 use pingora::listeners::tls::Acceptor;
 use pingora::server::ShutdownWatch;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 
 use crate::budget::Budget;
@@ -39,8 +40,8 @@ use crate::server::reload::Reloader;
 use crate::store::journal::{Fault, Report};
 use crate::store::{Health, Memory, Redis, ReplayStore};
 use crate::telemetry::Telemetry;
+use crate::telemetry::event::Event;
 use crate::telemetry::keys::KeyWatch;
-use crate::telemetry::log::Severity;
 use crate::telemetry::silence::SilenceWatch;
 
 /// A server whose sockets are bound: nobody can take its ports any more.
@@ -53,6 +54,7 @@ pub struct Server {
     ops: TcpListener,
     control: Option<control::Socket>,
     store: ReplayStore,
+    hangup: Option<Signal>,
 }
 
 /// Why a server cannot start.
@@ -158,7 +160,14 @@ impl Server {
             config,
             given,
             telemetry,
+            hangup: None,
         })
+    }
+
+    /// Reloads at what was caught before there was a server, and whatever follows.
+    #[must_use]
+    pub fn reloading_on(self, hangup: Signal) -> Self {
+        Server { hangup: Some(hangup), ..self }
     }
 
     /// The addresses for plain HTTP as bound, with real ports.
@@ -177,7 +186,7 @@ impl Server {
     /// Serves until `stop` resolves, then ends: not ready, still accepting for the delay,
     /// then no new connections, then idle or out of time.
     pub async fn run(self, stop: impl Future<Output = Stop>) -> Ended {
-        let Server { config, given, telemetry, plain, tls, ops, control, store } = self;
+        let Server { config, given, telemetry, plain, tls, ops, control, store, hangup } = self;
         let startup = config.startup;
         let live = Live::new(config.policy, config.secrets, &telemetry);
         let sidecar = sidecar(&startup, live, store, &telemetry);
@@ -204,6 +213,10 @@ impl Server {
             Arc::clone(&started),
             startup.replay.window(),
             startup.sockets.ops_hosts.clone(),
+            {
+                let connections = listeners.connections.clone();
+                Box::new(move || connections.open())
+            },
         );
         open_ops(ops, answers, closing_ops);
         if let Some(control) = control {
@@ -223,12 +236,12 @@ impl Server {
         let helpers = [
             tokio::spawn(housekeeping(Arc::clone(&sidecar))),
             tokio::spawn(watch_store(Arc::clone(&sidecar), startup.on_store_error)),
-            tokio::spawn(reloader.run()),
+            tokio::spawn(reloader.run(hangup)),
         ];
-        telemetry.log.event(Severity::Info, "hookgate.ready", "every listener accepts");
+        telemetry.tell(Event::Ready);
 
         let how = stop.await;
-        telemetry.log.event(Severity::Info, "hookgate.drain", "shutting down");
+        telemetry.tell(Event::Drain);
         sidecar.in_flight.drain();
         if how == Stop::Gracefully {
             tokio::time::sleep(startup.lifecycle.shutdown_delay).await;
@@ -240,19 +253,16 @@ impl Server {
         helpers.iter().for_each(tokio::task::JoinHandle::abort);
         let store = sidecar.store.clone();
         if !tokio::task::spawn_blocking(move || store.close()).await.unwrap_or(false) {
-            let message = "the replay file does not have all that was delivered: the disk did not take it";
-            telemetry.log.event(Severity::Error, "hookgate.replay_file", message);
+            telemetry.tell(Event::ReplayFileIncomplete);
         }
         _ = close_ops.send(true);
         match drained {
             Ok(()) => {
-                telemetry.log.event(Severity::Info, "hookgate.stop", "idle, nothing was cut");
+                telemetry.tell(Event::Idle);
                 Ended::Idle
             }
             Err(_) => {
-                let message =
-                    "the shutdown timeout passed with deliveries under way: providers will send them again";
-                telemetry.log.event(Severity::Error, "hookgate.stop", message);
+                telemetry.tell(Event::Cut);
                 Ended::Cut
             }
         }
@@ -273,7 +283,7 @@ pub fn sidecar(
         budget: Budget::new(startup.max_buffered),
         telemetry: Arc::clone(telemetry),
         timeouts: startup.timeouts,
-        in_flight: InFlight::new(telemetry.metrics.in_flight.clone()),
+        in_flight: InFlight::new(),
         diagnosis: Diagnosis::new(),
     })
 }
@@ -291,9 +301,8 @@ fn store(startup: &Startup, telemetry: &Arc<Telemetry>) -> Result<ReplayStore, S
         let report = Box::new(move |report| tell_of_replay_file(&teller, report));
         let fault = |fault| StartError::ReplayFile(path.clone(), fault);
         let judged = memory.keep_in(path, report).map_err(fault)?;
-        let message = format!("{}: {}", path.display(), judged.told(memory.entries()));
-        let severity = if judged.torn > 0 { Severity::Warn } else { Severity::Info };
-        telemetry.log.event(severity, "hookgate.replay_file", &message);
+        let told = &judged.told(memory.entries());
+        telemetry.tell(Event::ReplayFileRead { path, told, torn: judged.torn > 0 });
     }
     Ok(ReplayStore::Memory(memory))
 }
@@ -301,16 +310,12 @@ fn store(startup: &Startup, telemetry: &Arc<Telemetry>) -> Result<ReplayStore, S
 fn tell_of_replay_file(telemetry: &Telemetry, report: Report) {
     match report {
         Report::Trouble { count, message } => {
-            telemetry.metrics.replay_file_errors.inc_by(count);
-            if let Some(message) = message {
-                let message = format!("{message}; a crash now would forget deliveries, requests go on");
-                telemetry.log.event(Severity::Error, "hookgate.replay_file", &message);
+            telemetry.metrics.replay_file_failed(count);
+            if let Some(message) = &message {
+                telemetry.tell(Event::ReplayFileTrouble { message });
             }
         }
-        Report::Mended => {
-            let message = "the replay file was made anew and holds everything again";
-            telemetry.log.event(Severity::Info, "hookgate.replay_file", message);
-        }
+        Report::Mended => telemetry.tell(Event::ReplayFileMended),
     }
 }
 
@@ -324,11 +329,10 @@ struct Listeners {
 impl Listeners {
     fn new(startup: &Startup, sidecar: &Arc<Sidecar>) -> Self {
         let (most, per_address) = (startup.max_connections, startup.max_connections_per_address);
-        let connections = sidecar.telemetry.metrics.connections.clone();
         let trusting = Arc::clone(sidecar);
         Listeners {
             sidecar: Arc::clone(sidecar),
-            connections: Connections::new(most, per_address, connections),
+            connections: Connections::new(most, per_address),
             trust: Trust {
                 trusts: Arc::new(move |peer| trusting.live.load().trusted_proxies.trusts(peer)),
                 proxy_protocol: startup.proxy_protocol,
@@ -356,12 +360,11 @@ impl Listeners {
 
 /// Nobody in front of the ops listener is believed, and what it refuses is not told.
 fn open_ops(socket: TcpListener, ops: Ops, shutdown: ShutdownWatch) {
-    let untold = prometheus::IntGauge::new("untold", "untold").expect("a constant");
     spawn_listener(Listener {
         socket,
         tls: None,
         app: Arc::new(ops),
-        connections: Connections::new(OPS_CONNECTIONS, OPS_CONNECTIONS_PER_ADDRESS, untold).renewing(),
+        connections: Connections::new(OPS_CONNECTIONS, OPS_CONNECTIONS_PER_ADDRESS).renewing(),
         budget: Budget::new(0),
         trust: Trust {
             trusts: Arc::new(|_| false),
@@ -401,17 +404,10 @@ async fn watch_store(sidecar: Arc<Sidecar>, on_error: OnStoreError) {
 }
 
 fn tell_health(telemetry: &Telemetry, health: &Health, on_error: OnStoreError) {
-    let meanwhile = match on_error {
-        OnStoreError::Refuse => "events are answered 503 until it does, and sent again",
-        OnStoreError::Local => "until it does, events are remembered in this process alone",
-    };
     match health {
         Health::Unknown => {}
-        Health::Up => telemetry.log.event(Severity::Info, "hookgate.store", "the replay store answers"),
-        Health::Down(reason) => {
-            let message = format!("the replay store does not answer: {meanwhile}: {reason}");
-            telemetry.log.event(Severity::Error, "hookgate.store", &message);
-        }
+        Health::Up => telemetry.tell(Event::StoreUp),
+        Health::Down(reason) => telemetry.tell(Event::StoreDown { reason, meanwhile: on_error }),
     }
 }
 
@@ -423,17 +419,15 @@ async fn housekeeping(sidecar: Arc<Sidecar>) {
         tokio::time::sleep(HOUSEKEEPING).await;
         sidecar.upstream.prune();
         if let Some(ms) = clock::follow() {
-            let message =
-                format!("the wall clock jumped by {ms} ms: events whose freshness depends on it are put off");
-            sidecar.telemetry.log.event(Severity::Error, "hookgate.clock", &message);
+            sidecar.telemetry.tell(Event::ClockJumped { ms });
         }
         let live = sidecar.live.load_full();
-        for (severity, message) in silence.look(live.routes(), clock::now()) {
-            sidecar.telemetry.log.event(severity, "hookgate.silence", &message);
+        for event in silence.look(live.routes(), clock::now()) {
+            sidecar.telemetry.tell(event);
         }
         if tick.is_multiple_of(LOOK_AT_KEYS_EVERY) {
-            for (severity, message) in keys.look(live.routes(), clock::now()) {
-                sidecar.telemetry.log.event(severity, "hookgate.key", &message);
+            for event in keys.look(live.routes(), clock::now()) {
+                sidecar.telemetry.tell(event);
             }
         }
         if tick.is_multiple_of(SWEEP_EVERY) || !sidecar.store.is_usable() {

@@ -1,22 +1,19 @@
-//! Every metric, declared once. Labels come from the configuration and from closed
-//! lists, and every series exists from the start, so that an alert works before the
-//! first event and nobody can make series by sending strange requests.
+//! What is counted of deliveries, for each route and of those that reach none.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use prometheus::core::Collector;
-use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    Opts, Registry, TextEncoder,
-};
+use prometheus::{Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
 
-use super::activity::Activity;
-use super::lock;
+use super::register::{counters, gauges, histograms};
+use super::seconds;
 use crate::clock;
 use crate::gate::filter::signature::Scheme;
 use crate::gate::reason::{Reason, Verdict};
 use crate::gate::route::{Mode, Route};
+use crate::telemetry::activity::Activity;
+use crate::telemetry::lock;
 
 /// What became of a call to the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,24 +60,6 @@ impl UpstreamOutcome {
     }
 }
 
-/// Who asked for a reload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReloadSource {
-    /// A file changed.
-    File,
-    /// SIGHUP.
-    Signal,
-}
-
-impl ReloadSource {
-    pub const fn label(self) -> &'static str {
-        match self {
-            ReloadSource::File => "file",
-            ReloadSource::Signal => "signal",
-        }
-    }
-}
-
 /// The route label of requests that reach no route. No route can have this name.
 const NO_ROUTE: &str = "-";
 
@@ -89,9 +68,10 @@ const VERIFY_SECONDS: &[f64] =
     &[0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05];
 const AGE_SECONDS: &[f64] = &[0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
 
-pub struct Metrics {
-    registry: Registry,
+/// The series of all routes.
+pub(super) struct Routes {
     requests: IntCounterVec,
+    unrouted: [IntCounter; Reason::ALL.len()],
     request_duration: HistogramVec,
     verify_duration: HistogramVec,
     upstream_duration: HistogramVec,
@@ -104,50 +84,20 @@ pub struct Metrics {
     observing: GaugeVec,
     silence: GaugeVec,
     /// The routes that are configured, and what is remembered of each over reloads.
-    routes: Mutex<HashMap<Arc<str>, Arc<Activity>>>,
-    pub in_flight: IntGauge,
-    pub buffered_bytes: IntGauge,
-    pub connections: IntGauge,
-    pub replay_entries: IntGauge,
-    pub replay_capacity: IntGauge,
-    pub replay_store_up: IntGauge,
-    replay_evictions: IntCounterVec,
-    pub replay_file_errors: IntCounter,
-    reloads: IntCounterVec,
-    pub last_reload_successful: IntGauge,
-    pub last_reload_success: Gauge,
-    certificate_not_after: GaugeVec,
-    pub ready: IntGauge,
-    pub draining: IntGauge,
-    pub panics: IntCounter,
-    pub log_dropped: IntCounter,
-    unrouted: Vec<IntCounter>,
+    known: Mutex<HashMap<Arc<str>, Arc<Activity>>>,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Metrics {
-    #[expect(clippy::too_many_lines, reason = "one entry for each metric")]
-    pub fn new() -> Self {
-        let r = &Registry::new();
-        let requests = counters(
-            r,
-            "hookgate_requests_total",
-            "Requests, by what became of them.",
-            &["route", "provider", "verdict", "reason"],
-        );
-        let unrouted = Reason::ALL
-            .map(|reason| {
-                requests.with_label_values(&[NO_ROUTE, NO_ROUTE, reason.verdict().label(), reason.label()])
-            })
-            .to_vec();
-        let metrics = Metrics {
+impl Routes {
+    pub fn new(r: &Registry) -> Self {
+        let labels = &["route", "provider", "verdict", "reason"];
+        let requests = counters(r, "hookgate_requests_total", "Requests, by what became of them.", labels);
+        let (route, of_key) = (&["route"], &["route", "key_id"]);
+        Routes {
+            unrouted: Reason::ALL.map(|reason| {
+                let labels = [NO_ROUTE, NO_ROUTE, reason.verdict().label(), reason.label()];
+                requests.with_label_values(&labels)
+            }),
             requests,
-            unrouted,
             request_duration: histograms(
                 r,
                 "hookgate_request_duration_seconds",
@@ -182,102 +132,41 @@ impl Metrics {
                 r,
                 "hookgate_key_matches_total",
                 "Signatures that held, by the key that made them.",
-                &["route", "key_id"],
+                of_key,
             ),
             key_last_match: gauges(
                 r,
                 "hookgate_key_last_match_timestamp_seconds",
                 "When a signature last held under the key.",
-                &["route", "key_id"],
+                of_key,
             ),
             key_not_after: gauges(
                 r,
                 "hookgate_key_not_after_timestamp_seconds",
                 "When the key ceases to be valid, if that is configured.",
-                &["route", "key_id"],
+                of_key,
             ),
             last_accepted: gauges(
                 r,
                 "hookgate_last_accepted_timestamp_seconds",
                 "When the route last accepted an event.",
-                &["route"],
+                route,
             ),
-            observing: gauges(r, "hookgate_route_observing", "1 if the route only observes.", &["route"]),
+            observing: gauges(r, "hookgate_route_observing", "1 if the route only observes.", route),
             silence: gauges(
                 r,
                 "hookgate_silence_seconds",
                 "Since the last accepted event (or the start) once that is longer than expected, else 0.",
-                &["route"],
+                route,
             ),
-            routes: Mutex::default(),
-            in_flight: gauge(r, "hookgate_requests_in_flight", "Requests and deliveries under way."),
-            buffered_bytes: gauge(r, "hookgate_buffered_body_bytes", "Bytes of bodies that are held."),
-            connections: gauge(r, "hookgate_connections", "Open connections of senders."),
-            replay_entries: gauge(r, "hookgate_replay_entries", "Events that are remembered."),
-            replay_capacity: gauge(r, "hookgate_replay_capacity", "Events that can be remembered."),
-            replay_store_up: gauge(r, "hookgate_replay_store_up", "1 if the replay store answers."),
-            replay_evictions: counters(
-                r,
-                "hookgate_replay_evictions_total",
-                "Events that were forgotten, by cause.",
-                &["cause"],
-            ),
-            replay_file_errors: counter(
-                r,
-                "hookgate_replay_file_errors_total",
-                "Deliveries that were not written down at once, and failed attempts to write.",
-            ),
-            reloads: counters(
-                r,
-                "hookgate_reloads_total",
-                "Reloads, by who asked and how they ended.",
-                &["source", "result"],
-            ),
-            last_reload_successful: gauge(
-                r,
-                "hookgate_last_reload_successful",
-                "1 if the last reload succeeded.",
-            ),
-            last_reload_success: register(
-                r,
-                Gauge::new(
-                    "hookgate_last_reload_success_timestamp_seconds",
-                    "When configuration was last loaded.",
-                ),
-            ),
-            certificate_not_after: gauges(
-                r,
-                "hookgate_certificate_not_after_timestamp_seconds",
-                "When the certificate in use expires.",
-                &["listener"],
-            ),
-            ready: gauge(r, "hookgate_ready", "1 if ready for traffic."),
-            draining: gauge(r, "hookgate_draining", "1 if shutting down."),
-            panics: counter(r, "hookgate_panics_total", "Panics that were caught."),
-            log_dropped: counter(
-                r,
-                "hookgate_log_events_dropped_total",
-                "Log lines that were dropped rather than wait for.",
-            ),
-            registry: r.clone(),
-        };
-        for cause in ["expired", "capacity"] {
-            metrics.evicted(cause, 0);
+            known: Mutex::default(),
         }
-        for source in [ReloadSource::File, ReloadSource::Signal] {
-            for result in ["success", "failure"] {
-                metrics.reloads.with_label_values(&[source.label(), result]);
-            }
-        }
-        build_info(r);
-        process_info(r);
-        metrics
     }
 
     /// The series of the routes that there are. Of one that is gone, what could be taken for
     /// its present state goes too.
-    pub fn routes(&self, routes: &[Arc<Route>]) -> Vec<Arc<RouteMetrics>> {
-        let mut known = lock(&self.routes);
+    pub fn all(&self, routes: &[Arc<Route>]) -> Vec<Arc<RouteMetrics>> {
+        let mut known = lock(&self.known);
         known.retain(|name, _| {
             let stays = routes.iter().any(|route| route.name == *name);
             if !stays {
@@ -288,17 +177,17 @@ impl Metrics {
             stays
         });
         drop(known);
-        routes.iter().map(|route| self.route(route)).collect()
+        routes.iter().map(|route| self.one(route)).collect()
     }
 
     fn activity(&self, route: &Route) -> Arc<Activity> {
-        let mut known = lock(&self.routes);
+        let mut known = lock(&self.known);
         let new = || Arc::new(Activity::new(clock::now()));
         Arc::clone(known.entry(Arc::clone(&route.name)).or_insert_with(new))
     }
 
     /// The series of a route, all at zero if the route is new.
-    pub fn route(&self, route: &Route) -> Arc<RouteMetrics> {
+    pub fn one(&self, route: &Route) -> Arc<RouteMetrics> {
         let name: &str = &route.name;
         let requests = |verdict: Verdict, reason: Reason| {
             self.requests.with_label_values(&[name, &route.provider, verdict.label(), reason.label()])
@@ -347,75 +236,26 @@ impl Metrics {
     pub fn unrouted(&self, reason: Reason) {
         self.unrouted[reason.index()].inc();
     }
-
-    pub fn evicted(&self, cause: &str, count: usize) {
-        self.replay_evictions.with_label_values(&[cause]).inc_by(count as u64);
-    }
-
-    pub fn reloaded(&self, source: ReloadSource, success: bool, wall_ms: i64) {
-        let result = if success { "success" } else { "failure" };
-        self.reloads.with_label_values(&[source.label(), result]).inc();
-        if success {
-            self.loaded(wall_ms);
-        } else {
-            self.last_reload_successful.set(0);
-        }
-    }
-
-    /// The configuration in effect was loaded at that time. The start is the first load: an
-    /// alert on a failed one must not fire before there was any.
-    pub fn loaded(&self, wall_ms: i64) {
-        self.last_reload_successful.set(1);
-        #[expect(clippy::cast_precision_loss, reason = "a time in seconds")]
-        self.last_reload_success.set(wall_ms as f64 / 1000.0);
-    }
-
-    pub fn certificate_expires(&self, listener: &str, unix_seconds: i64) {
-        #[expect(clippy::cast_precision_loss, reason = "a time in seconds")]
-        self.certificate_not_after.with_label_values(&[listener]).set(unix_seconds as f64);
-    }
-
-    /// Only where spans are exported. Called once.
-    #[cfg(feature = "otel")]
-    pub fn spans(&self) -> super::otlp::SpanCounters {
-        let r = &self.registry;
-        super::otlp::SpanCounters {
-            exported: counter(r, "hookgate_spans_exported_total", "Spans that the collector took."),
-            dropped: counter(
-                r,
-                "hookgate_spans_dropped_total",
-                "Spans that were dropped rather than waited for.",
-            ),
-        }
-    }
-
-    /// The exposition in the classic text format, version 0.0.4.
-    pub fn text(&self) -> Vec<u8> {
-        let mut text = Vec::with_capacity(16 * 1024);
-        // Writing to memory does not fail; what is gathered was checked at registration.
-        TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("metrics encode");
-        text
-    }
 }
 
 /// One route's handles: no look-up on the way of a request.
 pub struct RouteMetrics {
     plain: [IntCounter; Reason::ALL.len()],
     observed: [Option<IntCounter>; Reason::ALL.len()],
-    pub request_duration: Histogram,
-    pub verify_duration: Histogram,
-    pub upstream_duration: Histogram,
+    pub(in crate::telemetry) request_duration: Histogram,
+    pub(in crate::telemetry) verify_duration: Histogram,
+    pub(in crate::telemetry) upstream_duration: Histogram,
     upstream: [IntCounter; UpstreamOutcome::ALL.len()],
-    pub event_age: Histogram,
+    pub(in crate::telemetry) event_age: Histogram,
     keys: Vec<KeyMetrics>,
-    pub last_accepted: Gauge,
+    pub(in crate::telemetry) last_accepted: Gauge,
     /// Only of routes that expect something.
-    pub silence: Option<Gauge>,
+    silence: Option<Gauge>,
     pub activity: Arc<Activity>,
 }
 
 impl RouteMetrics {
-    pub fn requests(&self, verdict: Verdict, reason: Reason) -> &IntCounter {
+    pub(in crate::telemetry) fn requests(&self, verdict: Verdict, reason: Reason) -> &IntCounter {
         let plain = &self.plain[reason.index()];
         match verdict {
             Verdict::Observed => self.observed[reason.index()].as_ref().unwrap_or(plain),
@@ -423,7 +263,7 @@ impl RouteMetrics {
         }
     }
 
-    pub fn upstream_responses(&self, outcome: UpstreamOutcome) -> &IntCounter {
+    pub(in crate::telemetry) fn upstream_responses(&self, outcome: UpstreamOutcome) -> &IntCounter {
         let index = UpstreamOutcome::ALL.iter().position(|o| *o == outcome);
         &self.upstream[index.expect("ALL lists every outcome")]
     }
@@ -446,6 +286,18 @@ impl RouteMetrics {
         }
     }
 
+    /// How long the route has been silent, in seconds; zero while all is as expected.
+    pub fn silence(&self) -> f64 {
+        self.silence.as_ref().map_or(0.0, Gauge::get)
+    }
+
+    /// The same, of a route that expects something.
+    pub(in crate::telemetry) fn set_silence(&self, lasts: Duration) {
+        if let Some(gauge) = &self.silence {
+            gauge.set(lasts.as_secs_f64());
+        }
+    }
+
     /// When a signature last held under the key.
     pub fn last_match_ms(&self, id: &str) -> Option<i64> {
         let seconds = self.keys.iter().find(|key| *key.id == *id)?.last_match.get();
@@ -459,55 +311,4 @@ struct KeyMetrics {
     id: Arc<str>,
     matches: IntCounter,
     last_match: Gauge,
-}
-
-#[expect(clippy::cast_precision_loss, reason = "exact until the year 287396")]
-fn seconds(ms: i64) -> f64 {
-    ms as f64 / 1000.0
-}
-
-fn register<M: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<M>) -> M {
-    let metric = metric.expect("metric names and labels are constants");
-    registry.register(Box::new(metric.clone())).expect("each metric is registered once");
-    metric
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
-    register(registry, IntCounter::new(name, help))
-}
-
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
-    register(registry, IntGauge::new(name, help))
-}
-
-fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
-    register(registry, GaugeVec::new(Opts::new(name, help), labels))
-}
-
-fn histograms(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> HistogramVec {
-    let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-    register(registry, HistogramVec::new(opts, &["route"]))
-}
-
-fn build_info(registry: &Registry) {
-    let labels = ["version", "revision", "pingora", "rustc"];
-    let values = [
-        env!("CARGO_PKG_VERSION"),
-        env!("HOOKGATE_REVISION"),
-        env!("HOOKGATE_PINGORA"),
-        env!("HOOKGATE_RUSTC"),
-    ];
-    gauges(registry, "hookgate_build_info", "What was built from what.", &labels)
-        .with_label_values(&values)
-        .set(1.0);
-}
-
-/// `process_*`: CPU, memory, descriptors, start time.
-fn process_info(registry: &Registry) {
-    let process = prometheus::process_collector::ProcessCollector::for_self();
-    registry.register(Box::new(process)).expect("registered once");
 }
