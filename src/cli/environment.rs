@@ -146,7 +146,9 @@ mod tests {
             let told = faults(&set(&[(name, "x")])).join("\n");
             assert!(told.contains(name) && told.contains(&format!("did you mean {close}")), "{told}");
         }
-        assert!(faults(&set(&[("HOOKGATE_COFFEE_MACHINE_LIGHTS", "x")])).join("").contains("is not a setting"));
+        assert!(
+            faults(&set(&[("HOOKGATE_COFFEE_MACHINE_LIGHTS", "x")])).join("").contains("is not a setting")
+        );
         assert!(faults(&set(&[("HOOKGATE_ALLOW_IPS", "::1")])).is_empty(), "the file's spelling");
         assert_eq!(faults(&set(&[("HOOKGATE_ALLOW_IPS", "::1"), ("HOOKGATE_ALLOW_IP", "::1")])).len(), 1);
     }

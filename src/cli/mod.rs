@@ -134,7 +134,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// For somebody who has nothing yet.
-const FIRST_STEPS: &str = "hookgate has nothing to go by: no secret, no file, no flag, no HOOKGATE_… variable.
+const FIRST_STEPS: &str =
+    "hookgate has nothing to go by: no secret, no file, no flag, no HOOKGATE_… variable.
   see it at work:     hookgate demo
   one provider:       hookgate --provider github --secret-file FILE --upstream http://127.0.0.1:8080
   several routes:     hookgate --config hookgate.yaml     (hookgate schema describes the file)
@@ -145,6 +146,14 @@ All flags: hookgate run --help. All commands: hookgate --help. All providers: ho
 /// a command stands first.
 fn refused(error: &clap::Error, args: &[OsString], variables: &environment::Variables) -> ExitCode {
     _ = error.print();
+    let said = error.to_string();
+    let remedies = [
+        ("invalid socket address syntax", "tip: write an address and a port, such as 0.0.0.0:17080"),
+        ("invalid digit found in string", "tip: write a whole number, such as 4, or leave the flag out"),
+    ];
+    for (_, remedy) in remedies.iter().filter(|(what, _)| said.contains(what)) {
+        eprintln!("{remedy}");
+    }
     if let Some(ContextValue::String(what)) = error.get(ContextKind::InvalidArg) {
         if error.kind() == ErrorKind::UnknownArgument && Cli::command().find_subcommand(what).is_some() {
             eprintln!("tip: the command comes first: hookgate {what} …");

@@ -115,7 +115,8 @@ fn trusting(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, Unable> {
     let mut roots = RootCertStore::empty();
     match ca_file {
         Some(path) => {
-            let refused = |why: &dyn std::fmt::Display| Unable::configuration(format!("{}: {why}", path.display()));
+            let refused =
+                |why: &dyn std::fmt::Display| Unable::configuration(format!("{}: {why}", path.display()));
             let pem = files::read(path).map_err(|e| refused(&format_args!("cannot be read: {e}")))?;
             for certificate in CertificateDer::pem_slice_iter(&pem) {
                 let certificate = certificate.map_err(|e| refused(&format_args!("is not PEM: {e}")))?;
@@ -185,7 +186,8 @@ fn ask(authority: &str, tls: Option<&Arc<ClientConfig>>, request: &[u8]) -> std:
         Some(config) => {
             let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
             let name = ServerName::try_from(name).map_err(std::io::Error::other)?;
-            let connection = ClientConnection::new(Arc::clone(config), name).map_err(std::io::Error::other)?;
+            let connection =
+                ClientConnection::new(Arc::clone(config), name).map_err(std::io::Error::other)?;
             let mut stream = StreamOwned::new(connection, stream);
             // A certificate that nobody vouches for is told as such, before anything is sent.
             while stream.conn.is_handshaking() {

@@ -162,7 +162,8 @@ impl SignerArgs {
         if recipe.url.is_none() && recipe.needs_url() {
             return Err(Unable::usage(format!("{provider} signs the URL: give --url")));
         }
-        let key = recipe.signer(secret.expose()).map_err(|e| Unable::configuration(format!("{place}: {e}")))?;
+        let key =
+            recipe.signer(secret.expose()).map_err(|e| Unable::configuration(format!("{place}: {e}")))?;
         let id = self.id();
         let time_ms = self.now.unwrap_or_else(|| clock::now().wall_ms) - age_ms;
         recipe.sign(&key, Unsigned { id: &id, time_ms, body }).ok_or_else(|| {
@@ -194,7 +195,8 @@ impl SignerArgs {
         let secrets = config.secrets.swap_remove(index);
         let ended = |secret: &NamedSecret| secret.not_after_ms.is_some_and(|end| now > end);
         let newest = secrets.iter().find(|secret| !ended(secret)).or(secrets.first());
-        let (Some(NamedSecret { id, secret, .. }), Some(scheme)) = (newest, route.signature.schemes().first())
+        let (Some(NamedSecret { id, secret, .. }), Some(scheme)) =
+            (newest, route.signature.schemes().first())
         else {
             return Err(Unable::configuration(format!("route {} has no secret", route.name)));
         };

@@ -115,7 +115,11 @@ impl Judged {
 
     fn print_text(&self) {
         let (verdict, reason) = (self.reason.verdict().label(), self.reason.label());
-        if verdict == reason { print(verdict) } else { print(format_args!("{verdict}: {reason}")) }
+        if verdict == reason {
+            print(verdict)
+        } else {
+            print(format_args!("{verdict}: {reason}"))
+        }
         let told = [
             ("key", self.authentic.as_ref().map(|a| &**a.key_id())),
             ("assurance", self.authentic.as_ref().map(|a| a.assurance().label())),
@@ -193,7 +197,8 @@ fn judged(args: &VerifyArgs) -> Result<Judged, Unable> {
     // The gate looks at the method first; what else is wrong is told as well.
     if !demands.methods.contains(head.method) {
         let taken: Vec<_> = demands.methods.iter().map(Method::as_str).collect();
-        hints.insert(0, format!("{} sends {}, this is {}", demands.provider, taken.join(" or "), head.method));
+        hints
+            .insert(0, format!("{} sends {}, this is {}", demands.provider, taken.join(" or "), head.method));
         return Ok(Judged { reason: Reason::MethodNotAllowed, authentic: None, hints });
     }
     Ok(Judged { reason, authentic, hints })
@@ -239,13 +244,17 @@ fn demands_of_route(args: &VerifyArgs) -> Result<Demands, Unable> {
         methods: route.methods.clone(),
         recipes: recipes_of(&route),
         secrets,
-        others: all.into_iter().map(|(route, secrets)| (Arc::clone(&route), recipes_of(&route), secrets)).collect(),
+        others: all
+            .into_iter()
+            .map(|(route, secrets)| (Arc::clone(&route), recipes_of(&route), secrets))
+            .collect(),
     })
 }
 
 /// A configuration file, and which of its routes is meant.
 pub fn route_of_file(file: Option<PathBuf>, name: Option<&str>) -> Result<(Config, usize), Unable> {
-    let given = Given { secret: trial_secret(), ..Given::flags(RunArgs { config: file, ..RunArgs::default() }) };
+    let given =
+        Given { secret: trial_secret(), ..Given::flags(RunArgs { config: file, ..RunArgs::default() }) };
     let config = Config::load(&given).map_err(|problems| Unable::configuration(problems.to_string()))?;
     let names: Vec<_> = config.policy.routes.iter().map(|route| route.name.to_string()).collect();
     let index = match (name, names.len()) {
@@ -287,7 +296,8 @@ impl Captured {
             return Err("this is no HTTP request: the first line is METHOD /path HTTP/1.1".to_owned());
         };
         let shown = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        let method = Method::from_bytes(method).map_err(|_| format!("\"{}\" is not a method", shown(method)))?;
+        let method =
+            Method::from_bytes(method).map_err(|_| format!("\"{}\" is not a method", shown(method)))?;
         let mut headers = HeaderMap::new();
         for line in &lines[1..] {
             let colon = line.iter().position(|b| *b == b':');
@@ -385,7 +395,9 @@ fn dechunked(mut rest: &[u8]) -> Result<Vec<u8>, Chunks> {
         let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
         let size = line.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
         let size = std::str::from_utf8(size).ok().filter(|size| !size.starts_with('+'));
-        let Some(size) = size.and_then(|size| usize::from_str_radix(size, 16).ok()) else { return Err(amiss) };
+        let Some(size) = size.and_then(|size| usize::from_str_radix(size, 16).ok()) else {
+            return Err(amiss);
+        };
         rest = rest.get(end + 1..).unwrap_or_default();
         if size == 0 {
             return Ok(body);

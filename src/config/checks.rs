@@ -8,6 +8,7 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
+use super::list;
 use super::loader::Loader;
 use super::located::{Located, overlay};
 use super::store::Replay;
@@ -35,6 +36,7 @@ overlay! {
         /// Proxy whose X-Forwarded-For and X-Forwarded-Proto count: its own network, none that senders are in;
         /// repeatable [default: none]
         #[arg(long = "trusted-proxy", value_name = "CIDR", value_delimiter = ',')]
+        #[serde(deserialize_with = "list::of_any")]
         pub trusted_proxies: Option<Vec<Located<Cidr>>>,
 
         /// Header in which trusted proxies name the sender [default: x-forwarded-for]

@@ -12,6 +12,7 @@ pub mod file;
 pub mod flags;
 pub mod handshake;
 pub mod limits;
+mod list;
 pub mod listeners;
 mod loader;
 pub mod located;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::checks::Mode;
 use super::handshake;
+use super::list;
 use super::located::Located;
 use super::units::{ByteSize, Cidr, Moment, Rate, Senders, Span};
 use crate::gate::parse::url::SignedQuery;
@@ -32,9 +33,11 @@ pub struct Route {
     /// The URL that the provider was given; for providers that sign it.
     pub public_url: Option<Located<String>>,
     /// The signing secrets, newest first.
+    #[serde(deserialize_with = "list::of_keys")]
     pub secrets: Vec<SecretSource>,
     /// Who may send: networks, or `published` for the list that the provider's preset holds. If
     /// absent, whom the preset demands, or anybody; nobody if empty.
+    #[serde(deserialize_with = "list::of_any")]
     pub allow_ips: Option<Vec<Located<Senders>>>,
     /// One network a line, `#` starts a comment. Added to `allow_ips`.
     pub allow_ip_file: Option<Located<PathBuf>>,

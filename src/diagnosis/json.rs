@@ -60,11 +60,13 @@ pub fn spellings(body: &[u8]) -> impl Iterator<Item = (Vec<u8>, String)> {
     let small = body.len() <= SMALL;
     let body = body.to_vec();
     received.flat_map(move |(tree, order)| {
-        let all = ESCAPES.into_iter().flat_map(|escapes| WHITE.into_iter().map(move |white| (escapes, white)));
+        let all =
+            ESCAPES.into_iter().flat_map(|escapes| WHITE.into_iter().map(move |white| (escapes, white)));
         let tried = all.filter(move |((escapes, _), (white, _))| {
             small || *escapes == Escapes::AsReceived || *white == White::None
         });
-        let as_it_was = WHITE.into_iter().find(|(white, _)| tree.written(*white, Escapes::AsReceived) == body);
+        let as_it_was =
+            WHITE.into_iter().find(|(white, _)| tree.written(*white, Escapes::AsReceived) == body);
         tried.map(move |((escapes, said), (white, spaces))| {
             let spaces = if as_it_was.is_some_and(|(was, _)| was == white) { "" } else { spaces };
             let words: Vec<_> = [spaces, said, order].into_iter().filter(|word| !word.is_empty()).collect();
@@ -297,7 +299,11 @@ mod tests {
                 "with \\u003c, \\u003e and \\u0026 for <, > and &",
             ),
             (r#"{"a":"\u00e9\/"}"#, r#"{"a":"é/"}"#, "with \\/ for each slash and \\u escapes"),
-            (r#"{"a":"\u00E9\u002B"}"#, r#"{"a":"é+"}"#, "with \\u escapes in upper case, as .NET writes them"),
+            (
+                r#"{"a":"\u00E9\u002B"}"#,
+                r#"{"a":"é+"}"#,
+                "with \\u escapes in upper case, as .NET writes them",
+            ),
             (r#"{"a":1,"b":{"c":2,"d":3}}"#, r#"{"b":{"d":3,"c":2},"a":1}"#, "with sorted keys"),
             (r#"{"a": "\/"}"#, r#"{"a":"/"}"#, "with a space after ':' and ',' and with \\/ for each slash"),
         ] {

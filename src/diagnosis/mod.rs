@@ -123,7 +123,8 @@ fn no_tag(case: &Case<'_>) -> Option<String> {
 fn missing_value(case: &Case<'_>) -> Option<String> {
     let present = case.recipes.iter().filter(|recipe| recipe.is_present(case.head) == Ok(true));
     for recipe in present {
-        let values = recipe.content.values().filter(|(_, source, required)| *required && !source.is_in_body());
+        let values =
+            recipe.content.values().filter(|(_, source, required)| *required && !source.is_in_body());
         for (_, source, _) in values {
             if recipe.value(source, case.head) == Ok(None) {
                 return Some(format!("{} signs {source}, and that is not there", case.provider));
@@ -240,13 +241,15 @@ fn other_body(case: &Case<'_>, recipe: &Recipe, key: &[u8]) -> Option<String> {
 fn other_recipe(case: &Case<'_>, recipe: &Recipe, key: &[u8]) -> Option<String> {
     const ENCODINGS: [(Encoding, &str); 3] =
         [(Encoding::Hex, "hex"), (Encoding::Base64, "base64"), (Encoding::Base64url, "base64url")];
-    const PREFIXES: [&str; 9] = ["", "sha256=", "sha1=", "sha512=", "v1=", "v0=", "v1,", "hmac-sha256 ", "Bearer "];
+    const PREFIXES: [&str; 9] =
+        ["", "sha256=", "sha1=", "sha512=", "v1=", "v0=", "v1,", "hmac-sha256 ", "Bearer "];
 
     let written = match &recipe.signature.format {
         SignatureFormat::Plain { prefix, split: None } => Some(prefix),
         _ => None,
     };
-    let alike = ALGORITHMS.iter().filter(|(algorithm, _)| algorithm.is_public() == recipe.algorithm.is_public());
+    let alike =
+        ALGORITHMS.iter().filter(|(algorithm, _)| algorithm.is_public() == recipe.algorithm.is_public());
     for (algorithm, algorithm_name) in alike {
         for (encoding, encoding_name) in ENCODINGS {
             let mut other = Recipe { algorithm: *algorithm, ..recipe.clone() };
@@ -257,7 +260,8 @@ fn other_recipe(case: &Case<'_>, recipe: &Recipe, key: &[u8]) -> Option<String> 
                 ));
             }
             for prefix in PREFIXES.iter().filter(|prefix| written.is_some_and(|w| w != prefix.as_bytes())) {
-                other.signature.format = SignatureFormat::Plain { prefix: prefix.as_bytes().into(), split: None };
+                other.signature.format =
+                    SignatureFormat::Plain { prefix: prefix.as_bytes().into(), split: None };
                 if holds(&other, key, case.head, case.body) {
                     return Some(format!(
                         "the sender signs with {algorithm_name}, encoded as {encoding_name}, and writes \"{prefix}\" \

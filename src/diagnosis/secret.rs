@@ -24,7 +24,8 @@ pub fn readings(text: &[u8], strip: &[String]) -> Vec<Mended> {
             for (mended, what) in unwrapped(text) {
                 let known = found.iter().chain(&next).any(|(known, _)| **known == *mended);
                 if !mended.is_empty() && !known {
-                    let what = if before.is_empty() { what.to_owned() } else { format!("{before}, and {what}") };
+                    let what =
+                        if before.is_empty() { what.to_owned() } else { format!("{before}, and {what}") };
                     next.push((mended, what));
                 }
             }
@@ -69,11 +70,9 @@ fn unwrapped(text: &[u8]) -> Vec<(Zeroizing<Vec<u8>>, &'static str)> {
     add(from_utf16(text), "is UTF-16: save the file as UTF-8");
     add(unquoted(text), "has quotes around it: remove them from the file");
     add(value(text), "stands behind a name and =: the file holds the secret alone, no KEY=VALUE");
-    add(
-        newlines(text),
-        "holds \\n as two characters: write real line ends, or none at the end",
-    );
-    let lines: Vec<_> = text.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).collect();
+    add(newlines(text), "holds \\n as two characters: write real line ends, or none at the end");
+    let lines: Vec<_> =
+        text.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).collect();
     if lines.len() > 1 && !text.starts_with(b"-----") {
         for line in lines.iter().take(4) {
             add(Some(line.to_vec()), "is one line of several: the file holds one secret alone");
@@ -84,7 +83,9 @@ fn unwrapped(text: &[u8]) -> Vec<(Zeroizing<Vec<u8>>, &'static str)> {
 
 fn unquoted(text: &[u8]) -> Option<Vec<u8>> {
     match text {
-        [b'"', inner @ .., b'"'] | [b'\'', inner @ .., b'\''] | [b'`', inner @ .., b'`'] => Some(inner.to_vec()),
+        [b'"', inner @ .., b'"'] | [b'\'', inner @ .., b'\''] | [b'`', inner @ .., b'`'] => {
+            Some(inner.to_vec())
+        }
         _ => None,
     }
 }

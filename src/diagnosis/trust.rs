@@ -19,10 +19,12 @@ pub fn hint(reason: Reason, peer: IpAddr, proxies: &TrustedProxies, headers: &He
         (Some(said), false) => format!(
             "{said} came from {peer}, which trusted_proxies does not hold, and was not believed: if that is your proxy, add it"
         ),
-        (Some(said), true) if reason == Reason::HttpsRequired => format!(
-            "{said} came from the trusted proxy {peer}: its side towards the sender has to say https"
-        ),
-        (Some(said), true) => format!("{said} came from the trusted proxy {peer}, and allow_ips does not hold that sender"),
+        (Some(said), true) if reason == Reason::HttpsRequired => {
+            format!("{said} came from the trusted proxy {peer}: its side towards the sender has to say https")
+        }
+        (Some(said), true) => {
+            format!("{said} came from the trusted proxy {peer}, and allow_ips does not hold that sender")
+        }
         (None, true) => format!("the trusted proxy {peer} sent no {name}: let it set that header"),
         (None, false) if reason == Reason::HttpsRequired => format!(
             "{peer} spoke plain HTTP: use listen_tls, or a proxy that trusted_proxies holds and that sends {name}: https"
@@ -48,10 +50,19 @@ mod tests {
         let proto = Some(("x-forwarded-proto", "https"));
         let chain = Some(("x-forwarded-for", "203.0.113.9"));
         for (told, says) in [
-            (told(Reason::HttpsRequired, "192.0.2.1", proto), "x-forwarded-proto: https came from 192.0.2.1, which trusted_proxies does not hold"),
+            (
+                told(Reason::HttpsRequired, "192.0.2.1", proto),
+                "x-forwarded-proto: https came from 192.0.2.1, which trusted_proxies does not hold",
+            ),
             (told(Reason::HttpsRequired, "192.0.2.1", None), "192.0.2.1 spoke plain HTTP"),
-            (told(Reason::HttpsRequired, "10.0.0.1", None), "trusted proxy 10.0.0.1 sent no x-forwarded-proto"),
-            (told(Reason::AddressDenied, "192.0.2.1", chain), "x-forwarded-for: 203.0.113.9 came from 192.0.2.1, which trusted_proxies does not hold"),
+            (
+                told(Reason::HttpsRequired, "10.0.0.1", None),
+                "trusted proxy 10.0.0.1 sent no x-forwarded-proto",
+            ),
+            (
+                told(Reason::AddressDenied, "192.0.2.1", chain),
+                "x-forwarded-for: 203.0.113.9 came from 192.0.2.1, which trusted_proxies does not hold",
+            ),
             (told(Reason::AddressDenied, "10.0.0.1", chain), "allow_ips does not hold that sender"),
             (told(Reason::AddressDenied, "192.0.2.1", None), "allow_ips does not hold 192.0.2.1"),
         ] {

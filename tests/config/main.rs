@@ -7,3 +7,5 @@
 mod commands;
 // Configuration files and flags, and what is said about their faults.
 mod files;
+// What a newcomer gets wrong, and the answers.
+mod newcomer;

@@ -142,8 +142,15 @@ impl Endpoint<'_, '_> {
 
     pub(super) fn trial_secret(&mut self, only: bool) -> Option<NamedSecret> {
         let Some(secret) = self.loader.given.secret.clone().filter(|_| only) else {
-            let remedy =
-                "no secret: give --secret-file, or secrets in the route, or HOOKGATE_SECRET for a trial";
+            let remedy = match &self.loader.given.args.config {
+                Some(file) if only && self.raw.provider.is_none() => format!(
+                    "no secret: {} holds no routes; write them there (routes: with name, path, provider and secrets), \
+                     or give --provider and --secret-file",
+                    file.display()
+                ),
+                _ => "no secret: give --secret-file, or secrets in the route, or HOOKGATE_SECRET for a trial"
+                    .to_owned(),
+            };
             self.problem("secrets", remedy);
             return None;
         };
