@@ -38,7 +38,6 @@ const SPELLINGS: [(&str, &str); 3] = [
 ];
 
 /// An empty variable is as one that is not set: a pod's manifest cannot leave one out.
-#[expect(clippy::disallowed_methods, reason = "the one reader of all variables")]
 pub fn ours() -> Variables {
     let all = std::env::vars_os().filter(|(_, value)| !value.is_empty());
     let named = all.filter_map(|(name, value)| Some((name.into_string().ok()?, value)));

@@ -69,7 +69,7 @@ pub fn send(args: &SendArgs) -> ExitCode {
 }
 
 fn delivered(args: &SendArgs) -> Result<bool, Unable> {
-    let Target { tls, authority, target } = Target::of(&args.url)?;
+    let Target { tls, authority, path: target } = Target::of(&args.url)?;
     let tls = if tls { Some(trusting(args.ca_file.as_deref())?) } else { None };
     let request = request(args, authority, target)?;
     let mut fine = true;
@@ -88,7 +88,8 @@ fn delivered(args: &SendArgs) -> Result<bool, Unable> {
 struct Target<'u> {
     tls: bool,
     authority: &'u str,
-    target: &'u str,
+    /// Path and query.
+    path: &'u str,
 }
 
 impl<'u> Target<'u> {
@@ -105,8 +106,8 @@ impl<'u> Target<'u> {
                 "{url:?} is not a URL: write what it holds beyond plain ASCII as %XX"
             )));
         }
-        let (authority, target) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
-        Ok(Target { tls, authority, target })
+        let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
+        Ok(Target { tls, authority, path })
     }
 }
 

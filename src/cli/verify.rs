@@ -116,9 +116,9 @@ impl Judged {
     fn print_text(&self) {
         let (verdict, reason) = (self.reason.verdict().label(), self.reason.label());
         if verdict == reason {
-            print(verdict)
+            print(verdict);
         } else {
-            print(format_args!("{verdict}: {reason}"))
+            print(format_args!("{verdict}: {reason}"));
         }
         let told = [
             ("key", self.authentic.as_ref().map(|a| &**a.key_id())),

@@ -229,8 +229,8 @@ fn other_body(case: &Case<'_>, recipe: &Recipe, key: &[u8]) -> Option<String> {
         ),
     ];
     let fits = |body: &[u8]| body != case.body && holds(recipe, key, case.head, body);
-    let changed = |change: &Change| change(case.body).is_some_and(|body| fits(&body));
-    if let Some((_, hint)) = changes.iter().find(|(change, _)| changed(change)) {
+    let is_it = |change: &Change| change(case.body).is_some_and(|body| fits(&body));
+    if let Some((_, hint)) = changes.iter().find(|(change, _)| is_it(change)) {
         return Some((*hint).to_owned());
     }
     let how = json::spellings(case.body).find(|(body, _)| fits(body)).map(|(_, how)| how)?;

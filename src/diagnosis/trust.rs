@@ -44,7 +44,9 @@ mod tests {
             TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()], AddressHeader::Chain("x-forwarded-for"));
         let told = |reason, peer: &str, line: Option<(&'static str, &'static str)>| {
             let mut headers = HeaderMap::new();
-            headers.extend(line.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())));
+            if let Some((name, value)) = line {
+                headers.insert(name, value.parse().unwrap());
+            }
             hint(reason, peer.parse().unwrap(), &proxies, &headers).unwrap()
         };
         let proto = Some(("x-forwarded-proto", "https"));
