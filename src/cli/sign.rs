@@ -12,6 +12,7 @@ use super::verify::route_of_file;
 use super::{print, trial_secret};
 use crate::clock;
 use crate::config::provider::{NamedSecret, preset, unknown};
+use crate::config::route::KeyedRoute;
 use crate::config::scheme::compile;
 use crate::config::secret::Secret;
 use crate::gate::scheme::Recipe;
@@ -189,10 +190,8 @@ impl SignerArgs {
 
     /// The first of the route's schemes, with the first of its secrets that has not ended.
     fn signer_of_route(&self) -> Result<Signer, Unable> {
-        let (mut config, index) = route_of_file(self.config.clone(), self.route.as_deref())?;
-        let route = &config.policy.routes[index];
+        let (KeyedRoute { route, secrets }, _) = route_of_file(self.config.as_ref(), self.route.as_deref())?;
         let now = self.now.unwrap_or_else(|| clock::now().wall_ms);
-        let secrets = config.secrets.swap_remove(index);
         let ended = |secret: &NamedSecret| secret.not_after_ms.is_some_and(|end| now > end);
         let newest = secrets.iter().find(|secret| !ended(secret)).or(secrets.first());
         let (Some(NamedSecret { id, secret, .. }), Some(scheme)) =

@@ -4,7 +4,6 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
@@ -16,6 +15,7 @@ use crate::clock::{self, Doubt, Now};
 use crate::config::Config;
 use crate::config::flags::{Given, RunArgs};
 use crate::config::provider::{NamedSecret, keyed, methods, preset, rotation, unknown};
+use crate::config::route::KeyedRoute;
 use crate::config::scheme::compile;
 use crate::diagnosis::task::recipes_of;
 use crate::diagnosis::{Case, Other, hints};
@@ -24,7 +24,6 @@ use crate::gate::filter::freshness;
 use crate::gate::filter::signature::{Authentic, Named, Signature};
 use crate::gate::parse::url::PublicUrl;
 use crate::gate::reason::Reason;
-use crate::gate::route::Route;
 use crate::gate::scheme::Recipe;
 use crate::proxy::framing;
 
@@ -145,7 +144,7 @@ struct Demands {
     recipes: Vec<Recipe>,
     secrets: Vec<NamedSecret>,
     /// The other routes of the file, with what they take.
-    others: Vec<(Arc<Route>, Vec<Recipe>, Vec<NamedSecret>)>,
+    others: Vec<(Vec<Recipe>, KeyedRoute)>,
 }
 
 impl Demands {
@@ -188,7 +187,7 @@ fn judged(args: &VerifyArgs) -> Result<Judged, Unable> {
         let Demands { provider, recipes, secrets, others, .. } = &demands;
         let others: Vec<_> = others
             .iter()
-            .map(|(route, recipes, secrets)| Other { route: &route.name, recipes, secrets })
+            .map(|(recipes, other)| Other { route: &other.route.name, recipes, secrets: &other.secrets })
             .collect();
         hints(&Case { provider, recipes, secrets, others: &others, head: &head, body: &captured.body, now })
     } else {
@@ -234,39 +233,43 @@ fn demands_of_preset(args: &VerifyArgs) -> Result<Demands, Unable> {
 }
 
 fn demands_of_route(args: &VerifyArgs) -> Result<Demands, Unable> {
-    let (config, index) = route_of_file(args.config.clone(), args.route.as_deref())?;
-    let Config { policy, secrets, .. } = config;
-    let mut all: Vec<_> = policy.routes.into_iter().zip(secrets).collect();
-    let (route, secrets) = all.remove(index);
+    let (KeyedRoute { route, secrets }, others) = route_of_file(args.config.as_ref(), args.route.as_deref())?;
     Ok(Demands {
         provider: route.provider.to_string(),
         route: route.name.to_string(),
         methods: route.methods.clone(),
         recipes: recipes_of(&route),
         secrets,
-        others: all
-            .into_iter()
-            .map(|(route, secrets)| (Arc::clone(&route), recipes_of(&route), secrets))
-            .collect(),
+        others: others.into_iter().map(|other| (recipes_of(&other.route), other)).collect(),
     })
 }
 
-/// A configuration file, and which of its routes is meant.
-pub fn route_of_file(file: Option<PathBuf>, name: Option<&str>) -> Result<(Config, usize), Unable> {
-    let given =
-        Given { secret: trial_secret(), ..Given::flags(RunArgs { config: file, ..RunArgs::default() }) };
+/// The route of a configuration file that is meant, and the others.
+pub fn route_of_file(
+    file: Option<&PathBuf>,
+    name: Option<&str>,
+) -> Result<(KeyedRoute, Vec<KeyedRoute>), Unable> {
+    let args = RunArgs { config: file.cloned().map(Into::into), ..RunArgs::default() };
+    let given = Given { secret: trial_secret(), ..Given::flags(args) };
     let config = Config::load(&given).map_err(|problems| Unable::configuration(problems.to_string()))?;
-    let names: Vec<_> = config.policy.routes.iter().map(|route| route.name.to_string()).collect();
-    let index = match (name, names.len()) {
-        (None, 1) => 0,
-        (None, _) => {
-            return Err(Unable::usage(format!("which route? --route is one of {}", names.join(", "))));
+    asked_for(config.routes, name)
+}
+
+fn asked_for(
+    mut routes: Vec<KeyedRoute>,
+    name: Option<&str>,
+) -> Result<(KeyedRoute, Vec<KeyedRoute>), Unable> {
+    let names = routes.iter().map(|keyed| &*keyed.route.name).collect::<Vec<_>>().join(", ");
+    let index = match name {
+        None if routes.len() > 1 => {
+            return Err(Unable::usage(format!("which route? --route is one of {names}")));
         }
-        (Some(name), _) => names.iter().position(|known| known == name).ok_or_else(|| {
-            Unable::usage(format!("no route is called {name}: write one of {}", names.join(", ")))
-        })?,
+        None => 0,
+        Some(name) => (routes.iter().position(|keyed| *keyed.route.name == *name))
+            .ok_or_else(|| Unable::usage(format!("no route is called {name}: write one of {names}")))?,
     };
-    Ok((config, index))
+    let asked = routes.remove(index);
+    Ok((asked, routes))
 }
 
 /// A request as it was captured; line ends may be LF or CR LF.

@@ -62,7 +62,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
 }
 
 /// A list of elements with keys of their own, or one of them.
-pub fn of_keys<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+pub fn of_keys<'de, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
@@ -85,5 +85,5 @@ where
         }
     }
 
-    deserializer.deserialize_any(Either(PhantomData))
+    deserializer.deserialize_any(Either(PhantomData)).map(Some)
 }

@@ -104,7 +104,8 @@ impl Event<'_> {
             Event::Cut => (
                 "hookgate.stop",
                 Error,
-                "the shutdown timeout passed with deliveries under way: providers will send them again"
+                "the shutdown timeout passed with deliveries under way: they were cut, and come again only from \
+                 providers that repeat"
                     .into(),
             ),
             Event::Reloaded => {
@@ -143,7 +144,7 @@ impl Event<'_> {
             Event::StoreUp => ("hookgate.store", Info, "the replay store answers".into()),
             Event::StoreDown { reason, meanwhile } => {
                 let meanwhile = match meanwhile {
-                    OnStoreError::Refuse => "events are answered 503 until it does, and sent again",
+                    OnStoreError::Refuse => "events are answered 503 until it does, and lost unless they are sent again",
                     OnStoreError::Local => "until it does, events are remembered in this process alone",
                 };
                 let message = format!("the replay store does not answer: {meanwhile}: {reason}");
