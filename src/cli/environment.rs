@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 
 use clap::{Arg, Command};
 
-use crate::config::closest;
+use crate::config::{Problem, closest};
 
 /// Name and value of each that is set to something.
 pub type Variables = BTreeMap<String, OsString>;
@@ -14,8 +14,12 @@ pub type Variables = BTreeMap<String, OsString>;
 /// Those that have no flag.
 const WITHOUT_FLAG: [&str; 2] = ["HOOKGATE_SECRET", "HOOKGATE_OUTPUT"];
 
-/// What this project's own tests and their scripts are told in the same way.
-const OF_TESTS: [&str; 12] = [
+/// What this project's own tests and their scripts are told in the same way, and what Cargo tells
+/// whatever it runs.
+const OF_TESTS: [&str; 15] = [
+    "HOOKGATE_PINGORA",
+    "HOOKGATE_REVISION",
+    "HOOKGATE_RUSTC",
     "HOOKGATE_BIN",
     "HOOKGATE_FAULT_RUNS",
     "HOOKGATE_FAULT_SEED",
@@ -63,13 +67,13 @@ pub fn adapted(mut command: Command, variables: &Variables) -> Command {
 }
 
 /// What is wrong with the variables that are set.
-pub fn faults(variables: &Variables) -> Vec<String> {
+pub fn faults(variables: &Variables) -> Vec<Problem> {
     let twins = twins();
     let known: Vec<_> = twins.iter().map(String::as_str).chain(WITHOUT_FLAG).collect();
     let mut faults = Vec::new();
     for (flag, file) in SPELLINGS {
         if variables.contains_key(flag) && variables.contains_key(file) {
-            faults.push(format!("{flag} and {file} are both set: they mean the same, keep one"));
+            faults.push(problem(flag, format!("{file} is set as well, and means the same: keep one")));
         }
     }
     let spelled = |name: &str| SPELLINGS.iter().any(|(_, file)| *file == name);
@@ -86,9 +90,13 @@ pub fn faults(variables: &Variables) -> Vec<String> {
             Some(close) => format!("did you mean HOOKGATE_{close}?"),
             None => "hookgate run --help names the flags: --max-body is HOOKGATE_MAX_BODY".to_owned(),
         };
-        faults.push(format!("{name} is not a setting: {remedy}"));
+        faults.push(problem(name, format!("this is not a setting: {remedy}")));
     }
     faults
+}
+
+fn problem(name: &str, message: String) -> Problem {
+    Problem { place: None, key: name.to_owned(), message }
 }
 
 /// The variable that a flag's value came from, if it was not on the command line.
@@ -142,11 +150,11 @@ mod tests {
             ("HOOKGATE_SECRET_FILES", "HOOKGATE_SECRET_FILE"),
             ("HOOKGATE_SERET", "HOOKGATE_SECRET"),
         ] {
-            let told = faults(&set(&[(name, "x")])).join("\n");
+            let told = faults(&set(&[(name, "x")]))[0].to_string();
             assert!(told.contains(name) && told.contains(&format!("did you mean {close}")), "{told}");
         }
         assert!(
-            faults(&set(&[("HOOKGATE_COFFEE_MACHINE_LIGHTS", "x")])).join("").contains("is not a setting")
+            faults(&set(&[("HOOKGATE_COFFEE_MACHINE_LIGHTS", "x")]))[0].message.contains("is not a setting")
         );
         assert!(faults(&set(&[("HOOKGATE_ALLOW_IPS", "::1")])).is_empty(), "the file's spelling");
         assert_eq!(faults(&set(&[("HOOKGATE_ALLOW_IPS", "::1"), ("HOOKGATE_ALLOW_IP", "::1")])).len(), 1);
@@ -164,7 +172,7 @@ mod tests {
             ("HOOKGATE_OPS_SERVICE_HOST", "10.0.0.1"),
             ("HOOKGATE_OPS_PORT_17090_TCP_PROTO", "tcp"),
         ] {
-            assert_eq!(faults(&set(&[(name, value)])), [""; 0], "{name}");
+            assert!(faults(&set(&[(name, value)])).is_empty(), "{name}");
         }
         assert_eq!(faults(&set(&[("HOOKGATE_PORT", "8080")])).len(), 1, "somebody meant --listen");
     }

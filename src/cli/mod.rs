@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::config::Problems;
 use crate::config::flags::{Given, RunArgs};
 use crate::config::secret::Secret;
 use crate::telemetry::log::is_active;
@@ -107,17 +108,18 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(matches) => matches,
         Err(error) => return refused(&error, &args, &variables),
     };
-    let faults = environment::faults(&variables);
-    if matches!(matches.subcommand_name(), Some("run" | "check")) && !faults.is_empty() {
-        eprintln!("{}", faults.join("\n"));
-        return ExitCode::from(run::INVALID_CONFIGURATION);
-    }
     let command = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli.command,
         Err(error) => error.exit(),
     };
+    let faults = Problems(environment::faults(&variables));
     let given = |args: RunArgs| Given { args, secret: trial_secret() };
     match command {
+        Command::Run(_) if !faults.0.is_empty() => {
+            eprintln!("{faults}");
+            ExitCode::from(run::INVALID_CONFIGURATION)
+        }
+        Command::Check(args) if !faults.0.is_empty() => check::refuse(faults, args.output),
         Command::Run(args) => run::run(&given(*args), early.unwrap_or_else(run::Early::new)),
         Command::Check(args) => check::check(&given(args.run), args.output),
         Command::Demo(args) => demo::demo(&args),

@@ -49,7 +49,7 @@ const FLAGS: &[(&str, &[&str], i32, &[&str])] = &[
     ("another program's log level", &["--log-level", "warning"], 2, &["'warn'"]),
     ("a secret on the command line", &["--secret", "x"], 2, &["--secret-file"]),
     ("a misspelt flag", &["--lisen", "0.0.0.0:1"], 2, &["--listen"]),
-    ("no replay window", &["--replay-window", "0s"], 78, &["replay_window", "write at least"]),
+    ("no replay window", &["--replay-window", "0s"], 78, &["--replay-window", "write at least"]),
     (
         "a shared store without a prefix",
         &["--replay-store", "redis://127.0.0.1"],
@@ -57,7 +57,7 @@ const FLAGS: &[(&str, &[&str], i32, &[&str])] = &[
         &["--replay-store-prefix"],
     ),
     ("TLS without a certificate", &["--listen-tls", "127.0.0.1:0"], 78, &["tls_cert_file", "tls_key_file"]),
-    ("a URL in one word", &["--public-url", "foo"], 78, &["public_url", "https://example.com/hooks"]),
+    ("a URL in one word", &["--public-url", "foo"], 78, &["--public-url", "https://example.com/hooks"]),
 ];
 
 const COMMANDS: &[Mistake] = &[
@@ -205,9 +205,9 @@ const FILES: &[(&str, &str, &str, &[&str])] = &[
 
 /// Whole files.
 const WHOLE: &[(&str, &str, &[&str])] = &[
-    ("an empty file", "", &["f.yaml holds no routes", "routes:", "--secret-file"]),
+    ("an empty file", "", &["the file holds no routes", "routes:", "--secret-file"]),
     ("a bracket that is not closed", "listen: [\n", &["f.yaml:1:9", "unclosed bracket '['"]),
-    ("no routes", "routes: []\n", &["f.yaml holds no routes"]),
+    ("no routes", "routes: []\n", &["the file holds no routes"]),
     ("a misspelt routes", "route:\n  - name: g\n", &["f.yaml:1:1", "did you mean routes?"]),
     ("a route without secrets", "routes:\n  - name: g\n    path: /g\n", &["f.yaml:2:5", "secrets"]),
     (
