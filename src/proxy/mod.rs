@@ -104,9 +104,8 @@ impl Sidecar {
         let head = facts::head(session.req_header(), client, secure);
         let admission = route.admit(&head, record.arrived, &mut findings);
         record.verify = clock::since(record.arrived);
-        let objection = admission.as_ref().err().map(|reject| reject.reason);
-        if let Some(objection) = objection.or_else(|| findings.noted().first().copied()) {
-            self.doubt(objection, peer.address, &live, &head, record);
+        if let Err(reject) = &admission {
+            self.doubt(reject.reason, peer.address, &live, &head, record);
         }
         let admitted = match admission? {
             Admission::Read(admitted) => admitted,
