@@ -37,7 +37,7 @@ use crate::server::listener::{Connections, Listener, Trust};
 use crate::server::proxy_protocol::ProxyProtocol;
 use crate::server::reload::Reloader;
 use crate::store::journal::{Fault, Report};
-use crate::store::{Health, Memory, Redis, ReplayStore};
+use crate::store::{Cause, Failures, Health, Memory, Redis, ReplayStore};
 use crate::telemetry::Telemetry;
 use crate::telemetry::keys::KeyWatch;
 use crate::telemetry::log::Severity;
@@ -136,6 +136,8 @@ const OPS_CONNECTIONS_PER_ADDRESS: usize = 8;
 /// Between two looks at what has expired.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: u32 = 5;
+/// What a store fails to do while it is up is told once in so many looks, which take up to a second.
+const TELL_FAILURES_EVERY: u32 = 10;
 const LOOK_AT_KEYS_EVERY: u32 = 10;
 const BACKLOG: u32 = 4096;
 
@@ -388,14 +390,23 @@ fn spawn_listener<A: ServerApp + Send + Sync + 'static>(listener: Listener<A>) {
 }
 
 /// Asks a store outside the process whether it is there, also while no event does, and tells
-/// when that changes.
+/// when that changes, and how many calls fail.
 async fn watch_store(sidecar: Arc<Sidecar>, on_error: OnStoreError) {
     let Some(mut health) = sidecar.store.health() else { return };
-    loop {
+    let mut lately = Failures::default();
+    for tick in 0u32.. {
         sidecar.store.probe().await;
         if let Ok(Ok(())) = tokio::time::timeout(HOUSEKEEPING, health.changed()).await {
             let health = health.borrow_and_update().clone();
             tell_health(&sidecar.telemetry, &health, on_error);
+        }
+        let failures = sidecar.store.failures();
+        for cause in Cause::ALL {
+            sidecar.telemetry.metrics.store_failed(cause, failures.of(cause));
+        }
+        lately.add(failures);
+        if tick.is_multiple_of(TELL_FAILURES_EVERY) {
+            tell_failures(&sidecar, &std::mem::take(&mut lately));
         }
     }
 }
@@ -403,16 +414,33 @@ async fn watch_store(sidecar: Arc<Sidecar>, on_error: OnStoreError) {
 fn tell_health(telemetry: &Telemetry, health: &Health, on_error: OnStoreError) {
     let meanwhile = match on_error {
         OnStoreError::Refuse => "events are answered 503 until it does, and sent again",
-        OnStoreError::Local => "until it does, events are remembered in this process alone",
+        OnStoreError::Local => {
+            "until it does, this gate is on its own: events are remembered in this process alone"
+        }
     };
     match health {
         Health::Unknown => {}
         Health::Up => telemetry.log.event(Severity::Info, "hookgate.store", "the replay store answers"),
-        Health::Down(reason) => {
-            let message = format!("the replay store does not answer: {meanwhile}: {reason}");
+        Health::Down(trouble) => {
+            let what = match trouble.cause {
+                Cause::Refused => "does not take what it is told",
+                Cause::Connection | Cause::Nonsense | Cause::Timeout => "does not answer",
+            };
+            let message = format!("the replay store {what}: {meanwhile}: {}", trouble.reason);
             telemetry.log.event(Severity::Error, "hookgate.store", &message);
         }
     }
+}
+
+/// A store that fails now and then is up, and its failures are refused events all the same.
+fn tell_failures(sidecar: &Sidecar, failures: &Failures) {
+    let calls: u64 = failures.calls.iter().sum();
+    let Some(last) = failures.last.as_ref().filter(|_| sidecar.store.is_up()) else { return };
+    let message = format!(
+        "the replay store is there, and {calls} calls failed since the last look: the last one: {}",
+        last.reason
+    );
+    sidecar.telemetry.log.event(Severity::Warn, "hookgate.store", &message);
 }
 
 /// Forgets what has expired and closes connections that nobody uses.

@@ -17,6 +17,7 @@ use crate::clock;
 use crate::gate::filter::signature::Scheme;
 use crate::gate::reason::{Reason, Verdict};
 use crate::gate::route::{Mode, Route};
+use crate::store::Cause;
 
 /// What became of a call to the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +112,7 @@ pub struct Metrics {
     pub replay_entries: IntGauge,
     pub replay_capacity: IntGauge,
     pub replay_store_up: IntGauge,
+    store_failures: IntCounterVec,
     replay_evictions: IntCounterVec,
     pub replay_file_errors: IntCounter,
     reloads: IntCounterVec,
@@ -216,6 +218,12 @@ impl Metrics {
             replay_entries: gauge(r, "hookgate_replay_entries", "Events that are remembered."),
             replay_capacity: gauge(r, "hookgate_replay_capacity", "Events that can be remembered."),
             replay_store_up: gauge(r, "hookgate_replay_store_up", "1 if the replay store answers."),
+            store_failures: counters(
+                r,
+                "hookgate_replay_store_failures_total",
+                "Calls of a shared replay store that failed, by cause.",
+                &["cause"],
+            ),
             replay_evictions: counters(
                 r,
                 "hookgate_replay_evictions_total",
@@ -263,6 +271,9 @@ impl Metrics {
         };
         for cause in ["expired", "capacity"] {
             metrics.evicted(cause, 0);
+        }
+        for cause in Cause::ALL {
+            metrics.store_failed(cause, 0);
         }
         for source in [ReloadSource::File, ReloadSource::Signal] {
             for result in ["success", "failure"] {
@@ -350,6 +361,10 @@ impl Metrics {
 
     pub fn evicted(&self, cause: &str, count: usize) {
         self.replay_evictions.with_label_values(&[cause]).inc_by(count as u64);
+    }
+
+    pub fn store_failed(&self, cause: Cause, calls: u64) {
+        self.store_failures.with_label_values(&[cause.label()]).inc_by(calls);
     }
 
     pub fn reloaded(&self, source: ReloadSource, success: bool, wall_ms: i64) {
