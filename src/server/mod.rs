@@ -1,6 +1,9 @@
 //! Assembles a server from a configuration: binds, serves, and ends without losing a
 //! delivery. Several servers can live in one process; the demo and the tests do that.
 
+pub mod descriptors;
+pub mod handshake;
+pub mod hello;
 pub mod listener;
 pub mod proxy_protocol;
 pub mod reload;
@@ -39,6 +42,7 @@ use crate::server::reload::Reloader;
 use crate::store::journal::{Fault, Report};
 use crate::store::{Cause, Failures, Health, Memory, Redis, ReplayStore};
 use crate::telemetry::Telemetry;
+use crate::telemetry::dropped::DroppedAt;
 use crate::telemetry::keys::KeyWatch;
 use crate::telemetry::log::Severity;
 use crate::telemetry::silence::SilenceWatch;
@@ -144,8 +148,11 @@ const BACKLOG: u32 = 4096;
 impl Server {
     /// Binds every address of the configuration, and takes its files.
     pub fn bind(config: Config, given: Given, telemetry: Arc<Telemetry>) -> Result<Self, StartError> {
+        let sockets = &config.startup.sockets;
+        let named: Vec<_> =
+            [&*sockets.listen, &sockets.listen_tls, &[sockets.ops_listen]].concat();
         let all = |addresses: &[SocketAddr], what| {
-            addresses.iter().map(|a| bind(*a, what)).collect::<Result<_, _>>()
+            addresses.iter().map(|a| bind(*a, what, &named)).collect::<Result<_, _>>()
         };
         let control = |path: &PathBuf| {
             control::Socket::bind(path).map_err(|error| StartError::Control(path.clone(), error))
@@ -154,7 +161,7 @@ impl Server {
         Ok(Server {
             plain: all(&startup.sockets.listen, "listen")?,
             tls: all(&startup.sockets.listen_tls, "listen_tls")?,
-            ops: bind(startup.sockets.ops_listen, "ops_listen")?,
+            ops: bind(startup.sockets.ops_listen, "ops_listen", &named)?,
             control: startup.control_socket.as_ref().map(control).transpose()?,
             store: store(startup, &telemetry)?,
             config,
@@ -194,11 +201,11 @@ impl Server {
         let (close, closing) = watch::channel(false);
         let (close_ops, closing_ops) = watch::channel(false);
         let listeners = Listeners::new(&startup, &sidecar);
-        for socket in plain {
-            listeners.open(socket, None, closing.clone());
+        for (socket, address) in plain.into_iter().zip(&startup.sockets.listen) {
+            listeners.open(socket, address, None, closing.clone());
         }
-        for socket in tls {
-            listeners.open(socket, acceptor.clone(), closing.clone());
+        for (socket, address) in tls.into_iter().zip(&startup.sockets.listen_tls) {
+            listeners.open(socket, address, acceptor.clone(), closing.clone());
         }
         let started = Arc::new(AtomicBool::new(false));
         let answers = Ops::new(
@@ -325,7 +332,8 @@ struct Listeners {
 
 impl Listeners {
     fn new(startup: &Startup, sidecar: &Arc<Sidecar>) -> Self {
-        let (most, per_address) = (startup.max_connections, startup.max_connections_per_address);
+        let most = connections(startup, &sidecar.telemetry);
+        let per_address = startup.max_connections_per_address;
         let connections = sidecar.telemetry.metrics.connections.clone();
         let trusting = Arc::clone(sidecar);
         Listeners {
@@ -339,7 +347,14 @@ impl Listeners {
         }
     }
 
-    fn open(&self, socket: TcpListener, tls: Option<Arc<ArcSwap<Acceptor>>>, shutdown: ShutdownWatch) {
+    fn open(
+        &self,
+        socket: TcpListener,
+        address: &SocketAddr,
+        tls: Option<Arc<ArcSwap<Acceptor>>>,
+        shutdown: ShutdownWatch,
+    ) {
+        let ends = Arc::new(DroppedAt::new(address.to_string(), &self.sidecar.telemetry));
         spawn_listener(Listener {
             socket,
             tls,
@@ -352,8 +367,29 @@ impl Listeners {
                 let sidecar = Arc::clone(&self.sidecar);
                 Arc::new(move |peer| sidecar.refuse_connection(peer))
             },
+            dropped: {
+                let ends = Arc::clone(&ends);
+                Arc::new(move |why, peer, more| ends.dropped(why, peer, more))
+            },
+            starved: Arc::new(move |error| ends.starved(error)),
         });
     }
+}
+
+/// How many connections of senders there may be: no more than there are open files for.
+fn connections(startup: &Startup, telemetry: &Telemetry) -> usize {
+    let asked = startup.max_connections;
+    let may_have = descriptors::raise();
+    let most = descriptors::connections(asked, may_have);
+    if let Some(may_have) = may_have.filter(|_| most < asked) {
+        let message = format!(
+            "limits.max_connections is {asked}, and this process may have {may_have} open files: {most} connections \
+             are taken at once, so that health checks, the application and the store are reached; raise the limit \
+             (ulimit -Hn, LimitNOFILE) or lower max_connections"
+        );
+        telemetry.log.event(Severity::Warn, "hookgate.notice", &message);
+    }
+    most
 }
 
 /// Nobody in front of the ops listener is believed, and what it refuses is not told.
@@ -372,12 +408,19 @@ fn open_ops(socket: TcpListener, ops: Ops, shutdown: ShutdownWatch) {
         },
         shutdown,
         full: Arc::new(|_| Vec::new()),
+        dropped: Arc::new(|_, _, _| ()),
+        starved: Arc::new(|_| ()),
     });
 }
 
-fn bind(address: SocketAddr, what: &'static str) -> Result<TcpListener, BindError> {
+/// `[::]` takes IPv4 as well, unless an address that is `named` beside it does on the same port.
+fn bind(address: SocketAddr, what: &'static str, named: &[SocketAddr]) -> Result<TcpListener, BindError> {
+    let has_v4 = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port() && other.port() != 0;
     let listen = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        if address.is_ipv6() && named.iter().any(has_v4) {
+            rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+        }
         socket.set_reuseaddr(true)?; // a restart need not wait for old connections to fade
         socket.bind(address)?;
         socket.listen(BACKLOG)

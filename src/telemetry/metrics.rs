@@ -12,6 +12,7 @@ use prometheus::{
 };
 
 use super::activity::Activity;
+use super::dropped::Drop;
 use super::lock;
 use crate::clock;
 use crate::gate::filter::signature::Scheme;
@@ -113,6 +114,8 @@ pub struct Metrics {
     pub replay_capacity: IntGauge,
     pub replay_store_up: IntGauge,
     store_failures: IntCounterVec,
+    connections_dropped: IntCounterVec,
+    accept_failures: IntCounterVec,
     replay_evictions: IntCounterVec,
     pub replay_file_errors: IntCounter,
     reloads: IntCounterVec,
@@ -218,6 +221,18 @@ impl Metrics {
             replay_entries: gauge(r, "hookgate_replay_entries", "Events that are remembered."),
             replay_capacity: gauge(r, "hookgate_replay_capacity", "Events that can be remembered."),
             replay_store_up: gauge(r, "hookgate_replay_store_up", "1 if the replay store answers."),
+            connections_dropped: counters(
+                r,
+                "hookgate_connections_dropped_total",
+                "Connections that ended before a request, by reason.",
+                &["listener", "reason"],
+            ),
+            accept_failures: counters(
+                r,
+                "hookgate_accept_failures_total",
+                "Connections that had to wait because none could be accepted.",
+                &["listener"],
+            ),
             store_failures: counters(
                 r,
                 "hookgate_replay_store_failures_total",
@@ -361,6 +376,23 @@ impl Metrics {
 
     pub fn evicted(&self, cause: &str, count: usize) {
         self.replay_evictions.with_label_values(&[cause]).inc_by(count as u64);
+    }
+
+    /// The series of a listener, all at zero.
+    pub fn listens(&self, listener: &str) {
+        for drop in Drop::ALL {
+            self.connections_dropped.with_label_values(&[listener, drop.label()]);
+        }
+        self.accept_failures.with_label_values(&[listener]);
+    }
+
+    pub fn dropped(&self, listener: &str, drop: Drop) {
+        self.connections_dropped.with_label_values(&[listener, drop.label()]).inc();
+    }
+
+    /// It could not accept a connection.
+    pub fn starved(&self, listener: &str) {
+        self.accept_failures.with_label_values(&[listener]).inc();
     }
 
     pub fn store_failed(&self, cause: Cause, calls: u64) {
