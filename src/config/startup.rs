@@ -70,6 +70,7 @@ impl Loader<'_> {
             replay_capacity,
             shared_store: sharing.store,
             on_store_error: sharing.on_error,
+            ready_without_store: sharing.ready_without,
             replay_file,
             control_socket,
             lifecycle,

@@ -1,10 +1,14 @@
 //! Open files: how many this process may have, and how many of them connections may take.
 
+use std::os::fd::RawFd;
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// For probes and scrapes, for the store's connections, for files that are read again, and for
 /// what the process has anyway.
 const RESERVE: u64 = super::OPS_CONNECTIONS as u64 + 96;
+
+const LAST: RawFd = 32;
 
 /// Raises the soft limit to the hard one: the usual soft limit of 1024 is for programs that
 /// use `select`. How many there may be now; `None` if nothing limits them.
@@ -17,6 +21,13 @@ pub fn raise() -> Option<u64> {
         return limit.maximum;
     }
     limit.current
+}
+
+/// Descriptors are given out from the lowest on, so the number of a new one tells how many are
+/// left. A sender whose connection gets this one or a higher one is turned away: probes need them.
+pub fn first_of_the_last(may_have: Option<u64>) -> Option<RawFd> {
+    let may_have = RawFd::try_from(may_have?).ok()?;
+    Some(may_have - LAST.min(may_have / 2))
 }
 
 /// How many connections there may be: each may need a second one, to the application.

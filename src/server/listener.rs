@@ -9,7 +9,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
@@ -190,11 +190,12 @@ impl Trust {
             (_, false) => ProxyProtocol::Off,
             (mode, true) => mode,
         };
-        let preamble = proxy_protocol::read(stream, mode, self.patience).await.map_err(|refused| match refused {
-            Refused::Malformed => Why::ProxyMalformed,
-            Refused::Missing => Why::ProxyMissing,
-            Refused::Silent => Why::Nothing,
-        })?;
+        let preamble =
+            proxy_protocol::read(stream, mode, self.patience).await.map_err(|refused| match refused {
+                Refused::Malformed => Why::ProxyMalformed,
+                Refused::Missing => Why::ProxyMissing,
+                Refused::Silent => Why::Nothing,
+            })?;
         Ok((preamble.sender.unwrap_or(peer), preamble.ahead))
     }
 }
@@ -213,6 +214,8 @@ pub struct Listener<A> {
     pub full: Arc<dyn Fn(IpAddr) -> Vec<u8> + Send + Sync>,
     /// Called for each connection that ends before a request, with what is known beside the reason.
     pub dropped: Arc<dyn Fn(Why, SocketAddr, Option<&str>) + Send + Sync>,
+    /// A descriptor from this one on is not for connections here.
+    pub first_of_the_last: Option<RawFd>,
     /// Called when a connection cannot be accepted.
     pub starved: Arc<dyn Fn(&io::Error) + Send + Sync>,
 }
@@ -241,7 +244,12 @@ impl<A: ServerApp + Send + Sync + 'static> Listener<A> {
         let trusted = (self.trust.trusts)(peer.ip());
         let free = if self.tls.is_some() { SHORT_HEAD + TLS_READ } else { SHORT_HEAD };
         let intake = Intake::new(&self.budget, free);
-        let entered = self.connections.enter((!trusted).then(|| one_sender(peer.ip())), &intake);
+        let short = self.first_of_the_last.is_some_and(|first| stream.as_raw_fd() >= first);
+        let entered = if short {
+            Err(Why::NoDescriptor)
+        } else {
+            self.connections.enter((!trusted).then(|| one_sender(peer.ip())), &intake)
+        };
         let (permit, told_to_leave) = match entered {
             Ok(entered) => entered,
             Err(why) => {
@@ -264,7 +272,8 @@ impl<A: ServerApp + Send + Sync + 'static> Listener<A> {
         let closing = self.shutdown.clone();
         // Boxed, because a future that is moved into another one takes its place twice.
         let mut served = Box::pin(async move {
-            let (sender, ahead) = trust.preamble(&mut stream, peer, trusted).await.map_err(|why| (why, None))?;
+            let (sender, ahead) =
+                trust.preamble(&mut stream, peer, trusted).await.map_err(|why| (why, None))?;
             let mut stream = Accepted::new(stream, sender, ahead, intake);
             let stream: Stream = match tls {
                 None => Box::new(stream),

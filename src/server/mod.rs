@@ -12,6 +12,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -149,8 +150,7 @@ impl Server {
     /// Binds every address of the configuration, and takes its files.
     pub fn bind(config: Config, given: Given, telemetry: Arc<Telemetry>) -> Result<Self, StartError> {
         let sockets = &config.startup.sockets;
-        let named: Vec<_> =
-            [&*sockets.listen, &sockets.listen_tls, &[sockets.ops_listen]].concat();
+        let named: Vec<_> = [&*sockets.listen, &sockets.listen_tls, &[sockets.ops_listen]].concat();
         let all = |addresses: &[SocketAddr], what| {
             addresses.iter().map(|a| bind(*a, what, &named)).collect::<Result<_, _>>()
         };
@@ -208,12 +208,7 @@ impl Server {
             listeners.open(socket, address, acceptor.clone(), closing.clone());
         }
         let started = Arc::new(AtomicBool::new(false));
-        let answers = Ops::new(
-            Arc::clone(&sidecar),
-            Arc::clone(&started),
-            startup.replay.window(),
-            startup.sockets.ops_hosts.clone(),
-        );
+        let answers = Ops::new(Arc::clone(&sidecar), Arc::clone(&started), &startup);
         open_ops(ops, answers, closing_ops);
         if let Some(control) = control {
             tokio::spawn(control.serve(Arc::clone(&sidecar), close.subscribe()));
@@ -328,11 +323,13 @@ struct Listeners {
     sidecar: Arc<Sidecar>,
     connections: Connections,
     trust: Trust,
+    first_of_the_last: Option<RawFd>,
 }
 
 impl Listeners {
     fn new(startup: &Startup, sidecar: &Arc<Sidecar>) -> Self {
-        let most = connections(startup, &sidecar.telemetry);
+        let may_have = descriptors::raise();
+        let most = connections(startup, may_have, &sidecar.telemetry);
         let per_address = startup.max_connections_per_address;
         let connections = sidecar.telemetry.metrics.connections.clone();
         let trusting = Arc::clone(sidecar);
@@ -344,6 +341,7 @@ impl Listeners {
                 proxy_protocol: startup.proxy_protocol,
                 patience: startup.timeouts.header,
             },
+            first_of_the_last: descriptors::first_of_the_last(may_have),
         }
     }
 
@@ -371,15 +369,15 @@ impl Listeners {
                 let ends = Arc::clone(&ends);
                 Arc::new(move |why, peer, more| ends.dropped(why, peer, more))
             },
+            first_of_the_last: self.first_of_the_last,
             starved: Arc::new(move |error| ends.starved(error)),
         });
     }
 }
 
 /// How many connections of senders there may be: no more than there are open files for.
-fn connections(startup: &Startup, telemetry: &Telemetry) -> usize {
+fn connections(startup: &Startup, may_have: Option<u64>, telemetry: &Telemetry) -> usize {
     let asked = startup.max_connections;
-    let may_have = descriptors::raise();
     let most = descriptors::connections(asked, may_have);
     if let Some(may_have) = may_have.filter(|_| most < asked) {
         let message = format!(
@@ -409,6 +407,7 @@ fn open_ops(socket: TcpListener, ops: Ops, shutdown: ShutdownWatch) {
         shutdown,
         full: Arc::new(|_| Vec::new()),
         dropped: Arc::new(|_, _, _| ()),
+        first_of_the_last: None,
         starved: Arc::new(|_| ()),
     });
 }

@@ -66,7 +66,8 @@ pub async fn read(
             }
         }
     };
-    let (sender, length) = tokio::time::timeout(LINE_TIMEOUT, complete).await.unwrap_or(Err(Refused::Malformed))?;
+    let (sender, length) =
+        tokio::time::timeout(LINE_TIMEOUT, complete).await.unwrap_or(Err(Refused::Malformed))?;
     ahead.advance(length);
     Ok(Preamble { sender, ahead })
 }
@@ -270,6 +271,9 @@ mod tests {
         }
         let request = b"POST / HTTP/1.1\r\n\r\n";
         assert_eq!(preamble(request, ProxyProtocol::Optional).await, Ok((None, request.to_vec())));
-        assert_eq!(preamble(b"PROXY TCP4 garbage\r\n", ProxyProtocol::Optional).await, Err(Refused::Malformed));
+        assert_eq!(
+            preamble(b"PROXY TCP4 garbage\r\n", ProxyProtocol::Optional).await,
+            Err(Refused::Malformed)
+        );
     }
 }

@@ -23,6 +23,8 @@ pub enum Drop {
     HeadIncomplete,
     /// The request's head did not come in time.
     HeadTimeout,
+    /// Open files run short.
+    NoDescriptor,
     /// Nothing at all was sent.
     Nothing,
     /// A PROXY preamble that is none.
@@ -52,12 +54,13 @@ pub enum Drop {
 }
 
 impl Drop {
-    pub const ALL: [Drop; 18] = [
+    pub const ALL: [Drop; 19] = [
         Drop::AddressFull,
         Drop::Full,
         Drop::GaveWay,
         Drop::HeadIncomplete,
         Drop::HeadTimeout,
+        Drop::NoDescriptor,
         Drop::Nothing,
         Drop::ProxyMalformed,
         Drop::ProxyMissing,
@@ -80,6 +83,7 @@ impl Drop {
             Drop::GaveWay => "gave_way",
             Drop::HeadIncomplete => "head_incomplete",
             Drop::HeadTimeout => "head_timeout",
+            Drop::NoDescriptor => "no_descriptor",
             Drop::Nothing => "nothing_sent",
             Drop::ProxyMalformed => "proxy_malformed",
             Drop::ProxyMissing => "proxy_missing",
@@ -104,6 +108,9 @@ impl Drop {
             Drop::GaveWay => "it was idle, and another sender needed its place",
             Drop::HeadIncomplete => "the sender left in the midst of a request's head",
             Drop::HeadTimeout => "the head of its request was not complete within header_timeout",
+            Drop::NoDescriptor => {
+                "open files run short: raise their limit (ulimit -Hn, LimitNOFILE) or lower limits.max_connections"
+            }
             Drop::Nothing => "nothing was sent",
             Drop::ProxyMalformed => "its PROXY preamble is malformed",
             Drop::ProxyMissing => "it has no PROXY preamble, and proxy_protocol requires one",
@@ -220,7 +227,10 @@ mod tests {
             sampled.line("0.0.0.0:443", drop, peer, Some("it offers nothing"), now)
         };
         let first = line(Drop::TlsVersion, 0).unwrap();
-        assert!(first.contains("from 192.0.2.1:4711 to 0.0.0.0:443") && first.ends_with("nothing"), "{first}");
+        assert!(
+            first.contains("from 192.0.2.1:4711 to 0.0.0.0:443") && first.ends_with("nothing"),
+            "{first}"
+        );
         assert_eq!(line(Drop::TlsVersion, 1), None);
         assert_eq!(line(Drop::TlsVersion, 9), None);
         assert!(line(Drop::TlsCipher, 9).is_some(), "another kind");

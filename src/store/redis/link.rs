@@ -12,8 +12,8 @@
 //! stays with the first answer to its password.)
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -386,7 +386,9 @@ impl Connection {
     fn is_lost_by(&self, error: &RedisError) -> bool {
         let leads_astray = match error.kind() {
             ErrorKind::Server(kind) => match kind {
-                ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown | ServerErrorKind::ReadOnly => true,
+                ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown | ServerErrorKind::ReadOnly => {
+                    true
+                }
                 // What stopped a script, in the words of servers before 7.
                 ServerErrorKind::ResponseError => error.detail().is_some_and(|d| d.contains("-READONLY ")),
                 _ => false,

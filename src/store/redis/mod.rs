@@ -26,8 +26,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 pub use self::address::Address;
-use self::link::{Failure, Link, Script};
 pub use self::link::{Cause, Failures, Health, Settings, Trouble, password};
+use self::link::{Failure, Link, Script};
 use super::{Found, Holder, Memory, Outcome, Swept, Unavailable, Way};
 use crate::clock::Now;
 use crate::gate::filter::rate_limit::SharedCell;

@@ -90,9 +90,15 @@ mod tests {
         let asked: Vec<_> = cluster.unproven(Duration::ZERO, Duration::ZERO, false).collect();
         assert_eq!(asked.len(), 16);
         for (n, tag) in asked.iter().enumerate() {
-            assert!(std::ptr::eq(cluster.with(&format!("shop:probe{tag}")), &raw const cluster.0[n]), "{tag}");
+            assert!(
+                std::ptr::eq(cluster.with(&format!("shop:probe{tag}")), &raw const cluster.0[n]),
+                "{tag}"
+            );
         }
-        assert_eq!(parts("redis://a").unproven(Duration::ZERO, Duration::ZERO, false).collect::<Vec<_>>(), [""]);
+        assert_eq!(
+            parts("redis://a").unproven(Duration::ZERO, Duration::ZERO, false).collect::<Vec<_>>(),
+            [""]
+        );
     }
 
     /// From the specification of clusters: the slot of 123456789 is 0x31c3.
