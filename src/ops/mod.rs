@@ -26,6 +26,7 @@ use crate::config::Startup;
 use crate::config::units::HostName;
 use crate::gate::route::Mode;
 use crate::proxy::{Sidecar, facts};
+use crate::telemetry::metrics::Levels;
 
 /// Answers probes and scrapes.
 pub struct Ops {
@@ -40,6 +41,7 @@ pub struct Ops {
     listeners: Vec<SocketAddr>,
     /// Whether the gate is ready while its store is away.
     ready_without_store: bool,
+    connections: Box<dyn Fn() -> usize + Send + Sync>,
 }
 
 /// For a head, all in all.
@@ -72,7 +74,12 @@ impl Check {
 const MOST_NAMED: usize = 20;
 
 impl Ops {
-    pub fn new(sidecar: Arc<Sidecar>, started: Arc<AtomicBool>, startup: &Startup) -> Self {
+    pub fn new(
+        sidecar: Arc<Sidecar>,
+        started: Arc<AtomicBool>,
+        startup: &Startup,
+        connections: Box<dyn Fn() -> usize + Send + Sync>,
+    ) -> Self {
         let sockets = &startup.sockets;
         Ops {
             sidecar,
@@ -81,6 +88,7 @@ impl Ops {
             hosts: sockets.ops_hosts.clone(),
             listeners: [&*sockets.listen, &sockets.listen_tls].concat(),
             ready_without_store: startup.ready_without_store,
+            connections,
         }
     }
 
@@ -191,14 +199,18 @@ impl Ops {
     }
 
     fn metrics(&self) -> Response<Vec<u8>> {
-        let metrics = &self.sidecar.telemetry.metrics;
-        metrics.ready.set(i64::from(self.readiness().iter().all(|check| check.fine || !check.counts)));
-        metrics.draining.set(i64::from(self.sidecar.in_flight.is_draining()));
-        metrics.replay_entries.set(count(self.sidecar.store.entries()));
-        metrics.replay_capacity.set(count(self.sidecar.store.capacity()));
-        metrics.replay_store_up.set(i64::from(self.sidecar.store.is_up()));
-        metrics.buffered_bytes.set(count(self.sidecar.budget.bodies()));
-        respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics.text())
+        let Sidecar { store, in_flight, budget, telemetry, .. } = &*self.sidecar;
+        let exposition = telemetry.metrics.text(&Levels {
+            ready: self.readiness().iter().all(|check| check.fine || !check.counts),
+            draining: in_flight.is_draining(),
+            connections: (self.connections)(),
+            in_flight: in_flight.count(),
+            buffered: budget.bodies(),
+            replay_entries: store.entries(),
+            replay_capacity: store.capacity(),
+            replay_store_up: store.is_up(),
+        });
+        respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", exposition)
     }
 }
 
@@ -210,10 +222,6 @@ fn clock_is_believable() -> bool {
         Doubt::Unset => false,
         Doubt::Jumped { otherwise_ms } => (now.wall_ms - otherwise_ms).abs() < 60_000,
     }
-}
-
-fn count(n: usize) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 /// 200 if all is fine, else 503; with `?verbose` a line for each condition.

@@ -62,7 +62,7 @@ impl RouteView {
                 report,
                 keys: keys.map(|key| (key.clone(), metrics.last_match_ms(&key.id))).collect(),
                 minutes: metrics.activity.counts().last_minutes(now),
-                silence: metrics.silence.as_ref().map_or(0.0, prometheus::Gauge::get),
+                silence: metrics.silence(),
                 expect_every: route.expect_every,
             }
         };

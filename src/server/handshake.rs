@@ -34,9 +34,14 @@ pub fn why(error: Option<&pingora::Error>, said: &[u8]) -> (Why, Option<String>)
         return (Why::Nothing, None);
     }
     let words = told.as_deref().map(|told| told.rsplit_once(PREFIX).map_or(told, |(_, words)| words).trim());
-    let why = words.map_or(Why::TlsTimeout, |words| kind(words, said));
+    let hello = Hello::parse(said);
+    let why = match words.map_or(Why::TlsTimeout, |words| kind(words, said)) {
+        // Rustls may object first to what old versions do not have.
+        Why::TlsCipher if hello.as_ref().is_some_and(Hello::is_outdated) => Why::TlsVersion,
+        why => why,
+    };
     let words = words.filter(|_| !matches!(why, Why::TlsPlainHttp | Why::TlsClosed)).map(tame_words);
-    let offered = Hello::parse(said).map(|hello| hello.to_string());
+    let offered = hello.map(|hello| hello.to_string());
     let parts: Vec<_> = words.into_iter().chain(offered).collect();
     (why, (!parts.is_empty()).then(|| parts.join("; ")))
 }

@@ -57,6 +57,11 @@ impl Hello {
         }
         Some(hello)
     }
+
+    /// Whether it offers no version that is spoken here.
+    pub fn is_outdated(&self) -> bool {
+        !self.versions.iter().any(|v| matches!(v, ProtocolVersion::TLSv1_2 | ProtocolVersion::TLSv1_3))
+    }
 }
 
 impl fmt::Display for Hello {

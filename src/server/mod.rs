@@ -23,6 +23,7 @@ use pingora::apps::ServerApp;
 use pingora::listeners::tls::Acceptor;
 use pingora::server::ShutdownWatch;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 
 use crate::budget::Budget;
@@ -41,11 +42,11 @@ use crate::server::listener::{Connections, Listener, Trust};
 use crate::server::proxy_protocol::ProxyProtocol;
 use crate::server::reload::Reloader;
 use crate::store::journal::{Fault, Report};
-use crate::store::{Cause, Failures, Health, Memory, Redis, ReplayStore};
+use crate::store::{Cause, Failures, Health, Memory, Redis, ReplayStore, Trouble};
 use crate::telemetry::Telemetry;
 use crate::telemetry::dropped::DroppedAt;
+use crate::telemetry::event::Event;
 use crate::telemetry::keys::KeyWatch;
-use crate::telemetry::log::Severity;
 use crate::telemetry::silence::SilenceWatch;
 
 /// A server whose sockets are bound: nobody can take its ports any more.
@@ -58,6 +59,7 @@ pub struct Server {
     ops: TcpListener,
     control: Option<control::Socket>,
     store: ReplayStore,
+    hangup: Option<Signal>,
 }
 
 /// Why a server cannot start.
@@ -167,7 +169,14 @@ impl Server {
             config,
             given,
             telemetry,
+            hangup: None,
         })
+    }
+
+    /// Reloads at what was caught before there was a server, and whatever follows.
+    #[must_use]
+    pub fn reloading_on(self, hangup: Signal) -> Self {
+        Server { hangup: Some(hangup), ..self }
     }
 
     /// The addresses for plain HTTP as bound, with real ports.
@@ -186,7 +195,7 @@ impl Server {
     /// Serves until `stop` resolves, then ends: not ready, still accepting for the delay,
     /// then no new connections, then idle or out of time.
     pub async fn run(self, stop: impl Future<Output = Stop>) -> Ended {
-        let Server { config, given, telemetry, plain, tls, ops, control, store } = self;
+        let Server { config, given, telemetry, plain, tls, ops, control, store, hangup } = self;
         let startup = config.startup;
         let live = Live::new(config.policy, config.secrets, &telemetry);
         let sidecar = sidecar(&startup, live, store, &telemetry);
@@ -208,7 +217,13 @@ impl Server {
             listeners.open(socket, address, acceptor.clone(), closing.clone());
         }
         let started = Arc::new(AtomicBool::new(false));
-        let answers = Ops::new(Arc::clone(&sidecar), Arc::clone(&started), &startup);
+        let connections = listeners.connections.clone();
+        let answers = Ops::new(
+            Arc::clone(&sidecar),
+            Arc::clone(&started),
+            &startup,
+            Box::new(move || connections.open()),
+        );
         open_ops(ops, answers, closing_ops);
         if let Some(control) = control {
             tokio::spawn(control.serve(Arc::clone(&sidecar), close.subscribe()));
@@ -227,12 +242,12 @@ impl Server {
         let helpers = [
             tokio::spawn(housekeeping(Arc::clone(&sidecar))),
             tokio::spawn(watch_store(Arc::clone(&sidecar), startup.on_store_error)),
-            tokio::spawn(reloader.run()),
+            tokio::spawn(reloader.run(hangup)),
         ];
-        telemetry.log.event(Severity::Info, "hookgate.ready", "every listener accepts");
+        telemetry.tell(Event::Ready);
 
         let how = stop.await;
-        telemetry.log.event(Severity::Info, "hookgate.drain", "shutting down");
+        telemetry.tell(Event::Drain);
         sidecar.in_flight.drain();
         if how == Stop::Gracefully {
             tokio::time::sleep(startup.lifecycle.shutdown_delay).await;
@@ -244,19 +259,16 @@ impl Server {
         helpers.iter().for_each(tokio::task::JoinHandle::abort);
         let store = sidecar.store.clone();
         if !tokio::task::spawn_blocking(move || store.close()).await.unwrap_or(false) {
-            let message = "the replay file does not have all that was delivered: the disk did not take it";
-            telemetry.log.event(Severity::Error, "hookgate.replay_file", message);
+            telemetry.tell(Event::ReplayFileIncomplete);
         }
         _ = close_ops.send(true);
         match drained {
             Ok(()) => {
-                telemetry.log.event(Severity::Info, "hookgate.stop", "idle, nothing was cut");
+                telemetry.tell(Event::Idle);
                 Ended::Idle
             }
             Err(_) => {
-                let message =
-                    "the shutdown timeout passed with deliveries under way: providers will send them again";
-                telemetry.log.event(Severity::Error, "hookgate.stop", message);
+                telemetry.tell(Event::Cut);
                 Ended::Cut
             }
         }
@@ -277,7 +289,7 @@ pub fn sidecar(
         budget: Budget::new(startup.max_buffered),
         telemetry: Arc::clone(telemetry),
         timeouts: startup.timeouts,
-        in_flight: InFlight::new(telemetry.metrics.in_flight.clone()),
+        in_flight: InFlight::new(),
         diagnosis: Diagnosis::new(),
     })
 }
@@ -295,9 +307,8 @@ fn store(startup: &Startup, telemetry: &Arc<Telemetry>) -> Result<ReplayStore, S
         let report = Box::new(move |report| tell_of_replay_file(&teller, report));
         let fault = |fault| StartError::ReplayFile(path.clone(), fault);
         let judged = memory.keep_in(path, report).map_err(fault)?;
-        let message = format!("{}: {}", path.display(), judged.told(memory.entries()));
-        let severity = if judged.torn > 0 { Severity::Warn } else { Severity::Info };
-        telemetry.log.event(severity, "hookgate.replay_file", &message);
+        let told = &judged.told(memory.entries());
+        telemetry.tell(Event::ReplayFileRead { path, told, torn: judged.torn > 0 });
     }
     Ok(ReplayStore::Memory(memory))
 }
@@ -305,16 +316,12 @@ fn store(startup: &Startup, telemetry: &Arc<Telemetry>) -> Result<ReplayStore, S
 fn tell_of_replay_file(telemetry: &Telemetry, report: Report) {
     match report {
         Report::Trouble { count, message } => {
-            telemetry.metrics.replay_file_errors.inc_by(count);
-            if let Some(message) = message {
-                let message = format!("{message}; a crash now would forget deliveries, requests go on");
-                telemetry.log.event(Severity::Error, "hookgate.replay_file", &message);
+            telemetry.metrics.replay_file_failed(count);
+            if let Some(message) = &message {
+                telemetry.tell(Event::ReplayFileTrouble { message });
             }
         }
-        Report::Mended => {
-            let message = "the replay file was made anew and holds everything again";
-            telemetry.log.event(Severity::Info, "hookgate.replay_file", message);
-        }
+        Report::Mended => telemetry.tell(Event::ReplayFileMended),
     }
 }
 
@@ -331,11 +338,10 @@ impl Listeners {
         let may_have = descriptors::raise();
         let most = connections(startup, may_have, &sidecar.telemetry);
         let per_address = startup.max_connections_per_address;
-        let connections = sidecar.telemetry.metrics.connections.clone();
         let trusting = Arc::clone(sidecar);
         Listeners {
             sidecar: Arc::clone(sidecar),
-            connections: Connections::new(most, per_address, connections),
+            connections: Connections::new(most, per_address),
             trust: Trust {
                 trusts: Arc::new(move |peer| trusting.live.load().trusted_proxies.trusts(peer)),
                 proxy_protocol: startup.proxy_protocol,
@@ -380,24 +386,18 @@ fn connections(startup: &Startup, may_have: Option<u64>, telemetry: &Telemetry) 
     let asked = startup.max_connections;
     let most = descriptors::connections(asked, may_have);
     if let Some(may_have) = may_have.filter(|_| most < asked) {
-        let message = format!(
-            "limits.max_connections is {asked}, and this process may have {may_have} open files: {most} connections \
-             are taken at once, so that health checks, the application and the store are reached; raise the limit \
-             (ulimit -Hn, LimitNOFILE) or lower max_connections"
-        );
-        telemetry.log.event(Severity::Warn, "hookgate.notice", &message);
+        telemetry.tell(Event::FewFiles { asked, may_have, most });
     }
     most
 }
 
 /// Nobody in front of the ops listener is believed, and what it refuses is not told.
 fn open_ops(socket: TcpListener, ops: Ops, shutdown: ShutdownWatch) {
-    let untold = prometheus::IntGauge::new("untold", "untold").expect("a constant");
     spawn_listener(Listener {
         socket,
         tls: None,
         app: Arc::new(ops),
-        connections: Connections::new(OPS_CONNECTIONS, OPS_CONNECTIONS_PER_ADDRESS, untold).renewing(),
+        connections: Connections::new(OPS_CONNECTIONS, OPS_CONNECTIONS_PER_ADDRESS).renewing(),
         budget: Budget::new(0),
         trust: Trust {
             trusts: Arc::new(|_| false),
@@ -454,22 +454,11 @@ async fn watch_store(sidecar: Arc<Sidecar>, on_error: OnStoreError) {
 }
 
 fn tell_health(telemetry: &Telemetry, health: &Health, on_error: OnStoreError) {
-    let meanwhile = match on_error {
-        OnStoreError::Refuse => "events are answered 503 until it does, and sent again",
-        OnStoreError::Local => {
-            "until it does, this gate is on its own: events are remembered in this process alone"
-        }
-    };
     match health {
         Health::Unknown => {}
-        Health::Up => telemetry.log.event(Severity::Info, "hookgate.store", "the replay store answers"),
-        Health::Down(trouble) => {
-            let what = match trouble.cause {
-                Cause::Refused => "does not take what it is told",
-                Cause::Connection | Cause::Nonsense | Cause::Timeout => "does not answer",
-            };
-            let message = format!("the replay store {what}: {meanwhile}: {}", trouble.reason);
-            telemetry.log.event(Severity::Error, "hookgate.store", &message);
+        Health::Up => telemetry.tell(Event::StoreUp),
+        Health::Down(Trouble { cause, reason }) => {
+            telemetry.tell(Event::StoreDown { cause: *cause, reason, meanwhile: on_error });
         }
     }
 }
@@ -478,11 +467,7 @@ fn tell_health(telemetry: &Telemetry, health: &Health, on_error: OnStoreError) {
 fn tell_failures(sidecar: &Sidecar, failures: &Failures) {
     let calls: u64 = failures.calls.iter().sum();
     let Some(last) = failures.last.as_ref().filter(|_| sidecar.store.is_up()) else { return };
-    let message = format!(
-        "the replay store is there, and {calls} calls failed since the last look: the last one: {}",
-        last.reason
-    );
-    sidecar.telemetry.log.event(Severity::Warn, "hookgate.store", &message);
+    sidecar.telemetry.tell(Event::StoreFails { calls, last: &last.reason });
 }
 
 /// Forgets what has expired and closes connections that nobody uses.
@@ -493,17 +478,15 @@ async fn housekeeping(sidecar: Arc<Sidecar>) {
         tokio::time::sleep(HOUSEKEEPING).await;
         sidecar.upstream.prune();
         if let Some(ms) = clock::follow() {
-            let message =
-                format!("the wall clock jumped by {ms} ms: events whose freshness depends on it are put off");
-            sidecar.telemetry.log.event(Severity::Error, "hookgate.clock", &message);
+            sidecar.telemetry.tell(Event::ClockJumped { ms });
         }
         let live = sidecar.live.load_full();
-        for (severity, message) in silence.look(live.routes(), clock::now()) {
-            sidecar.telemetry.log.event(severity, "hookgate.silence", &message);
+        for event in silence.look(live.routes(), clock::now()) {
+            sidecar.telemetry.tell(event);
         }
         if tick.is_multiple_of(LOOK_AT_KEYS_EVERY) {
-            for (severity, message) in keys.look(live.routes(), clock::now()) {
-                sidecar.telemetry.log.event(severity, "hookgate.key", &message);
+            for event in keys.look(live.routes(), clock::now()) {
+                sidecar.telemetry.tell(event);
             }
         }
         if tick.is_multiple_of(SWEEP_EVERY) || !sidecar.store.is_usable() {

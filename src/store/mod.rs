@@ -19,11 +19,11 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::sync::watch;
 
-pub use self::redis::{Cause, Failures, Health, Redis};
+pub use self::redis::{Cause, Failures, Health, Redis, Trouble};
 use crate::clock::Now;
 use crate::gate::filter::freshness::Fresh;
 use crate::gate::filter::rate_limit::SharedCell;
-use crate::gate::filter::replay::{Forgotten, Keep, ReplayKey, Token};
+use crate::gate::filter::replay::{Forgotten, HolderId, Keep, ReplayKey};
 use crate::gate::reason::Reason;
 pub use memory::Memory;
 
@@ -212,7 +212,7 @@ pub struct Claim {
 }
 
 enum Holder {
-    Memory(Memory, Token),
+    Memory(Memory, HolderId),
     Redis(redis::Holding),
 }
 
@@ -221,7 +221,7 @@ impl Claim {
     pub async fn settle(mut self, outcome: Outcome, now: Now) {
         for (key, holder) in std::mem::take(&mut self.held) {
             match holder {
-                Holder::Memory(memory, token) => memory.settle(key, token, self.keep, outcome, now),
+                Holder::Memory(memory, id) => memory.settle(key, id, self.keep, outcome, now),
                 Holder::Redis(holding) => Box::pin(holding.settle(outcome)).await,
             }
         }
@@ -235,8 +235,8 @@ impl Drop for Claim {
         let unknown = Outcome::failed(Reason::UpstreamFailed);
         for (key, holder) in self.held.drain(..) {
             match holder {
-                Holder::Memory(memory, token) => {
-                    memory.settle(key, token, self.keep, unknown, crate::clock::now());
+                Holder::Memory(memory, id) => {
+                    memory.settle(key, id, self.keep, unknown, crate::clock::now());
                 }
                 Holder::Redis(holding) => holding.settle_in_background(Some(unknown)),
             }

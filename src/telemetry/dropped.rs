@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::log::Severity;
+use super::event::Event;
 use super::{Telemetry, lock};
 use crate::clock::{self, Now};
 
@@ -151,7 +151,7 @@ impl DroppedAt {
     pub fn dropped(&self, drop: Drop, peer: SocketAddr, more: Option<&str>) {
         self.telemetry.metrics.dropped(&self.listener, drop);
         if let Some(message) = self.sampled.line(&self.listener, drop, peer, more, clock::now()) {
-            self.telemetry.log.event(Severity::Warn, "hookgate.connection", &message);
+            self.telemetry.tell(Event::Dropped(&message));
         }
     }
 
@@ -162,12 +162,7 @@ impl DroppedAt {
         let mut last = lock(&self.starved);
         if last.is_none_or(|last| now.saturating_sub(last) >= ONE_IN) {
             *last = Some(now);
-            let message = format!(
-                "{} accepts no connection: {error}; senders wait until others have ended: raise the limit of \
-                 open files, or lower limits.max_connections",
-                self.listener
-            );
-            self.telemetry.log.event(Severity::Error, "hookgate.connection", &message);
+            self.telemetry.tell(Event::Starved { listener: &self.listener, error });
         }
     }
 }

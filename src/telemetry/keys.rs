@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::log::Severity;
+use super::event::Event;
 use super::metrics::RouteMetrics;
 use crate::clock::Now;
 use crate::gate::rotation::{Advice, DAY_MS, Use};
@@ -29,7 +29,7 @@ impl KeyWatch {
         &mut self,
         routes: impl Iterator<Item = (&'r Route, &'r RouteMetrics)>,
         now: Now,
-    ) -> Vec<(Severity, String)> {
+    ) -> Vec<Event<'r>> {
         // What ends was told at the start.
         let first = self.known.is_empty();
         let mut said = Vec::new();
@@ -54,8 +54,8 @@ impl KeyWatch {
                 if let Some(advice) = news {
                     known.said = Some((advice, now.wall_ms));
                     if !(first && advice.is_warning()) {
-                        let severity = if advice.is_warning() { Severity::Warn } else { Severity::Info };
-                        said.push((severity, advice.text(&route.name, &route.rotation.keys()[n].id)));
+                        let key = &route.rotation.keys()[n].id;
+                        said.push(Event::Key { route: &route.name, key, advice });
                     }
                 }
                 present.insert(name(n), *known);
@@ -115,7 +115,7 @@ mod tests {
             let route = &self.config.policy.routes[0];
             let (metrics, now) = (self.metrics.route(route), self.at(days));
             let said = self.watch.look(std::iter::once((&**route, &*metrics)), now);
-            said.into_iter().map(|(_, text)| text).collect()
+            said.iter().map(|event| event.told().2.into_owned()).collect()
         }
     }
 

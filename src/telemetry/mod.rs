@@ -4,6 +4,7 @@
 
 pub mod activity;
 pub mod dropped;
+pub mod event;
 pub mod keys;
 pub mod log;
 pub mod metrics;
@@ -11,6 +12,7 @@ pub mod metrics;
 pub mod otlp;
 pub mod silence;
 pub mod trace;
+mod worker;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::activity::Recent;
+use self::event::Event;
 use self::log::{Severity, Sink};
 use self::metrics::{Metrics, RouteMetrics, UpstreamOutcome};
 use self::trace::Parent;
@@ -138,7 +141,7 @@ impl Telemetry {
         log: Arc<Sink>,
         endpoint: crate::config::units::OtlpEndpoint,
     ) -> Arc<Self> {
-        let spans = Some(otlp::Exporter::new(endpoint, metrics.spans(), Arc::clone(&log)));
+        let spans = Some(otlp::Exporter::new(endpoint, &metrics, Arc::clone(&log)));
         Arc::new(Telemetry { metrics, log, recent: Recent::default(), spans })
     }
 
@@ -150,13 +153,22 @@ impl Telemetry {
         false
     }
 
-    /// Writes and sends what waits. What comes later is dropped.
-    pub fn close(&self) {
+    /// Something that the program does or meets.
+    pub fn tell(&self, event: Event<'_>) {
+        self.log.tell(event);
+    }
+
+    /// Sends and writes what waits, and waits for that no longer than `patience`, or a moment if
+    /// that is less. What comes later is dropped.
+    pub fn close(&self, patience: Duration) {
+        const MOMENT: Duration = Duration::from_millis(250);
+        let begun = clock::now().mono;
         #[cfg(feature = "otel")]
         if let Some(spans) = &self.spans {
-            spans.close();
+            spans.close(patience);
         }
-        self.log.close();
+        let spent = clock::now().mono.saturating_sub(begun);
+        self.log.close(patience.saturating_sub(spent).max(MOMENT));
     }
 
     /// The one emission for a delivery.
@@ -172,7 +184,7 @@ impl Telemetry {
             Verdict::Refused | Verdict::Observed => Severity::Warn,
             Verdict::Failed => Severity::Error,
         };
-        self.log.decision(severity, now, |line| line.decision(&record, verdict, reason, total));
+        self.log.decision(severity, now, &record, (verdict, reason), total);
         #[cfg(feature = "otel")]
         if let Some(spans) = &self.spans {
             spans.add(otlp::Span { record, verdict, reason, took: total });

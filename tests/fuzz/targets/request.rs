@@ -170,7 +170,7 @@ fn gate() -> Arc<Sidecar> {
     };
     let Config { startup, policy, secrets, .. } = Config::load(&Given::flags(args)).unwrap();
     let metrics = Metrics::new();
-    let log = Sink::new(Box::new(io::sink()), Format::Json, Severity::Debug, metrics.log_dropped.clone());
+    let log = Sink::new(Box::new(io::sink()), Format::Json, Severity::Debug, &metrics);
     let telemetry = Telemetry::new(metrics, log);
     let memory = Memory::new(startup.replay, startup.stale_after, startup.replay_capacity);
     let live = Live::new(policy, secrets, &telemetry);
