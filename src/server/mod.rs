@@ -444,7 +444,7 @@ async fn watch_store(sidecar: Arc<Sidecar>, on_error: OnStoreError) {
         }
         let failures = sidecar.store.failures();
         for cause in Cause::ALL {
-            sidecar.telemetry.metrics.store_failed(cause, failures.of(cause));
+            sidecar.telemetry.metrics.store_failed(cause.label(), failures.of(cause));
         }
         lately.add(failures);
         if tick.is_multiple_of(TELL_FAILURES_EVERY) {
@@ -458,7 +458,8 @@ fn tell_health(telemetry: &Telemetry, health: &Health, on_error: OnStoreError) {
         Health::Unknown => {}
         Health::Up => telemetry.tell(Event::StoreUp),
         Health::Down(Trouble { cause, reason }) => {
-            telemetry.tell(Event::StoreDown { cause: *cause, reason, meanwhile: on_error });
+            let refuses = *cause == Cause::Refused;
+            telemetry.tell(Event::StoreDown { refuses, reason, meanwhile: on_error });
         }
     }
 }

@@ -13,7 +13,6 @@ use crate::config::store::OnStoreError;
 #[cfg(feature = "otel")]
 use crate::config::units::OtlpEndpoint;
 use crate::gate::rotation::Advice;
-use crate::store::Cause;
 
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'e> {
@@ -52,7 +51,8 @@ pub enum Event<'e> {
     ReplayFileIncomplete,
     StoreUp,
     StoreDown {
-        cause: Cause,
+        /// Whether it answers, and does not do what it is asked.
+        refuses: bool,
         reason: &'e str,
         meanwhile: OnStoreError,
     },
@@ -161,11 +161,8 @@ impl Event<'_> {
                 "the replay file does not have all that was delivered: the disk did not take it".into(),
             ),
             Event::StoreUp => ("hookgate.store", Info, "the replay store answers".into()),
-            Event::StoreDown { cause, reason, meanwhile } => {
-                let what = match cause {
-                    Cause::Refused => "does not take what it is told",
-                    Cause::Connection | Cause::Nonsense | Cause::Timeout => "does not answer",
-                };
+            Event::StoreDown { refuses, reason, meanwhile } => {
+                let what = if refuses { "does not take what it is told" } else { "does not answer" };
                 let meanwhile = match meanwhile {
                     OnStoreError::Refuse => "events are answered 503 until it does, and sent again",
                     OnStoreError::Local => {
