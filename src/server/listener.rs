@@ -206,6 +206,9 @@ impl Trust {
     }
 }
 
+/// Tells why a connection of this peer ended, and what is known beside.
+pub type TellDropped = dyn Fn(Why, SocketAddr, Option<&str>) + Send + Sync;
+
 /// One listening socket and the application behind it.
 pub struct Listener<A> {
     pub socket: TcpListener,
@@ -219,7 +222,7 @@ pub struct Listener<A> {
     /// Called for each connection over the cap: what it is told before it is closed.
     pub full: Arc<dyn Fn(IpAddr) -> Vec<u8> + Send + Sync>,
     /// Called for each connection that ends before a request, with what is known beside the reason.
-    pub dropped: Arc<dyn Fn(Why, SocketAddr, Option<&str>) + Send + Sync>,
+    pub dropped: Arc<TellDropped>,
     /// A descriptor from this one on is not for connections here.
     pub first_of_the_last: Option<RawFd>,
     /// Called when a connection cannot be accepted.
@@ -381,13 +384,10 @@ impl Accepted {
     }
 
     fn write_down(&mut self, came: &[u8]) {
-        match self.overheard.upgrade() {
-            Some(overheard) => {
-                let mut kept = overheard.lock().unwrap_or_else(PoisonError::into_inner);
-                let room = hello::KEPT.saturating_sub(kept.len()).min(came.len());
-                kept.extend_from_slice(&came[..room]);
-            }
-            None => {}
+        if let Some(overheard) = self.overheard.upgrade() {
+            let mut kept = overheard.lock().unwrap_or_else(PoisonError::into_inner);
+            let room = hello::KEPT.saturating_sub(kept.len()).min(came.len());
+            kept.extend_from_slice(&came[..room]);
         }
     }
 

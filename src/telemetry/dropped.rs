@@ -1,6 +1,7 @@
 //! Connections that ended before a request was there: every one is counted, and of each kind
 //! one in a while is told, so that a scanner does not fill the log.
 
+use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -202,7 +203,7 @@ impl Sampled {
             line += part;
         }
         if untold > 0 {
-            line += &format!("; {untold} more of the kind were not told");
+            _ = write!(line, "; {untold} more of the kind were not told");
         }
         Some(line)
     }

@@ -113,6 +113,7 @@ pub enum Event<'e> {
 
 impl Event<'_> {
     /// Its name, its severity, and what it says to people.
+    #[expect(clippy::too_many_lines, reason = "one entry for each event")]
     pub(super) fn told(&self) -> (&'static str, Severity, Cow<'_, str>) {
         use Severity::{Error, Info, Warn};
         match *self {

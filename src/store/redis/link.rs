@@ -299,9 +299,8 @@ impl Link {
         }
     }
 
-    fn failed(&self, part: &Part, trouble: Trouble) {
-        let reason = trouble.reason.chars().take(MAX_REASON).collect();
-        let trouble = Trouble { reason, ..trouble };
+    fn failed(&self, part: &Part, mut trouble: Trouble) {
+        trouble.reason = trouble.reason.chars().take(MAX_REASON).collect();
         part.breaker.failed(clock::now().mono);
         if self.parts.all_open() {
             // Another server may have taken over, and a connection may be dead without a word.

@@ -23,7 +23,7 @@ const SLOTS: u16 = 16384;
 
 /// For each part of a cluster, what makes a key be in it.
 static TAGS: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let tag = |part| (0..).map(|n: u32| format!("{{{n}}}")).find(|tag| index(tag) == part);
+    let tag = |part| (0..u32::from(u16::MAX)).map(|n| format!("{{{n}}}")).find(|tag| index(tag) == part);
     (0..usize::from(OF_CLUSTER)).filter_map(tag).collect()
 });
 
