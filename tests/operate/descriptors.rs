@@ -13,7 +13,7 @@ fn limited(builder: Builder, soft: u32, hard: u32, taken: u32) -> Option<Gate> {
         return None;
     }
     let gate = builder.command("run");
-    let take = (10..10 + taken).map(|n| format!("exec {n}</dev/null; ")).collect::<String>();
+    let take = (10..10 + taken).map(|n| format!("exec {n}</dev/null; ")).collect::<Vec<_>>().concat();
     let mut command = Command::new("prlimit");
     command
         .arg(format!("--nofile={soft}:{hard}"))
