@@ -177,13 +177,7 @@ const SCENES: &[Scene] = &[
         text: "sorry",
         seen: 1,
     },
-    Scene {
-        sent: "the provider's retry of that event",
-        how: How::RetryOfThat,
-        status: 200,
-        text: "thank you",
-        seen: 1,
-    },
+    Scene { sent: "that event, sent again", how: How::RetryOfThat, status: 200, text: "thank you", seen: 1 },
 ];
 
 /// Memory is quick.

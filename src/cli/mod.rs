@@ -193,7 +193,7 @@ mod tests {
             panic!("run is the default")
         };
         assert_eq!(
-            (args.checks.insecure_allow_http.unwrap().value, args.checks.allow_ip.unwrap().len()),
+            (args.checks.insecure_allow_http.unwrap().value, args.route.allow_ips.unwrap().len()),
             (true, 2)
         );
     }

@@ -1,140 +1,18 @@
-//! The words for routes, schemes and presets as they are written: a mirror for serde, nothing more.
+//! The words for schemes and presets as they are written: a mirror for serde, nothing more.
 //! Unknown keys are errors; values that others must be judged against keep their place.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::checks::Mode;
 use super::handshake;
-use super::located::Located;
-use super::units::{ByteSize, Cidr, Moment, Rate, Senders, Span};
+use super::units::{ByteSize, Cidr, Moment, Rate, Span};
 use crate::gate::parse::url::SignedQuery;
 use crate::gate::scheme::algorithm::{Algorithm, Encoding};
 use crate::gate::scheme::key::KeyRule;
 use crate::gate::scheme::timestamp::TimeUnit;
-
-/// One endpoint.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Route {
-    /// The name in metrics and logs.
-    pub name: Option<Located<String>>,
-    /// The exact raw path; a trailing `*` makes a prefix.
-    pub path: Option<Located<String>>,
-    /// The name of a preset.
-    pub provider: Option<Located<String>>,
-    /// Instead of a preset, in the words of one.
-    pub scheme: Option<Located<SchemeWords>>,
-    /// The URL that the provider was given; for providers that sign it.
-    pub public_url: Option<Located<String>>,
-    /// The signing secrets, newest first.
-    pub secrets: Vec<SecretSource>,
-    /// Who may send: networks, or `published` for the list that the provider's preset holds. If
-    /// absent, whom the preset demands, or anybody; nobody if empty.
-    pub allow_ips: Option<Vec<Located<Senders>>>,
-    /// One network a line, `#` starts a comment. Added to `allow_ips`.
-    pub allow_ip_file: Option<Located<PathBuf>>,
-    /// Requests per client address.
-    pub rate_limit: Option<Located<RateLimit>>,
-    /// Failed signatures per client address.
-    pub failure_limit: Option<Located<Rate>>,
-    /// Largest body; the provider's or `limits.max_body` if absent.
-    pub max_body: Option<Located<ByteSize>>,
-    /// How old an event may be; the provider's, else 5m, if absent.
-    pub tolerance: Option<Located<Span>>,
-    /// How far ahead the sender's clock may be; the provider's, else 5m, if absent.
-    pub future_tolerance: Option<Located<Span>>,
-    /// Whether it refuses, or forwards and records what would have been refused.
-    pub mode: Option<Located<Mode>>,
-    /// How long the route may go without accepting an event before that is worth telling.
-    pub expect_every: Option<Located<Span>>,
-    /// Statuses instead of the usual ones.
-    pub status: Status,
-    /// The questions that providers ask before or between events: who answers them, or the
-    /// route's own instead of its provider's.
-    pub handshake: Option<Located<handshake::Words>>,
-    /// The token that a provider proves itself with in a handshake (Meta's `hub.verify_token`).
-    pub handshake_token_file: Option<Located<PathBuf>>,
-}
-
-/// `100/1m`, or `{ limit: 100/1m, shared: true }`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RateLimit {
-    /// The provider's, if absent.
-    pub limit: Option<Rate>,
-    /// Counted together by all gates with the same replay store.
-    pub shared: bool,
-}
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct SharedRateLimit {
-    /// The provider's, if absent.
-    limit: Option<Rate>,
-    /// Counted together by all gates with the same replay store.
-    #[serde(default)]
-    shared: bool,
-}
-
-impl<'de> Deserialize<'de> for RateLimit {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct PlainOrShared;
-
-        impl<'de> Visitor<'de> for PlainOrShared {
-            type Value = RateLimit;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a rate such as 100/1m, or { limit: 100/1m, shared: true }")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<RateLimit, E> {
-                let limit = Some(value.parse().map_err(E::custom)?);
-                Ok(RateLimit { limit, shared: false })
-            }
-
-            /// `off` without quotes is a boolean in YAML.
-            fn visit_bool<E: serde::de::Error>(self, on: bool) -> Result<RateLimit, E> {
-                self.visit_str(if on { "on" } else { "off" })
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RateLimit, A::Error> {
-                let SharedRateLimit { limit, shared } =
-                    SharedRateLimit::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
-                Ok(RateLimit { limit, shared })
-            }
-        }
-
-        deserializer.deserialize_any(PlainOrShared)
-    }
-}
-
-impl JsonSchema for RateLimit {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "RateLimit".into()
-    }
-
-    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let plain = generator.subschema_for::<Rate>();
-        let shared = generator.subschema_for::<SharedRateLimit>();
-        schemars::json_schema!({ "anyOf": [plain, shared] })
-    }
-}
-
-/// A secret and the id that stands for it in logs and metrics.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SecretSource {
-    /// The file's name, if absent.
-    pub id: Option<String>,
-    /// The file that holds the secret; one newline at its end is no part of it.
-    pub file: Located<PathBuf>,
-    /// When it ceases to be valid: a date, which counts to its end in UTC, or a time.
-    pub not_after: Option<Moment>,
-}
 
 /// Statuses instead of the usual ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -277,10 +277,14 @@ fn check(recipe: &Recipe) -> Result<(), Fault> {
             "{secret} goes with digest-md5, digest-sha1 and digest-sha256, and they with it: an HMAC has the secret as its key",
         ));
     }
-    if let Some(source) = recipe.when.iter().find(|s| !matches!(s, Source::Header(_) | Source::Query(_))) {
+    if let Some(source) =
+        recipe.when.iter().find(|s| !matches!(s, Source::Header(_) | Source::Query(_) | Source::Form(_)))
+    {
         return Err(Fault::new(
             "when",
-            format!("{source} is not known before the body: write header:Name or query:name"),
+            format!(
+                "{source} is not known before the body: write header:Name, query:name, or form:name if it is a form"
+            ),
         ));
     }
     if recipe.pointers().len() > json::MAX_POINTERS {

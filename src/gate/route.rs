@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 
-use super::delivery::TrustedProxies;
 use super::filter::failure_budget::FailureBudget;
 use super::filter::https::Https;
 use super::filter::ip_allowlist::IpAllowlist;
@@ -53,12 +52,18 @@ impl Route {
         let rules = self.signature.schemes().iter().map(|s| s.recipe().timestamp.as_ref());
         rules.map(|rule| rule.map(|r| r.tolerance + r.future_tolerance)).max().flatten()
     }
-}
 
-/// All routes, and who may speak for a sender. Swapped whole.
-pub struct Policy {
-    pub routes: Vec<Arc<Route>>,
-    pub trusted_proxies: TrustedProxies,
+    /// The route as it is demanded now, with what its limiters remembered before. State is no demand.
+    #[must_use]
+    pub fn adopting(mut self, before: &Route) -> Route {
+        if let (Some(limit), Some(before)) = (&mut self.rate_limit, &before.rate_limit) {
+            *limit = limit.adopting(before);
+        }
+        if let (Some(budget), Some(before)) = (&mut self.failure_budget, &before.failure_budget) {
+            *budget = budget.adopting(before);
+        }
+        self
+    }
 }
 
 /// The route of a raw path, or what stands for it: an exact match, else the longest prefix. The path is
@@ -73,26 +78,6 @@ pub fn of_path<'e, E: Borrow<Route>>(all: &'e [E], path: &[u8]) -> Result<&'e E,
         return Err(Reason::RouteUnmatched);
     }
     Ok(best)
-}
-
-impl Policy {
-    /// The new policy, with what the old one's rate limiters remember. State is not policy.
-    #[must_use]
-    pub fn adopting<E: Borrow<Route>>(mut self, old: &[E]) -> Policy {
-        for route in &mut self.routes {
-            let mut before = old.iter().map(Borrow::borrow);
-            let before = before.find(|before: &&Route| before.name == route.name);
-            // A new policy is not shared yet, so its routes can still be changed.
-            let (Some(route), Some(before)) = (Arc::get_mut(route), before) else { continue };
-            if let (Some(limit), Some(before)) = (&mut route.rate_limit, &before.rate_limit) {
-                *limit = limit.adopting(before);
-            }
-            if let (Some(budget), Some(before)) = (&mut route.failure_budget, &before.failure_budget) {
-                *budget = budget.adopting(before);
-            }
-        }
-        self
-    }
 }
 
 /// A raw path; a trailing `*` makes it a prefix.

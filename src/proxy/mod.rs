@@ -286,7 +286,8 @@ impl Sidecar {
         if reject.reason == Reason::FramingInvalid || self.in_flight.is_draining() {
             session.set_keepalive(None);
         }
-        respond::refuse(session, reject, record.status, record.request_id).await;
+        let route = record.route.as_ref().map(|(route, _)| &**route);
+        respond::refuse(session, reject, record.status, record.request_id, route).await;
     }
 
     /// A connection over the cap: it is counted, told, and given this answer.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Method;
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use pingora::Result;
 use pingora::http::ResponseHeader;
@@ -12,6 +13,7 @@ use pingora_timeout::tokio_timeout;
 use super::upstream::Reply;
 use crate::gate::handshake::HandshakeReply;
 use crate::gate::reason::{Reason, Reject};
+use crate::gate::route::Route;
 use crate::telemetry::RequestId;
 
 /// How long a sender may take to read its answer.
@@ -33,8 +35,14 @@ pub async fn reply(session: &mut ServerSession, reply: Reply, id: RequestId) {
 }
 
 /// Refuses, in the words of the contract.
-pub async fn refuse(session: &mut ServerSession, reject: Reject, status: u16, id: RequestId) {
-    if let Ok(header) = refusal(reject, status, &id) {
+pub async fn refuse(
+    session: &mut ServerSession,
+    reject: Reject,
+    status: u16,
+    id: RequestId,
+    route: Option<&Route>,
+) {
+    if let Ok(header) = refusal(reject, status, &id, route) {
         // A body that came with the head is taken in, so that the connection can be used
         // again; for one that is still under way nobody waits.
         if !super::body::expects_continue(session) {
@@ -73,7 +81,7 @@ fn handshake_head(said: &HandshakeReply, id: &RequestId) -> Result<ResponseHeade
 /// Refuses a request whose head was not understood; the connection ends with it.
 pub async fn refuse_unread(session: &mut ServerSession, reject: Reject, id: RequestId) {
     session.set_keepalive(None);
-    if let Ok(header) = refusal(reject, reject.reason.status(), &id) {
+    if let Ok(header) = refusal(reject, reject.reason.status(), &id, None) {
         send(session, Box::new(header), Bytes::from_static(reject.reason.text().as_bytes())).await;
     }
     _ = tokio_timeout(FINISH, session.shutdown()).await;
@@ -99,7 +107,7 @@ fn text(reject: Reject, status: u16) -> &'static str {
     if matches!(status, 204 | 205 | 304) { "" } else { reject.reason.text() }
 }
 
-fn refusal(reject: Reject, status: u16, id: &RequestId) -> Result<ResponseHeader> {
+fn refusal(reject: Reject, status: u16, id: &RequestId, route: Option<&Route>) -> Result<ResponseHeader> {
     let mut header = ResponseHeader::build(status, Some(6))?;
     let text = text(reject, status);
     if !text.is_empty() {
@@ -114,7 +122,8 @@ fn refusal(reject: Reject, status: u16, id: &RequestId) -> Result<ResponseHeader
         header.insert_header(RETRY_AFTER, seconds)?;
     }
     if status == 405 {
-        header.insert_header(ALLOW, "POST")?;
+        let methods = route.map(|route| route.methods.iter().map(Method::as_str).collect::<Vec<_>>());
+        header.insert_header(ALLOW, methods.map_or("POST".to_owned(), |methods| methods.join(", ")))?;
     }
     Ok(header)
 }

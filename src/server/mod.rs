@@ -4,13 +4,13 @@
 pub mod descriptors;
 pub mod handshake;
 pub mod hello;
+mod housekeeping;
 pub mod listener;
 pub mod proxy_protocol;
 pub mod reload;
+mod start;
 
-use std::fmt;
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
@@ -22,14 +22,18 @@ use arc_swap::ArcSwap;
 use pingora::apps::ServerApp;
 use pingora::listeners::tls::Acceptor;
 use pingora::server::ShutdownWatch;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
+use self::housekeeping::{housekeeping, watch_store};
+pub use self::start::{BindError, StartError};
+use self::start::{bind, store};
 use crate::budget::Budget;
 use crate::clock;
 use crate::config::flags::Given;
-use crate::config::store::OnStoreError;
+use crate::config::process::Lifecycle;
 use crate::config::{Config, Startup};
 use crate::diagnosis::task::Diagnosis;
 use crate::ops::Ops;
@@ -41,13 +45,10 @@ use crate::proxy::upstream::Upstream;
 use crate::server::listener::{Connections, Listener, Trust};
 use crate::server::proxy_protocol::ProxyProtocol;
 use crate::server::reload::Reloader;
-use crate::store::journal::{Fault, Report};
-use crate::store::{Cause, Failures, Health, Memory, Redis, ReplayStore, Trouble};
+use crate::store::ReplayStore;
 use crate::telemetry::Telemetry;
 use crate::telemetry::dropped::DroppedAt;
 use crate::telemetry::event::Event;
-use crate::telemetry::keys::KeyWatch;
-use crate::telemetry::silence::SilenceWatch;
 
 /// A server whose sockets are bound: nobody can take its ports any more.
 pub struct Server {
@@ -60,62 +61,6 @@ pub struct Server {
     control: Option<control::Socket>,
     store: ReplayStore,
     hangup: Option<Signal>,
-}
-
-/// Why a server cannot start.
-#[derive(Debug)]
-pub enum StartError {
-    Address(BindError),
-    ReplayFile(PathBuf, Fault),
-    Control(PathBuf, io::Error),
-}
-
-impl StartError {
-    /// Whether the configuration has to be changed, or else the machine's state.
-    pub fn is_of_configuration(&self) -> bool {
-        matches!(self, StartError::ReplayFile(_, fault) if fault.is_of_configuration())
-    }
-}
-
-impl From<BindError> for StartError {
-    fn from(error: BindError) -> Self {
-        StartError::Address(error)
-    }
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StartError::Address(error) => error.fmt(f),
-            StartError::ReplayFile(path, fault) => write!(f, "replay.file: {}: {fault}", path.display()),
-            StartError::Control(path, error) => {
-                write!(f, "cannot listen on {} (control_socket): {error}", path.display())
-            }
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
-
-/// An address on which nobody can listen.
-#[derive(Debug)]
-pub struct BindError {
-    what: &'static str,
-    address: SocketAddr,
-    error: io::Error,
-}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let BindError { what, address, error } = self;
-        write!(f, "cannot listen on {address} ({what}): {error}; ")?;
-        f.write_str(match error.kind() {
-            io::ErrorKind::AddrInUse => "another process has the port: stop it, or choose another address",
-            io::ErrorKind::PermissionDenied => "choose a port above 1023, or grant the right to bind it",
-            io::ErrorKind::AddrNotAvailable => "this machine does not have that address",
-            _ => "choose another address",
-        })
-    }
 }
 
 /// How a server is asked to stop.
@@ -140,13 +85,6 @@ pub enum Ended {
 const OPS_CONNECTIONS: usize = 64;
 /// Of one address, so that no neighbour can starve the probes.
 const OPS_CONNECTIONS_PER_ADDRESS: usize = 8;
-/// Between two looks at what has expired.
-const HOUSEKEEPING: Duration = Duration::from_secs(1);
-const SWEEP_EVERY: u32 = 5;
-/// What a store fails to do while it is up is told once in so many looks, which take up to a second.
-const TELL_FAILURES_EVERY: u32 = 10;
-const LOOK_AT_KEYS_EVERY: u32 = 10;
-const BACKLOG: u32 = 4096;
 
 impl Server {
     /// Binds every address of the configuration, and takes its files.
@@ -195,9 +133,15 @@ impl Server {
     /// Serves until `stop` resolves, then ends: not ready, still accepting for the delay,
     /// then no new connections, then idle or out of time.
     pub async fn run(self, stop: impl Future<Output = Stop>) -> Ended {
+        let running = self.serve();
+        running.drain(stop.await).await
+    }
+
+    /// Assembles what is behind the sockets, and opens them.
+    fn serve(self) -> Running {
         let Server { config, given, telemetry, plain, tls, ops, control, store, hangup } = self;
         let startup = config.startup;
-        let live = Live::new(config.policy, config.secrets, &telemetry);
+        let live = Live::new(config.routes, config.trusted_proxies, &telemetry);
         let sidecar = sidecar(&startup, live, store, &telemetry);
         telemetry.metrics.loaded(clock::now().wall_ms);
         let acceptor = config.tls.as_ref().map(|tls| {
@@ -245,18 +189,32 @@ impl Server {
             tokio::spawn(reloader.run(hangup)),
         ];
         telemetry.tell(Event::Ready);
+        Running { sidecar, lifecycle: startup.lifecycle, helpers, close, close_ops }
+    }
+}
 
-        let how = stop.await;
+/// A server that serves.
+struct Running {
+    sidecar: Arc<Sidecar>,
+    lifecycle: Lifecycle,
+    helpers: [JoinHandle<()>; 3],
+    close: watch::Sender<bool>,
+    close_ops: watch::Sender<bool>,
+}
+
+impl Running {
+    async fn drain(self, how: Stop) -> Ended {
+        let Running { sidecar, lifecycle, helpers, close, close_ops } = self;
+        let telemetry = &sidecar.telemetry;
         telemetry.tell(Event::Drain);
         sidecar.in_flight.drain();
         if how == Stop::Gracefully {
-            tokio::time::sleep(startup.lifecycle.shutdown_delay).await;
+            tokio::time::sleep(lifecycle.shutdown_delay).await;
         }
         _ = close.send(true);
         sidecar.in_flight.close();
-        let drained =
-            tokio::time::timeout(startup.lifecycle.shutdown_timeout, sidecar.in_flight.idle()).await;
-        helpers.iter().for_each(tokio::task::JoinHandle::abort);
+        let drained = tokio::time::timeout(lifecycle.shutdown_timeout, sidecar.in_flight.idle()).await;
+        helpers.iter().for_each(JoinHandle::abort);
         let store = sidecar.store.clone();
         if !tokio::task::spawn_blocking(move || store.close()).await.unwrap_or(false) {
             telemetry.tell(Event::ReplayFileIncomplete);
@@ -292,37 +250,6 @@ pub fn sidecar(
         in_flight: InFlight::new(),
         diagnosis: Diagnosis::new(),
     })
-}
-
-/// The replay memory: this process's own, with what its file holds, or one that gates share.
-fn store(startup: &Startup, telemetry: &Arc<Telemetry>) -> Result<ReplayStore, StartError> {
-    let memory = || Memory::new(startup.replay, startup.stale_after, startup.replay_capacity);
-    if let Some(settings) = &startup.shared_store {
-        let fallback = (startup.on_store_error == OnStoreError::Local).then(memory);
-        return Ok(ReplayStore::Redis(Redis::new(settings.clone(), startup.replay, fallback)));
-    }
-    let memory = memory();
-    if let Some(path) = &startup.replay_file {
-        let teller = Arc::clone(telemetry);
-        let report = Box::new(move |report| tell_of_replay_file(&teller, report));
-        let fault = |fault| StartError::ReplayFile(path.clone(), fault);
-        let judged = memory.keep_in(path, report).map_err(fault)?;
-        let told = &judged.told(memory.entries());
-        telemetry.tell(Event::ReplayFileRead { path, told, torn: judged.torn > 0 });
-    }
-    Ok(ReplayStore::Memory(memory))
-}
-
-fn tell_of_replay_file(telemetry: &Telemetry, report: Report) {
-    match report {
-        Report::Trouble { count, message } => {
-            telemetry.metrics.replay_file_failed(count);
-            if let Some(message) = &message {
-                telemetry.tell(Event::ReplayFileTrouble { message });
-            }
-        }
-        Report::Mended => telemetry.tell(Event::ReplayFileMended),
-    }
 }
 
 /// What the traffic listeners share.
@@ -412,92 +339,6 @@ fn open_ops(socket: TcpListener, ops: Ops, shutdown: ShutdownWatch) {
     });
 }
 
-/// `[::]` takes IPv4 as well, unless an address that is `named` beside it does on the same port.
-fn bind(address: SocketAddr, what: &'static str, named: &[SocketAddr]) -> Result<TcpListener, BindError> {
-    let has_v4 = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port() && other.port() != 0;
-    let listen = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        if address.is_ipv6() && named.iter().any(has_v4) {
-            rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
-        }
-        socket.set_reuseaddr(true)?; // a restart need not wait for old connections to fade
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    listen().map_err(|error| BindError { what, address, error })
-}
-
 fn spawn_listener<A: ServerApp + Send + Sync + 'static>(listener: Listener<A>) {
     tokio::spawn(listener.serve());
-}
-
-/// Asks a store outside the process whether it is there, also while no event does, and tells
-/// when that changes, and how many calls fail.
-async fn watch_store(sidecar: Arc<Sidecar>, on_error: OnStoreError) {
-    let Some(mut health) = sidecar.store.health() else { return };
-    let mut lately = Failures::default();
-    for tick in 0u32.. {
-        sidecar.store.probe().await;
-        if let Ok(Ok(())) = tokio::time::timeout(HOUSEKEEPING, health.changed()).await {
-            let health = health.borrow_and_update().clone();
-            tell_health(&sidecar.telemetry, &health, on_error);
-        }
-        let failures = sidecar.store.failures();
-        for cause in Cause::ALL {
-            sidecar.telemetry.metrics.store_failed(cause.label(), failures.of(cause));
-        }
-        lately.add(failures);
-        if tick.is_multiple_of(TELL_FAILURES_EVERY) {
-            tell_failures(&sidecar, &std::mem::take(&mut lately));
-        }
-    }
-}
-
-fn tell_health(telemetry: &Telemetry, health: &Health, on_error: OnStoreError) {
-    match health {
-        Health::Unknown => {}
-        Health::Up => telemetry.tell(Event::StoreUp),
-        Health::Down(Trouble { cause, reason }) => {
-            let refuses = *cause == Cause::Refused;
-            telemetry.tell(Event::StoreDown { refuses, reason, meanwhile: on_error });
-        }
-    }
-}
-
-/// A store that fails now and then is up, and its failures are refused events all the same.
-fn tell_failures(sidecar: &Sidecar, failures: &Failures) {
-    let calls: u64 = failures.calls.iter().sum();
-    let Some(last) = failures.last.as_ref().filter(|_| sidecar.store.is_up()) else { return };
-    sidecar.telemetry.tell(Event::StoreFails { calls, last: &last.reason });
-}
-
-/// Forgets what has expired and closes connections that nobody uses.
-async fn housekeeping(sidecar: Arc<Sidecar>) {
-    let mut keys = KeyWatch::default();
-    let mut silence = SilenceWatch::default();
-    for tick in 1u32.. {
-        tokio::time::sleep(HOUSEKEEPING).await;
-        sidecar.upstream.prune();
-        if let Some(ms) = clock::follow() {
-            sidecar.telemetry.tell(Event::ClockJumped { ms });
-        }
-        let live = sidecar.live.load_full();
-        for event in silence.look(live.routes(), clock::now()) {
-            sidecar.telemetry.tell(event);
-        }
-        if tick.is_multiple_of(LOOK_AT_KEYS_EVERY) {
-            for event in keys.look(live.routes(), clock::now()) {
-                sidecar.telemetry.tell(event);
-            }
-        }
-        if tick.is_multiple_of(SWEEP_EVERY) || !sidecar.store.is_usable() {
-            let store = sidecar.store.clone();
-            // A million entries take milliseconds, which belong to no request.
-            let sweep = tokio::task::spawn_blocking(move || store.sweep(clock::now()));
-            if let Ok(swept) = sweep.await {
-                sidecar.telemetry.metrics.evicted("expired", swept.expired);
-                sidecar.telemetry.metrics.evicted("capacity", swept.capacity);
-            }
-        }
-    }
 }

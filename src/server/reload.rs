@@ -112,8 +112,8 @@ impl Reloader {
         if config.startup != self.startup {
             telemetry.tell(Event::RestartNeeded);
         }
-        let policy = config.policy.adopting(&self.sidecar.live.load().endpoints);
-        self.sidecar.live.store(Arc::new(Live::new(policy, config.secrets, telemetry)));
+        let routes = self.sidecar.live.load().remembered_by(config.routes);
+        self.sidecar.live.store(Arc::new(Live::new(routes, config.trusted_proxies, telemetry)));
         if let (Some(tls), Some(acceptor)) = (&config.tls, &self.acceptor) {
             acceptor.store(Arc::new(listener::acceptor(tls)));
             for address in &self.startup.sockets.listen_tls {

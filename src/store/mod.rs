@@ -230,7 +230,7 @@ impl Claim {
 
 impl Drop for Claim {
     /// Reached by a panic or an abandoned exchange: the outcome is unknown, so the
-    /// event is released and the provider's retry gets through.
+    /// event is released and a repeat of it gets through.
     fn drop(&mut self) {
         let unknown = Outcome::failed(Reason::UpstreamFailed);
         for (key, holder) in self.held.drain(..) {

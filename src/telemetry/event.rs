@@ -125,7 +125,8 @@ impl Event<'_> {
             Event::Cut => (
                 "hookgate.stop",
                 Error,
-                "the shutdown timeout passed with deliveries under way: providers will send them again"
+                "the shutdown timeout passed with deliveries under way: they were cut, and come again only from \
+                 providers that repeat"
                     .into(),
             ),
             Event::Reloaded => {
@@ -165,7 +166,7 @@ impl Event<'_> {
             Event::StoreDown { refuses, reason, meanwhile } => {
                 let what = if refuses { "does not take what it is told" } else { "does not answer" };
                 let meanwhile = match meanwhile {
-                    OnStoreError::Refuse => "events are answered 503 until it does, and sent again",
+                    OnStoreError::Refuse => "events are answered 503 until it does, and lost unless they are sent again",
                     OnStoreError::Local => {
                         "until it does, this gate is on its own: events are remembered in this process alone"
                     }

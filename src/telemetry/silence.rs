@@ -82,7 +82,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::config::flags::{Given, RunArgs};
-    use crate::config::route::OnlyRoute;
+    use crate::config::route::words::RouteWords;
     use crate::config::units::Span;
     use crate::gate::reason::{Reason, Verdict};
     use crate::telemetry::metrics::{Levels, Metrics};
@@ -96,11 +96,11 @@ mod tests {
 
     fn config(expect: Option<&str>) -> Config {
         let args = RunArgs {
-            route: OnlyRoute {
+            route: RouteWords {
                 provider: Some("github".to_owned().into()),
-                secret_file: Some(vec![PathBuf::from("tests/config/secret").into()]),
+                secrets: Some(vec![PathBuf::from("tests/config/secret").into()]),
                 expect_every: expect.map(|span| span.parse::<Span>().unwrap().into()),
-                ..OnlyRoute::default()
+                ..RouteWords::default()
             },
             ..RunArgs::default()
         };
@@ -114,7 +114,7 @@ mod tests {
 
         /// A reload makes new handles of the same series.
         fn route(&self) -> Arc<RouteMetrics> {
-            self.metrics.routes(&self.config.policy.routes).remove(0)
+            self.metrics.route(&self.config.routes[0].route)
         }
 
         fn ended(&self, verdict: Verdict, reason: Reason) {
@@ -122,9 +122,9 @@ mod tests {
         }
 
         fn look(&mut self, minute: u64) -> Vec<String> {
-            let (route, metrics) = (&self.config.policy.routes[0], self.route());
+            let (route, metrics) = (&self.config.routes[0].route, self.route());
             let said =
-                self.watch.look(std::iter::once((&**route, &*metrics)), Now::at(1_800_000_000, minute * 60));
+                self.watch.look(std::iter::once((route, &*metrics)), Now::at(1_800_000_000, minute * 60));
             said.iter().map(|event| event.told().2.into_owned()).collect()
         }
 
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(hours.look(61).len(), 1, "it was silent all the time");
         hours.config = config(Some("2h"));
         assert_eq!(hours.look(62).len(), 1, "more time was given");
-        hours.metrics.routes(&[]);
+        hours.metrics.keep_only(std::iter::empty());
         assert_eq!(hours.gauge(), None, "the route is gone");
     }
 }

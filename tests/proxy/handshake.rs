@@ -442,3 +442,13 @@ routes:
     assert_eq!(answer.status, 401, "a ping with a bad signature is refused, as Discord tries");
     app.assert_untouched("a handshake is the gate's");
 }
+
+#[test]
+fn a_method_that_the_route_does_not_take_is_answered_with_those_that_it_takes() {
+    let app = App::ok();
+    for (provider, methods) in [("github", "POST"), ("hubspot-v2", "POST, GET")] {
+        let gate = before(&app, provider).with("public-url", "https://hooks.example").start();
+        let answer = ask(&gate, "PUT", "", &[]);
+        assert_eq!((answer.status, answer.header("Allow")), (405, Some(methods)), "{provider}");
+    }
+}

@@ -125,7 +125,7 @@ fn startup(line: &str) -> Startup {
     let route = "{ provider: github, path: /a, secrets: [{ file: tests/config/secret }] }";
     let file = std::env::temp_dir().join(format!("hookgate-reference-{}.yaml", std::process::id()));
     fs::write(&file, format!("{line}\nroutes: [{route}]\n")).unwrap();
-    let args = RunArgs { config: Some(file.clone()), ..RunArgs::default() };
+    let args = RunArgs { config: Some(file.clone().into()), ..RunArgs::default() };
     let config = Config::load(&Given::flags(args));
     fs::remove_file(file).unwrap();
     config.unwrap_or_else(|problems| panic!("{line}: {problems}")).startup

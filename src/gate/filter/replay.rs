@@ -2,7 +2,7 @@
 //!
 //! Pure transitions; every store behaves like them. An event is *held* while one
 //! delivery of it is under way, and *done* once the application has said 2xx.
-//! Anything else makes it absent again, so that the provider's retry gets through:
+//! Anything else makes it absent again, so that a repeat of it gets through:
 //! lost is worse than twice.
 
 use std::fmt;

@@ -202,15 +202,11 @@ impl<'r> Reading<'r> {
     }
 
     fn is_form(&self) -> Result<bool, Unreadable> {
-        let content_type = self.content_type()?;
-        let end = content_type.iter().position(|b| *b == b';').unwrap_or(content_type.len());
-        let media = content_type[..end].trim_ascii();
-        Ok(media.eq_ignore_ascii_case(b"application/x-www-form-urlencoded"))
+        is_form(self.head)
     }
 
-    /// Empty if there is none.
     fn content_type(&self) -> Result<&'r [u8], Unreadable> {
-        Ok(self.head.single(&CONTENT_TYPE)?.unwrap_or_default())
+        content_type(self.head)
     }
 
     /// Passes what must have been signed to `sink`, piece by piece.
@@ -508,6 +504,19 @@ impl<'r> Reading<'r> {
 
 fn plain(value: Cow<'_, [u8]>) -> Option<String> {
     Some(value).filter(|value| is_plain(value)).and_then(|value| String::from_utf8(value.into_owned()).ok())
+}
+
+/// Whether the head says that the body is a form.
+pub(super) fn is_form(head: &Head<'_>) -> Result<bool, Unreadable> {
+    let content_type = content_type(head)?;
+    let end = content_type.iter().position(|b| *b == b';').unwrap_or(content_type.len());
+    let media = content_type[..end].trim_ascii();
+    Ok(media.eq_ignore_ascii_case(b"application/x-www-form-urlencoded"))
+}
+
+/// Empty if there is none.
+fn content_type<'r>(head: &Head<'r>) -> Result<&'r [u8], Unreadable> {
+    Ok(head.single(&CONTENT_TYPE)?.unwrap_or_default())
 }
 
 fn starts_with(text: &[u8], prefix: &[u8]) -> bool {

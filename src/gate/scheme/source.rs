@@ -1,13 +1,16 @@
 //! Where a value comes from: the head, the signature header, a token, or the body.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use http::HeaderName;
 
+use crate::gate::delivery::Head;
+use crate::gate::parse::Unreadable;
 use crate::gate::parse::json::Pointer;
 
-/// Written as `header:X-Name`, `kv:name`, `query:name`, `json:/pointer`, `form:name` or `claim:name`.
+/// Where a value that a scheme or a handshake reads stands. Written as `header:X-Name`, `kv:name`, `query:name`, `json:/pointer`, `form:name` or `claim:name`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     Header(HeaderName),
@@ -24,6 +27,15 @@ pub enum Source {
 }
 
 impl Source {
+    /// The value, if it stands in the head by itself; `Ok(None)` if it is absent or elsewhere.
+    pub fn in_head<'r>(&self, head: &Head<'r>) -> Result<Option<Cow<'r, [u8]>>, Unreadable> {
+        match self {
+            Source::Header(name) => Ok(head.single(name)?.map(Cow::Borrowed)),
+            Source::Query(name) => head.query()?.single(name),
+            Source::Field(_) | Source::Json(_) | Source::Form(_) | Source::Claim(_) => Ok(None),
+        }
+    }
+
     /// Whether only the body tells.
     pub fn is_in_body(&self) -> bool {
         matches!(self, Source::Json(_) | Source::Form(_))

@@ -114,15 +114,13 @@ impl Metrics {
         }
     }
 
-    /// The series of the routes that there are. Of one that is gone, what could be taken for
-    /// its present state goes too.
-    pub fn routes(&self, routes: &[Arc<Route>]) -> Vec<Arc<RouteMetrics>> {
-        self.routes.all(routes)
+    /// Of routes that are gone, what could be taken for their present state goes too.
+    pub fn keep_only<'n>(&self, names: impl Iterator<Item = &'n str>) {
+        self.routes.keep_only(names);
     }
 
     /// The series of a route, all at zero if the route is new.
-    #[cfg(test)]
-    pub(super) fn route(&self, route: &Route) -> Arc<RouteMetrics> {
+    pub fn route(&self, route: &Route) -> Arc<RouteMetrics> {
         self.routes.one(route)
     }
 

@@ -165,10 +165,11 @@ impl Routes {
 
     /// The series of the routes that there are. Of one that is gone, what could be taken for
     /// its present state goes too.
-    pub fn all(&self, routes: &[Arc<Route>]) -> Vec<Arc<RouteMetrics>> {
+    pub fn keep_only<'n>(&self, names: impl Iterator<Item = &'n str>) {
+        let names: Vec<_> = names.collect();
         let mut known = lock(&self.known);
         known.retain(|name, _| {
-            let stays = routes.iter().any(|route| route.name == *name);
+            let stays = names.contains(&&**name);
             if !stays {
                 for state in [&self.observing, &self.silence] {
                     _ = state.remove_label_values(&[name]);
@@ -176,8 +177,6 @@ impl Routes {
             }
             stays
         });
-        drop(known);
-        routes.iter().map(|route| self.one(route)).collect()
     }
 
     fn activity(&self, route: &Route) -> Arc<Activity> {

@@ -1,0 +1,92 @@
+//! What goes on beside the deliveries, once a second: what has expired is forgotten, and what changes by
+//! itself is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock;
+use crate::config::store::OnStoreError;
+use crate::proxy::Sidecar;
+use crate::store::{Cause, Failures, Health, Trouble};
+use crate::telemetry::Telemetry;
+use crate::telemetry::event::Event;
+use crate::telemetry::keys::KeyWatch;
+use crate::telemetry::silence::SilenceWatch;
+
+/// Between two looks at what has expired.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+const SWEEP_EVERY: u32 = 5;
+/// What a store fails to do while it is up is told once in so many looks, which take up to a second.
+const TELL_FAILURES_EVERY: u32 = 10;
+const LOOK_AT_KEYS_EVERY: u32 = 10;
+
+/// Asks a store outside the process whether it is there, also while no event does, and tells
+/// when that changes, and how many calls fail.
+pub async fn watch_store(sidecar: Arc<Sidecar>, on_error: OnStoreError) {
+    let Some(mut health) = sidecar.store.health() else { return };
+    let mut lately = Failures::default();
+    for tick in 0u32.. {
+        sidecar.store.probe().await;
+        if let Ok(Ok(())) = tokio::time::timeout(HOUSEKEEPING, health.changed()).await {
+            let health = health.borrow_and_update().clone();
+            tell_health(&sidecar.telemetry, &health, on_error);
+        }
+        let failures = sidecar.store.failures();
+        for cause in Cause::ALL {
+            sidecar.telemetry.metrics.store_failed(cause.label(), failures.of(cause));
+        }
+        lately.add(failures);
+        if tick.is_multiple_of(TELL_FAILURES_EVERY) {
+            tell_failures(&sidecar, &std::mem::take(&mut lately));
+        }
+    }
+}
+
+fn tell_health(telemetry: &Telemetry, health: &Health, on_error: OnStoreError) {
+    match health {
+        Health::Unknown => {}
+        Health::Up => telemetry.tell(Event::StoreUp),
+        Health::Down(Trouble { cause, reason }) => {
+            let refuses = *cause == Cause::Refused;
+            telemetry.tell(Event::StoreDown { refuses, reason, meanwhile: on_error });
+        }
+    }
+}
+
+/// A store that fails now and then is up, and its failures are refused events all the same.
+fn tell_failures(sidecar: &Sidecar, failures: &Failures) {
+    let calls: u64 = failures.calls.iter().sum();
+    let Some(last) = failures.last.as_ref().filter(|_| sidecar.store.is_up()) else { return };
+    sidecar.telemetry.tell(Event::StoreFails { calls, last: &last.reason });
+}
+
+/// Forgets what has expired and closes connections that nobody uses.
+pub async fn housekeeping(sidecar: Arc<Sidecar>) {
+    let mut keys = KeyWatch::default();
+    let mut silence = SilenceWatch::default();
+    for tick in 1u32.. {
+        tokio::time::sleep(HOUSEKEEPING).await;
+        sidecar.upstream.prune();
+        if let Some(ms) = clock::follow() {
+            sidecar.telemetry.tell(Event::ClockJumped { ms });
+        }
+        let live = sidecar.live.load_full();
+        for event in silence.look(live.routes(), clock::now()) {
+            sidecar.telemetry.tell(event);
+        }
+        if tick.is_multiple_of(LOOK_AT_KEYS_EVERY) {
+            for event in keys.look(live.routes(), clock::now()) {
+                sidecar.telemetry.tell(event);
+            }
+        }
+        if tick.is_multiple_of(SWEEP_EVERY) || !sidecar.store.is_usable() {
+            let store = sidecar.store.clone();
+            // A million entries take milliseconds, which belong to no request.
+            let sweep = tokio::task::spawn_blocking(move || store.sweep(clock::now()));
+            if let Ok(swept) = sweep.await {
+                sidecar.telemetry.metrics.evicted("expired", swept.expired);
+                sidecar.telemetry.metrics.evicted("capacity", swept.capacity);
+            }
+        }
+    }
+}
