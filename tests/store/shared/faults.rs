@@ -286,9 +286,9 @@ fn a_node_of_a_cluster_that_is_lost_is_seen_and_used_again_when_it_is_back() {
     let gate = with_store(&app, &cluster.0[0]).with("replay-store", cluster.url()).start();
     for round in 0..2 {
         if round == 0 {
-            cluster.0[2].kill()
+            cluster.0[2].kill();
         } else {
-            cluster.0[2].signal("STOP")
+            cluster.0[2].signal("STOP");
         }
         // Most events still get through, and the loss shows all the same, without any event.
         until("the loss to show", || same(gate.metrics().value("hookgate_replay_store_up"), 0.0));
@@ -297,9 +297,9 @@ fn a_node_of_a_cluster_that_is_lost_is_seen_and_used_again_when_it_is_back() {
         assert!(same(gate.metrics().value("hookgate_replay_store_up"), 0.0), "the others do not hide it");
         gate.log.find("the loss", |line| told(line, "the replay store does"));
         if round == 0 {
-            cluster.0[2].revive()
+            cluster.0[2].revive();
         } else {
-            cluster.0[2].signal("CONT")
+            cluster.0[2].signal("CONT");
         }
         until("the cluster to have it back", || cluster.is_whole());
         mends(&gate, "the node is back");
