@@ -56,7 +56,7 @@ fn assert_is_handshake(gate: &Gate, answer: &Response) {
     let line = gate.decision(answer);
     assert_eq!(
         (&line["hookgate.verdict"], &line["hookgate.reason"]),
-        (&json!("accepted"), &json!("handshake"))
+        (&json!("answered"), &json!("handshake"))
     );
     assert_eq!(line["severity_text"], "INFO");
 }

@@ -15,11 +15,15 @@ mod contract;
 mod delivery;
 // What is told of those that come to no request.
 mod endings;
+// Which verified events reach it.
+mod events;
 // Which headers reach the application.
 mod forwarding;
 // What providers ask before they send events.
 mod handshake;
 // The listener with TLS.
 mod https;
+// What is taken although it could be refused.
+mod liberal;
 // Whose word is believed about the sender's address.
 mod trust;
