@@ -17,6 +17,7 @@ pub mod session;
 pub mod upstream;
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -233,7 +234,7 @@ impl Sidecar {
         record: &mut Record,
     ) -> Result<Reply, Ending> {
         let started = Instant::now();
-        let task = tokio::spawn(delivery.run());
+        let task = pin!(tokio::spawn(delivery.run()));
         let ended = deadline.within(self.timeouts.upstream, task, || false).await;
         let took = started.elapsed();
         let (outcome, result) = match ended {
@@ -249,11 +250,10 @@ impl Sidecar {
         Ok(result?)
     }
 
-    /// Answers, and tells what happened.
+    /// Answers.
     async fn conclude(
-        &self,
         session: &mut Session,
-        mut record: Record,
+        record: &mut Record,
         ended: Result<Reply, Ending>,
         around: &Share,
     ) {
@@ -268,14 +268,13 @@ impl Sidecar {
             }
             Err(Ending::Refused(reject)) => {
                 record.status = record.status_of(reject.reason);
-                Self::refuse(session, reject, &mut record, around).await;
+                Self::refuse(session, reject, record, around).await;
             }
             Err(Ending::As(reason, status)) => {
                 record.status = status;
-                Self::refuse(session, reason.into(), &mut record, around).await;
+                Self::refuse(session, reason.into(), record, around).await;
             }
         }
-        self.telemetry.finish(record);
     }
 
     async fn refuse(session: &mut Session, reject: Reject, record: &mut Record, around: &Share) {
@@ -326,7 +325,8 @@ impl Sidecar {
         }
         let mut around = Share::new(&self.budget);
         let ended = self.handle(session, head, &mut record, &mut around).await;
-        self.conclude(session, record, ended, &around).await;
+        Self::conclude(session, &mut record, ended, &around).await;
+        self.telemetry.finish(record);
     }
 
     async fn refuse_unread(&self, session: &mut Session, unread: Unread) {

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -134,15 +134,17 @@ impl Session {
         if let Some(intake) = &self.intake {
             intake.begin();
         }
-        let read = async {
-            // One empty line in front is passed over (RFC 9112, section 2.2), also behind a body.
-            let mut skipped = self.skip_empty_line();
-            if self.heads > 0 && self.buffer.is_empty() {
-                deadline.within(idle, self.fill(), &ends).await.ok()?.ok()?;
-            }
-            deadline.within(limit, self.head(&mut skipped), &ends).await.ok()?
-        };
-        let read = match (read.await, &self.intake) {
+        // One empty line in front is passed over (RFC 9112, section 2.2), also behind a body.
+        let mut skipped = self.skip_empty_line();
+        let mut there = true;
+        if self.heads > 0 && self.buffer.is_empty() {
+            there = matches!(deadline.within(idle, pin!(self.fill()), &ends).await, Ok(Ok(())));
+        }
+        let mut read = None;
+        if there {
+            read = deadline.within(limit, pin!(self.head(&mut skipped)), &ends).await.ok().flatten();
+        }
+        let read = match (read, &self.intake) {
             (None, Some(intake)) => intake.fault().map(|reason| Err(reason.into())),
             (read, _) => read,
         };
@@ -328,7 +330,7 @@ impl Session {
         // If the sender has gone, there is nobody to tell. Nearly always there is room for all of it
         // at once: this kind of timer costs nothing then.
         let limit = self.write_limit;
-        let written = tokio_timeout(limit, self.write(&head, body)).await;
+        let written = tokio_timeout(limit, pin!(self.write(&head, body))).await;
         self.persists &= matches!(written, Ok(Ok(())));
     }
 
