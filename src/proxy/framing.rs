@@ -126,9 +126,9 @@ fn read(
         place.at += 1; // the colon: httparse takes nothing between it and the name
         place.white_space();
         let value = place.advance(header.value.len())?;
-        place.white_space();
+        let end = place.white_space();
         place.line_end()?;
-        seen.header(header.name.as_bytes(), header.value)?;
+        seen.header(header.name.as_bytes(), header.value, end)?;
         lines.push(Line { name, value });
     }
     place.line_end()?;
@@ -178,7 +178,7 @@ struct Place<'r> {
     at: usize,
 }
 
-impl Place<'_> {
+impl<'r> Place<'r> {
     fn advance(&mut self, by: usize) -> Result<(u16, u16), Reason> {
         let start = self.at;
         self.at += by;
@@ -188,10 +188,12 @@ impl Place<'_> {
         }
     }
 
-    fn white_space(&mut self) {
+    fn white_space(&mut self) -> &'r [u8] {
+        let start = self.at;
         while matches!(self.raw.get(self.at), Some(b' ' | b'\t')) {
             self.at += 1;
         }
+        &self.raw[start..self.at]
     }
 
     fn line_end(&mut self) -> Result<(), Reason> {
@@ -215,7 +217,7 @@ struct Seen<'r> {
 }
 
 impl<'r> Seen<'r> {
-    fn header(&mut self, name: &[u8], value: &'r [u8]) -> Result<(), Reason> {
+    fn header(&mut self, name: &[u8], value: &'r [u8], behind: &[u8]) -> Result<(), Reason> {
         let is = |wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
         let fine = match name.len() {
             4 if is(b"host") => self.host.replace(value).is_none() && is_host(value),
@@ -230,7 +232,8 @@ impl<'r> Seen<'r> {
             7 if is(b"upgrade") => value.is_empty() || value.eq_ignore_ascii_case(b"h2c"),
             10 if is(b"connection") => value.split(|b| *b == b',').all(|option| self.option(option)),
             14 if is(b"content-length") => {
-                let length = number(value);
+                // Some readers take a tab for a part of it.
+                let length = number(value).filter(|_| !behind.contains(&b'\t'));
                 self.length.replace(length.unwrap_or_default()).is_none() && length.is_some()
             }
             14 if is(b"content_length") => false,
@@ -376,6 +379,7 @@ mod tests {
             "Content-Length: 03\r\n",
             "Content-Length: 0x3\r\n",
             "Content-Length: \r\n",
+            "Content-Length: 3\t\r\n",
             "Content-Length: -3\r\n",
             "Content-Length: 99999999999999999999\r\n",
             "Content_Length: 3\r\n",
