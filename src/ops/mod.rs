@@ -25,6 +25,7 @@ use crate::gate::delivery::Headers;
 use crate::proxy::framing::RequestHead;
 use crate::proxy::session::Session;
 use crate::proxy::{Sidecar, respond};
+use crate::telemetry::metrics::Levels;
 
 /// Answers probes and scrapes.
 pub struct Ops {
@@ -35,6 +36,7 @@ pub struct Ops {
     replay_window: Duration,
     /// Names under which it may be asked.
     hosts: Vec<HostName>,
+    connections: Box<dyn Fn() -> usize + Send + Sync>,
 }
 
 /// For a head, all in all.
@@ -57,8 +59,9 @@ impl Ops {
         started: Arc<AtomicBool>,
         replay_window: Duration,
         hosts: Vec<HostName>,
+        connections: Box<dyn Fn() -> usize + Send + Sync>,
     ) -> Self {
-        Ops { sidecar, started, replay_window, hosts }
+        Ops { sidecar, started, replay_window, hosts, connections }
     }
 
     /// A page in a browser can ask under any name whose address its owner sets (DNS rebinding),
@@ -142,14 +145,18 @@ impl Ops {
     }
 
     fn metrics(&self) -> Response<Vec<u8>> {
-        let metrics = &self.sidecar.telemetry.metrics;
-        metrics.ready.set(i64::from(self.readiness().iter().all(|check| check.fine)));
-        metrics.draining.set(i64::from(self.sidecar.in_flight.is_draining()));
-        metrics.replay_entries.set(count(self.sidecar.store.entries()));
-        metrics.replay_capacity.set(count(self.sidecar.store.capacity()));
-        metrics.replay_store_up.set(i64::from(self.sidecar.store.is_up()));
-        metrics.buffered_bytes.set(count(self.sidecar.budget.bodies()));
-        respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics.text())
+        let Sidecar { store, in_flight, budget, telemetry, .. } = &*self.sidecar;
+        let exposition = telemetry.metrics.text(&Levels {
+            ready: self.readiness().iter().all(|check| check.fine),
+            draining: in_flight.is_draining(),
+            connections: (self.connections)(),
+            in_flight: in_flight.count(),
+            buffered: budget.bodies(),
+            replay_entries: store.entries(),
+            replay_capacity: store.capacity(),
+            replay_store_up: store.is_up(),
+        });
+        respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", exposition)
     }
 }
 
@@ -161,10 +168,6 @@ fn clock_is_believable() -> bool {
         Doubt::Unset => false,
         Doubt::Jumped { otherwise_ms } => (now.wall_ms - otherwise_ms).abs() < 60_000,
     }
-}
-
-fn count(n: usize) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 /// 200 if all is fine, else 503; with `?verbose` a line for each condition.

@@ -100,7 +100,9 @@ impl Forward<'_> {
             if let Some(ms) = authentic.signed_at().and_then(|t| t.ms) {
                 line(out, b"Hookgate-Event-Time", to_rfc3339(ms).as_bytes());
             }
-            line(out, b"Hookgate-Idempotency-Key", &hex(authentic.identity().told().as_bytes()));
+            if let Some(identity) = authentic.identity() {
+                line(out, b"Hookgate-Idempotency-Key", &hex(identity.told().as_bytes()));
+            }
         }
         line(out, b"Hookgate-Request-Id", &self.id.hex());
         self.forwarded(out);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use prometheus::IntGauge;
 use tokio::sync::Notify;
 
 use super::deadline;
@@ -11,7 +10,6 @@ use super::deadline;
 /// Requests and deliveries under way, and how far a shutdown has come.
 pub struct InFlight {
     count: AtomicUsize,
-    gauge: IntGauge,
     draining: AtomicBool,
     closing: AtomicBool,
     idle: Notify,
@@ -21,10 +19,9 @@ pub struct InFlight {
 pub struct Guard(Arc<InFlight>);
 
 impl InFlight {
-    pub fn new(gauge: IntGauge) -> Arc<Self> {
+    pub fn new() -> Arc<Self> {
         Arc::new(InFlight {
             count: AtomicUsize::new(0),
-            gauge,
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             idle: Notify::new(),
@@ -33,8 +30,11 @@ impl InFlight {
 
     pub fn enter(self: &Arc<Self>) -> Guard {
         self.count.fetch_add(1, Ordering::AcqRel);
-        self.gauge.inc();
         Guard(Arc::clone(self))
+    }
+
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
     }
 
     /// From now on connections are closed after the request they serve.
@@ -62,7 +62,7 @@ impl InFlight {
             let notified = self.idle.notified();
             tokio::pin!(notified);
             notified.as_mut().enable();
-            if self.count.load(Ordering::Acquire) == 0 {
+            if self.count() == 0 {
                 return;
             }
             notified.await;
@@ -72,7 +72,6 @@ impl InFlight {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.0.gauge.dec();
         if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 && self.0.is_draining() {
             self.0.idle.notify_waiters();
         }

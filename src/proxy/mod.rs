@@ -46,7 +46,7 @@ use crate::gate::chain::{Admission, Findings};
 use crate::gate::delivery::Head;
 use crate::gate::filter::freshness::Fresh;
 use crate::gate::handshake::HandshakeReply;
-use crate::gate::reason::{Reason, Reject};
+use crate::gate::reason::{Reason, Reject, Said};
 use crate::gate::route::Route;
 use crate::store::{Claim, Outcome, ReplayStore, Reservation};
 use crate::telemetry::metrics::UpstreamOutcome;
@@ -129,6 +129,7 @@ impl Sidecar {
         if let Some(said) = route.answer_signed(fresh.as_ref(), &body.bytes)? {
             return Err(Ending::Handshake(said));
         }
+        route.choose(fresh.as_ref(), &mut findings)?;
         let claim = self.claim(fresh.as_ref(), &mut findings, record).await?;
         record.observed = findings.into_noted();
 
@@ -154,7 +155,8 @@ impl Sidecar {
             arrived: record.arrived,
             _in_flight: self.in_flight.enter(),
         };
-        self.deliver(&session.deadline(), delivery, record).await
+        let patience = route.patience.unwrap_or(self.timeouts.upstream);
+        self.deliver(&session.deadline(), delivery, patience, record).await
     }
 
     /// Counts the request together with what other gates let through, on routes that ask for
@@ -231,11 +233,12 @@ impl Sidecar {
         &self,
         deadline: &Deadline,
         delivery: Delivery,
+        patience: Duration,
         record: &mut Record,
     ) -> Result<Reply, Ending> {
         let started = Instant::now();
         let task = pin!(tokio::spawn(delivery.run()));
-        let ended = deadline.within(self.timeouts.upstream, task, || false).await;
+        let ended = deadline.within(patience, task, || false).await;
         let took = started.elapsed();
         let (outcome, result) = match ended {
             Ok(Ok(Ok(reply))) => (UpstreamOutcome::of_status(reply.status), Ok(reply)),
@@ -260,6 +263,9 @@ impl Sidecar {
         match ended {
             Ok(reply) => {
                 record.status = reply.status;
+                if !(200..300).contains(&reply.status) {
+                    record.reason = Reason::UpstreamStatus;
+                }
                 respond::reply(session, reply, record.request_id).await;
             }
             Err(Ending::Handshake(said)) => {
@@ -267,17 +273,22 @@ impl Sidecar {
                 respond::handshake(session, &said, record.request_id).await;
             }
             Err(Ending::Refused(reject)) => {
-                record.status = record.status_of(reject.reason);
-                Self::refuse(session, reject, record, around).await;
+                Self::refuse(session, reject, None, record, around).await;
             }
             Err(Ending::As(reason, status)) => {
-                record.status = status;
-                Self::refuse(session, reason.into(), record, around).await;
+                Self::refuse(session, reason.into(), Some(status), record, around).await;
             }
         }
     }
 
-    async fn refuse(session: &mut Session, reject: Reject, record: &mut Record, around: &Share) {
+    /// Refuses in the words of route and provider, or with the `status` that another copy of the event got.
+    async fn refuse(
+        session: &mut Session,
+        reject: Reject,
+        status: Option<u16>,
+        record: &mut Record,
+        around: &Share,
+    ) {
         record.reason = reject.reason;
         if around.gives_way() {
             session.hurry(); // somebody waits for what it holds
@@ -285,7 +296,11 @@ impl Sidecar {
         if reject.reason == Reason::FramingInvalid {
             session.close();
         }
-        respond::refuse(session, reject, record.status, record.request_id).await;
+        let route = record.route.as_ref().map(|(route, _)| Arc::clone(route));
+        let said = route.as_ref().map_or(reject.reason.said(), |route| route.answers.to(reject.reason));
+        record.status = status.unwrap_or(said.status);
+        let said = Said { status: record.status, ..said };
+        respond::refuse(session, reject, said, record.request_id, route.as_deref()).await;
     }
 
     /// A connection over the cap: it is counted, told, and given this answer.
@@ -334,7 +349,7 @@ impl Sidecar {
         let peer = session.peer().map(|peer| peer.address);
         let mut record = Record { path, ..Record::without_head(peer, reason) };
         record.method = method.unwrap_or(record.method);
-        respond::refuse(session, reason.into(), record.status, record.request_id).await;
+        respond::refuse(session, reason.into(), reason.said(), record.request_id, None).await;
         self.telemetry.finish(record);
     }
 }
@@ -385,7 +400,7 @@ fn outcome(result: &Result<Reply, Undelivered>) -> Outcome {
     match result {
         Ok(reply) => match reply.status {
             200..300 => Outcome::Delivered,
-            status => Outcome::Failed { reason: Reason::UpstreamFailed, status },
+            status => Outcome::Failed { reason: Reason::UpstreamStatus, status },
         },
         Err(Undelivered::Cut { status: 200..300 }) => Outcome::Delivered,
         Err(undelivered) => {

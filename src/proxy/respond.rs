@@ -2,12 +2,13 @@
 
 use std::io::Write;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 
 use super::session::Session;
 use super::upstream::Reply;
 use crate::gate::handshake::HandshakeReply;
-use crate::gate::reason::{Reason, Reject};
+use crate::gate::reason::{Reason, Reject, Said};
+use crate::gate::route::Route;
 use crate::telemetry::RequestId;
 use crate::telemetry::log::digits;
 
@@ -21,11 +22,17 @@ pub async fn reply(session: &mut Session, reply: Reply, id: RequestId) {
 }
 
 /// Refuses, in the words of the contract.
-pub async fn refuse(session: &mut Session, reject: Reject, status: u16, id: RequestId) {
+pub async fn refuse(
+    session: &mut Session,
+    reject: Reject,
+    said: Said<'_>,
+    id: RequestId,
+    route: Option<&Route>,
+) {
     // A body that came with the head is taken in, so that the connection can be used
     // again; for one that is still under way nobody waits.
     session.take_what_is_there().await;
-    session.answer(refusal(reject, status, id), text(reject, status).as_bytes()).await;
+    session.answer(refusal(reject, said, id, route), text(said).as_bytes()).await;
 }
 
 /// Answers a handshake. What a stranger chose stands in it, so nobody is to guess what it is.
@@ -47,7 +54,7 @@ pub async fn handshake(session: &mut Session, said: &HandshakeReply, id: Request
 /// The answer to a connection that is not served at all.
 pub fn raw_refusal(reason: Reason, id: RequestId) -> Vec<u8> {
     let reject = Reject::new(reason);
-    let mut answer = refusal(reject, reason.status(), id);
+    let mut answer = refusal(reject, reason.said(), id, None);
     answer.extend_from_slice(b"Connection: close\r\n\r\n");
     answer.extend_from_slice(reason.text().as_bytes());
     answer
@@ -55,26 +62,29 @@ pub fn raw_refusal(reason: Reason, id: RequestId) -> Vec<u8> {
 
 /// What is said to a sender, under a status that allows it: a route may call a duplicate 204, and
 /// an application's 304 or 205 is passed on to those who waited for it.
-fn text(reject: Reject, status: u16) -> &'static str {
-    if matches!(status, 204 | 205 | 304) { "" } else { reject.reason.text() }
+fn text(said: Said<'_>) -> &str {
+    if matches!(said.status, 204 | 205 | 304) { "" } else { said.text }
 }
 
-fn refusal(reject: Reject, status: u16, id: RequestId) -> Vec<u8> {
-    let mut head = status_line(status);
-    let text = text(reject, status);
+fn refusal(reject: Reject, said: Said<'_>, id: RequestId, route: Option<&Route>) -> Vec<u8> {
+    let mut head = status_line(said.status);
+    let text = text(said);
     if !text.is_empty() {
-        line(&mut head, "Content-Type", "text/plain");
+        line(&mut head, "Content-Type", said.media);
     }
     // Where there can be no body, no length may be told (RFC 9110, section 8.6).
-    if !matches!(status, 204 | 304) {
+    if !matches!(said.status, 204 | 304) {
         length(&mut head, text.len());
     }
     named(&mut head, id);
-    if let Some(seconds) = reject.retry_after_seconds() {
+    // Whoever is to come again is told when, also where a provider wants another status for that.
+    let again = matches!(said.status, 429 | 503).then_some(1);
+    if let Some(seconds) = reject.retry_after_seconds().or(again) {
         _ = write!(head, "Retry-After: {seconds}\r\n"); // writing to memory does not fail
     }
-    if status == 405 {
-        line(&mut head, "Allow", "POST");
+    if said.status == 405 {
+        let methods = route.map(|route| route.methods.iter().map(Method::as_str).collect::<Vec<_>>());
+        line(&mut head, "Allow", methods.map_or("POST".to_owned(), |methods| methods.join(", ")));
     }
     head
 }

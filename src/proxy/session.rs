@@ -380,7 +380,7 @@ impl Body {
                 size => Body::Chunk(size),
             }),
             Body::Trailers(_) if line.is_empty() => Ok(Body::Plain(0)),
-            // They are passed over: nothing in them can change what the head said.
+            // They are passed over. None may say anew where the body ends.
             Body::Trailers(before) if before + line.len() <= MAX_CHUNK_LINE => {
                 let colon = line.iter().position(|b| *b == b':').ok_or(Reason::FramingInvalid)?;
                 let fine = HeaderName::from_bytes(&line[..colon]).is_ok()

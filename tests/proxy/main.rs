@@ -13,6 +13,8 @@ mod tls;
 mod contract;
 // Bytes and answers on their way, and whatever breaks on either side.
 mod delivery;
+// Which verified events reach it.
+mod events;
 // Which headers reach the application.
 mod forwarding;
 // What providers ask before they send events.

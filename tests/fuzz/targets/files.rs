@@ -21,8 +21,8 @@ pub fn config(data: &[u8]) {
     let text = text.replace("DIR", folder().to_str().unwrap());
     match loaded(&text) {
         Ok(config) => {
-            assert!(!config.policy.routes.is_empty());
-            for route in &config.policy.routes {
+            assert!(!config.routes.is_empty());
+            for route in config.routes.iter().map(|keyed| &keyed.route) {
                 assert!(route.signature.schemes().iter().any(|scheme| !scheme.keys().is_empty()));
                 assert!(route.freshness_window().unwrap_or_default() < config.startup.replay.window());
                 assert!(route.max_body <= config.startup.max_buffered);
@@ -43,7 +43,7 @@ pub fn config(data: &[u8]) {
 fn loaded(text: &str) -> Result<Config, Problems> {
     let path = folder().join("hookgate.yaml");
     std::fs::write(&path, text).unwrap();
-    Config::load(&Given::flags(RunArgs { config: Some(path), ..RunArgs::default() }))
+    Config::load(&Given::flags(RunArgs { config: Some(path.into()), ..RunArgs::default() }))
 }
 
 /// A capture that the gate would take off the wire holds the same head; and whatever is taken

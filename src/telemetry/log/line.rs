@@ -1,195 +1,20 @@
-//! The log: lines are formatted into a shared buffer and written by a thread of their
-//! own, so that no request ever waits for a slow pipe. What does not fit is dropped
-//! and counted.
+//! One line of the log, for machines and for people. What strangers wrote stays one field of
+//! one line in both.
 
 use std::io::Write;
 use std::net::IpAddr;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use prometheus::IntCounter;
-
-use super::trace::Parent;
-use super::{Proof, Record, RequestId, lock};
-use crate::clock::to_rfc3339;
-use crate::clock::{self, Now};
+use super::{Format, Severity};
+use crate::clock::{Now, to_rfc3339};
 use crate::gate::delivery::Client;
 use crate::gate::reason::{Reason, Verdict};
+use crate::telemetry::trace::Parent;
+use crate::telemetry::{Proof, Record};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    Debug,
-    Info,
-    Warn,
-    Error,
-}
-
-impl Severity {
-    const fn label(self) -> &'static str {
-        match self {
-            Severity::Debug => "DEBUG",
-            Severity::Info => "INFO",
-            Severity::Warn => "WARN",
-            Severity::Error => "ERROR",
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    Json,
-    Text,
-}
-
-/// What an operator asked for, and what came of it.
-#[derive(Clone, Copy, Debug)]
-pub struct Forget<'f> {
-    pub route: Option<&'f str>,
-    pub event_id: Option<&'f str>,
-    pub key: Option<&'f str>,
-    pub outcome: &'static str,
-    /// The user on the other end of the socket.
-    pub uid: Option<u32>,
-}
-
-/// What waits to be written, at most.
-const MAX_PENDING: usize = 1 << 20;
-/// How long the writer gathers lines before it writes them in one call.
-const GATHER: Duration = Duration::from_millis(10);
-
-/// Takes lines from any thread without blocking it on the output.
-pub struct Sink {
-    format: Format,
-    least: Severity,
-    shared: Arc<Shared>,
-    dropped: IntCounter,
-    writer: Mutex<Option<JoinHandle<()>>>,
-}
-
-struct Shared {
-    pending: Mutex<Pending>,
-    wake: Condvar,
-}
-
+/// The current second, formatted once.
 #[derive(Default)]
-struct Pending {
-    text: Vec<u8>,
-    closed: bool,
-    /// The current second, formatted once.
-    second: (i64, String),
-}
-
-impl Sink {
-    pub fn new(
-        output: Box<dyn Write + Send>,
-        format: Format,
-        least: Severity,
-        dropped: IntCounter,
-    ) -> Arc<Self> {
-        let shared = Arc::new(Shared { pending: Mutex::default(), wake: Condvar::new() });
-        let writer = std::thread::Builder::new()
-            .name("log".to_owned())
-            .spawn({
-                let shared = Arc::clone(&shared);
-                move || shared.write_to(output)
-            })
-            .ok();
-        Arc::new(Sink { format, least, shared, dropped, writer: Mutex::new(writer) })
-    }
-
-    /// A decision line, composed only if it is wanted.
-    pub(super) fn decision(&self, severity: Severity, now: Now, compose: impl FnOnce(&mut Line<'_>)) {
-        self.line(severity, now, "hookgate.decision", compose);
-    }
-
-    /// An event of the program itself, such as a reload.
-    pub fn event(&self, severity: Severity, name: &'static str, message: &str) {
-        self.line(severity, clock::now(), name, |line| line.text("body", message));
-    }
-
-    /// What would have made a signature hold.
-    pub fn hints(&self, route: &str, id: RequestId, hints: &[String]) {
-        self.line(Severity::Warn, clock::now(), "hookgate.hints", |line| {
-            line.word("hookgate.request_id", std::str::from_utf8(&id.hex()).unwrap_or_default());
-            line.word("hookgate.route", route);
-            line.text("hookgate.hints", &hints.join("; "));
-        });
-    }
-
-    /// An operator let an event be delivered again, or tried to.
-    pub fn forget(&self, audit: &Forget<'_>) {
-        self.line(Severity::Warn, clock::now(), "hookgate.forget", |line| {
-            if let Some(route) = audit.route {
-                line.bytes("hookgate.route", route.as_bytes());
-            }
-            if let Some(id) = audit.event_id {
-                line.bytes("hookgate.event.id", id.as_bytes());
-            }
-            if let Some(key) = audit.key {
-                line.bytes("hookgate.event.key", key.as_bytes());
-            }
-            line.word("hookgate.forget.outcome", audit.outcome);
-            if let Some(uid) = audit.uid {
-                line.number("user.id", uid as usize);
-            }
-        });
-    }
-
-    fn line(&self, severity: Severity, now: Now, event: &'static str, compose: impl FnOnce(&mut Line<'_>)) {
-        if severity < self.least {
-            return;
-        }
-        let mut pending = lock(&self.shared.pending);
-        if pending.text.len() >= MAX_PENDING || pending.closed {
-            self.dropped.inc();
-            return;
-        }
-        let was_empty = pending.text.is_empty();
-        let mut line = Line::begin(&mut pending, now, self.format, severity, event);
-        compose(&mut line);
-        line.end();
-        drop(pending);
-        if was_empty {
-            self.shared.wake.notify_one();
-        }
-    }
-
-    /// Writes what is pending and stops. Lines that come later are dropped.
-    pub fn close(&self) {
-        lock(&self.shared.pending).closed = true;
-        self.shared.wake.notify_one();
-        if let Some(writer) = lock(&self.writer).take() {
-            _ = writer.join();
-        }
-    }
-}
-
-impl Shared {
-    fn write_to(&self, mut output: Box<dyn Write + Send>) {
-        let mut batch = Vec::new();
-        loop {
-            let mut pending = lock(&self.pending);
-            while pending.text.is_empty() && !pending.closed {
-                pending = self.wake.wait(pending).unwrap_or_else(PoisonError::into_inner);
-            }
-            if !pending.closed {
-                drop(pending);
-                std::thread::sleep(GATHER);
-                pending = lock(&self.pending);
-            }
-            std::mem::swap(&mut pending.text, &mut batch);
-            let last = pending.closed;
-            drop(pending);
-            // Nobody is left to tell if the output is gone; the next batch is tried anew.
-            _ = output.write_all(&batch).and_then(|()| output.flush());
-            batch.clear();
-            if last {
-                return;
-            }
-        }
-    }
-}
+pub(super) struct Second(i64, String);
 
 /// One line under construction. Values of strangers are escaped and cut.
 pub(super) struct Line<'l> {
@@ -198,29 +23,35 @@ pub(super) struct Line<'l> {
 }
 
 /// No field of a line is longer.
-pub(super) const MAX_FIELD: usize = 256;
+pub(in crate::telemetry) const MAX_FIELD: usize = 256;
 const DIGITS: &[u8; 10] = b"0123456789";
 
 impl<'l> Line<'l> {
-    fn begin(pending: &'l mut Pending, now: Now, format: Format, severity: Severity, event: &str) -> Self {
+    pub(super) fn begin(
+        out: &'l mut Vec<u8>,
+        second: &mut Second,
+        now: Now,
+        format: Format,
+        (event, severity): (&str, Severity),
+    ) -> Self {
         let ms = now.wall_ms;
-        let second = ms.div_euclid(1000);
-        if pending.second.0 != second {
-            pending.second = (second, to_rfc3339(second * 1000).trim_end_matches('Z').to_owned());
+        let number = ms.div_euclid(1000);
+        if second.0 != number {
+            *second = Second(number, to_rfc3339(number * 1000).trim_end_matches('Z').to_owned());
         }
-        let mut line = Line { out: &mut pending.text, format };
+        let mut line = Line { out, format };
         let millis = usize::try_from(ms.rem_euclid(1000)).unwrap_or_default();
         match format {
             Format::Json => {
                 line.push("{\"timestamp\":\"");
-                line.push(&pending.second.1);
+                line.push(&second.1);
                 line.thousandths(millis);
                 line.push("Z\"");
                 line.word("severity_text", severity.label());
                 line.word("event.name", event);
             }
             Format::Text => {
-                let time = pending.second.1.split_once('T').map_or("", |(_, time)| time);
+                let time = second.1.split_once('T').map_or("", |(_, time)| time);
                 line.push(time);
                 line.thousandths(millis);
                 line.write(format_args!(" {:5} {event}", severity.label()));
@@ -229,7 +60,7 @@ impl<'l> Line<'l> {
         line
     }
 
-    fn end(self) {
+    pub(super) fn end(self) {
         if self.format == Format::Json {
             self.out.push(b'}');
         }
@@ -267,7 +98,7 @@ impl<'l> Line<'l> {
         }
     }
 
-    fn number(&mut self, key: &str, value: usize) {
+    pub(super) fn number(&mut self, key: &str, value: usize) {
         self.key(key);
         self.digits(value);
     }
@@ -295,7 +126,7 @@ impl<'l> Line<'l> {
     }
 
     /// A word of ours: needs no escaping.
-    fn word(&mut self, key: &str, value: &str) {
+    pub(super) fn word(&mut self, key: &str, value: &str) {
         self.key(key);
         self.quote();
         self.push(value);
@@ -304,7 +135,7 @@ impl<'l> Line<'l> {
 
     /// A text of whatever origin. In a line for people it stands between quotes unless it is
     /// plainly one value; what a line tells is prose, as long as nothing in it looks like a field.
-    fn text(&mut self, key: &str, value: &str) {
+    pub(super) fn text(&mut self, key: &str, value: &str) {
         self.key(key);
         let is_plain = match key {
             "body" => !value.contains(['=', '"']),
@@ -329,7 +160,7 @@ impl<'l> Line<'l> {
     }
 
     /// Bytes of a stranger: not necessarily UTF-8, and not longer than [`MAX_FIELD`].
-    fn bytes(&mut self, key: &str, value: &[u8]) {
+    pub(super) fn bytes(&mut self, key: &str, value: &[u8]) {
         let cut = &value[..value.len().min(MAX_FIELD)];
         match std::str::from_utf8(cut) {
             Ok(text) if !cut.is_empty() && cut.iter().copied().all(is_plain) => self.word(key, text),
@@ -437,67 +268,22 @@ pub fn is_active(c: char) -> bool {
         | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// Passes warnings of the libraries underneath on. Their lower levels print request
-/// heads, which hold signatures: they stay silent at every log level.
-pub fn adopt_library_logs(sink: Arc<Sink>) {
-    struct Libraries(Arc<Sink>);
-
-    impl ::log::Log for Libraries {
-        fn enabled(&self, metadata: &::log::Metadata<'_>) -> bool {
-            metadata.level() <= ::log::Level::Warn
-        }
-
-        fn log(&self, record: &::log::Record<'_>) {
-            if self.enabled(record.metadata()) {
-                let severity =
-                    if record.level() == ::log::Level::Error { Severity::Error } else { Severity::Warn };
-                self.0.event(severity, "hookgate.library", &record.args().to_string());
-            }
-        }
-
-        fn flush(&self) {}
-    }
-
-    if ::log::set_boxed_logger(Box::new(Libraries(sink))).is_ok() {
-        ::log::set_max_level(::log::LevelFilter::Warn);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
-
-    /// Passes what is written on to the test.
-    struct Output(mpsc::Sender<Vec<u8>>);
-
-    impl Write for Output {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            _ = self.0.send(bytes.to_vec());
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::clock;
 
     fn composed(format: Format, compose: impl FnOnce(&mut Line<'_>)) -> String {
-        let mut pending = Pending::default();
-        let mut line = Line::begin(&mut pending, clock::now(), format, Severity::Info, "hookgate.test");
+        let (mut out, mut second) = (Vec::new(), Second::default());
+        let event = ("hookgate.test", Severity::Info);
+        let mut line = Line::begin(&mut out, &mut second, clock::now(), format, event);
         compose(&mut line);
         line.end();
-        String::from_utf8(pending.text).unwrap()
+        String::from_utf8(out).unwrap()
     }
 
-    fn logged(format: Format, message: &str) -> String {
-        let (sender, receiver) = mpsc::channel();
-        let dropped = IntCounter::new("dropped", "dropped").unwrap();
-        let sink = Sink::new(Box::new(Output(sender)), format, Severity::Info, dropped);
-        sink.event(Severity::Debug, "hookgate.test", "too quiet");
-        sink.event(Severity::Info, "hookgate.test", message);
-        sink.close();
-        String::from_utf8(receiver.iter().flatten().collect()).unwrap()
+    fn prose(format: Format, message: &str) -> String {
+        composed(format, |line| line.text("body", message))
     }
 
     #[test]
@@ -506,11 +292,11 @@ mod tests {
             ["a\r\nb", "\u{1b}[31mred", "quote\" back\\slash", "\u{2028}", "\u{202e}", "\u{0}", "ünï"]
         {
             for format in [Format::Json, Format::Text] {
-                let text = logged(format, nasty);
+                let text = prose(format, nasty);
                 assert_eq!(text.lines().count(), 1, "{text:?}");
                 assert!(!text.trim_end().contains(|c: char| c.is_control()), "{text:?}");
             }
-            let line: serde_json::Value = serde_json::from_str(&logged(Format::Json, nasty)).unwrap();
+            let line: serde_json::Value = serde_json::from_str(&prose(Format::Json, nasty)).unwrap();
             assert_eq!(line["body"], nasty);
             assert_eq!(line["event.name"], "hookgate.test");
         }
@@ -570,34 +356,10 @@ mod tests {
             assert_eq!(found, told, "{line:?}");
             assert_eq!(line.matches(" verdict=").count(), 1, "nor for whoever knows no quotes: {line:?}");
         }
-        for prose in ["listens on 127.0.0.1:80", "it's fine"] {
-            assert!(logged(Format::Text, prose).ends_with(&format!("hookgate.test {prose}\n")));
+        for said in ["listens on 127.0.0.1:80", "it's fine"] {
+            assert!(prose(Format::Text, said).ends_with(&format!("hookgate.test {said}\n")));
         }
-        let forged = logged(Format::Text, "no answer verdict=accepted");
+        let forged = prose(Format::Text, "no answer verdict=accepted");
         assert!(forged.contains("\"no answer verdict\\u003daccepted\""), "{forged}");
-    }
-
-    #[test]
-    fn a_full_buffer_drops_and_counts() {
-        struct Stuck(mpsc::Receiver<()>);
-        impl Write for Stuck {
-            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-                _ = self.0.recv();
-                Ok(bytes.len())
-            }
-            fn flush(&mut self) -> std::io::Result<()> {
-                Ok(())
-            }
-        }
-        let (release, stuck) = mpsc::channel();
-        let dropped = IntCounter::new("dropped", "dropped").unwrap();
-        let sink = Sink::new(Box::new(Stuck(stuck)), Format::Json, Severity::Info, dropped.clone());
-        let line = "x".repeat(1000);
-        for _ in 0..4 * MAX_PENDING / 1000 {
-            sink.event(Severity::Info, "hookgate.test", &line);
-        }
-        assert!(dropped.get() > 0, "a pipe that nobody reads costs lines, not requests");
-        drop(release);
-        sink.close();
     }
 }
