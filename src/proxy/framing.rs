@@ -219,6 +219,7 @@ struct Seen<'r> {
 impl<'r> Seen<'r> {
     fn header(&mut self, name: &[u8], value: &'r [u8], behind: &[u8]) -> Result<(), Reason> {
         let is = |wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
+        let ends = !behind.contains(&b'\t'); // some readers take a tab for a part of the value
         let fine = match name.len() {
             4 if is(b"host") => self.host.replace(value).is_none() && is_host(value),
             6 if is(b"expect") => {
@@ -232,13 +233,13 @@ impl<'r> Seen<'r> {
             7 if is(b"upgrade") => value.is_empty() || value.eq_ignore_ascii_case(b"h2c"),
             10 if is(b"connection") => value.split(|b| *b == b',').all(|option| self.option(option)),
             14 if is(b"content-length") => {
-                // Some readers take a tab for a part of it.
-                let length = number(value).filter(|_| !behind.contains(&b'\t'));
+                let length = number(value).filter(|_| ends);
                 self.length.replace(length.unwrap_or_default()).is_none() && length.is_some()
             }
             14 if is(b"content_length") => false,
             17 if is(b"transfer-encoding") => {
-                !std::mem::replace(&mut self.chunked, true) && value.eq_ignore_ascii_case(b"chunked")
+                let chunked = value.eq_ignore_ascii_case(b"chunked") && ends;
+                !std::mem::replace(&mut self.chunked, true) && chunked
             }
             17 if is(b"transfer_encoding") => false,
             _ => true,
@@ -386,6 +387,7 @@ mod tests {
             "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
             "Transfer-Encoding: gzip, chunked\r\n",
             "Transfer-Encoding: xchunked\r\n",
+            "Transfer-Encoding: chunked\t\r\n",
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
             "Transfer-Encoding: identity\r\n",
             "Transfer_Encoding: chunked\r\n",

@@ -12,6 +12,7 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Method};
 use pingora::protocols::Stream;
 use pingora_timeout::tokio_timeout;
@@ -383,7 +384,8 @@ impl Body {
             // They are passed over. None may say anew where the body ends.
             Body::Trailers(before) if before + line.len() <= MAX_CHUNK_LINE => {
                 let colon = line.iter().position(|b| *b == b':').ok_or(Reason::FramingInvalid)?;
-                let fine = HeaderName::from_bytes(&line[..colon]).is_ok()
+                let frames = |name: HeaderName| [CONTENT_LENGTH, TRANSFER_ENCODING].contains(&name);
+                let fine = HeaderName::from_bytes(&line[..colon]).is_ok_and(|name| !frames(name))
                     && HeaderValue::from_bytes(&line[colon + 1..]).is_ok();
                 if fine { Ok(Body::Trailers(before + line.len())) } else { Err(Reason::FramingInvalid) }
             }
