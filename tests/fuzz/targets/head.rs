@@ -30,6 +30,8 @@ pub fn head(data: &[u8]) {
     match by_llhttp(data) {
         Llhttp::Read(theirs) => assert_eq!(theirs, ours, "llhttp"),
         Llhttp::Unknown(method) => assert_eq!(method, ours.method), // it knows a list of methods
+        // A tab is white space behind a value (RFC 9110, section 5.6.3), also where llhttp knows none.
+        Llhttp::Refused(_) if data.windows(3).any(|w| w == b"\t\r\n") => {}
         Llhttp::Refused(why) => panic!("llhttp refuses it: {why}: {ours:?}"),
     }
 }
