@@ -17,6 +17,7 @@ pub mod session;
 pub mod upstream;
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -286,7 +287,7 @@ impl Sidecar {
         record: &mut Record,
     ) -> Result<Reply, Ending> {
         let started = Instant::now();
-        let task = tokio::spawn(delivery.run());
+        let task = pin!(tokio::spawn(delivery.run()));
         let ended = deadline.within(patience, task, || false).await;
         let took = started.elapsed();
         let (outcome, result) = match ended {
@@ -302,11 +303,10 @@ impl Sidecar {
         Ok(result?)
     }
 
-    /// Answers, and tells what happened.
+    /// Answers.
     async fn conclude(
-        &self,
         session: &mut Session,
-        mut record: Record,
+        record: &mut Record,
         ended: Result<Reply, Ending>,
         around: &Share,
     ) {
@@ -323,13 +323,12 @@ impl Sidecar {
                 respond::handshake(session, &said, record.request_id).await;
             }
             Err(Ending::Refused(reject)) => {
-                Self::refuse(session, reject, None, &mut record, around).await;
+                Self::refuse(session, reject, None, record, around).await;
             }
             Err(Ending::As(reason, status)) => {
-                Self::refuse(session, reason.into(), Some(status), &mut record, around).await;
+                Self::refuse(session, reason.into(), Some(status), record, around).await;
             }
         }
-        self.telemetry.finish(record);
     }
 
     /// Refuses in the words of route and provider, or with the `status` that another copy of the event got.
@@ -391,7 +390,8 @@ impl Sidecar {
         }
         let mut around = Share::new(&self.budget);
         let ended = self.handle(session, head, &mut record, &mut around).await;
-        self.conclude(session, record, ended, &around).await;
+        Self::conclude(session, &mut record, ended, &around).await;
+        self.telemetry.finish(record);
     }
 
     async fn refuse_unread(&self, session: &mut Session, unread: Unread) {
