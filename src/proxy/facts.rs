@@ -1,6 +1,7 @@
 //! From Pingora's request to the gate's facts. Looking costs nothing, so the facts are
 //! looked at anew whenever they are needed instead of being carried along.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,11 +19,23 @@ use crate::telemetry::trace::Parent;
 pub fn peer(session: &ServerSession) -> Option<Peer> {
     let digest = session.digest()?;
     let address = digest.socket_digest.as_ref()?.peer_addr()?.as_inet()?.ip();
-    Some(Peer { address: address.to_canonical(), tls: digest.ssl_digest.is_some() })
+    let relay = carried(session).and_then(|carried| carried.relay);
+    Some(Peer { address: address.to_canonical(), relay, tls: digest.ssl_digest.is_some() })
 }
 
 /// What counts the bytes of the connection's heads.
 pub fn intake(session: &ServerSession) -> Option<&Arc<Intake>> {
+    carried(session).map(|carried| &carried.intake)
+}
+
+/// What the listener knows of a connection, beside what Pingora asks for.
+pub struct Carried {
+    pub intake: Arc<Intake>,
+    /// The other end of the socket, where it named another sender.
+    pub relay: Option<IpAddr>,
+}
+
+fn carried(session: &ServerSession) -> Option<&Carried> {
     let carrier = session.digest()?.proxy_digest.as_ref()?;
     carrier.user_data.as_ref()?.downcast_ref()
 }

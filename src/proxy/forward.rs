@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use super::framing;
 use crate::clock::to_rfc3339;
 use crate::config::units::UpstreamUrl;
-use crate::gate::delivery::Head;
+use crate::gate::delivery::{Client, Head};
 use crate::gate::filter::signature::Authentic;
 use crate::gate::reason::Reason;
 use crate::gate::route::Route;
@@ -24,6 +24,8 @@ pub struct Forward<'f> {
     pub peer: IpAddr,
     /// Whether the peer's forwarding headers are believed.
     pub trusted: bool,
+    /// Whether its `X-Forwarded-For` is.
+    pub list_believed: bool,
     pub route: &'f Route,
     pub upstream: &'f UpstreamUrl,
     pub authentic: Option<&'f Authentic>,
@@ -108,12 +110,16 @@ impl Forward<'_> {
 
     fn forwarded(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"X-Forwarded-For: ");
-        if self.trusted {
+        if self.list_believed {
             let before = self.head.headers.get_all("x-forwarded-for");
             for value in before.iter().filter_map(|value| value.to_str().ok()) {
                 out.extend_from_slice(value.as_bytes());
                 out.extend_from_slice(b", ");
             }
+        } else if let Client::Known(client) = self.head.client
+            && client != self.peer
+        {
+            _ = write!(out, "{client}, "); // named in `Forwarded`, which ends here
         }
         end(out, self.peer);
         line(out, b"X-Forwarded-Proto", if self.head.secure { b"https" } else { b"http" });

@@ -34,7 +34,8 @@ use tokio::sync::oneshot;
 
 use crate::budget::{Budget, Intake, SHORT_HEAD, one_sender};
 use crate::config::certificates::TlsMaterial;
-use crate::server::proxy_protocol::{self, ProxyProtocol};
+use crate::proxy::facts::Carried;
+use crate::server::proxy_protocol::{self, Preamble, ProxyProtocol};
 
 /// What shakes hands with these certificates.
 pub fn acceptor(material: &TlsMaterial) -> Acceptor {
@@ -180,20 +181,14 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Who sends, and what was read to find out. `None` drops the connection.
-    async fn preamble(
-        &self,
-        stream: &mut TcpStream,
-        peer: SocketAddr,
-        trusted: bool,
-    ) -> Option<(SocketAddr, BytesMut)> {
+    /// Whom the peer names, if it may. `None` drops the connection.
+    async fn preamble(&self, stream: &mut TcpStream, trusted: bool) -> Option<Preamble> {
         let mode = match (self.proxy_protocol, trusted) {
             (ProxyProtocol::Required, false) => return None,
             (_, false) => ProxyProtocol::Off,
             (mode, true) => mode,
         };
-        let preamble = proxy_protocol::read(stream, mode, self.patience).await.ok()?;
-        Some((preamble.sender.unwrap_or(peer), preamble.ahead))
+        proxy_protocol::read(stream, mode, self.patience).await.ok()
     }
 }
 
@@ -249,8 +244,8 @@ impl<A: ServerApp + Send + Sync + 'static> Listener<A> {
         let counts = Arc::clone(&intake);
         // Boxed, because a future that is moved into another one takes its place twice.
         let mut served = Box::pin(async move {
-            let (sender, ahead) = trust.preamble(&mut stream, peer, trusted).await?;
-            let stream = Accepted::new(stream, sender, ahead, intake);
+            let preamble = trust.preamble(&mut stream, trusted).await?;
+            let stream = Accepted::new(stream, peer, preamble, intake);
             let stream: Stream = match tls {
                 None => Box::new(stream),
                 Some(tls) => Box::new(
@@ -282,7 +277,7 @@ pub struct Accepted {
     pending: BytesMut,
     digest: Arc<SocketDigest>,
     intake: Arc<Intake>,
-    /// How the intake reaches who reads the heads: the one thing that Pingora hands through.
+    /// How what we know reaches who reads the heads: the one thing that Pingora hands through.
     carrier: Option<Arc<ProxyDigest>>,
 }
 
@@ -292,12 +287,15 @@ const MAX_PENDING: usize = 64 * 1024;
 const TLS_READ: usize = 20 * 1024;
 
 impl Accepted {
-    fn new(stream: TcpStream, sender: SocketAddr, ahead: BytesMut, intake: Arc<Intake>) -> Self {
+    fn new(stream: TcpStream, peer: SocketAddr, preamble: Preamble, intake: Arc<Intake>) -> Self {
+        let Preamble { sender, ahead } = preamble;
+        let relay = sender.map(|_| peer.ip().to_canonical());
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
-        _ = digest.peer_addr.set(Some(sender.into())); // new, so it is empty
+        _ = digest.peer_addr.set(Some(sender.unwrap_or(peer).into())); // new, so it is empty
+        let carried = Carried { intake: Arc::clone(&intake), relay };
         let carrier = ResponseHeader::build(200, Some(0))
             .ok()
-            .map(|unused| Arc::new(ProxyDigest::new(Box::new(unused), Some(Box::new(Arc::clone(&intake))))));
+            .map(|unused| Arc::new(ProxyDigest::new(Box::new(unused), Some(Box::new(carried)))));
         Accepted { stream, ahead, pending: BytesMut::new(), digest: Arc::new(digest), intake, carrier }
     }
 
@@ -417,7 +415,8 @@ mod tests {
         let address = socket.local_addr().unwrap();
         let mut other = TcpStream::connect(address).await.unwrap();
         let (stream, sender) = socket.accept().await.unwrap();
-        let mut accepted = Accepted::new(stream, sender, BytesMut::new(), Intake::new(&Budget::new(0), 0));
+        let preamble = Preamble { sender: None, ahead: BytesMut::new() };
+        let mut accepted = Accepted::new(stream, sender, preamble, Intake::new(&Budget::new(0), 0));
         accepted.write_all(b"alert").await.unwrap();
         drop(accepted);
         let mut came = Vec::new();
