@@ -32,7 +32,8 @@ impl Loader {
 
         let sockets = listeners.sockets(self);
         let tls = listeners.tls(self);
-        let exchange = application.over(file.application).exchange(self);
+        let application = application.over(file.application);
+        let exchange = application.exchange(self);
         let trust = checks.trust(self);
         listeners.way_past_certificates(self, &sockets.listen, trust.allow_http);
         let held = limits.limits.held(self);
@@ -44,6 +45,8 @@ impl Loader {
             short_secret: trust.short_secret,
             may_share: sharing.store.is_some(),
             max_buffered: held.max_buffered,
+            application: &application,
+            exchange: &exchange,
             max_body: limits.limits.max_body(),
             trial_secret: given.secret.as_ref(),
         };

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
 use super::parse::Unreadable;
@@ -19,7 +19,7 @@ pub struct Head<'r> {
     pub path: &'r [u8],
     /// What follows the first `?`, as it was sent.
     pub query: Option<&'r [u8]>,
-    pub headers: &'r HeaderMap,
+    pub headers: Headers<'r>,
     pub client: Client,
     /// Whether the sender spoke HTTPS, to us or to a trusted proxy.
     pub secure: bool,
@@ -35,6 +35,7 @@ impl<'r> Head<'r> {
         (path, query): (&'r [u8], Option<&'r [u8]>),
         headers: &'r HeaderMap,
     ) -> Self {
+        let headers = Headers::Made(headers);
         Head { method, path, query, headers, client: Client::Unknown, secure: true, content_length: None }
     }
 
@@ -44,14 +45,80 @@ impl<'r> Head<'r> {
     }
 
     /// The value of a header that must not be ambiguous: `Err` if it came more than once.
-    pub fn single(&self, name: &http::HeaderName) -> Result<Option<&'r [u8]>, Unreadable> {
-        let mut values = self.headers.get_all(name).iter();
+    pub fn single(&self, name: &HeaderName) -> Result<Option<&'r [u8]>, Unreadable> {
+        let mut values = self.headers.get_all(name.as_str());
         match (values.next(), values.next()) {
             (None, _) => Ok(None),
-            (Some(value), None) => Ok(Some(value.as_bytes())),
+            (Some(value), None) => Ok(Some(value)),
             (Some(_), Some(_)) => Err(Unreadable),
         }
     }
+}
+
+/// The header lines of a request, in their order.
+#[derive(Clone, Copy, Debug)]
+pub enum Headers<'r> {
+    /// As they stand in the bytes of the head.
+    Read(&'r [u8], &'r [Line]),
+    /// Of a request that came over no wire.
+    Made(&'r HeaderMap),
+}
+
+/// Where a header line stands in a head. No head is longer than such a number tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Line {
+    pub name: (u16, u16),
+    pub value: (u16, u16),
+}
+
+impl<'r> Headers<'r> {
+    pub fn get(self, name: &str) -> Option<&'r [u8]> {
+        self.get_all(name).next()
+    }
+
+    pub fn contains_key(self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    pub fn get_all(self, name: &str) -> impl DoubleEndedIterator<Item = &'r [u8]> {
+        let (raw, lines, made) = match self {
+            Headers::Read(raw, lines) => (raw, lines, None),
+            Headers::Made(map) => (&[][..], &[][..], Some(map)),
+        };
+        let is = move |line: &&Line| {
+            usize::from(line.name.1 - line.name.0) == name.len() // nearly always tells
+                && slice(raw, line.name).eq_ignore_ascii_case(name.as_bytes())
+        };
+        let read = lines.iter().filter(is).map(move |line| slice(raw, line.value));
+        let made = made.into_iter().flat_map(move |map| map.get_all(name));
+        read.chain(made.map(HeaderValue::as_bytes))
+    }
+
+    /// Name and value of each line, as they were sent.
+    pub fn iter(self) -> impl Iterator<Item = (&'r [u8], &'r [u8])> {
+        let (raw, lines, made) = match self {
+            Headers::Read(raw, lines) => (raw, lines, None),
+            Headers::Made(map) => (&[][..], &[][..], Some(map)),
+        };
+        let read = lines.iter().map(move |line| (slice(raw, line.name), slice(raw, line.value)));
+        let made = made.into_iter().flatten();
+        read.chain(made.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())))
+    }
+
+    /// The same, made: for who keeps it longer than the head is there.
+    pub fn to_map(self) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in self.iter() {
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+                map.append(name, value);
+            }
+        }
+        map
+    }
+}
+
+fn slice(raw: &[u8], (start, end): (u16, u16)) -> &[u8] {
+    &raw[usize::from(start)..usize::from(end)]
 }
 
 /// The path and the query of a request's target.
@@ -145,7 +212,7 @@ impl TrustedProxies {
     /// Lists are walked from the right, because each proxy appends what it saw: the first
     /// address that is not a trusted proxy is the sender. What stands further left was written
     /// by the sender and proves nothing. The scheme is what the proxy said that saw this sender.
-    pub fn resolve(&self, peer: Peer, headers: &HeaderMap) -> (Client, bool) {
+    pub fn resolve(&self, peer: Peer, headers: Headers<'_>) -> (Client, bool) {
         let address = peer.address.to_canonical();
         if self.networks.is_empty() {
             return (Client::Known(address), peer.tls);
@@ -197,8 +264,8 @@ impl TrustedProxies {
 }
 
 /// The only value of a header; twice, or no address, makes the sender unknown.
-fn single(name: &str, peer: IpAddr, headers: &HeaderMap) -> Client {
-    let mut values = lines(headers, name);
+fn single(name: &str, peer: IpAddr, headers: Headers<'_>) -> Client {
+    let mut values = headers.get_all(name);
     match (values.next(), values.next()) {
         (None, _) => Client::Known(peer),
         (Some(value), None) => forwarded::node(value.trim_ascii()).map_or(Client::Unknown, Client::Known),
@@ -208,7 +275,7 @@ fn single(name: &str, peer: IpAddr, headers: &HeaderMap) -> Client {
 
 /// Whether that hop said HTTPS, the nearest being 1. If the list holds fewer words than that, it is not known
 /// which hops are silent, and all of them must say so: the last word may be of any of them.
-fn is_https_at(hop: usize, headers: &HeaderMap) -> bool {
+fn is_https_at(hop: usize, headers: Headers<'_>) -> bool {
     let mut all = None;
     for (n, proto) in elements(headers, "x-forwarded-proto").enumerate() {
         let https = proto.eq_ignore_ascii_case(b"https");
@@ -222,9 +289,9 @@ fn is_https_at(hop: usize, headers: &HeaderMap) -> bool {
 
 /// What each hop saw, the nearest first. Of a line that cannot be read nothing is known, not even how many
 /// hops it stands for.
-fn saw(headers: &HeaderMap) -> Vec<Result<Element, Unreadable>> {
+fn saw(headers: Headers<'_>) -> Vec<Result<Element, Unreadable>> {
     let mut hops = Vec::new();
-    for line in lines(headers, "forwarded").rev() {
+    for line in headers.get_all("forwarded").rev() {
         match forwarded::elements(line) {
             Ok(elements) => hops.extend(elements.into_iter().rev().map(Ok)),
             Err(unreadable) => hops.push(Err(unreadable)),
@@ -234,13 +301,9 @@ fn saw(headers: &HeaderMap) -> Vec<Result<Element, Unreadable>> {
 }
 
 /// The elements of a list, the last first, without empty ones (RFC 9110, section 5.6.1.2).
-fn elements<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h [u8]> {
-    let elements = lines(headers, name).rev().flat_map(|line| line.rsplit(|b| *b == b','));
+fn elements<'h>(headers: Headers<'h>, name: &str) -> impl Iterator<Item = &'h [u8]> {
+    let elements = headers.get_all(name).rev().flat_map(|line| line.rsplit(|b| *b == b','));
     elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
-}
-
-fn lines<'h>(headers: &'h HeaderMap, name: &str) -> impl DoubleEndedIterator<Item = &'h [u8]> {
-    headers.get_all(name).iter().map(HeaderValue::as_bytes)
 }
 
 /// Whether one of the networks holds the address. Mapped IPv6 (`::ffff:192.0.2.1`)
@@ -268,7 +331,7 @@ mod tests {
 
     fn client(peer: &str, lines: &[(&'static str, &'static str)]) -> String {
         let peer = Peer { address: peer.parse().unwrap(), relay: None, tls: false };
-        proxies().resolve(peer, &headers(lines)).0.to_string()
+        proxies().resolve(peer, Headers::Made(&headers(lines))).0.to_string()
     }
 
     #[test]
@@ -314,7 +377,7 @@ mod tests {
         );
         let client = |peer: &str, lines: &[(&'static str, &'static str)]| {
             let peer = Peer { address: peer.parse().unwrap(), relay: None, tls: false };
-            proxies.resolve(peer, &headers(lines)).0.to_string()
+            proxies.resolve(peer, Headers::Made(&headers(lines))).0.to_string()
         };
         let named = ("cf-connecting-ip", "203.0.113.1");
         assert_eq!(client("10.0.0.1", &[named]), "203.0.113.1");
@@ -345,7 +408,7 @@ mod tests {
     fn forwarded(lines: &[(&'static str, &'static str)]) -> (String, bool) {
         let proxies = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()], AddressHeader::Forwarded);
         let peer = Peer { address: "10.0.0.1".parse().unwrap(), relay: None, tls: false };
-        let (client, https) = proxies.resolve(peer, &headers(lines));
+        let (client, https) = proxies.resolve(peer, Headers::Made(&headers(lines)));
         (client.to_string(), https)
     }
 
@@ -390,7 +453,7 @@ mod tests {
 
     /// What such a peer says is believed.
     fn secure(peer: Peer, lines: &[(&'static str, &'static str)]) -> bool {
-        proxies().resolve(peer, &headers(lines)).1
+        proxies().resolve(peer, Headers::Made(&headers(lines))).1
     }
 
     fn peer(address: &str) -> Peer {
@@ -448,7 +511,7 @@ mod tests {
             [("https", true), ("https, https", true), ("http, https", false), ("https, http", false)]
         {
             let lines = headers(&[("x-real-ip", "203.0.113.1"), ("x-forwarded-proto", said)]);
-            assert_eq!(single.resolve(peer("10.0.0.1"), &lines).1, https, "{said}");
+            assert_eq!(single.resolve(peer("10.0.0.1"), Headers::Made(&lines)).1, https, "{said}");
         }
     }
 
@@ -468,7 +531,7 @@ mod tests {
             (named("10.0.0.5", "10.0.0.1"), "203.0.113.1", true),
             (peer("172.16.0.1"), "172.16.0.1", false),
         ] {
-            let (found, secure) = proxies.resolve(peer, &headers(&lines));
+            let (found, secure) = proxies.resolve(peer, Headers::Made(&headers(&lines)));
             assert_eq!((found.to_string().as_str(), secure), (client, https), "{peer:?}");
         }
         assert!(
@@ -482,7 +545,8 @@ mod tests {
                 ("x-real-ip", "203.0.113.1"),
                 ("x-forwarded-proto", "http, https"),
             ];
-            let (found, secure) = proxies.resolve(named("192.0.2.9", "10.0.0.1"), &headers(&lines));
+            let (found, secure) =
+                proxies.resolve(named("192.0.2.9", "10.0.0.1"), Headers::Made(&headers(&lines)));
             assert_eq!((found.to_string().as_str(), secure), ("192.0.2.9", true), "{header:?}");
         }
     }

@@ -13,7 +13,7 @@ use super::filter::ip_allowlist::IpAllowlist;
 use super::filter::rate_limit::RateLimit;
 use super::filter::signature::Signature;
 use super::handshake::Handshakes;
-use super::reason::{Reason, StatusOverrides};
+use super::reason::{Answers, Reason};
 use super::rotation::Rotation;
 
 /// What one endpoint demands. Immutable; a reload makes a new one.
@@ -33,7 +33,9 @@ pub struct Route {
     pub mode: Mode,
     /// How long may pass between two accepted events; judged by whoever watches, not by the chain.
     pub expect_every: Option<Duration>,
-    pub status: StatusOverrides,
+    pub answers: Answers,
+    /// How long the sender waits, if that is less than the application may take.
+    pub patience: Option<Duration>,
     /// Headers that this route gives a meaning to; spellings that look like them are removed.
     pub headers: Vec<HeaderName>,
 }

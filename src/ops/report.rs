@@ -14,6 +14,7 @@ use crate::gate::filter::https::Https;
 use crate::gate::filter::ip_allowlist::IpAllowlist;
 use crate::gate::filter::rate_limit::Quota;
 use crate::gate::filter::signature::Scheme;
+use crate::gate::identity;
 use crate::gate::reason::{Reason, Verdict};
 use crate::gate::route::{Mode, Route};
 use crate::gate::scheme::timestamp::TimestampRule;
@@ -87,11 +88,12 @@ enum Step {
     Body,
     Signature,
     Freshness,
+    Events,
     Replay,
 }
 
 impl Step {
-    const ALL: [Step; 9] = [
+    const ALL: [Step; 10] = [
         Step::Method,
         Step::Https,
         Step::Address,
@@ -100,6 +102,7 @@ impl Step {
         Step::Body,
         Step::Signature,
         Step::Freshness,
+        Step::Events,
         Step::Replay,
     ];
 
@@ -113,6 +116,7 @@ impl Step {
             Step::Body => "body",
             Step::Signature => "signature",
             Step::Freshness => "freshness",
+            Step::Events => "events",
             Step::Replay => "replay",
         }
     }
@@ -130,6 +134,7 @@ impl Step {
                 Step::Signature
             }
             Reason::TimestampMissing | Reason::TimestampStale | Reason::TimestampFuture => Step::Freshness,
+            Reason::Filtered => Step::Events,
             Reason::Duplicate | Reason::InFlight => Step::Replay,
             Reason::Accepted
             | Reason::Handshake
@@ -139,6 +144,7 @@ impl Step {
             | Reason::Overloaded
             | Reason::StoreUnavailable
             | Reason::UpstreamFailed
+            | Reason::UpstreamStatus
             | Reason::UpstreamTimeout
             | Reason::UpstreamUnreachable => return None,
         })
@@ -182,6 +188,13 @@ impl Step {
                     }
                 }));
                 (each.join(" or "), route.freshness_window().is_some())
+            }
+            Step::Events => match route.signature.events() {
+                None => ("all".to_owned(), false),
+                Some(events) => (events.to_string(), true),
+            },
+            Step::Replay if route.signature.identity() == identity::Rule::None => {
+                ("off: nothing is remembered".to_owned(), false)
             }
             Step::Replay => (format!("first seen within {}", Span(replay_window)), true),
         }
@@ -234,7 +247,8 @@ impl RouteReport {
         let counts = activity.counts();
         let checks = Step::ALL.map(|step| check(step, route, replay_window, &counts));
         // A handshake or anything else that this route does not make is left out, unless it came.
-        let checks = checks.into_iter().filter(|c| c.check != "handshake" || c.in_force || c.refused > 0);
+        let always = |c: &Check| !matches!(&*c.check, "handshake" | "events");
+        let checks = checks.into_iter().filter(|c| always(c) || c.in_force || c.refused > 0);
         let ended = Reason::ALL.iter().zip(&counts.ended);
         let mut report = RouteReport {
             route: route.name.to_string(),
@@ -254,6 +268,11 @@ impl RouteReport {
         (report.safe_to_enforce, report.verdict) = judge(route.mode, &report, &counts);
         report
     }
+}
+
+/// Whether the gate answers for this reason as the application would have: nothing is refused.
+pub fn is_answered(label: &str) -> bool {
+    Reason::ALL.iter().any(|reason| reason.label() == label && reason.verdict() == Verdict::Answered)
 }
 
 fn mode(mode: Mode) -> &'static str {
@@ -303,10 +322,11 @@ fn judge(mode: Mode, report: &RouteReport, counts: &Counts) -> (Option<bool>, St
     }
     let deliveries = if report.seen == 1 { "delivery" } else { "deliveries" };
     if report.would_refuse > 0 {
-        let for_what =
-            report.checks.iter().flat_map(|check| &check.reasons).filter(|objection| {
-                objection.would_refuse > 0 && objection.reason != Reason::Duplicate.label()
-            });
+        let for_what = report
+            .checks
+            .iter()
+            .flat_map(|check| &check.reasons)
+            .filter(|objection| objection.would_refuse > 0 && !is_answered(&objection.reason));
         let for_what: Vec<_> = for_what
             .map(|o| match o.would_refuse {
                 1 => format!("{} once ({})", o.reason, o.last),

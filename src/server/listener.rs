@@ -34,7 +34,7 @@ use tokio::sync::oneshot;
 
 use crate::budget::{Budget, Intake, SHORT_HEAD, one_sender};
 use crate::config::certificates::TlsMaterial;
-use crate::proxy::facts::Carried;
+use crate::proxy::session::Carried;
 use crate::server::proxy_protocol::{self, Preamble, ProxyProtocol};
 
 /// What shakes hands with these certificates.

@@ -10,6 +10,7 @@
 //! - A store that is full refuses new events rather than forgetting one whose replay
 //!   nothing else would stop.
 
+pub mod deliveries;
 pub mod journal;
 pub mod memory;
 pub mod redis;
@@ -24,6 +25,7 @@ use crate::clock::Now;
 use crate::gate::filter::freshness::Fresh;
 use crate::gate::filter::rate_limit::SharedCell;
 use crate::gate::filter::replay::{Forgotten, HolderId, Keep, ReplayKey};
+use crate::gate::identity::Identity;
 use crate::gate::reason::Reason;
 pub use memory::Memory;
 
@@ -65,7 +67,8 @@ impl Outcome {
 pub struct Unavailable;
 
 impl ReplayStore {
-    /// Asks for the event of a delivery that is proven genuine and fresh.
+    /// Asks for the event of a delivery that is proven genuine and fresh. Where nothing tells the
+    /// route's events apart, each delivery leads.
     pub async fn reserve(&self, fresh: &Fresh, now: Now) -> Result<Reservation, Unavailable> {
         let authentic = fresh.authentic();
         let keep = match authentic.signed_at() {
@@ -73,7 +76,8 @@ impl ReplayStore {
             None => Keep::WholeWindow,
         };
         let mut claim = Claim { keep, held: SmallVec::new() };
-        for key in authentic.identity().names() {
+        let names = authentic.identity().map_or(&[][..], Identity::names);
+        for key in names {
             let found = match self {
                 ReplayStore::Memory(memory) => memory.reserve(*key, now),
                 // On the heap, here and below, so that every other delivery's future stays small.

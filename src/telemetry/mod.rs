@@ -62,6 +62,17 @@ pub struct Record {
     /// The gate's own work, without waiting for the body or the application.
     pub verify: Duration,
     pub upstream: Option<(UpstreamOutcome, Duration)>,
+    /// Why the application's answer could not be passed on.
+    pub fault: Option<Fault>,
+}
+
+/// What became of a call of the application that failed.
+pub struct Fault {
+    /// Where it was looked for.
+    pub server: String,
+    pub kind: String,
+    /// What the operating system said.
+    pub message: Option<String>,
 }
 
 /// What may be told of a delivery once its signature holds.
@@ -104,12 +115,8 @@ impl Record {
             body_size: 0,
             verify: Duration::ZERO,
             upstream: None,
+            fault: None,
         }
-    }
-
-    /// The status for a reason, as the route or its provider demands it.
-    pub fn status_of(&self, reason: Reason) -> u16 {
-        self.route.as_ref().map_or(reason.status(), |(route, _)| route.status.status(reason))
     }
 
     /// The verdict: an observing route's objections show only if the delivery went through.
@@ -173,14 +180,18 @@ impl Telemetry {
     /// The one emission for a delivery.
     #[cfg_attr(not(feature = "otel"), expect(clippy::needless_pass_by_value, reason = "it becomes a span"))]
     pub fn finish(&self, record: Record) {
-        let now = clock::now();
+        let now = clock::after(record.arrived);
         let total = now.mono.saturating_sub(record.arrived.mono);
         let (verdict, reason) = record.verdict();
         self.count(&record, verdict, reason, now);
         self.recent.add(&record, verdict, reason, total);
         let severity = match verdict {
-            Verdict::Accepted => Severity::Info,
+            Verdict::Accepted | Verdict::Answered => Severity::Info,
             Verdict::Refused | Verdict::Observed => Severity::Warn,
+            // The application did not want the event, which is not yet a fault of anybody's.
+            Verdict::Failed if record.reason == Reason::UpstreamStatus && record.status < 500 => {
+                Severity::Warn
+            }
             Verdict::Failed => Severity::Error,
         };
         self.log.decision(severity, now, &record, (verdict, reason), total);
@@ -261,7 +272,7 @@ fn mix(mut x: u64) -> u64 {
 /// Lower-case hex digits.
 pub fn hex(bytes: &[u8; 16]) -> [u8; 32] {
     let mut out = [0; 32];
-    data_encoding::HEXLOWER.encode_mut(bytes, &mut out);
+    _ = faster_hex::hex_encode(bytes, &mut out); // it fits
     out
 }
 

@@ -322,7 +322,7 @@ fn fitting_secret(scheme: &SchemeWords) -> String {
     match scheme.key.decode {
         KeyDecoding::Hex => HEXLOWER.encode(&BASE64.decode(base64.as_bytes()).unwrap()),
         KeyDecoding::Base64 => base64,
-        KeyDecoding::Spki | KeyDecoding::Utf8 => pem,
+        KeyDecoding::Spki | KeyDecoding::Utf8 | KeyDecoding::Nfkd => pem,
     }
 }
 

@@ -11,7 +11,7 @@ use hookgate::gate::filter::ip_allowlist::IpAllowlist;
 use hookgate::gate::filter::rate_limit::{Quota, RateLimit};
 use hookgate::gate::filter::replay::ReplayPolicy;
 use hookgate::gate::handshake::Handshakes;
-use hookgate::gate::reason::{Reason, Reject, StatusOverrides};
+use hookgate::gate::reason::{Answers, Reason, Reject};
 use hookgate::gate::rotation::Rotation;
 use hookgate::gate::route::{Mode, Route, of_path};
 use hookgate::store::{Memory, Outcome, ReplayStore, Reservation};
@@ -226,7 +226,8 @@ impl Gate {
             handshakes: Handshakes::default(),
             mode,
             expect_every: None,
-            status: StatusOverrides::default(),
+            answers: Answers::default(),
+            patience: None,
             headers: vec![],
         };
         let replay = ReplayPolicy::new(minutes(60), minutes(10), minutes(2), minutes(1)).unwrap();

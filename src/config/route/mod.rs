@@ -1,6 +1,8 @@
 //! What one endpoint demands: the words of a route, over its provider's preset, compiled.
 
+mod events;
 mod handshakes;
+mod sender;
 mod senders;
 mod signing;
 pub mod words;
@@ -10,6 +12,7 @@ use std::fmt;
 use std::time::Duration;
 
 use self::words::RouteWords;
+use super::application::{Application, Exchange};
 use super::checks;
 use super::loader::Loader;
 use super::located::Located;
@@ -18,7 +21,6 @@ use super::secret::Secret;
 use super::units::{ByteSize, Rate};
 use super::{Origin, Place, raw};
 use crate::gate::filter::https::Https;
-use crate::gate::reason::StatusOverrides;
 use crate::gate::route::{Mode, PathPattern, Route};
 
 const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::from_secs(60) };
@@ -36,6 +38,8 @@ pub struct ForAll<'c> {
     /// Whether there is a store that gates share.
     pub may_share: bool,
     pub max_buffered: ByteSize,
+    pub application: &'c Application,
+    pub exchange: &'c Exchange,
     /// Largest body where neither route nor provider says.
     pub max_body: ByteSize,
     pub trial_secret: Option<&'c Secret>,
@@ -133,14 +137,19 @@ impl Endpoint<'_> {
         let secrets = self.secrets(only);
         let handshakes = self.handshakes(&provider, &recipes, &secrets);
         let rotation = self.rotation(&name, &secrets);
+        let identity = self.identity(&name, &recipes);
+        let methods = self.methods();
         let signature = self.signature(&provider, recipes, &secrets);
+        let signature = signature.map(|signature| self.events(signature.identified(identity)));
         let allowlist = self.allowlist();
         let rate_limit = self.rate_limit();
         let failure_budget = self.failure_budget();
         let max_body = self.max_body();
         let mode = self.mode(&name);
         let expect_every = self.expect_every();
-        let status = self.status();
+        let answers = self.answers();
+        let patience = self.patience(&name);
+        self.tell_of_sender(&name);
         if self.loader.problems() > before {
             return None;
         }
@@ -152,7 +161,7 @@ impl Endpoint<'_> {
             name: name.into(),
             provider: provider.into(),
             path: path?,
-            methods: self.methods(),
+            methods,
             https: self.all.https,
             allowlist,
             rate_limit,
@@ -163,7 +172,8 @@ impl Endpoint<'_> {
             handshakes,
             mode,
             expect_every,
-            status,
+            answers,
+            patience,
         };
         Some(KeyedRoute { route, secrets })
     }
@@ -286,30 +296,6 @@ impl Endpoint<'_> {
         }
         self.loader.given(&key, span, every);
         Some(span.0)
-    }
-
-    fn status(&mut self) -> StatusOverrides {
-        const REFUSAL: &str = "a refusal is a 4xx or 5xx, and 410 makes providers delete the endpoint";
-        const DUPLICATE: &str =
-            "a duplicate was processed: anything but 2xx asks the provider to send it again";
-
-        let provider = self.preset.as_ref().map(|p| p.status).unwrap_or_default();
-        let own = self.raw.status.unwrap_or_default();
-        let status = StatusOverrides {
-            signature: own.signature.or(provider.signature),
-            timestamp: own.timestamp.or(provider.timestamp),
-            duplicate: own.duplicate.or(provider.duplicate),
-        };
-        for (name, status, range, why) in [
-            ("signature", status.signature, 400..600, REFUSAL),
-            ("timestamp", status.timestamp, 400..600, REFUSAL),
-            ("duplicate", status.duplicate, 200..300, DUPLICATE),
-        ] {
-            if let Some(status) = status.filter(|s| !range.contains(s) || *s == 410) {
-                self.problem(&format!("status.{name}"), format!("{status} cannot be used: {why}"));
-            }
-        }
-        status
     }
 }
 

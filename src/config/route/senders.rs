@@ -100,7 +100,9 @@ impl Endpoint<'_> {
     }
 
     pub(super) fn rate_limit(&mut self) -> Option<RateLimit> {
-        let provider = self.preset.as_ref().and_then(|p| p.rate_limit);
+        // What is refused now is lost where the sender does not come again.
+        let unlimited = self.loses_what_is_limited().then_some(Rate::Off);
+        let provider = self.preset.as_ref().and_then(|p| p.rate_limit).or(unlimited);
         let own = self.raw.rate_limit.as_ref();
         let limit = own.and_then(|own| own.value.limit.map(|limit| own.clone().map(|_| limit)));
         let rate = self.value("rate_limit", limit.as_ref(), provider, A_HUNDRED_A_MINUTE);

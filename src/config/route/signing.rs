@@ -89,9 +89,32 @@ impl Endpoint<'_> {
         }
     }
 
-    pub(super) fn methods(&self) -> Vec<http::Method> {
-        let named = self.preset.iter().flat_map(|preset| &preset.methods);
-        let methods: Vec<_> = named.filter_map(|name| name.parse().ok()).collect();
+    /// The route's own, else the provider's, else POST.
+    pub(super) fn methods(&mut self) -> Vec<http::Method> {
+        const REMEDY: &str = "write methods such as POST, PUT or GET, in capitals as HTTP has them";
+        let key = self.key("methods");
+        let of_provider = self.preset.as_ref().map(|preset| preset.methods.clone()).unwrap_or_default();
+        let own = self.raw.methods.as_ref();
+        let named = own.map_or(&of_provider, |own| &own.value.0);
+        let mut methods = Vec::<http::Method>::new();
+        for name in named {
+            let known = name.bytes().all(|b| b.is_ascii_uppercase()) && name != "CONNECT";
+            match (name.parse(), own) {
+                (Ok(method), _) if known => methods.extend((!methods.contains(&method)).then_some(method)),
+                (_, Some(own)) => {
+                    let message = format!("\"{name}\" is no method to send an event with: {REMEDY}");
+                    self.loader.located_problem(&key, own, message);
+                }
+                (_, None) => self.problem("methods", format!("\"{name}\" of the preset: {REMEDY}")),
+            }
+        }
+        match own {
+            Some(own) if own.value.0.is_empty() => {
+                self.loader.located_problem(&key, own, format!("is empty: {REMEDY}"));
+            }
+            Some(own) => self.loader.setting(&key, join(&methods), own.origin),
+            None => {}
+        }
         if methods.is_empty() { vec![http::Method::POST] } else { methods }
     }
 

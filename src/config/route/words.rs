@@ -16,8 +16,9 @@ use serde::{Deserialize, Deserializer};
 use crate::config::checks::Mode;
 use crate::config::handshake;
 use crate::config::located::{FlagValue, Located, Locating, Overlay, overlay, read_by_from_str};
-use crate::config::raw::{SchemeWords, Status};
+use crate::config::raw::{Events, Methods, SchemeWords, Status};
 use crate::config::units::{ByteSize, Moment, Rate, Senders, Span};
+use crate::gate::identity;
 
 overlay! {
     #[derive(Clone, Debug, Default, Args, Deserialize, JsonSchema)]
@@ -95,7 +96,19 @@ overlay! {
         #[arg(long, value_name = "SIZE", help_heading = "Limits")]
         pub max_body: Option<Located<ByteSize>>,
 
-        /// Statuses instead of the usual ones.
+        /// The methods that are taken; the provider's, else POST, if absent.
+        #[arg(skip)]
+        pub methods: Option<Located<Methods>>,
+
+        /// What tells two events apart; the provider's, else `signed`, if absent.
+        #[arg(skip)]
+        pub identity: Option<Located<identity::Rule>>,
+
+        /// Which of the verified events the application gets; all if absent.
+        #[arg(skip)]
+        pub events: Option<Located<Events>>,
+
+        /// Answers instead of the usual ones.
         #[arg(skip)]
         pub status: Option<Status>,
     }

@@ -85,7 +85,7 @@ impl Handshake {
         let fits = |((_, literal), scalar): (&(Source, Literal), &Option<Scalar<'_>>)| match (literal, scalar)
         {
             (Literal::Text(wanted), Some(Scalar::Text(text))) => wanted == text,
-            (Literal::Integer(wanted), Some(Scalar::Integer(n))) => wanted == n,
+            (Literal::Integer(wanted), Some(Scalar::Integer(n))) => i128::from(*wanted) == *n,
             _ => false,
         };
         if found.len() < self.when.len() || !self.when.iter().zip(&found).all(fits) {

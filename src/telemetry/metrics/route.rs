@@ -258,7 +258,7 @@ impl RouteMetrics {
         let plain = &self.plain[reason.index()];
         match verdict {
             Verdict::Observed => self.observed[reason.index()].as_ref().unwrap_or(plain),
-            Verdict::Accepted | Verdict::Refused | Verdict::Failed => plain,
+            Verdict::Accepted | Verdict::Answered | Verdict::Refused | Verdict::Failed => plain,
         }
     }
 

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hookgate::gate::delivery::{AddressHeader, Client, Peer, TrustedProxies};
+use hookgate::gate::delivery::{AddressHeader, Client, Headers, Peer, TrustedProxies};
 use hookgate::server::proxy_protocol::{self, ProxyProtocol, Refused};
 use http::HeaderValue;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -91,13 +91,19 @@ pub fn forwarded(data: &[u8]) {
 
     let forwarded = TrustedProxies::new(networks.clone(), AddressHeader::Forwarded);
     for proxies in [&chain, &single, &forwarded] {
-        assert_eq!(proxies.resolve(stranger, &headers), (Client::Known(stranger.address), false));
+        assert_eq!(
+            proxies.resolve(stranger, Headers::Made(&headers)),
+            (Client::Known(stranger.address), false)
+        );
     }
     let protos = joined(&headers, "x-forwarded-proto");
     let list = joined(&headers, "x-forwarded-for");
     let (client, hops) = expected(&chain, list.as_deref(), proxy.address);
-    assert_eq!(chain.resolve(proxy, &headers), (client, expected_https(protos.as_deref(), hops)));
-    match single.resolve(proxy, &headers).0 {
+    assert_eq!(
+        chain.resolve(proxy, Headers::Made(&headers)),
+        (client, expected_https(protos.as_deref(), hops))
+    );
+    match single.resolve(proxy, Headers::Made(&headers)).0 {
         Client::Known(address) if address == proxy.address => {}
         Client::Known(address) => {
             let [only] = headers.get_all("x-real-ip").iter().collect::<Vec<_>>()[..] else {
@@ -109,14 +115,17 @@ pub fn forwarded(data: &[u8]) {
     }
     // The proxy saw this sender: nothing before it counts.
     headers.append("x-forwarded-for", HeaderValue::from_static("203.0.113.7"));
-    assert_eq!(chain.resolve(proxy, &headers).0, Client::Known("203.0.113.7".parse().unwrap()));
+    assert_eq!(
+        chain.resolve(proxy, Headers::Made(&headers)).0,
+        Client::Known("203.0.113.7".parse().unwrap())
+    );
     headers.append("forwarded", HeaderValue::from_static("for=203.0.113.7;proto=https"));
     let named = (Client::Known("203.0.113.7".parse().unwrap()), true);
-    assert_eq!(forwarded.resolve(proxy, &headers), named);
+    assert_eq!(forwarded.resolve(proxy, Headers::Made(&headers)), named);
     // Or behind the sender's own words in one line: it reads as before, or not at all.
     let own = joined(&headers, "forwarded").unwrap_or_default();
     headers.insert("forwarded", HeaderValue::from_bytes(&own).unwrap());
-    let found = forwarded.resolve(proxy, &headers);
+    let found = forwarded.resolve(proxy, Headers::Made(&headers));
     assert!(found == named || found == (Client::Unknown, false), "{found:?}");
 }
 
