@@ -21,6 +21,7 @@ use crate::gate::filter::freshness;
 use crate::gate::filter::signature::{Authentic, Named, Signature};
 use crate::gate::parse::url::PublicUrl;
 use crate::gate::reason::Reason;
+use crate::gate::route::Mode;
 use crate::gate::scheme::Recipe;
 
 #[derive(Debug, Args)]
@@ -153,6 +154,10 @@ fn demands_of_route(args: &VerifyArgs) -> Result<Demands, Unable> {
     let given = Given::flags(RunArgs { config: args.config.clone().map(Into::into), ..RunArgs::default() });
     let config = Config::load(&given).map_err(|problems| Unable::configuration(problems.to_string()))?;
     let KeyedRoute { route, secrets } = asked_for(config.routes, args.route.as_deref())?;
+    if route.mode == Mode::Pass {
+        let message = format!("route {} passes on what comes: there is nothing to verify", route.name);
+        return Err(Unable::usage(message));
+    }
     Ok(Demands {
         provider: route.provider.to_string(),
         route: route.name.to_string(),

@@ -79,9 +79,11 @@ impl Forward<'_> {
         out.extend_from_slice(b"Content-Length: ");
         digits(out, self.body_len);
         out.extend_from_slice(b"\r\n");
-        match self.observed {
-            None => line(out, b"Hookgate-Verdict", b"accepted"),
-            Some(reason) => {
+        match (self.observed, self.authentic) {
+            (None, Some(_)) => line(out, b"Hookgate-Verdict", b"accepted"),
+            // Without a proof there is nothing that could be called accepted.
+            (None, None) => line(out, b"Hookgate-Verdict", b"observed"),
+            (Some(reason), _) => {
                 line(out, b"Hookgate-Verdict", b"observed");
                 line(out, b"Hookgate-Reason", reason.label().as_bytes());
             }
