@@ -202,6 +202,14 @@ impl TrustedProxies {
         self.trusts(address) || contains(&self.balancers, address)
     }
 
+    /// Where a trusted proxy names the sender.
+    pub fn address_header(&self) -> &'static str {
+        match self.header {
+            AddressHeader::Chain(name) | AddressHeader::Single(name) => name,
+            AddressHeader::Forwarded => "forwarded",
+        }
+    }
+
     /// Whether the list of addresses that the peer sent along was believed.
     pub fn believes_list(&self, peer: IpAddr) -> bool {
         self.header != AddressHeader::Forwarded && self.trusts(peer)
