@@ -202,6 +202,14 @@ impl TrustedProxies {
         self.trusts(address) || contains(&self.balancers, address)
     }
 
+    /// Where a trusted proxy says how the sender spoke to it.
+    pub fn scheme_header(&self) -> &'static str {
+        match self.header {
+            AddressHeader::Chain(_) | AddressHeader::Single(_) => "x-forwarded-proto",
+            AddressHeader::Forwarded => "forwarded",
+        }
+    }
+
     /// Where a trusted proxy names the sender.
     pub fn address_header(&self) -> &'static str {
         match self.header {
