@@ -2,6 +2,7 @@
 
 mod events;
 mod handshakes;
+mod pass;
 mod sender;
 mod senders;
 mod signing;
@@ -74,6 +75,7 @@ impl Loader {
             routes.extend(endpoint.build(count == 1));
         }
         self.tell_apart(&routes);
+        self.keep_apart(&routes);
         self.warn_of_shared(&routes);
         routes
     }
@@ -127,6 +129,9 @@ struct Endpoint<'e> {
 
 impl Endpoint<'_> {
     fn build(&mut self, only: bool) -> Option<KeyedRoute> {
+        if self.raw.passes() {
+            return self.passing();
+        }
         let before = self.loader.problems();
         let (provider, schemes) = self.provider()?;
         let name = self.name(&provider);
