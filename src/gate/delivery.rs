@@ -176,6 +176,11 @@ impl TrustedProxies {
         TrustedProxies { networks, header }
     }
 
+    /// Whether nobody is trusted.
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty()
+    }
+
     pub fn trusts(&self, address: IpAddr) -> bool {
         contains(&self.networks, address)
     }
