@@ -35,7 +35,10 @@ pub struct Change {
 enum What {
     RouteAdded,
     RouteRemoved,
-    Value { before: String, now: String },
+    Value {
+        before: String,
+        now: String,
+    },
     /// It is shown as it was, and what it stands for is another.
     Content,
 }

@@ -71,7 +71,9 @@ impl Secret {
             text if is_assignment(text) => {
                 Some("stands behind a name, as in KEY=VALUE: the file holds the secret alone")
             }
-            text if text.contains("\\n") => Some("holds \\n as two characters: write none, or a real line end"),
+            text if text.contains("\\n") => {
+                Some("holds \\n as two characters: write none, or a real line end")
+            }
             _ => None,
         }
     }
@@ -84,7 +86,8 @@ fn is_assignment(text: &str) -> bool {
     let text = text.strip_prefix("export ").unwrap_or(text);
     let Some((name, value)) = text.split_once('=').or_else(|| text.split_once(": ")) else { return false };
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let is_variable = name.len() > 2 && name.contains('_') && !name.contains(|c: char| c.is_ascii_lowercase());
+    let is_variable =
+        name.len() > 2 && name.contains('_') && !name.contains(|c: char| c.is_ascii_lowercase());
     let lower = name.to_ascii_lowercase();
     name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name.chars().all(plain)

@@ -56,7 +56,9 @@ impl Awaited {
     pub fn in_words(&self, route: &str, serves: bool) -> String {
         let Awaited { key, why } = self;
         let means = if serves { "what needs it is refused" } else { "the route answers 503" };
-        format!("route {route}: the secret {key} is missing: {means} until it comes and a reload reads it; {why}")
+        format!(
+            "route {route}: the secret {key} is missing: {means} until it comes and a reload reads it; {why}"
+        )
     }
 }
 

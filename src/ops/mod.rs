@@ -131,10 +131,10 @@ impl Ops {
             lines.push(format!("restart pending: {}", unapplied.keys.join(", ")));
         }
         for (route, _) in live.routes() {
-            let means =
-                if route.signature.awaits_keys() { "answers 503" } else { "refuses what needs it" };
+            let means = if route.signature.awaits_keys() { "answers 503" } else { "refuses what needs it" };
             for awaited in &route.awaits {
-                lines.push(format!("route {}: the secret {} is missing: it {means}", route.name, awaited.key));
+                lines
+                    .push(format!("route {}: the secret {} is missing: it {means}", route.name, awaited.key));
             }
         }
         lines

@@ -13,8 +13,8 @@ use pingora::listeners::tls::Acceptor;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::clock;
-use crate::config::flags::Given;
 use crate::config::changes::{self, Change, Snapshot};
+use crate::config::flags::Given;
 use crate::config::route::KeyedRoute;
 use crate::config::{AddressFile, Config, Print, Problem, Problems, Startup};
 use crate::gate::filter::ip_allowlist::is_cut_short;
@@ -78,8 +78,7 @@ impl Reloader {
                 }
                 self.complaint = Some(complaint);
                 let Unapplied { keys, changes, .. } = &**self.sidecar.unapplied.load();
-                let unapplied =
-                    Unapplied { keys: keys.clone(), changes: changes.clone(), failed: true };
+                let unapplied = Unapplied { keys: keys.clone(), changes: changes.clone(), failed: true };
                 self.sidecar.unapplied.store(Arc::new(unapplied));
             }
         }

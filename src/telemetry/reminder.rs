@@ -21,7 +21,11 @@ pub struct Reminder {
 
 impl Reminder {
     /// The secrets that are missing, of which nothing was told for an hour.
-    pub fn of_missing<'r>(&mut self, routes: impl Iterator<Item = &'r Route>, now: Duration) -> Vec<Event<'r>> {
+    pub fn of_missing<'r>(
+        &mut self,
+        routes: impl Iterator<Item = &'r Route>,
+        now: Duration,
+    ) -> Vec<Event<'r>> {
         let mut told = Vec::new();
         let mut missing = HashMap::new();
         for route in routes {

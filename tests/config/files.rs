@@ -75,7 +75,7 @@ fn all_problems_are_told_at_once() {
     assert!(problems.0.len() >= 2, "{problems}");
 }
 
-fn flags(args: &[&str]) -> Given {
+pub fn flags(args: &[&str]) -> Given {
     use clap::Parser;
     let args = ["hookgate", "run"].iter().chain(args);
     let hookgate::cli::Command::Run(args) = hookgate::cli::Cli::try_parse_from(args).unwrap().command else {

@@ -9,3 +9,5 @@ mod commands;
 mod files;
 // What is known of the senders of the presets.
 mod senders;
+// What is valid and will not work.
+mod told;
