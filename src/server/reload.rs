@@ -18,6 +18,7 @@ use crate::config::flags::Given;
 use crate::config::route::KeyedRoute;
 use crate::config::{AddressFile, Config, Print, Problem, Problems, Startup};
 use crate::gate::filter::ip_allowlist::is_cut_short;
+use crate::gate::filter::replay::WINDOW_MARGIN;
 use crate::proxy::Sidecar;
 use crate::proxy::live::{Live, Unapplied};
 use crate::telemetry::Telemetry;
@@ -98,8 +99,17 @@ impl Reloader {
         if config.startup.stale_after <= self.startup.stale_after {
             return Ok(config);
         }
-        let message = "a longer tolerance needs a replay memory that is made for it: restart to change it";
-        Err(Problems(vec![Problem { place: None, key: "tolerance".to_owned(), message: message.to_owned() }]))
+        let window = |keyed: &KeyedRoute| keyed.route.freshness_window().unwrap_or_default() + WINDOW_MARGIN;
+        let longer = config.routes.iter().filter(|keyed| window(keyed) > self.startup.stale_after);
+        let problem = |KeyedRoute { route, .. }: &KeyedRoute| Problem {
+            place: None,
+            key: format!("route {}: tolerance", route.name),
+            message:
+                "a longer tolerance, its own or its provider's, needs a replay memory that is made for it: \
+                      restart to change it"
+                    .to_owned(),
+        };
+        Err(Problems(longer.map(problem).collect()))
     }
 
     /// Secrets that are missing on routes that are in force: what these accept, they go on accepting.

@@ -374,6 +374,7 @@ const WRONG: &[(&str, Option<Wrong>)] = &[
     ("body-timeout", Some(("0s", &[]))),
     ("idle-timeout", Some(("0s", &[]))),
     ("control-socket", Some(("tests/config", &[]))),
+    ("strict-start", None),
     ("shutdown-delay", None),
     ("shutdown-timeout", None),
     ("reload-interval", None),

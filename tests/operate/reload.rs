@@ -254,7 +254,7 @@ fn what_is_live_takes_effect_and_is_told_by_its_key() {
         ),
         (
             "route a: provider",
-            format!("{http}{}", route("rate_limit: off").replace("github", "stripe")),
+            format!("{http}{}", route("rate_limit: off").replace("github", "bitbucket")),
             &[],
             401,
         ),
@@ -269,7 +269,7 @@ fn what_is_live_takes_effect_and_is_told_by_its_key() {
             "route a: status",
             format!(
                 "{http}{}",
-                route("rate_limit: off, status: { signature: 444 }").replace("github", "stripe")
+                route("rate_limit: off, status: { signature: 444 }").replace("github", "bitbucket")
             ),
             &[],
             444,
