@@ -13,6 +13,8 @@ mod support;
 
 // Lists of addresses, and how they are read again.
 mod addresses;
+// How many files it may have open.
+mod descriptors;
 // A secret that is not there stops its own route only.
 mod missing;
 // Every series, and what none of them tells.
