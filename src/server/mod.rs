@@ -47,6 +47,7 @@ use crate::server::listener::{Connections, Listener, Trust};
 use crate::server::proxy_protocol::ProxyProtocol;
 use crate::server::reload::Reloader;
 use crate::store::ReplayStore;
+use crate::store::deliveries::Deliveries;
 use crate::telemetry::Telemetry;
 use crate::telemetry::dropped::DroppedAt;
 use crate::telemetry::event::Event;
@@ -248,6 +249,7 @@ pub fn sidecar(
         live: ArcSwap::from_pointee(live),
         unapplied: ArcSwap::default(),
         store,
+        deliveries: Deliveries::default(),
         upstream: Arc::new(Upstream::new(startup.upstream.clone(), startup.upstream_connect_timeout)),
         budget: Budget::new(startup.max_buffered),
         telemetry: Arc::clone(telemetry),

@@ -60,6 +60,7 @@ const NAMES: [(&str, &str); 31] = [
     ("hookgate_event_age_seconds", "histogram"),
     ("hookgate_key_matches_total", "counter"),
     ("hookgate_last_accepted_timestamp_seconds", "gauge"),
+    ("hookgate_duplicates_of_other_deliveries_total", "counter"),
     ("hookgate_requests_in_flight", "gauge"),
     ("hookgate_buffered_body_bytes", "gauge"),
     ("hookgate_connections", "gauge"),
