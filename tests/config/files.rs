@@ -366,6 +366,7 @@ const WRONG: &[(&str, Option<Wrong>)] = &[
     ("replay-store-ca-file", Some(("tests/config/secret", SHARED))),
     ("replay-store-timeout", Some(("1m", SHARED))),
     ("on-store-error", None),
+    ("ready-without-store", None),
     ("replay-file", Some(("tests/config", &[]))),
     ("max-buffered", None),
     ("max-connections", Some(("0", &[]))),

@@ -194,8 +194,8 @@ fn what_happens_is_counted_once() {
         event.clone().tampered(),                     // signature_mismatch
         event.clone().without("x-hub-signature-256"), // signature_missing
         event.clone().to("/elsewhere"),               // route_unmatched
-        signer.event(),                               // accepted, with the application's 500
-        signer.event(),                               // accepted, with the application's 404
+        signer.event(),                               // upstream_status: the application's 500
+        signer.event(),                               // upstream_status: the application's 404
         signer.event(),                               // upstream_failed
     ] {
         let answer = gate.send(&request);
@@ -203,7 +203,8 @@ fn what_happens_is_counted_once() {
     }
     let metrics = gate.metrics();
     for (reason, count) in [
-        ("accepted", 3.0),
+        ("accepted", 1.0),
+        ("upstream_status", 2.0),
         ("duplicate", 1.0),
         ("signature_mismatch", 1.0),
         ("signature_missing", 1.0),
