@@ -118,7 +118,7 @@ fn a_route_whose_keys_are_not_there_judges_who_sends_and_then_says_try_again() {
         };
         for proof in [Proof::Missing, Proof::Malformed, Proof::Forged, Proof::Genuine] {
             let client = ["192.0.2.3", "192.0.2.4", "192.0.2.5", "192.0.2.6"][proof as usize];
-            let attempt = Attempt { proof, client, ..Attempt::FAULTLESS };
+            let attempt = Attempt { client, proof, ..Attempt::FAULTLESS };
             assert_eq!(judge(&attempt), Err(Reason::Overloaded), "{mode:?}");
         }
         for (reason, that, commit) in FAULTS.iter().take_while(|(reason, ..)| !reason.is_signature()) {

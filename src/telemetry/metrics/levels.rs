@@ -7,6 +7,7 @@ use super::register::gauge;
 
 /// As it is now.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a gauge of its own")]
 pub struct Levels {
     /// Ready for traffic.
     pub ready: bool,
