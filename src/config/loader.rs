@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::located::Located;
 use super::outline::Outline;
 use super::units::Span;
-use super::{AddressFile, Origin, Place, Problem, Problems, Setting};
+use super::{AddressFile, Origin, Place, Print, Problem, Problems, Setting};
 use crate::files;
 
 pub struct Loader {
@@ -21,7 +21,11 @@ pub struct Loader {
     file: Option<Located<PathBuf>>,
     outline: Outline,
     problems: Vec<Problem>,
+    /// Secrets that are not there, which stop their own route only.
+    missing: Vec<Problem>,
     settings: Vec<Setting>,
+    /// Digests of what is in effect and not shown, by their keys.
+    contents: Vec<(String, Print)>,
     /// The flag or the variable that each setting came by, if it did.
     given_as: HashMap<String, Arc<str>>,
     notices: Vec<String>,
@@ -32,9 +36,10 @@ pub struct Loader {
 /// What is told of a configuration, whatever is in it.
 pub struct Gathered {
     pub settings: Vec<Setting>,
+    pub contents: Vec<(String, Print)>,
     pub notices: Vec<String>,
     pub address_files: Vec<AddressFile>,
-    pub fingerprint: [u8; 32],
+    pub fingerprint: Print,
 }
 
 impl Loader {
@@ -48,7 +53,9 @@ impl Loader {
             file: file.cloned(),
             outline: Outline::default(),
             problems: Vec::new(),
+            missing: Vec::new(),
             settings: Vec::new(),
+            contents: Vec::new(),
             given_as: HashMap::new(),
             notices: Vec::new(),
             address_files: Vec::new(),
@@ -57,12 +64,14 @@ impl Loader {
     }
 
     /// What was gathered, or all that is wrong.
-    pub fn finish(self) -> Result<Gathered, Problems> {
+    pub fn finish(mut self) -> Result<Gathered, Problems> {
         if !self.problems.is_empty() {
+            self.problems.append(&mut self.missing);
             return Err(Problems(self.problems));
         }
         Ok(Gathered {
             settings: self.settings,
+            contents: self.contents,
             notices: self.notices,
             address_files: self.address_files,
             fingerprint: self.digest.finalize().into(),
@@ -158,17 +167,41 @@ impl Loader {
 
     /// Reads a file that the configuration names, and remembers its content for the fingerprint.
     pub fn read(&mut self, key: &str, path: &Located<PathBuf>) -> Option<Vec<u8>> {
+        match self.try_read(key, path) {
+            Ok(bytes) => Some(bytes),
+            Err(problem) => {
+                self.problems.push(problem);
+                None
+            }
+        }
+    }
+
+    /// The same, of a file without which something else goes on.
+    pub fn try_read(&mut self, key: &str, path: &Located<PathBuf>) -> Result<Vec<u8>, Problem> {
         match files::read(&path.value) {
             Ok(bytes) => {
                 self.digest.update((bytes.len() as u64).to_be_bytes());
                 self.digest.update(&bytes);
-                Some(bytes)
+                self.content(key, &bytes);
+                Ok(bytes)
             }
-            Err(error) => {
-                self.located_problem(key, path, unreadable(&path.value, &error));
-                None
-            }
+            Err(error) => Err(self.problem_of(key, path, unreadable(&path.value, &error))),
         }
+    }
+
+    /// Remembers what is in effect and is not shown, so that a change of it can be told.
+    pub fn content(&mut self, key: &str, bytes: &[u8]) {
+        self.contents.push((key.to_owned(), Sha256::digest(bytes).into()));
+    }
+
+    /// A secret that is not there: its own route waits for it.
+    pub fn missing(&mut self, problem: Problem) {
+        self.missing.push(problem);
+    }
+
+    /// Nothing waits for secrets that are not there: they are problems.
+    pub fn demand_the_missing(&mut self) {
+        self.problems.append(&mut self.missing);
     }
 
     /// A setting that was given.
@@ -238,7 +271,13 @@ impl Loader {
 
     /// Something is wrong with a value that was given: it is told at the value, or of the flag.
     pub fn located_problem<T>(&mut self, key: &str, given: &Located<T>, message: impl Into<String>) {
-        self.problem_at(self.place(given.at), given.given_as.as_deref().unwrap_or(key), message);
+        let problem = self.problem_of(key, given, message);
+        self.problems.push(problem);
+    }
+
+    fn problem_of<T>(&self, key: &str, given: &Located<T>, message: impl Into<String>) -> Problem {
+        let key = given.given_as.as_deref().unwrap_or(key).to_owned();
+        Problem { place: self.place(given.at), key, message: message.into() }
     }
 }
 

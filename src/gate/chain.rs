@@ -56,6 +56,9 @@ impl Route {
         }
         let usable = |id: &str| self.rotation.is_usable(id, now);
         let answer = self.handshakes.answer_bare(question, head, usable);
+        if answer.is_err() && self.signature.awaits_keys() {
+            return Err(Reason::Overloaded.into());
+        }
         if let (Err(_), Some(budget)) = (&answer, &self.failure_budget) {
             budget.charge(head.client, now);
         }

@@ -185,6 +185,11 @@ impl TrustedProxies {
         TrustedProxies { networks, header, balancers: Vec::new() }
     }
 
+    /// Whether nobody is trusted.
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty()
+    }
+
     /// These pass bytes on and name the sender with the PROXY protocol. What they pass on, headers of
     /// proxies also, is the sender's own word.
     #[must_use]

@@ -38,6 +38,28 @@ pub struct Route {
     pub patience: Option<Duration>,
     /// Headers that this route gives a meaning to; spellings that look like them are removed.
     pub headers: Vec<HeaderName>,
+    /// Secrets that could not be read yet. What needs them is refused until a reload brings them.
+    pub awaits: Vec<Awaited>,
+}
+
+/// A secret that is configured and not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    /// The key's id.
+    pub key: Arc<str>,
+    /// What was found instead.
+    pub why: Arc<str>,
+}
+
+impl Awaited {
+    /// What that means; `serves` if the route has other keys.
+    pub fn in_words(&self, route: &str, serves: bool) -> String {
+        let Awaited { key, why } = self;
+        let means = if serves { "what needs it is refused" } else { "the route answers 503" };
+        format!(
+            "route {route}: the secret {key} is missing: {means} until it comes and a reload reads it; {why}"
+        )
+    }
 }
 
 /// Whether a route refuses, only says what it would have refused, or has nothing to do with webhooks.
@@ -54,7 +76,7 @@ impl Route {
     /// The longest time for which a delivery stays fresh; `None` if no time is signed
     /// under one of the route's schemes.
     pub fn freshness_window(&self) -> Option<Duration> {
-        let rules = self.signature.schemes().iter().map(|s| s.recipe().timestamp.as_ref());
+        let rules = self.signature.every_scheme().map(|s| s.recipe().timestamp.as_ref());
         rules.map(|rule| rule.map(|r| r.tolerance + r.future_tolerance)).max().flatten()
     }
 

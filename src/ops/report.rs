@@ -180,12 +180,15 @@ impl Step {
             Step::Handshake if route.handshakes.is_empty() => ("none".to_owned(), false),
             Step::Handshake => ("what the provider asks".to_owned(), true),
             Step::Body => (format!("at most {}", ByteSize(route.max_body)), true),
+            Step::Signature if route.signature.awaits_keys() => {
+                ("its secret is missing: everything is answered 503".to_owned(), true)
+            }
             Step::Signature => {
                 let schemes = route.signature.schemes().iter().map(|scheme| scheme_in_words(route, scheme));
                 (words(schemes.collect::<Vec<_>>().iter().map(String::as_str)), true)
             }
             Step::Freshness => {
-                let schemes = route.signature.schemes().iter().map(Scheme::recipe);
+                let schemes = route.signature.every_scheme().map(Scheme::recipe);
                 let each = distinct(schemes.map(|recipe| match &recipe.timestamp {
                     None => "off: the provider signs no time".to_owned(),
                     Some(TimestampRule { tolerance, future_tolerance, .. }) => {

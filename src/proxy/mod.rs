@@ -33,7 +33,7 @@ use self::deadline::Deadline;
 use self::forward::Forward;
 use self::framing::{RequestHead, Unread};
 use self::in_flight::{Guard, InFlight};
-use self::live::{Endpoint, Live};
+use self::live::{Endpoint, Live, Unapplied};
 use self::session::Session;
 use self::upstream::{Reply, Undelivered, Upstream};
 use crate::budget::{Budget, SHORT_HEAD, Share};
@@ -59,6 +59,7 @@ use crate::telemetry::{Fault, Proof, Record, RequestId, Telemetry};
 /// The gate as Pingora sees it.
 pub struct Sidecar {
     pub live: ArcSwap<Live>,
+    pub unapplied: ArcSwap<Unapplied>,
     pub store: ReplayStore,
     pub deliveries: Deliveries,
     pub upstream: Arc<Upstream>,

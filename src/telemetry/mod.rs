@@ -10,6 +10,7 @@ pub mod log;
 pub mod metrics;
 #[cfg(feature = "otel")]
 pub mod otlp;
+pub mod reminder;
 pub mod silence;
 pub mod trace;
 mod worker;

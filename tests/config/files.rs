@@ -75,7 +75,7 @@ fn all_problems_are_told_at_once() {
     assert!(problems.0.len() >= 2, "{problems}");
 }
 
-fn flags(args: &[&str]) -> Given {
+pub fn flags(args: &[&str]) -> Given {
     use clap::Parser;
     let args = ["hookgate", "run"].iter().chain(args);
     let hookgate::cli::Command::Run(args) = hookgate::cli::Cli::try_parse_from(args).unwrap().command else {
@@ -372,6 +372,7 @@ const WRONG: &[(&str, Option<Wrong>)] = &[
     ("replay-store-ca-file", Some(("tests/config/secret", SHARED))),
     ("replay-store-timeout", Some(("1m", SHARED))),
     ("on-store-error", None),
+    ("ready-without-store", None),
     ("replay-file", Some(("tests/config", &[]))),
     ("max-buffered", None),
     ("max-connections", Some(("0", &[]))),
@@ -380,6 +381,7 @@ const WRONG: &[(&str, Option<Wrong>)] = &[
     ("body-timeout", Some(("0s", &[]))),
     ("idle-timeout", Some(("0s", &[]))),
     ("control-socket", Some(("tests/config", &[]))),
+    ("strict-start", None),
     ("shutdown-delay", None),
     ("shutdown-timeout", None),
     ("reload-interval", None),

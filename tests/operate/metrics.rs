@@ -51,7 +51,7 @@ const REASONS: [(&str, &str); 28] = [
 ];
 
 /// The contract's names, with their types.
-const NAMES: [(&str, &str); 31] = [
+const NAMES: [(&str, &str); 32] = [
     ("hookgate_requests_total", "counter"),
     ("hookgate_request_duration_seconds", "histogram"),
     ("hookgate_verify_duration_seconds", "histogram"),
@@ -74,6 +74,7 @@ const NAMES: [(&str, &str); 31] = [
     ("hookgate_reloads_total", "counter"),
     ("hookgate_last_reload_successful", "gauge"),
     ("hookgate_last_reload_success_timestamp_seconds", "gauge"),
+    ("hookgate_restart_pending", "gauge"),
     ("hookgate_ready", "gauge"),
     ("hookgate_draining", "gauge"),
     ("hookgate_panics_total", "counter"),
@@ -134,8 +135,9 @@ fn every_metric_of_the_contract_is_exposed_with_its_type() {
     let ours = text.lines().filter_map(|line| line.strip_prefix("# TYPE hookgate_"));
     for name in ours.map(|line| line.split(' ').next().unwrap()) {
         let name = format!("hookgate_{name}");
-        // Beyond the contract, for dashboards, silence, the rotation of keys and the replay file.
+        // Beyond the contract, for dashboards, silence, secrets, the rotation of keys and the replay file.
         let extra = [
+            "hookgate_secrets_missing",
             "hookgate_silence_seconds",
             "hookgate_route_observing",
             "hookgate_key_last_match_timestamp_seconds",
@@ -192,8 +194,8 @@ fn what_happens_is_counted_once() {
         event.clone().tampered(),                     // signature_mismatch
         event.clone().without("x-hub-signature-256"), // signature_missing
         event.clone().to("/elsewhere"),               // route_unmatched
-        signer.event(),                               // upstream_status
-        signer.event(),                               // upstream_status
+        signer.event(),                               // upstream_status: the application's 500
+        signer.event(),                               // upstream_status: the application's 404
         signer.event(),                               // upstream_failed
     ] {
         let answer = gate.send(&request);

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::fs;
 use std::time::Duration;
 
+use hookgate::config::changes::is_live;
 use hookgate::config::flags::{Given, RunArgs};
 use hookgate::config::provider::{PRESETS, preset};
 use hookgate::config::raw::{Evidence, Preset, Retries, SchemeWords, SignatureFormat};
@@ -18,7 +19,7 @@ use hookgate::gate::scheme::algorithm::Algorithm;
 use super::{CONFIGURATION, PROVIDERS, README, between, hookgate, read, stands_after};
 
 /// Another value than the default, for each key that stands above the routes and needs no certificate.
-const OTHER_VALUES: [(&str, &str); 34] = [
+const OTHER_VALUES: [(&str, &str); 35] = [
     ("listen", "listen: [127.0.0.1:1]"),
     ("ops_listen", "ops_listen: 127.0.0.1:1"),
     ("ops_hosts", "ops_hosts: [ops.example]"),
@@ -50,6 +51,7 @@ const OTHER_VALUES: [(&str, &str); 34] = [
     ("body_timeout", "body_timeout: 7s"),
     ("idle_timeout", "idle_timeout: 7s"),
     ("control_socket", "control_socket: /tmp/hookgate"),
+    ("strict_start", "strict_start: true"),
     ("shutdown_delay", "shutdown_delay: 7s"),
     ("shutdown_timeout", "shutdown_timeout: 7s"),
     ("reload_interval", "reload_interval: 7s"),
@@ -81,6 +83,7 @@ fn the_reference_is_that_of_the_flags_and_the_schema() {
         let (what, default) = help.rsplit_once(" [default: ").unwrap_or((&help, "none]"));
         let (values, default) = values(flag, default.trim_end_matches(']'));
         let live = live(&key);
+        assert_eq!(is_live(&key), live != "restart", "{key}: what a reload tells of it");
         let row = format!("| `{key}` | `--{long}` `{variable}` | {what}{values} | {default} | {live} |\n");
         match parts.iter_mut().find(|(part, _)| *part == heading) {
             Some((_, rows)) => rows.push_str(&row),

@@ -81,7 +81,7 @@ impl Endpoint<'_> {
                     let message = format!("the gate asks {provider} for no token: leave it out");
                     self.loader.located_problem(&key, file, message);
                 }
-                let token = self.read_secret(&key, file)?;
+                let token = self.read_secret(&key, "handshake_token_file", file)?;
                 self.loader.given(&key, file.value.display(), file);
                 Some(token)
             }

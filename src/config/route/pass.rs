@@ -64,6 +64,7 @@ impl Endpoint<'_> {
             rotation: provider::rotation(&[]),
             handshakes: Handshakes::default(),
             mode: Mode::Pass,
+            awaits: Vec::new(),
             expect_every: None,
             answers: Answers::default(),
             patience: None,

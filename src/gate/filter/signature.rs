@@ -21,6 +21,8 @@ use crate::gate::scheme::{Assurance, Key, Recipe};
 #[derive(Clone)]
 pub struct Signature {
     schemes: Vec<Scheme>,
+    /// Those that would judge if their keys were there. Then `schemes` is empty.
+    awaiting: Vec<Scheme>,
     identity: identity::Rule,
     events: Option<Events>,
 }
@@ -150,7 +152,19 @@ impl Signature {
                 |other: &usize| *other != n && identity::differs(&schemes[n].recipe, &schemes[*other].recipe);
             schemes[n].others = (0..schemes.len()).filter(differs).collect();
         }
-        Signature { schemes, identity: identity::Rule::default(), events: None }
+        Signature { schemes, awaiting: Vec::new(), identity: identity::Rule::default(), events: None }
+    }
+
+    /// The same, as long as none of its keys is there.
+    #[must_use]
+    pub fn awaiting_keys(mut self) -> Self {
+        self.awaiting = std::mem::take(&mut self.schemes);
+        self
+    }
+
+    /// Whether nothing can be judged, because no key is there yet.
+    pub fn awaits_keys(&self) -> bool {
+        !self.awaiting.is_empty()
     }
 
     /// The same, with its events told apart by this rule.
@@ -179,6 +193,11 @@ impl Signature {
 
     pub fn schemes(&self) -> &[Scheme] {
         &self.schemes
+    }
+
+    /// The schemes, also those whose keys are not there yet.
+    pub fn every_scheme(&self) -> impl Iterator<Item = &Scheme> {
+        self.schemes.iter().chain(&self.awaiting)
     }
 
     /// The key that an event with this signed id has; `None` if no scheme goes by an id alone.
@@ -225,7 +244,10 @@ impl Signature {
                 break;
             }
         }
-        if candidates.is_empty() { Err(nothing) } else { Ok(Presented { candidates }) }
+        if !candidates.is_empty() {
+            return Ok(Presented { candidates });
+        }
+        Err(if self.awaits_keys() { Reason::Overloaded } else { nothing })
     }
 
     /// Only keys that are `usable` are tried; which are does not depend on the request.

@@ -84,6 +84,7 @@ pub(super) struct Routes {
     other_deliveries: IntCounterVec,
     observing: GaugeVec,
     silence: GaugeVec,
+    secrets_missing: GaugeVec,
     /// The routes that are configured, and what is remembered of each over reloads.
     known: Mutex<HashMap<Arc<str>, Arc<Activity>>>,
 }
@@ -166,6 +167,12 @@ impl Routes {
                 "Since the last accepted event (or the start) once that is longer than expected, else 0.",
                 route,
             ),
+            secrets_missing: gauges(
+                r,
+                "hookgate_secrets_missing",
+                "Secrets of the route that are configured and could not be read.",
+                route,
+            ),
             known: Mutex::default(),
         }
     }
@@ -178,7 +185,7 @@ impl Routes {
         known.retain(|name, _| {
             let stays = names.contains(&&**name);
             if !stays {
-                for state in [&self.observing, &self.silence] {
+                for state in [&self.observing, &self.silence, &self.secrets_missing] {
                     _ = state.remove_label_values(&[name]);
                 }
             }
@@ -220,6 +227,8 @@ impl Routes {
             // It may have expected something before the reload.
             _ = self.silence.remove_label_values(&[name]);
         }
+        #[expect(clippy::cast_precision_loss, reason = "a handful")]
+        self.secrets_missing.with_label_values(&[name]).set(route.awaits.len() as f64);
         self.observing.with_label_values(&[name]).set(f64::from(u8::from(route.mode == Mode::Observe)));
         Arc::new(RouteMetrics {
             plain: Reason::ALL.map(|reason| requests(reason.verdict(), reason)),
