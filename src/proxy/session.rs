@@ -96,10 +96,10 @@ impl Session {
             socket.as_ref().and_then(|socket| Some(socket.peer_addr()?.as_inet()?.ip().to_canonical()));
         let tls = stream.get_ssl_digest().is_some();
         let carrier = stream.get_proxy_digest();
-        let carried = carrier.as_ref().and_then(|c| c.user_data.as_ref()?.downcast_ref::<Carried>());
-        let relay = carried.and_then(|carried| carried.relay);
+        let known = carrier.as_ref().and_then(|c| c.user_data.as_ref()?.downcast_ref::<Carried>());
+        let relay = known.and_then(|known| known.relay);
         let peer = address.map(|address| Peer { address, relay, tls });
-        let intake = carried.map(|carried| Arc::clone(&carried.intake));
+        let intake = known.map(|known| Arc::clone(&known.intake));
         Session {
             stream,
             buffer: BytesMut::new(),

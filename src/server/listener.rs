@@ -354,10 +354,10 @@ impl Accepted {
         let relay = sender.map(|_| peer.ip().to_canonical());
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
         _ = digest.peer_addr.set(Some(sender.unwrap_or(peer).into())); // new, so it is empty
-        let carried = Carried { intake: Arc::clone(&intake), relay };
+        let known = Carried { intake: Arc::clone(&intake), relay };
         let carrier = ResponseHeader::build(200, Some(0))
             .ok()
-            .map(|unused| Arc::new(ProxyDigest::new(Box::new(unused), Some(Box::new(carried)))));
+            .map(|unused| Arc::new(ProxyDigest::new(Box::new(unused), Some(Box::new(known)))));
         Accepted {
             stream,
             ahead,
