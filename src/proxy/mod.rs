@@ -103,7 +103,7 @@ impl Sidecar {
         let head = facts::head(session.req_header(), client, secure);
         let admission = route.admit(&head, record.arrived, &mut findings);
         record.verify = clock::since(record.arrived);
-        let admitted = match admission? {
+        let mut admitted = match admission? {
             Admission::Read(admitted) => admitted,
             Admission::Answer(said) => return Err(Ending::Handshake(said)),
         };
@@ -114,6 +114,9 @@ impl Sidecar {
         // Judge the body: is it genuine, fresh, first-seen?
         let now = clock::now();
         let head = facts::head(session.req_header(), client, secure);
+        if let Some(said) = route.hear(&mut admitted, &head, &body.bytes, now, &mut findings)? {
+            return Err(Ending::Handshake(said));
+        }
         let authentic = route.authenticate(admitted, &head, &body.bytes, now, &mut findings);
         record.verify += clock::since(now);
         let refused = matches!(authentic, Err(Reject { reason: Reason::SignatureMismatch, .. }));
@@ -124,7 +127,7 @@ impl Sidecar {
         record.proof = authentic.as_ref().map(Proof::from);
         let fresh = route.freshen(authentic, now, &mut findings)?;
         record.observed = findings.noted().to_vec();
-        if let Some(said) = route.answer_signed(fresh.as_ref(), &body.bytes)? {
+        if let Some(said) = route.answer_signed(fresh.as_ref(), &head, &body.bytes)? {
             return Err(Ending::Handshake(said));
         }
         route.choose(fresh.as_ref(), &mut findings)?;
@@ -265,6 +268,7 @@ impl Sidecar {
             }
             Err(Ending::Handshake(said)) => {
                 record.reason = Reason::Handshake;
+                record.status = said.status;
                 respond::handshake(session, said, record.request_id).await;
             }
             Err(Ending::Refused(reject)) => {

@@ -65,7 +65,7 @@ pub async fn handshake(session: &mut ServerSession, said: Box<HandshakeReply>, i
 }
 
 fn handshake_head(said: &HandshakeReply, id: &RequestId) -> Result<ResponseHeader> {
-    let mut header = ResponseHeader::build(200, Some(6))?;
+    let mut header = ResponseHeader::build(said.status, Some(6))?;
     if let Some(media) = said.media {
         header.insert_header(CONTENT_TYPE, media.name())?;
     }
@@ -73,7 +73,9 @@ fn handshake_head(said: &HandshakeReply, id: &RequestId) -> Result<ResponseHeade
         header.insert_header(name, value)?;
     }
     header.insert_header(X_CONTENT_TYPE_OPTIONS, "nosniff")?;
-    header.insert_header(CONTENT_LENGTH, said.body.len())?;
+    if said.status != 204 {
+        header.insert_header(CONTENT_LENGTH, said.body.len())?;
+    }
     header.insert_header(REQUEST_ID, id_text(id))?;
     Ok(header)
 }
