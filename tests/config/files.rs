@@ -357,6 +357,7 @@ const WRONG: &[(&str, Option<Wrong>)] = &[
     ("real-ip-header", None),
     ("proxy-protocol", Some(("required", &[]))),
     ("insecure-allow-http", None),
+    ("ready-without-store", None),
     ("insecure-short-secret", None),
     ("replay-window", Some(("1s", &[]))),
     ("replay-capacity", Some(("0", &[]))),

@@ -96,15 +96,15 @@ impl Handshake {
         body: &'r [u8],
     ) -> Option<Result<Cow<'r, [u8]>, Unanswerable>> {
         // Where something stands twice, or cannot be read, there is no question; what it is, others judge.
-        let mut held = self.held(head, body).ok()?.into_iter();
+        let mut values = self.held(head, body).ok()?.into_iter();
         let fits = |(_, literal): &(Source, Literal)| {
-            held.next().flatten().is_some_and(|value| literal.is_held(&value))
+            values.next().flatten().is_some_and(|value| literal.is_held(&value))
         };
         if !self.when.iter().all(fits) {
             return None;
         }
         if let Some((_, token)) = &self.token {
-            let given = held.next().flatten().and_then(Held::into_text).unwrap_or_default();
+            let given = values.next().flatten().and_then(Held::into_text).unwrap_or_default();
             if token.check(&given).is_err() {
                 return Some(Err(Unanswerable));
             }
@@ -112,7 +112,7 @@ impl Handshake {
         if self.value.is_none() {
             return Some(Ok(Cow::Borrowed(b"")));
         }
-        match held.next().flatten() {
+        match values.next().flatten() {
             // The value is part of what tells the question apart from events, as the id of Discord's PING.
             None if self.when.is_empty() || !self.answer.tells_value() || self.has_value_in_head() => None,
             value => Some(value.and_then(Held::into_text).ok_or(Unanswerable)),
