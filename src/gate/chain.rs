@@ -8,7 +8,7 @@ use super::filter::body_limit::{self, Admitted, Proof};
 use super::filter::freshness::{self, Fresh};
 use super::filter::rate_limit::SharedCell;
 use super::filter::signature::Authentic;
-use super::handshake::HandshakeReply;
+use super::handshake::{HandshakeReply, Unanswerable};
 use super::reason::{Reason, Reject};
 use super::route::{Mode, Route};
 use crate::clock::Now;
@@ -20,7 +20,11 @@ impl Route {
             return self.admit_other(head, now, findings);
         }
         self.sender(head, now, findings)?;
-        let presented = findings.note(self.charged(head, now, self.signature.presented(head)))?;
+        let presented = self.signature.presented(head);
+        if presented.as_ref().is_err_and(|_| self.may_ask(head)) {
+            return Ok(body_limit::admit(self.max_body, head, Proof::Open)?);
+        }
+        let presented = findings.note(self.charged(head, now, presented))?;
         let proof = presented.map_or(Proof::Nothing, Proof::Presented);
         Ok(body_limit::admit(self.max_body, head, proof)?)
     }
@@ -34,6 +38,11 @@ impl Route {
         Ok(body_limit::admit(self.max_body, head, Proof::Nothing)?)
     }
 
+    /// Whether nothing is signed, and the body may be a question that comes so.
+    fn may_ask(&self, head: &Head<'_>) -> bool {
+        self.handshakes.may_be_posted(head) && !self.signature.is_present(head)
+    }
+
     /// Who sends, how, and how much.
     fn sender(&self, head: &Head<'_>, now: Now, findings: &mut Findings) -> Result<(), Reject> {
         findings.note(self.https.check(head))?;
@@ -44,7 +53,7 @@ impl Route {
     }
 
     /// Judges the head of whatever comes: a delivery, or a question that the provider asks
-    /// without signing it, to answer which nothing of its body is read.
+    /// without signing it. Of a question that the head asks, nothing of the body is read.
     pub fn admit(&self, head: &Head<'_>, now: Now, findings: &mut Findings) -> Result<Admission, Reject> {
         let Some(question) = self.handshakes.bare(head, || self.signature.is_present(head)) else {
             return self.admit_delivery(head, now, findings).map(Admission::Read);
@@ -56,23 +65,62 @@ impl Route {
         }
         let usable = |id: &str| self.rotation.is_usable(id, now);
         let answer = self.handshakes.answer_bare(question, head, usable);
+        Ok(Admission::Answer(self.answered(head, now, answer)?))
+    }
+
+    /// Meets what the head left open: whether an unsigned body asks a question. What asks none is as
+    /// unsigned as it was.
+    pub fn hear(
+        &self,
+        admitted: &mut Admitted,
+        head: &Head<'_>,
+        body: &[u8],
+        now: Now,
+        findings: &mut Findings,
+    ) -> Result<Option<Box<HandshakeReply>>, Reject> {
+        if !admitted.is_open() {
+            return Ok(None);
+        }
+        let Some(question) = self.handshakes.posted(head, body) else {
+            findings.note(self.charged(head, now, Err::<(), _>(Reason::SignatureMissing)))?;
+            admitted.judged_by(Proof::Nothing);
+            return Ok(None);
+        };
+        if self.handshakes.forwards(question) {
+            findings.noted.insert(0, Reason::Handshake);
+            admitted.judged_by(Proof::Asked);
+            return Ok(None);
+        }
+        let usable = |id: &str| self.rotation.is_usable(id, now);
+        let answer = self.handshakes.answer_posted(question, head, body, usable);
+        Ok(Some(self.answered(head, now, answer)?))
+    }
+
+    /// The answer to a question that nobody signed. Who asks wrongly is charged as for a bad signature.
+    fn answered(
+        &self,
+        head: &Head<'_>,
+        now: Now,
+        answer: Result<HandshakeReply, Unanswerable>,
+    ) -> Result<Box<HandshakeReply>, Reason> {
         if answer.is_err() && self.signature.awaits_keys() {
-            return Err(Reason::Overloaded.into());
+            return Err(Reason::Overloaded);
         }
         if let (Err(_), Some(budget)) = (&answer, &self.failure_budget) {
             budget.charge(head.client, now);
         }
-        Ok(Admission::Answer(Box::new(answer.map_err(|_| Reason::HandshakeRefused)?)))
+        answer.map(Box::new).map_err(|_| Reason::HandshakeRefused)
     }
 
     /// Meets a question that the provider asks as a delivery, once that is fresh.
     pub fn answer_signed(
         &self,
         fresh: Option<&Fresh>,
+        head: &Head<'_>,
         body: &[u8],
     ) -> Result<Option<Box<HandshakeReply>>, Reject> {
         let Some(fresh) = fresh else { return Ok(None) };
-        let answer = self.handshakes.answer_signed(body, fresh.authentic().key_id());
+        let answer = self.handshakes.answer_signed(head, body, fresh.authentic().key_id());
         Ok(answer.transpose().map_err(|_| Reason::HandshakeRefused)?.map(Box::new))
     }
 
@@ -89,6 +137,8 @@ impl Route {
         let presented = match admitted.into_proof() {
             Proof::Presented(presented) => presented,
             Proof::Nothing | Proof::Asked => return Ok(None),
+            // Nobody has looked whether it is a question, so it is none.
+            Proof::Open => return Err(Reason::SignatureMissing.into()),
         };
         let usable = |id: &str| self.rotation.is_usable(id, now);
         let verified = self.signature.verify(&presented, &self.name, head, body, usable);

@@ -114,7 +114,7 @@ impl Sidecar {
         if let Err(reject) = &admission {
             self.doubt(reject.reason, peer.address, &live, &head, record);
         }
-        let admitted = match admission? {
+        let mut admitted = match admission? {
             Admission::Read(admitted) => admitted,
             Admission::Answer(said) => return Err(Ending::Handshake(said)),
         };
@@ -124,6 +124,9 @@ impl Sidecar {
 
         // Judge the body: is it genuine, fresh, first-seen?
         let now = clock::after(record.arrived);
+        if let Some(said) = route.hear(&mut admitted, &head, &body.bytes, now, &mut findings)? {
+            return Err(Ending::Handshake(said));
+        }
         let authentic = route.authenticate(admitted, &head, &body.bytes, now, &mut findings);
         record.verify += clock::since(now);
         let refused = matches!(authentic, Err(Reject { reason: Reason::SignatureMismatch, .. }));
@@ -134,7 +137,7 @@ impl Sidecar {
         record.proof = authentic.as_ref().map(Proof::from);
         let fresh = route.freshen(authentic, now, &mut findings)?;
         record.observed = findings.noted().to_vec();
-        if let Some(said) = route.answer_signed(fresh.as_ref(), &body.bytes)? {
+        if let Some(said) = route.answer_signed(fresh.as_ref(), &head, &body.bytes)? {
             return Err(Ending::Handshake(said));
         }
         route.choose(fresh.as_ref(), &mut findings)?;
@@ -322,6 +325,7 @@ impl Sidecar {
             }
             Err(Ending::Handshake(said)) => {
                 record.reason = Reason::Handshake;
+                record.status = said.status;
                 respond::handshake(session, &said, record.request_id).await;
             }
             Err(Ending::Refused(reject)) => {

@@ -363,6 +363,7 @@ const WRONG: &[(&str, Option<Wrong>)] = &[
     ("proxy-protocol", Some(("required", &[]))),
     ("proxy-protocol-from", Some(("10.0.0.0/8", &[]))),
     ("insecure-allow-http", None),
+    ("ready-without-store", None),
     ("insecure-short-secret", None),
     ("replay-window", Some(("1s", &[]))),
     ("replay-capacity", Some(("0", &[]))),
