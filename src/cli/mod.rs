@@ -7,6 +7,7 @@ pub mod completions;
 pub mod demo;
 pub mod forget;
 pub mod healthcheck;
+pub mod inject;
 pub mod ops;
 pub mod providers;
 pub mod report;
@@ -57,6 +58,8 @@ pub enum Command {
     Check(Box<check::CheckArgs>),
     /// Show the gate at work on real signed traffic, in one process
     Demo(demo::DemoArgs),
+    /// Put the gate into Kubernetes manifests
+    Inject(Box<inject::InjectArgs>),
     /// List the presets, or show one
     Providers(providers::ProvidersArgs),
     /// Print the headers that a provider would send for a body
@@ -86,7 +89,10 @@ pub fn command() -> clap::Command {
              A flag wins over the environment, that over the file, that over the provider's preset.",
         )
     };
-    Cli::command().mut_subcommand("run", quiet).mut_subcommand("check", quiet)
+    Cli::command()
+        .mut_subcommand("run", quiet)
+        .mut_subcommand("check", quiet)
+        .mut_subcommand("inject", inject::in_help)
 }
 
 /// Parses the command line and runs the command.
@@ -96,11 +102,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli.command,
         Err(error) => error.exit(),
     };
-    let given = |args: RunArgs| Given { args, secret: trial_secret() };
+    let given = |args: RunArgs| Given { args, secret: trial_secret(), pod: None };
     match command {
         Command::Run(args) => run::run(&given(*args)),
         Command::Check(args) => check::check(&given(args.run), args.output),
         Command::Demo(args) => demo::demo(&args),
+        Command::Inject(args) => inject::inject(&args, matches.subcommand().expect("it was parsed").1),
         Command::Providers(args) => providers::providers(&args),
         Command::Sign(args) => sign::sign(&args),
         Command::Send(args) => send::send(&args),

@@ -11,6 +11,8 @@ use sha2::{Digest, Sha256};
 use super::file::{File, FileFault};
 use super::located::Located;
 use super::outline::Outline;
+use super::pod::Found;
+use super::secret::Secret;
 use super::startup::Built;
 use super::units::Span;
 use super::{AddressFile, Config, Origin, Place, Problem, Problems, Setting};
@@ -59,7 +61,9 @@ impl<'g> Loader<'g> {
 
     pub fn file(&mut self) -> Option<File> {
         let Some(path) = &self.given.args.config else { return Some(File::default()) };
-        let text = match files::read(path).map(String::from_utf8) {
+        let of_pod = self.given.pod.as_ref().and_then(|pod| pod.known.get(path));
+        let bytes = of_pod.map_or_else(|| files::read(path), |bytes| Ok(bytes.clone()));
+        let text = match bytes.map(String::from_utf8) {
             Ok(Ok(text)) => text,
             Ok(Err(error)) => {
                 let place = error.utf8_error().valid_up_to();
@@ -143,18 +147,32 @@ impl<'g> Loader<'g> {
         let shown = path.value.display();
         self.setting(setting, &shown, path.origin);
         let folder = path.value.parent().filter(|folder| !folder.as_os_str().is_empty());
-        if path.value.file_name().is_none() || path.value.is_dir() {
+        if path.value.file_name().is_none() || (self.given.pod.is_none() && path.value.is_dir()) {
             self.located_problem(key, path, format!("{shown} names no file: write its name too"));
-        } else if folder.is_some_and(|folder| !folder.is_dir()) {
+        } else if folder.is_some_and(|folder| !self.has_folder(folder)) {
             let message = format!("{shown}: there is no such folder: mount it or correct the path");
             self.located_problem(key, path, message);
         }
         Some(path.value.clone())
     }
 
+    fn has_folder(&self, folder: &Path) -> bool {
+        self.given.pod.as_ref().map_or_else(|| folder.is_dir(), |pod| pod.has_folder(folder))
+    }
+
     /// Reads a file that the configuration names, and remembers its content for the fingerprint.
     pub fn read(&mut self, key: &str, path: &Located<PathBuf>) -> Option<Vec<u8>> {
-        match files::read(&path.value) {
+        let found = match self.given.pod.as_ref().map(|pod| pod.find(&path.value)) {
+            None => files::read(&path.value),
+            Some(Found::Known(bytes)) => Ok(bytes.to_vec()),
+            Some(Found::Unseen) => return None,
+            Some(Found::Missing(remedy)) => {
+                let message = format!("{} will not be there: {remedy}", path.value.display());
+                self.located_problem(key, path, message);
+                return None;
+            }
+        };
+        match found {
             Ok(bytes) => {
                 self.digest.update((bytes.len() as u64).to_be_bytes());
                 self.digest.update(&bytes);
@@ -165,6 +183,12 @@ impl<'g> Loader<'g> {
                 None
             }
         }
+    }
+
+    /// What stands for a secret that is in the cluster, and not here.
+    pub fn unseen_secret(&self, path: &Path) -> Option<Secret> {
+        let found = self.given.pod.as_ref()?.find(path);
+        matches!(found, Found::Unseen).then(|| Secret::unseen(path))
     }
 
     pub fn setting(&mut self, key: &str, value: impl fmt::Display, origin: Origin) {

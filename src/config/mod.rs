@@ -17,6 +17,7 @@ mod loader;
 pub mod located;
 pub mod memory;
 mod outline;
+pub mod pod;
 pub mod process;
 pub mod provider;
 pub mod raw;
@@ -30,6 +31,8 @@ pub mod units;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use self::loader::closest;
 
 use self::certificates::TlsMaterial;
 use self::checks::ProxyProtocol;

@@ -64,6 +64,7 @@ const FLOORS: &[&str] = &[
     "proxy",
     "ops",
     "server",
+    "inject",
     "cli",
 ];
 

@@ -129,7 +129,8 @@ impl Endpoint<'_, '_> {
     }
 
     pub(super) fn read_secret(&mut self, key: &str, file: &Located<PathBuf>) -> Option<Secret> {
-        let (secret, newline) = Secret::from_bytes(self.loader.read(key, file)?);
+        let Some(bytes) = self.loader.read(key, file) else { return self.loader.unseen_secret(&file.value) };
+        let (secret, newline) = Secret::from_bytes(bytes);
         let shown = file.value.display();
         if secret.is_empty() {
             let message = format!("{shown} is empty: put the provider's signing secret into it");
@@ -195,7 +196,7 @@ impl Endpoint<'_, '_> {
             unfit.extend(
                 errors.iter().map(|(id, e)| format!("{provider}'s {place} cannot use the secret {id}: {e}")),
             );
-            if !scheme.keys().is_empty() {
+            if !scheme.keys().is_empty() || secrets.iter().any(|named| named.secret.is_unseen()) {
                 schemes.push(scheme);
             }
         }
