@@ -90,15 +90,18 @@ pub fn workloads(manifests: &Manifests, request: &Request) -> Result<Vec<Place>,
     if faults.is_empty() { Ok(selected) } else { Err(faults) }
 }
 
-/// The one workload of that `NAME` or `KIND/NAME`.
+/// The one workload of that `NAME`, `KIND/NAME` or `KIND/NAMESPACE/NAME`.
 fn named(manifests: &Manifests, wanted: &str, all: &[Place]) -> Result<Place, String> {
-    let (kind, name) = match wanted.split_once('/') {
-        Some((kind, name)) => (Some(kind), name),
-        None => (None, wanted),
+    let parts: Vec<_> = wanted.split('/').collect();
+    let (kind, namespace, name) = match parts.as_slice() {
+        [kind, namespace, name] => (Some(*kind), Some(*namespace), *name),
+        [kind, name] => (Some(*kind), None, *name),
+        _ => (None, None, wanted),
     };
     let fits = |place: &&Place| {
         manifests.plain_name(**place) == name
             && kind.is_none_or(|kind| kind.eq_ignore_ascii_case(manifests.kind(**place)))
+            && namespace.is_none_or(|namespace| manifests.namespace(**place) == Some(namespace))
     };
     let found: Vec<_> = all.iter().filter(fits).collect();
     match found.as_slice() {
@@ -111,7 +114,7 @@ fn named(manifests: &Manifests, wanted: &str, all: &[Place]) -> Result<Place, St
         several => {
             let names: Vec<_> = several.iter().map(|place| manifests.told(**place)).collect();
             Err(format!(
-                "--workload {wanted}: that is the name of several ({}): write KIND/NAME, or give one of them alone",
+                "--workload {wanted}: that is the name of several ({}): write KIND/NAME or KIND/NAMESPACE/NAME",
                 names.join("; ")
             ))
         }

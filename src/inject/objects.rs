@@ -174,13 +174,13 @@ impl Manifests {
     /// Everything with a pod that a Service can lead to.
     pub fn workloads(&self) -> Vec<Place> {
         let objects = self.objects().into_iter();
-        let is_one =
-            |place: &Place| WORKLOADS.contains(&self.kind(*place)) && !self.containers(*place).is_empty();
+        // A hook of Helm's runs once, such as a chart's test.
+        let is_hook =
+            |place: Place| self.get(place).text_at(&["metadata", "annotations", "helm.sh/hook"]).is_some();
+        let is_one = |place: &Place| {
+            WORKLOADS.contains(&self.kind(*place)) && !self.containers(*place).is_empty() && !is_hook(*place)
+        };
         objects.filter(is_one).collect()
-    }
-
-    pub fn is_workload(&self, place: Place) -> bool {
-        WORKLOADS.contains(&self.kind(place))
     }
 
     /// Where the pod stands in a workload: its metadata and its spec.

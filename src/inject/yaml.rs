@@ -450,22 +450,21 @@ fn only_standard(tag: Option<&Tag>, suffix: &str) -> Result<(), String> {
     }
 }
 
-/// What `<<` brings: keys that are not there yet, the first that brings one wins.
+/// What `<<` brings: keys that are not there yet, before those that are; the first that brings one wins.
 fn merge(entries: &mut Vec<(Node, Node)>, merged: Vec<Node>) {
+    let mut brought: Vec<(Node, Node)> = Vec::new();
     for value in merged {
         let maps = match value {
             Node::List(items) => items,
             map => vec![map],
         };
-        for map in maps {
-            let Node::Map(brought) = map else { continue };
-            for (key, value) in brought {
-                if !entries.iter().any(|(known, _)| same_key(known, &key)) {
-                    entries.push((key, value));
-                }
+        for (key, value) in maps.iter().flat_map(Node::entries) {
+            if !entries.iter().chain(&brought).any(|(known, _)| same_key(known, key)) {
+                brought.push((key.clone(), value.clone()));
             }
         }
     }
+    entries.splice(0..0, brought);
 }
 
 fn size(node: &Node) -> usize {
@@ -476,13 +475,13 @@ fn size(node: &Node) -> usize {
     }
 }
 
+/// A scalar's tag as it is written before it.
 fn shown(tag: Option<&Tag>) -> String {
-    match tag {
-        None => String::new(),
-        Some(tag) => match tag.core_suffix() {
-            Some(suffix) => format!("!!{suffix} "),
-            None => format!("{tag} "),
-        },
+    let Some(tag) = tag.map(ToString::to_string) else { return String::new() };
+    match tag.strip_prefix("tag:yaml.org,2002:") {
+        Some(suffix) => format!("!!{suffix} "),
+        None if tag.starts_with('!') => format!("{tag} "),
+        None => format!("!<{tag}> "),
     }
 }
 

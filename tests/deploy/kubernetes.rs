@@ -45,7 +45,7 @@ fn containers(pod: &Value) -> Vec<&Value> {
     array(&pod["initContainers"]).iter().chain(array(&pod["containers"])).collect()
 }
 
-fn gate_of(pod: &Value) -> &Value {
+pub fn gate_of(pod: &Value) -> &Value {
     containers(pod).into_iter().find(|container| container["name"] == "hookgate").unwrap()
 }
 
@@ -76,7 +76,7 @@ fn untyped(rest: &str) -> Value {
 }
 
 /// Asks tests/deploy/kubernetes/validate.py; `None` if it cannot run here.
-fn faults(objects: &[Value]) -> Option<String> {
+pub fn faults(objects: &[Value]) -> Option<String> {
     let ready = run(Command::new("python3").args(["-c", "import celpy, jsonschema, kubernetes_validate"]));
     if ready.code != Some(0) {
         eprintln!("SKIPPED: python3 with kubernetes-validate and cel-python is not here");
@@ -279,7 +279,7 @@ fn traffic_reaches_the_gate_and_nothing_else() {
     }
 }
 
-fn environment(container: &Value) -> Vec<(String, String)> {
+pub fn environment(container: &Value) -> Vec<(String, String)> {
     let entry = |entry: &Value| (text(&entry["name"]).to_owned(), text(&entry["value"]).to_owned());
     array(&container["env"]).iter().map(entry).collect()
 }
@@ -331,7 +331,7 @@ impl Mounted {
     }
 }
 
-fn check(command: &mut Command) -> Value {
+pub fn check(command: &mut Command) -> Value {
     let done = run(command);
     serde_json::from_str(&done.out).unwrap_or_else(|e| panic!("{e}: {}{}", done.out, done.err))
 }

@@ -18,6 +18,8 @@ mod tls;
 mod alerts;
 // Grafana's dashboard.
 mod dashboard;
+// Manifests of others, with the gate put in; inject/ has charts and what compares them.
+mod inject;
 // The image, built and run.
 mod image;
 // The manifests; kubernetes/ has what they are judged by.
