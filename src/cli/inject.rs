@@ -285,6 +285,7 @@ fn judge(settings: &Settings) -> Result<Judged, Vec<String>> {
         others: traffic.collect(),
         ops: sockets.ops_listen.port(),
         memory: Bound::of(&config.startup, config.policy.routes.len()).total().div_ceil(1 << 20),
+        shares: config.startup.shared_store.is_some(),
         upstream: config.startup.upstream.to_string(),
         notices,
     })

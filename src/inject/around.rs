@@ -48,6 +48,7 @@ pub fn look(
         binding(&manifests.containers(workload)[target.container], target.port, &mut ways);
     }
     upstream(target, judged, &mut ways);
+    replicas(manifests, workload, judged, &mut ways);
     if mounts.iter().any(|mount| matches!(mount.kind, MountKind::Claim | MountKind::Volume))
         && pod.at(&["securityContext", "fsGroup"]).is_none()
     {
@@ -228,6 +229,26 @@ fn upstream(target: &Target, judged: &Judged, ways: &mut Vec<Way>) {
         ways.push(possible(format!(
             "upstream is {}, and the Service led to port {}: is the application there too?",
             judged.upstream, target.port
+        )));
+    }
+}
+
+/// Several gates that each remember by themselves.
+fn replicas(manifests: &Manifests, workload: Place, judged: &Judged, ways: &mut Vec<Way>) {
+    let count =
+        manifests.get(workload).text_at(&["spec", "replicas"]).and_then(|count| count.parse::<u32>().ok());
+    let scalers = manifests.of_kind("HorizontalPodAutoscaler").into_iter();
+    let mut scalers = scalers.filter(|scaler| {
+        let target = |key| manifests.get(*scaler).text_at(&["spec", "scaleTargetRef", key]);
+        target("name") == Some(manifests.plain_name(workload))
+            && target("kind") == Some(manifests.kind(workload))
+    });
+    let scaled = scalers.next().map(|scaler| format!("{} scales it", manifests.short(scaler)));
+    let several =
+        scaled.or_else(|| count.filter(|count| *count > 1).map(|count| format!("it has {count} replicas")));
+    if let Some(several) = several.filter(|_| !judged.shares) {
+        ways.push(possible(format!(
+            "{several}, and each gate remembers by itself what it has delivered: a copy that reaches another one is delivered again; let them share with --replay-store"
         )));
     }
 }

@@ -110,6 +110,8 @@ pub struct Judged {
     /// The most memory that the settings can take, in MiB.
     pub memory: usize,
     pub upstream: String,
+    /// Whether gates remember together.
+    pub shares: bool,
     pub notices: Vec<String>,
 }
 

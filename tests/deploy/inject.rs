@@ -390,7 +390,12 @@ fn what_is_ambiguous_missing_or_leads_around_is_an_error_and_nothing_is_printed(
             &[],
             "Deployment app: invalid value 'github' for '--allow-ip",
         ),
-        ("a setting that cannot be", SIMPLE.into(), &["--replay-window", "10s"], "--replay-window"),
+        (
+            "a setting that cannot be",
+            SIMPLE.into(),
+            &["--replay-window", "10s"],
+            "replay_window: 10s is too short",
+        ),
         (
             "a file that is not mounted",
             SIMPLE.into(),
@@ -518,6 +523,12 @@ fn what_may_lead_around_is_told_and_strict_makes_it_an_error() {
             SIMPLE.into(),
             &["--upstream", "http://127.0.0.1:8080"],
             "upstream is http://127.0.0.1:8080, and the Service led to port 3000",
+        ),
+        (
+            "several replicas",
+            with(&[("spec:\n  selector: { matchLabels", "spec:\n  replicas: 3\n  selector: { matchLabels")]),
+            &[],
+            "it has 3 replicas, and each gate remembers by itself",
         ),
         (
             "a hook that does not wait",

@@ -20,6 +20,10 @@ mod alerts;
 mod dashboard;
 // Manifests of others, with the gate put in; inject/ has charts and what compares them.
 mod inject;
+// The admission policies, evaluated.
+mod policies;
+// The recipes.
+mod recipes;
 // The image, built and run.
 mod image;
 // The manifests; kubernetes/ has what they are judged by.
