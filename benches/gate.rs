@@ -9,13 +9,12 @@ use std::time::{Duration, Instant};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hookgate::clock::Now;
 use hookgate::clock::to_rfc3339;
-use hookgate::config::checks::Checks;
 use hookgate::config::flags::{Given, RunArgs};
-use hookgate::config::limits::Limits;
+use hookgate::config::route::words::{RateLimit, RouteWords};
 use hookgate::config::secret::Secret;
 use hookgate::config::{Config, units};
 use hookgate::gate::chain::{Admission, Findings};
-use hookgate::gate::delivery::{Client, Head};
+use hookgate::gate::delivery::{Client, Head, Headers};
 use hookgate::gate::filter::body_limit::Admitted;
 use hookgate::gate::filter::freshness::Fresh;
 use hookgate::gate::reason::{Reason, Reject, Verdict};
@@ -37,16 +36,16 @@ const NOW: Now = Now::at(1_700_000_000, 1);
 /// The preset's route, with every check on and limits that nobody reaches.
 fn config() -> Config {
     const VALID: &str = "a valid value";
+    const RATE: &str = "1000000000/1m";
     let network = |text: &str| text.parse::<units::Senders>().expect(VALID).into();
-    let rate = || "1000000000/1m".parse::<units::Rate>().expect(VALID);
     let args = RunArgs {
-        checks: Checks {
-            allow_ip: Some(["127.0.0.0/8", "192.0.2.0/24"].map(network).into()),
-            rate_limit: Some(rate().into()),
-            failure_limit: Some(rate().into()),
-            ..Checks::default()
+        route: RouteWords {
+            allow_ips: Some(["127.0.0.0/8", "192.0.2.0/24"].map(network).into()),
+            rate_limit: Some(RATE.parse::<RateLimit>().expect(VALID).into()),
+            failure_limit: Some(RATE.parse::<units::Rate>().expect(VALID).into()),
+            max_body: Some(units::ByteSize(4 << 20).into()),
+            ..RouteWords::default()
         },
-        limits: Limits { max_body: Some(units::ByteSize(4 << 20).into()), ..Limits::default() },
         ..RunArgs::default()
     };
     let secret = Some(Secret::from_bytes(SECRET.to_vec()).0);
@@ -85,7 +84,7 @@ impl Delivery {
             method: &Method::POST,
             path: b"/webhooks",
             query: None,
-            headers: &self.headers,
+            headers: Headers::Made(&self.headers),
             client: Client::Known([127, 0, 0, 1].into()),
             secure: true,
             content_length: Some(self.body.len() as u64),
@@ -109,7 +108,7 @@ impl Delivery {
 }
 
 fn admit(c: &mut Criterion) {
-    let route = &config().policy.routes[0];
+    let route = &config().routes[0].route;
     let mut delivery = Delivery::signed(route, 1, "evt_1", 1024);
     for (name, value) in
         [("host", "app.example"), ("user-agent", "sender"), ("content-type", "application/json")]
@@ -120,7 +119,7 @@ fn admit(c: &mut Criterion) {
 }
 
 fn authenticate(c: &mut Criterion) {
-    let route = &config().policy.routes[0];
+    let route = &config().routes[0].route;
     let mut group = c.benchmark_group("authenticate");
     for (scheme, name) in SCHEMES.iter().enumerate() {
         for size in [256, 1024, 64 * 1024, 1024 * 1024] {
@@ -142,7 +141,7 @@ fn authenticate(c: &mut Criterion) {
 
 /// A flood of forgeries must cost less than the traffic it imitates.
 fn judge(c: &mut Criterion) {
-    let route = &config().policy.routes[0];
+    let route = &config().routes[0].route;
     let mut group = c.benchmark_group("judge");
     for (name, delivery) in [
         ("genuine", Delivery::signed(route, 1, "evt_1", 1024)),
@@ -160,7 +159,7 @@ fn store(c: &mut Criterion) {
     const EVENTS: usize = 65_536;
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     let config = config();
-    let route = &config.policy.routes[0];
+    let route = &config.routes[0].route;
     let events: Vec<Fresh> = (0..EVENTS)
         .map(|n| {
             let delivery = Delivery::signed(route, 0, &format!("evt_{n}"), 128);
@@ -222,10 +221,10 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
 /// What a delivery adds to the memory for people, alone and beside another.
 fn remember(c: &mut Criterion) {
     const ROUND: u64 = 1000;
-    let config = config();
-    let metrics = Metrics::new().routes(&config.policy.routes).remove(0);
+    let route = Arc::new(config().routes.remove(0).route);
+    let metrics = Metrics::new().route(&route);
     let record = Record {
-        route: Some((Arc::clone(&config.policy.routes[0]), Arc::clone(&metrics))),
+        route: Some((Arc::clone(&route), Arc::clone(&metrics))),
         proof: Some(Proof {
             key_id: "2026-11".into(),
             assurance: Assurance::Verified,

@@ -62,7 +62,6 @@ impl Budget {
         let (counter, limit) = match what {
             What::Body => (&self.bodies, self.limit),
             What::Room => (&self.all, self.most),
-            What::Courtesy => (&self.all, self.most / 2),
             What::Head => (&self.heads, self.most / 8),
         };
         let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= limit);
@@ -103,8 +102,6 @@ pub fn one_sender(ip: IpAddr) -> IpAddr {
 enum What {
     Body,
     Room,
-    /// Room as well, but less of it.
-    Courtesy,
     Head,
 }
 
@@ -205,13 +202,6 @@ impl Share {
         Ok(())
     }
 
-    /// Takes room for a courtesy: only while half of it is free, so that nobody lacks it.
-    pub fn try_room(&mut self, bytes: usize) -> bool {
-        let taken = self.budget.take(What::Courtesy, bytes);
-        self.room += if taken { bytes } else { 0 };
-        taken
-    }
-
     pub fn give_back_room(&mut self, bytes: usize) {
         self.budget.all.fetch_sub(bytes, Ordering::Relaxed);
         self.room -= bytes;
@@ -261,7 +251,7 @@ impl Drop for Share {
 }
 
 /// Counts a connection's bytes while a head is expected (or the handshake of TLS). Nobody else
-/// sees a head before it is complete, and Pingora would read a megabyte of it.
+/// sees a head before it is complete.
 pub struct Intake {
     budget: Arc<Budget>,
     counts: AtomicBool,

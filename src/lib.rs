@@ -10,7 +10,7 @@
 //! | [`store`] | the replay memory, and the file that keeps it |
 //! | [`config`] | from flags, environment and file to checked types |
 //! | [`diagnosis`] | why a signature does not hold, for operators |
-//! | [`telemetry`] | one record per delivery, one log line, all metrics |
+//! | [`telemetry`] | one record per delivery, one log line, all metrics, and a closed set of [events](telemetry::event) |
 //! | [`server`] | assembling, accepting, reload, drain |
 //! | [`ops`] | probes, metrics, what there is to see, and the control socket |
 //! | [`inject`] | the gate into Kubernetes manifests |

@@ -83,7 +83,7 @@ fn memory_json(bound: Bound) -> serde_json::Value {
 }
 
 fn bound(config: &Config) -> Bound {
-    Bound::of(&config.startup, config.policy.routes.len())
+    Bound::of(&config.startup, config.routes.len())
 }
 
 fn print_json(loaded: &Result<Config, Problems>) {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use clap::Args;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -72,7 +73,7 @@ async fn play(keep: bool) -> Result<bool, String> {
     }
     _ = stop.send(());
     _ = serving.await;
-    stage.telemetry.log.close();
+    stage.telemetry.close(LOG_TAKES);
     stage.show_log_line();
     print(format_args!(
         "\n{}",
@@ -176,14 +177,11 @@ const SCENES: &[Scene] = &[
         text: "sorry",
         seen: 1,
     },
-    Scene {
-        sent: "the provider's retry of that event",
-        how: How::RetryOfThat,
-        status: 200,
-        text: "thank you",
-        seen: 1,
-    },
+    Scene { sent: "that event, sent again", how: How::RetryOfThat, status: 200, text: "thank you", seen: 1 },
 ];
+
+/// Memory is quick.
+const LOG_TAKES: Duration = Duration::from_secs(1);
 
 /// Scalekit sends from here; both stand in its preset.
 const SENDER: &str = "52.206.68.10";
@@ -227,8 +225,7 @@ impl Stage {
 
         let log = Memo::default();
         let metrics = Metrics::new();
-        let sink =
-            Sink::new(Box::new(log.clone()), Format::Json, Severity::Info, metrics.log_dropped.clone());
+        let sink = Sink::new(Box::new(log.clone()), Format::Json, Severity::Info, &metrics);
         let telemetry = Telemetry::new(metrics, sink);
         let server = Server::bind(config, given, Arc::clone(&telemetry)).map_err(|e| e.to_string())?;
 
@@ -404,7 +401,7 @@ impl App {
         }
         seen.fetch_add(1, Ordering::SeqCst);
         if request.contains("evt_slow") {
-            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
         }
         let fails = request.contains("evt_fails_once") && failures.fetch_add(1, Ordering::SeqCst) == 0;
         let answer = if fails {

@@ -11,6 +11,7 @@ use clap::{Arg, ArgMatches, Args, FromArgMatches};
 
 use super::run::INVALID_CONFIGURATION;
 use crate::config::flags::{Given, RunArgs};
+use crate::config::located::Located;
 use crate::config::memory::Bound;
 use crate::config::{Config, Origin};
 use crate::files;
@@ -204,7 +205,7 @@ fn standard_input() -> io::Result<Vec<u8>> {
 fn request(args: &InjectArgs, matches: &ArgMatches) -> Result<Request, Vec<String>> {
     let config = match &args.run.config {
         None => None,
-        Some(path) => {
+        Some(Located { value: path, .. }) => {
             let read = files::read(path).map_err(|error| error.to_string());
             let text =
                 read.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is no UTF-8".to_owned()));
@@ -273,7 +274,7 @@ fn judge(settings: &Settings) -> Result<Judged, Vec<String>> {
     let trusts_none =
         config.settings.iter().any(|setting| setting.key == "trusted_proxies" && setting.value == "none");
     let no_https = sockets.listen_tls.is_empty() && trusts_none;
-    if no_https && config.policy.routes.iter().any(|route| route.https == Https::Required) {
+    if no_https && config.routes.iter().any(|keyed| keyed.route.https == Https::Required) {
         notices.push(
             "every event will be refused, because none can come over HTTPS: name the ingress that ends TLS in --trusted-proxy, or give --listen-tls and a certificate"
                 .to_owned(),
@@ -284,7 +285,7 @@ fn judge(settings: &Settings) -> Result<Judged, Vec<String>> {
         traffic: traffic.next().unwrap_or_default(),
         others: traffic.collect(),
         ops: sockets.ops_listen.port(),
-        memory: Bound::of(&config.startup, config.policy.routes.len()).total().div_ceil(1 << 20),
+        memory: Bound::of(&config.startup, config.routes.len()).total().div_ceil(1 << 20),
         shares: config.startup.shared_store.is_some(),
         upstream: config.startup.upstream.to_string(),
         notices,
@@ -307,7 +308,7 @@ fn load(settings: &Settings, flags: &[(String, String)]) -> Result<Config, Vec<S
     let mut files = settings.files.clone();
     args.config = settings.config.map(|(shown, text)| {
         files.known.insert(PathBuf::from(shown), text.clone().into_bytes());
-        PathBuf::from(shown)
+        PathBuf::from(shown).into()
     });
     let given = Given { args, secret: None, pod: Some(files) };
     Config::load(&given).map_err(|problems| problems.0.iter().map(ToString::to_string).collect())

@@ -97,14 +97,16 @@ pub fn command() -> clap::Command {
 
 /// Parses the command line and runs the command.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let matches = command().get_matches_from(with_default_command(args.into_iter().collect()));
+    let args = with_default_command(args.into_iter().collect());
+    let early = args.get(1).filter(|command| *command == "run").map(|_| run::Early::new());
+    let matches = command().get_matches_from(args);
     let command = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli.command,
         Err(error) => error.exit(),
     };
     let given = |args: RunArgs| Given { args, secret: trial_secret(), pod: None };
     match command {
-        Command::Run(args) => run::run(&given(*args)),
+        Command::Run(args) => run::run(&given(*args), early.unwrap_or_else(run::Early::new)),
         Command::Check(args) => check::check(&given(args.run), args.output),
         Command::Demo(args) => demo::demo(&args),
         Command::Inject(args) => inject::inject(&args, matches.subcommand().expect("it was parsed").1),
@@ -198,7 +200,7 @@ mod tests {
             panic!("run is the default")
         };
         assert_eq!(
-            (args.checks.insecure_allow_http.unwrap().value, args.checks.allow_ip.unwrap().len()),
+            (args.checks.insecure_allow_http.unwrap().value, args.route.allow_ips.unwrap().len()),
             (true, 2)
         );
     }

@@ -8,8 +8,7 @@ use clap::Args;
 use super::check::Output;
 use super::ops::OpsArgs;
 use super::{print, shown};
-use crate::gate::reason::Reason;
-use crate::ops::report::{Check, Report, RouteReport};
+use crate::ops::report::{Check, Report, RouteReport, is_answered};
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
@@ -94,9 +93,12 @@ fn tell(line: impl std::fmt::Display) {
 /// What came against a check: `timestamp_stale: 3 would be refused, 2026-11-23T20:00:00Z to …`.
 fn came(check: &Check) -> String {
     let reasons = check.reasons.iter().map(|o| {
-        let would =
-            if o.reason == Reason::Duplicate.label() { "would be answered" } else { "would be refused" };
-        let counts = [(o.refused, "refused"), (o.would_refuse, would)];
+        let (was, would) = if is_answered(&o.reason) {
+            ("answered", "would be answered")
+        } else {
+            ("refused", "would be refused")
+        };
+        let counts = [(o.refused, was), (o.would_refuse, would)];
         let counts: Vec<_> =
             counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
         let when = if o.first == o.last { o.first.clone() } else { format!("{} to {}", o.first, o.last) };

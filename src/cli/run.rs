@@ -1,43 +1,84 @@
 //! `hookgate run`: serve.
 
-use std::fmt::Write as _;
-use std::io::IsTerminal;
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::clock;
 use crate::config::flags::Given;
-use crate::config::process::{LogFormat, LogLevel};
+use crate::config::process::{Lifecycle, LogFormat, LogLevel};
 use crate::config::{Config, Startup};
 use crate::server::{Ended, Server, Stop};
 use crate::telemetry::Telemetry;
+use crate::telemetry::event::Event;
 use crate::telemetry::log::{Format, Severity, Sink, adopt_library_logs};
 use crate::telemetry::metrics::Metrics;
 
 /// `EX_CONFIG` of sysexits(3).
 pub const INVALID_CONFIGURATION: u8 = 78;
 
-pub fn run(given: &Given) -> ExitCode {
-    let config = match Config::load(given) {
-        Ok(config) => config,
-        Err(problems) => {
-            eprintln!("{problems}");
-            return ExitCode::from(INVALID_CONFIGURATION);
-        }
+pub fn run(given: &Given, early: io::Result<Early>) -> ExitCode {
+    let (config, signals) = match early.map(|early| early.load(given)) {
+        Ok(Ok(loaded)) => loaded,
+        Ok(Err(code)) => return code,
+        Err(error) => return without_threads(&error),
     };
-    let runtime = match runtime(config.startup.lifecycle.threads) {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("cannot start threads: {error}");
-            return ExitCode::FAILURE;
+    match runtime(config.startup.lifecycle.threads) {
+        Ok(runtime) => runtime.block_on(serve(config, given, signals)),
+        Err(error) => without_threads(&error),
+    }
+}
+
+fn without_threads(error: &io::Error) -> ExitCode {
+    eprintln!("cannot start threads: {error}");
+    ExitCode::FAILURE
+}
+
+/// What is there before the command line is understood: whoever stops or reloads a gate that has
+/// only just begun is heard.
+pub struct Early {
+    runtime: Runtime,
+    signals: Signals,
+}
+
+impl Early {
+    pub fn new() -> io::Result<Self> {
+        let runtime = runtime(1)?;
+        let signals = runtime.block_on(async { Signals::new() })?;
+        Ok(Early { runtime, signals })
+    }
+
+    /// Reads the configuration, unless that is to end before: nothing was served, so nothing is cut.
+    fn load(self, given: &Given) -> Result<(Config, Signals), ExitCode> {
+        let Early { runtime, mut signals } = self;
+        let given = given.clone();
+        let loaded = runtime.block_on(async {
+            tokio::select! {
+                loaded = tokio::task::spawn_blocking(move || Config::load(&given)) => Some(loaded),
+                _ = stop(&mut signals.terminate, &mut signals.interrupt) => None,
+            }
+        });
+        runtime.shutdown_background(); // a file that keeps its reader waiting keeps nobody else
+        match loaded {
+            Some(Ok(Ok(config))) => Ok((config, signals)),
+            Some(Ok(Err(problems))) => {
+                eprintln!("{problems}");
+                Err(ExitCode::from(INVALID_CONFIGURATION))
+            }
+            Some(Err(_panic)) => Err(ExitCode::FAILURE),
+            None => Err(ExitCode::SUCCESS),
         }
-    };
-    runtime.block_on(serve(config, given))
+    }
 }
 
 /// One thread needs no scheduler that moves work between threads.
-pub fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
+pub fn runtime(threads: usize) -> io::Result<Runtime> {
     let mut builder = match threads {
         1 => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
@@ -45,19 +86,27 @@ pub fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     builder.worker_threads(threads).enable_all().build()
 }
 
-async fn serve(config: Config, given: &Given) -> ExitCode {
-    // Without a handler, a SIGHUP that comes early would end the process.
-    _ = signal(SignalKind::hangup());
+async fn serve(config: Config, given: &Given, signals: Signals) -> ExitCode {
+    let Lifecycle { shutdown_delay, shutdown_timeout, .. } = config.startup.lifecycle;
     let telemetry = telemetry(&config.startup);
     adopt_library_logs(Arc::clone(&telemetry.log));
     count_panics(&telemetry);
     for notice in &config.notices {
-        telemetry.log.event(Severity::Warn, "hookgate.notice", notice);
+        telemetry.tell(Event::Notice(notice));
     }
+    let mut end = None;
     let code = match Server::bind(config, given.clone(), Arc::clone(&telemetry)) {
         Ok(server) => {
             announce(&server, &telemetry);
-            match server.run(stop_signal()).await {
+            let Signals { mut terminate, mut interrupt, hangup } = signals;
+            let stop = async {
+                let how = stop(&mut terminate, &mut interrupt).await;
+                tokio::spawn(give_up(terminate, interrupt));
+                let delay = if how == Stop::Gracefully { shutdown_delay } else { Duration::ZERO };
+                end = Some(clock::now().mono + delay + shutdown_timeout);
+                how
+            };
+            match server.reloading_on(hangup).run(stop).await {
                 Ended::Idle => ExitCode::SUCCESS,
                 Ended::Cut => ExitCode::FAILURE,
             }
@@ -68,7 +117,7 @@ async fn serve(config: Config, given: &Given) -> ExitCode {
             if invalid { ExitCode::from(INVALID_CONFIGURATION) } else { ExitCode::FAILURE }
         }
     };
-    telemetry.close();
+    telemetry.close(end.map_or(shutdown_timeout, |end| end.saturating_sub(clock::now().mono)));
     code
 }
 
@@ -76,7 +125,7 @@ fn telemetry(startup: &Startup) -> Arc<Telemetry> {
     let metrics = Metrics::new();
     let format = match startup.lifecycle.log_format {
         LogFormat::Text => Format::Text,
-        LogFormat::Auto if std::io::stdout().is_terminal() => Format::Text,
+        LogFormat::Auto if io::stdout().is_terminal() => Format::Text,
         LogFormat::Json | LogFormat::Auto => Format::Json,
     };
     let least = match startup.lifecycle.log_level {
@@ -85,7 +134,7 @@ fn telemetry(startup: &Startup) -> Arc<Telemetry> {
         LogLevel::Info => Severity::Info,
         LogLevel::Debug => Severity::Debug,
     };
-    let log = Sink::new(Box::new(std::io::stdout()), format, least, metrics.log_dropped.clone());
+    let log = Sink::new(output(), format, least, &metrics);
     #[cfg(feature = "otel")]
     if let Some(endpoint) = &startup.lifecycle.otlp_endpoint {
         return Telemetry::exporting(metrics, log, endpoint.clone());
@@ -97,42 +146,55 @@ fn telemetry(startup: &Startup) -> Arc<Telemetry> {
 fn count_panics(telemetry: &Arc<Telemetry>) {
     let telemetry = Arc::clone(telemetry);
     std::panic::set_hook(Box::new(move |panic| {
-        telemetry.metrics.panics.inc();
-        let place = panic.location().map_or_else(String::new, |at| format!("{}:{}", at.file(), at.line()));
-        telemetry.log.event(Severity::Error, "hookgate.panic", &format!("a panic was caught at {place}"));
+        telemetry.metrics.panicked();
+        telemetry.tell(Event::Panic { at: panic.location() });
     }));
 }
 
 fn announce(server: &Server, telemetry: &Telemetry) {
-    let mut message = format!("hookgate {} listens", env!("CARGO_PKG_VERSION"));
-    for (how, addresses) in [(" on", server.addresses()), (" with TLS on", server.tls_addresses())] {
-        for (n, address) in addresses.iter().enumerate() {
-            _ = write!(message, "{} {address}", if n == 0 { how } else { "," });
-        }
-    }
-    if let Some(ops) = server.ops_address() {
-        _ = write!(message, "; health and metrics on {ops}");
-    }
-    telemetry.log.event(Severity::Info, "hookgate.start", &message);
+    let (plain, tls) = (&server.addresses(), &server.tls_addresses());
+    telemetry.tell(Event::Start { plain, tls, ops: server.ops_address() });
 }
 
-/// SIGTERM drains after the delay, Ctrl-C at once; a second signal ends the process.
-async fn stop_signal() -> Stop {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    let how = tokio::select! {
+/// Without the buffer of the standard library, which may keep lines back.
+fn output() -> Box<dyn Write + Send> {
+    let stdout = io::stdout();
+    match stdout.as_fd().try_clone_to_owned() {
+        Ok(own) => Box::new(File::from(own)),
+        Err(_) => Box::new(stdout),
+    }
+}
+
+/// What the process is told from outside. Nothing that is told before somebody listens is lost.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// SIGTERM drains after the delay, Ctrl-C at once.
+async fn stop(terminate: &mut Signal, interrupt: &mut Signal) -> Stop {
+    tokio::select! {
         _ = terminate.recv() => Stop::Gracefully,
         _ = interrupt.recv() => Stop::WithoutDelay,
+    }
+}
+
+/// A second signal ends the process.
+async fn give_up(mut terminate: Signal, mut interrupt: Signal) {
+    let code = tokio::select! {
+        _ = terminate.recv() => 143,
+        _ = interrupt.recv() => 130,
     };
-    tokio::spawn(async move {
-        let code = tokio::select! {
-            _ = terminate.recv() => 143,
-            _ = interrupt.recv() => 130,
-        };
-        std::process::exit(code);
-    });
-    how
+    std::process::exit(code);
 }

@@ -13,6 +13,7 @@ use crate::clock::{self, Doubt, Now};
 use crate::config::Config;
 use crate::config::flags::{Given, RunArgs};
 use crate::config::provider::{NamedSecret, keyed, preset, rotation, unknown};
+use crate::config::route::KeyedRoute;
 use crate::config::scheme::compile;
 use crate::diagnosis::{Case, hints};
 use crate::gate::delivery::{Head, split_target};
@@ -149,25 +150,25 @@ fn demands_of_preset(args: &VerifyArgs) -> Result<Demands, Unable> {
 }
 
 fn demands_of_route(args: &VerifyArgs) -> Result<Demands, Unable> {
-    let given = Given::flags(RunArgs { config: args.config.clone(), ..RunArgs::default() });
+    let given = Given::flags(RunArgs { config: args.config.clone().map(Into::into), ..RunArgs::default() });
     let config = Config::load(&given).map_err(|problems| Unable::configuration(problems.to_string()))?;
-    let names: Vec<_> = config.policy.routes.iter().map(|route| route.name.to_string()).collect();
-    let index = match (&args.route, names.len()) {
-        (None, 1) => 0,
-        (None, _) => {
-            return Err(Unable::usage(format!("which route? --route is one of {}", names.join(", "))));
-        }
-        (Some(name), _) => names.iter().position(|known| known == name).ok_or_else(|| {
-            Unable::usage(format!("no route is called {name}: write one of {}", names.join(", ")))
-        })?,
-    };
-    let route = &config.policy.routes[index];
+    let KeyedRoute { route, secrets } = asked_for(config.routes, args.route.as_deref())?;
     Ok(Demands {
         provider: route.provider.to_string(),
         route: route.name.to_string(),
         recipes: route.signature.schemes().iter().map(|scheme| scheme.recipe().clone()).collect(),
-        secrets: config.secrets[index].clone(),
+        secrets,
     })
+}
+
+fn asked_for(mut routes: Vec<KeyedRoute>, name: Option<&str>) -> Result<KeyedRoute, Unable> {
+    let names = routes.iter().map(|keyed| &*keyed.route.name).collect::<Vec<_>>().join(", ");
+    match name {
+        None if routes.len() > 1 => Err(Unable::usage(format!("which route? --route is one of {names}"))),
+        None => Ok(routes.remove(0)),
+        Some(name) => (routes.into_iter().find(|keyed| *keyed.route.name == *name))
+            .ok_or_else(|| Unable::usage(format!("no route is called {name}: write one of {names}"))),
+    }
 }
 
 /// A request as it was captured; line ends may be LF or CR LF.

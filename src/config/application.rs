@@ -57,7 +57,7 @@ impl Application {
 
 impl Exchange {
     /// How long the application may go on once the sender waits no more. Its real outcome decides,
-    /// and the provider's retry joins.
+    /// and a repeat of the event joins.
     pub fn call_limit(&self) -> Duration {
         self.timeout.saturating_mul(2)
     }

@@ -1,37 +1,23 @@
-//! What is demanded of every delivery, and who may speak for a sender.
+//! What is demanded of deliveries whatever their route, and who may speak for a sender.
 
 #![allow(clippy::doc_markdown, reason = "doc comments are the help text, which shows no backticks")]
 
-use std::path::PathBuf;
-
 use clap::Args;
+use clap::builder::EnumValueParser;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::loader::Loader;
-use super::located::{Located, overlay};
+use super::located::{Located, overlay, read_by};
 use super::store::Replay;
-use super::units::{Cidr, Rate, Senders, Span, display_as_value};
+use super::units::{Cidr, display_as_value};
 use crate::gate::delivery::{AddressHeader, TrustedProxies};
 
 overlay! {
-    /// What a route has a key of its own for, is a flag here: it counts for every route, or for
-    /// the only one.
     #[derive(Clone, Debug, Default, Args, Deserialize, JsonSchema)]
     #[command(next_help_heading = "Checks")]
     #[serde(default)]
     pub struct Checks {
-        /// Network that may send, or published for the addresses that the provider publishes; repeatable [default: the
-        /// networks that the provider's preset demands, else any]
-        #[arg(long, value_name = "CIDR", value_delimiter = ',')]
-        #[serde(skip)]
-        pub allow_ip: Option<Vec<Located<Senders>>>,
-
-        /// File with one network a line, added to --allow-ip; reloaded on change
-        #[arg(long, value_name = "PATH")]
-        #[serde(skip)]
-        pub allow_ip_file: Option<Located<PathBuf>>,
-
         /// Proxy whose X-Forwarded-For and X-Forwarded-Proto count: its own network, none that senders are in;
         /// repeatable [default: none]
         #[arg(long = "trusted-proxy", value_name = "CIDR", value_delimiter = ',')]
@@ -54,34 +40,9 @@ overlay! {
         #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
         pub insecure_short_secret: Option<Located<bool>>,
 
-        /// How old an event may be [default: the provider's, else 5m]
-        #[arg(long, value_name = "DURATION")]
-        #[serde(skip)]
-        pub tolerance: Option<Located<Span>>,
-
-        /// How far ahead the sender's clock may be [default: the provider's, else 5m]
-        #[arg(long, value_name = "DURATION")]
-        #[serde(skip)]
-        pub future_tolerance: Option<Located<Span>>,
-
         /// The memory of events
         #[command(flatten)]
         pub replay: Replay,
-
-        /// Requests per route and client address: N/PERIOD or off [default: 100/1m]
-        #[arg(long, value_name = "RATE")]
-        #[serde(skip)]
-        pub rate_limit: Option<Located<Rate>>,
-
-        /// Failed signatures per route and client address, after which few are verified: N/PERIOD or off [default: 100/1m]
-        #[arg(long, value_name = "RATE")]
-        #[serde(skip)]
-        pub failure_limit: Option<Located<Rate>>,
-
-        /// enforce refuses; observe forwards and records what would have been refused [default: enforce]
-        #[arg(long, value_name = "MODE")]
-        #[serde(skip)]
-        pub mode: Option<Located<Mode>>,
     }
 }
 
@@ -126,6 +87,7 @@ impl<'de> Deserialize<'de> for ProxyProtocol {
     }
 }
 display_as_value!(Mode, ProxyProtocol, RealIpHeader);
+read_by!(EnumValueParser<Self>: Mode, ProxyProtocol, RealIpHeader);
 
 /// Who may speak for a sender, and what is let pass that should not be.
 pub struct Trust {

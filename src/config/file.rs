@@ -11,11 +11,11 @@ use super::application::Application;
 use super::checks::Checks;
 use super::limits::Limits;
 use super::listeners::Listeners;
-use super::loader::closest;
+use super::loader::{Loader, closest};
 use super::located::Located;
 use super::outline::Outline;
 use super::process::Process;
-use super::raw::Route;
+use super::route::words::RouteWords;
 
 /// The whole file: the keys of each heading, as its flags have them, and the routes.
 #[derive(Debug, Default, JsonSchema)]
@@ -39,17 +39,34 @@ pub struct File {
 #[serde(default)]
 pub struct Routes {
     /// The endpoints; without any, there is the one that the flags describe
-    pub routes: Vec<Located<Route>>,
+    pub routes: Vec<Located<RouteWords>>,
 }
 
 /// What is wrong with the text, and where.
-pub struct FileFault {
-    pub at: Option<Location>,
-    pub message: String,
+struct FileFault {
+    at: Option<Location>,
+    message: String,
 }
 
 impl File {
-    pub fn read(text: &str) -> Result<(Self, Outline), Vec<FileFault>> {
+    /// The file that the loader reads; `None` if something is wrong with it.
+    pub fn load(loader: &mut Loader) -> Option<Self> {
+        match File::read(&loader.text()?) {
+            Ok((file, outline)) => {
+                loader.outlined(outline);
+                Some(file)
+            }
+            Err(faults) => {
+                for FileFault { at, message } in faults {
+                    let place = at.and_then(|at| loader.place(at));
+                    loader.problem_at(place, "", message);
+                }
+                None
+            }
+        }
+    }
+
+    fn read(text: &str) -> Result<(Self, Outline), Vec<FileFault>> {
         let outline = Outline::of(text).map_err(|error| vec![fault(&error)])?;
         let mut reader = Reader { text, known: Vec::new(), faults: Vec::new() };
         let file = File {

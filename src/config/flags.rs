@@ -14,7 +14,7 @@ use super::listeners::Listeners;
 use super::located::Located;
 use super::pod::PodFiles;
 use super::process::Process;
-use super::route::OnlyRoute;
+use super::route::words::{RouteWords, SecretSource};
 use super::secret::Secret;
 
 /// All are optional here: what is absent comes from the file or the defaults.
@@ -23,7 +23,7 @@ use super::secret::Secret;
 pub struct RunArgs {
     /// Configuration file (YAML); needed for more than one route. Read again at each reload: no pipe
     #[arg(short, long, value_name = "PATH", help_heading = "General")]
-    pub config: Option<PathBuf>,
+    pub config: Option<Located<PathBuf>>,
 
     #[command(flatten)]
     pub listeners: Listeners,
@@ -32,7 +32,7 @@ pub struct RunArgs {
     pub application: Application,
 
     #[command(flatten)]
-    pub route: OnlyRoute,
+    pub route: RouteWords,
 
     #[command(flatten)]
     pub checks: Checks,
@@ -48,7 +48,8 @@ pub struct RunArgs {
 fn in_common(arg: Arg) -> Arg {
     let Some(long) = arg.get_long() else { return arg };
     let twin = format!("HOOKGATE_{}", long.replace('-', "_").to_uppercase());
-    let is_path = arg.get_value_parser().type_id() == TypeId::of::<Located<PathBuf>>();
+    let held = arg.get_value_parser().type_id();
+    let is_path = held == TypeId::of::<Located<PathBuf>>() || held == TypeId::of::<SecretSource>();
     if is_path { arg.env(twin).value_hint(ValueHint::AnyPath) } else { arg.env(twin) }
 }
 

@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use clap::builder::{EnumValueParser, MapValueParser, TypedValueParser};
 use http::Method;
 use schemars::JsonSchema;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::Fault;
+use super::located::FlagValue;
 use super::secret::Secret;
-use crate::gate::handshake::{Answer, Asked, Handshake, Literal, Part, Piece, Place, Token};
+use crate::gate::handshake::{Answer, Asked, Handshake, Literal, Part, Piece, Token};
 use crate::gate::scheme::algorithm::Encoding;
-use crate::gate::scheme::source::header_name;
+use crate::gate::scheme::source::Source;
 
 /// What a route does with the handshakes of its provider, or its own.
 #[derive(Clone, Debug, PartialEq, JsonSchema)]
@@ -80,6 +82,15 @@ pub enum RawAnswer {
 pub enum Scalar {
     Integer(i64),
     Text(String),
+}
+
+/// As a flag it is a mode.
+impl FlagValue for Words {
+    type Parser = MapValueParser<EnumValueParser<Mode>, fn(Mode) -> Words>;
+
+    fn parser() -> Self::Parser {
+        EnumValueParser::new().map(Words::Mode)
+    }
 }
 
 impl fmt::Display for Mode {
@@ -181,27 +192,22 @@ fn fault(message: impl Into<String>) -> Fault {
 
 /// Only what is signed may make a delivery a question: otherwise anybody on the way could keep
 /// an event from the application. And the body of what is not signed is not read.
-fn place(text: &str, asked: &Asked) -> Result<Place, Fault> {
-    let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
-    match (kind, asked) {
-        ("json", Asked::Signed) => rest.parse().map(Place::Json).map_err(fault),
-        ("query", Asked::Bare(_)) if !rest.is_empty() => Ok(Place::Query(rest.to_owned())),
-        ("header", Asked::Bare(_)) => header_name(rest).map(Place::Header).map_err(fault),
-        (_, Asked::Signed) => {
-            Err(fault(format!("\"{text}\" is not in the signed body: write json:/pointer")))
-        }
-        (_, Asked::Bare(_)) => {
-            Err(fault(format!("\"{text}\" is not in the head: write query:name or header:Name")))
-        }
-    }
+fn place(text: &str, asked: &Asked) -> Result<Source, Fault> {
+    let remedy = match (asked, text.parse()) {
+        (Asked::Signed, Ok(source @ Source::Json(_)))
+        | (Asked::Bare(_), Ok(source @ (Source::Query(_) | Source::Header(_)))) => return Ok(source),
+        (Asked::Signed, _) => "is not in the signed body: write json:/pointer",
+        (Asked::Bare(_), _) => "is not in the head: write query:name or header:Name",
+    };
+    Err(fault(format!("\"{text}\" {remedy}")))
 }
 
-fn answer(raw: &RawAnswer, value: Option<&Place>) -> Result<Answer, Fault> {
+fn answer(raw: &RawAnswer, value: Option<&Source>) -> Result<Answer, Fault> {
     Ok(match raw {
         RawAnswer::Empty => Answer::Empty,
         RawAnswer::Text => Answer::Text,
         RawAnswer::Header => match value {
-            Some(Place::Header(name)) => Answer::Header(name.clone()),
+            Some(Source::Header(name)) => Answer::Header(name.clone()),
             _ => return Err(fault("answer: header sends a header back: write value: \"header:Name\"")),
         },
         RawAnswer::Json(members) => {

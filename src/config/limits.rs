@@ -17,11 +17,6 @@ overlay! {
     #[command(next_help_heading = "Limits")]
     #[serde(default)]
     pub struct Limits {
-        /// Largest body [default: the provider's, else 1MiB]
-        #[arg(long, value_name = "SIZE")]
-        #[serde(skip)]
-        pub max_body: Option<Located<ByteSize>>,
-
         /// How much is held at once
         #[command(flatten)]
         pub limits: Sizes,
@@ -89,6 +84,11 @@ impl Limits {
 }
 
 impl Sizes {
+    /// Where neither route nor provider says.
+    pub fn max_body(&self) -> ByteSize {
+        self.default_max_body.as_ref().map_or(ByteSize(1 << 20), |size| size.value)
+    }
+
     pub fn held(&self, loader: &mut Loader) -> Held {
         const NOBODY: &str = "0 would let nobody in: name at least 1";
         let max_buffered = loader.pick("limits.max_buffered", self.max_buffered.as_ref(), ByteSize(64 << 20));

@@ -102,7 +102,7 @@ impl Listeners {
             Ok(material) => {
                 for (key, file) in files {
                     if let Some(file) = file {
-                        loader.setting(key, file.value.display(), file.origin);
+                        loader.given(key, file.value.display(), file);
                     }
                 }
                 Some(material)

@@ -1,105 +1,111 @@
 //! Reads what the configuration names, chooses between origins, and gathers what is
 //! wrong, each problem with its place.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_saphyr::Location;
 use sha2::{Digest, Sha256};
 
-use super::file::{File, FileFault};
 use super::located::Located;
 use super::outline::Outline;
-use super::pod::Found;
+use super::pod::{Found, PodFiles};
 use super::secret::Secret;
-use super::startup::Built;
 use super::units::Span;
-use super::{AddressFile, Config, Origin, Place, Problem, Problems, Setting};
-use crate::config::flags::Given;
+use super::{AddressFile, Origin, Place, Problem, Problems, Setting};
 use crate::files;
 
-pub struct Loader<'g> {
-    pub given: &'g Given,
+pub struct Loader {
+    /// The configuration file.
+    file: Option<Located<PathBuf>>,
+    /// The files of a gate that will run elsewhere.
+    pod: Option<PodFiles>,
     outline: Outline,
     problems: Vec<Problem>,
     settings: Vec<Setting>,
+    /// The flag or the variable that each setting came by, if it did.
+    given_as: HashMap<String, Arc<str>>,
     notices: Vec<String>,
     address_files: Vec<AddressFile>,
     digest: Sha256,
 }
 
-impl<'g> Loader<'g> {
-    pub fn new(given: &'g Given) -> Self {
+/// What is told of a configuration, whatever is in it.
+pub struct Gathered {
+    pub settings: Vec<Setting>,
+    pub notices: Vec<String>,
+    pub address_files: Vec<AddressFile>,
+    pub fingerprint: [u8; 32],
+}
+
+impl Loader {
+    pub fn new(file: Option<&Located<PathBuf>>, pod: Option<&PodFiles>) -> Self {
         Loader {
-            given,
+            file: file.cloned(),
+            pod: pod.cloned(),
             outline: Outline::default(),
             problems: Vec::new(),
             settings: Vec::new(),
+            given_as: HashMap::new(),
             notices: Vec::new(),
             address_files: Vec::new(),
             digest: Sha256::new(),
         }
     }
 
-    /// The configuration, or all that is wrong with it.
-    pub fn finish(self, built: Option<Built>) -> Result<Config, Problems> {
-        match built {
-            Some(Built { startup, policy, secrets, tls }) if self.problems.is_empty() => Ok(Config {
-                startup,
-                policy,
-                secrets,
-                tls,
-                settings: self.settings,
-                notices: self.notices,
-                address_files: self.address_files,
-                fingerprint: self.digest.finalize().into(),
-            }),
-            Some(_) | None => Err(Problems(self.problems)),
+    /// What was gathered, or all that is wrong.
+    pub fn finish(self) -> Result<Gathered, Problems> {
+        if !self.problems.is_empty() {
+            return Err(Problems(self.problems));
         }
+        Ok(Gathered {
+            settings: self.settings,
+            notices: self.notices,
+            address_files: self.address_files,
+            fingerprint: self.digest.finalize().into(),
+        })
     }
 
-    pub fn file(&mut self) -> Option<File> {
-        let Some(path) = &self.given.args.config else { return Some(File::default()) };
-        let of_pod = self.given.pod.as_ref().and_then(|pod| pod.known.get(path));
+    /// The text of the configuration file; without one, none. `None` if it cannot be read.
+    pub fn text(&mut self) -> Option<String> {
+        let Some(file) = self.file.clone() else { return Some(String::new()) };
+        let path = &file.value;
+        let of_pod = self.pod.as_ref().and_then(|pod| pod.known.get(path));
         let bytes = of_pod.map_or_else(|| files::read(path), |bytes| Ok(bytes.clone()));
-        let text = match bytes.map(String::from_utf8) {
-            Ok(Ok(text)) => text,
+        match bytes.map(String::from_utf8) {
+            Ok(Ok(text)) => {
+                self.digest(text.as_bytes());
+                Some(text)
+            }
             Ok(Err(error)) => {
                 let place = error.utf8_error().valid_up_to();
                 let message = format!("{} is no UTF-8 at byte {place}: write it as text", path.display());
-                self.problem_at(None, "--config", message);
-                return None;
+                self.located_problem("--config", &file, message);
+                None
             }
             Err(error) => {
-                self.problem_at(None, "--config", unreadable(path, &error));
-                return None;
-            }
-        };
-        self.digest.update(&text);
-        match File::read(&text) {
-            Ok((file, outline)) => {
-                self.outline = outline;
-                Some(file)
-            }
-            Err(faults) => {
-                for FileFault { at, message } in faults {
-                    let place = at.and_then(|at| self.place(at));
-                    self.problem_at(place, "", message);
-                }
+                self.located_problem("--config", &file, unreadable(path, &error));
                 None
             }
         }
     }
 
+    /// Where its keys stand.
+    pub fn outlined(&mut self, outline: Outline) {
+        self.outline = outline;
+    }
+
     /// Flag or environment, else file, else default.
     pub fn pick<T: fmt::Display + Clone>(&mut self, key: &str, given: Option<&Located<T>>, default: T) -> T {
-        let (value, origin) = match given {
-            Some(given) => (given.value.clone(), given.origin),
-            None => (default, Origin::Default),
-        };
-        self.setting(key, &value, origin);
-        value
+        if let Some(given) = given {
+            self.given(key, &given.value, given);
+            return given.value.clone();
+        }
+        self.setting(key, &default, Origin::Default);
+        default
     }
 
     pub fn list<T: fmt::Display + Clone>(
@@ -108,11 +114,12 @@ impl<'g> Loader<'g> {
         given: Option<&Vec<Located<T>>>,
         default: &[T],
     ) -> Vec<T> {
-        let (values, origin) = match given {
-            Some(given) => (given.iter().map(|at| at.value.clone()).collect(), origin_of_list(given)),
-            None => (default.to_vec(), Origin::Default),
+        let Some(given) = given else {
+            self.setting(key, join(default), Origin::Default);
+            return default.to_vec();
         };
-        self.setting(key, join(&values), origin);
+        let values: Vec<T> = given.iter().map(|at| at.value.clone()).collect();
+        self.given_list(key, join(&values), given);
         values
     }
 
@@ -129,25 +136,20 @@ impl<'g> Loader<'g> {
     }
 
     pub fn place(&self, at: Location) -> Option<Place> {
-        let file = self.given.args.config.clone().filter(|_| at.line() > 0)?;
+        let file = self.file.as_ref().filter(|_| at.line() > 0)?.value.clone();
         Some(Place { file, line: at.line(), column: at.column() })
     }
 
     /// A path at which the gate makes a file: its folder must be there.
-    pub fn file_to_make(
-        &mut self,
-        setting: &str,
-        key: &str,
-        path: Option<&Located<PathBuf>>,
-    ) -> Option<PathBuf> {
+    pub fn file_to_make(&mut self, key: &str, path: Option<&Located<PathBuf>>) -> Option<PathBuf> {
         let Some(path) = path else {
-            self.setting(setting, "none", Origin::Default);
+            self.setting(key, "none", Origin::Default);
             return None;
         };
         let shown = path.value.display();
-        self.setting(setting, &shown, path.origin);
+        self.given(key, &shown, path);
         let folder = path.value.parent().filter(|folder| !folder.as_os_str().is_empty());
-        if path.value.file_name().is_none() || (self.given.pod.is_none() && path.value.is_dir()) {
+        if path.value.file_name().is_none() || (self.pod.is_none() && path.value.is_dir()) {
             self.located_problem(key, path, format!("{shown} names no file: write its name too"));
         } else if folder.is_some_and(|folder| !self.has_folder(folder)) {
             let message = format!("{shown}: there is no such folder: mount it or correct the path");
@@ -157,12 +159,12 @@ impl<'g> Loader<'g> {
     }
 
     fn has_folder(&self, folder: &Path) -> bool {
-        self.given.pod.as_ref().map_or_else(|| folder.is_dir(), |pod| pod.has_folder(folder))
+        self.pod.as_ref().map_or_else(|| folder.is_dir(), |pod| pod.has_folder(folder))
     }
 
     /// Reads a file that the configuration names, and remembers its content for the fingerprint.
     pub fn read(&mut self, key: &str, path: &Located<PathBuf>) -> Option<Vec<u8>> {
-        let found = match self.given.pod.as_ref().map(|pod| pod.find(&path.value)) {
+        let found = match self.pod.as_ref().map(|pod| pod.find(&path.value)) {
             None => files::read(&path.value),
             Some(Found::Known(bytes)) => Ok(bytes.to_vec()),
             Some(Found::Unseen) => return None,
@@ -187,8 +189,24 @@ impl<'g> Loader<'g> {
 
     /// What stands for a secret that is in the cluster, and not here.
     pub fn unseen_secret(&self, path: &Path) -> Option<Secret> {
-        let found = self.given.pod.as_ref()?.find(path);
+        let found = self.pod.as_ref()?.find(path);
         matches!(found, Found::Unseen).then(|| Secret::unseen(path))
+    }
+
+    /// A setting that was given.
+    pub fn given<T>(&mut self, key: &str, shown: impl fmt::Display, given: &Located<T>) {
+        if let Some(name) = &given.given_as {
+            self.given_as.insert(key.to_owned(), Arc::clone(name));
+        }
+        self.setting(key, shown, given.origin);
+    }
+
+    /// A list that a flag names has a value; an empty one stands in the file.
+    pub fn given_list<T>(&mut self, key: &str, shown: impl fmt::Display, given: &[Located<T>]) {
+        match given.first() {
+            Some(first) => self.given(key, shown, first),
+            None => self.setting(key, shown, Origin::File),
+        }
     }
 
     pub fn setting(&mut self, key: &str, value: impl fmt::Display, origin: Origin) {
@@ -222,31 +240,28 @@ impl<'g> Loader<'g> {
         self.settings.iter().rev().find(|s| s.key == key).map(|s| s.origin)
     }
 
+    /// The flag or the variable that gave a setting that was told already.
+    pub fn given_as(&self, key: &str) -> Option<Arc<str>> {
+        self.given_as.get(key).cloned()
+    }
+
     /// Something is wrong with the value of `key`: of the flag if it came from there, else
     /// where the file has the key.
     pub fn problem(&mut self, key: &str, message: impl Into<String>) {
-        let origin = self.origin_of(key);
-        let name = key.rsplit('.').next().unwrap_or(key);
-        let (place, key) = match origin {
-            Some(Origin::Flag | Origin::Env) => (None, format!("--{}", name.replace('_', "-"))),
-            _ => (self.outline.find(key).and_then(|at| self.place(at)), key.to_owned()),
-        };
-        self.problem_at(place, &key, message);
+        match self.given_as(key) {
+            Some(flag) => self.problem_at(None, &flag, message),
+            None => self.problem_at(self.outline.find(key).and_then(|at| self.place(at)), key, message),
+        }
     }
 
     pub fn problem_at(&mut self, place: Option<Place>, key: &str, message: impl Into<String>) {
         self.problems.push(Problem { place, key: key.to_owned(), message: message.into() });
     }
 
-    /// Something is wrong with a value that was given: it is told at the value.
+    /// Something is wrong with a value that was given: it is told at the value, or of the flag.
     pub fn located_problem<T>(&mut self, key: &str, given: &Located<T>, message: impl Into<String>) {
-        self.problem_at(self.place(given.at), key, message);
+        self.problem_at(self.place(given.at), given.given_as.as_deref().unwrap_or(key), message);
     }
-}
-
-/// A list that a flag names has a value; an empty one stands in the file.
-pub fn origin_of_list<T>(list: &[Located<T>]) -> Origin {
-    list.first().map_or(Origin::File, |first| first.origin)
 }
 
 pub fn join<T: fmt::Display>(values: &[T]) -> String {

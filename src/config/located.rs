@@ -4,13 +4,13 @@
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
+use std::sync::Arc;
 
 use clap::builder::{
-    BoolishValueParser, EnumValueParser, PathBufValueParser, StringValueParser, TypedValueParser,
-    ValueParserFactory,
+    BoolishValueParser, PathBufValueParser, StringValueParser, TypedValueParser, ValueParserFactory,
 };
 use clap::parser::ValueSource;
 use clap::{Arg, Command};
@@ -18,11 +18,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Location, Spanned};
 
-use super::checks::{Mode, ProxyProtocol, RealIpHeader};
-use super::process::{LogFormat, LogLevel};
-use super::store::OnStoreError;
+use super::Origin;
 use super::units::{ByteSize, Cidr, HostName, OtlpEndpoint, Rate, Senders, Span, UpstreamUrl};
-use super::{Origin, handshake};
 
 /// A value, and where it came from.
 #[derive(Clone, Debug)]
@@ -31,15 +28,17 @@ pub struct Located<T> {
     pub origin: Origin,
     /// Where it stands in the file; unknown if it comes from elsewhere.
     pub at: Location,
+    /// The flag or the variable that it was given by, as it is written.
+    pub given_as: Option<Arc<str>>,
 }
 
 impl<T> Located<T> {
     pub fn new(value: T, origin: Origin) -> Self {
-        Located { value, origin, at: Location::UNKNOWN }
+        Located { value, origin, at: Location::UNKNOWN, given_as: None }
     }
 
     pub fn map<U>(self, map: impl FnOnce(T) -> U) -> Located<U> {
-        Located { value: map(self.value), origin: self.origin, at: self.at }
+        Located { value: map(self.value), origin: self.origin, at: self.at, given_as: self.given_as }
     }
 }
 
@@ -53,7 +52,7 @@ impl<T> From<T> for Located<T> {
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Located<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Spanned { value, referenced: at, .. } = Spanned::deserialize(deserializer)?;
-        Ok(Located { value, origin: Origin::File, at })
+        Ok(Located { value, origin: Origin::File, at, given_as: None })
     }
 }
 
@@ -83,20 +82,30 @@ pub trait FlagValue: Sized {
     fn parser() -> Self::Parser;
 }
 
-impl<T: FlagValue> ValueParserFactory for Located<T> {
-    type Parser = Locating<T::Parser>;
+impl<T: FlagValue + Clone + Send + Sync + 'static> ValueParserFactory for Located<T> {
+    type Parser = Locating<T::Parser, Located<T>>;
 
     fn value_parser() -> Self::Parser {
-        Locating(T::parser())
+        Locating::new(T::parser())
     }
 }
 
-/// Tells a flag from its environment twin.
+/// Tells a flag from its environment twin, and keeps the name of the one that was used.
 #[derive(Clone, Debug)]
-pub struct Locating<P>(P);
+pub struct Locating<P, V>(P, PhantomData<fn() -> V>);
 
-impl<P: TypedValueParser> TypedValueParser for Locating<P> {
-    type Value = Located<P::Value>;
+impl<P, V> Locating<P, V> {
+    pub fn new(parser: P) -> Self {
+        Locating(parser, PhantomData)
+    }
+}
+
+impl<P, V> TypedValueParser for Locating<P, V>
+where
+    P: TypedValueParser,
+    V: From<Located<P::Value>> + Clone + Send + Sync + 'static,
+{
+    type Value = V;
 
     fn parse_ref(&self, cmd: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<Self::Value, clap::Error> {
         self.parse_ref_(cmd, arg, value, ValueSource::CommandLine)
@@ -109,8 +118,12 @@ impl<P: TypedValueParser> TypedValueParser for Locating<P> {
         value: &OsStr,
         source: ValueSource,
     ) -> Result<Self::Value, clap::Error> {
-        let origin = if source == ValueSource::EnvVariable { Origin::Env } else { Origin::Flag };
-        Ok(Located::new(self.0.parse_ref(cmd, arg, value)?, origin))
+        let (origin, given_as) = match source {
+            ValueSource::EnvVariable => (Origin::Env, variable(arg)),
+            _ => (Origin::Flag, flag(arg)),
+        };
+        let value = self.0.parse_ref(cmd, arg, value)?;
+        Ok(Located { given_as, ..Located::new(value, origin) }.into())
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = clap::builder::PossibleValue> + '_>> {
@@ -118,9 +131,18 @@ impl<P: TypedValueParser> TypedValueParser for Locating<P> {
     }
 }
 
+fn flag(arg: Option<&Arg>) -> Option<Arc<str>> {
+    Some(format!("--{}", arg?.get_long()?).into())
+}
+
+fn variable(arg: Option<&Arg>) -> Option<Arc<str>> {
+    Some(arg?.get_env()?.to_str()?.into())
+}
+
+/// A flag that holds values of these types is read by that parser of clap's.
 macro_rules! read_by {
     ($parser:ty: $($type:ty),*) => {$(
-        impl FlagValue for $type {
+        impl $crate::config::located::FlagValue for $type {
             type Parser = $parser;
 
             fn parser() -> Self::Parser {
@@ -132,15 +154,16 @@ macro_rules! read_by {
 read_by!(BoolishValueParser: bool);
 read_by!(PathBufValueParser: PathBuf);
 read_by!(StringValueParser: String);
-read_by!(EnumValueParser<Self>: handshake::Mode, LogFormat, LogLevel, Mode, OnStoreError, ProxyProtocol, RealIpHeader);
+pub(super) use read_by;
 
+/// A flag that holds values of these types is read as people write them.
 macro_rules! read_by_from_str {
     ($($type:ty),*) => {$(
-        impl FlagValue for $type {
-            type Parser = fn(&str) -> Result<Self, <Self as FromStr>::Err>;
+        impl $crate::config::located::FlagValue for $type {
+            type Parser = fn(&str) -> Result<Self, <Self as std::str::FromStr>::Err>;
 
             fn parser() -> Self::Parser {
-                <Self as FromStr>::from_str
+                <Self as std::str::FromStr>::from_str
             }
         }
     )*};
@@ -157,6 +180,7 @@ read_by_from_str!(
     Span,
     UpstreamUrl
 );
+pub(super) use read_by_from_str;
 
 /// Of what was said twice, the upper one.
 pub trait Overlay {

@@ -36,25 +36,26 @@ pub use self::loader::closest;
 
 use self::certificates::TlsMaterial;
 use self::checks::ProxyProtocol;
+use self::file::File;
 use self::flags::Given;
 use self::listeners::Sockets;
-use self::loader::Loader;
+use self::loader::{Gathered, Loader};
 use self::process::Lifecycle;
-use self::provider::NamedSecret;
+use self::route::KeyedRoute;
+use self::startup::Built;
 use self::store::OnStoreError;
 use self::units::UpstreamUrl;
+use crate::gate::delivery::TrustedProxies;
 use crate::gate::filter::replay::ReplayPolicy;
-use crate::gate::route::Policy;
 use crate::store::redis;
 
 /// Everything a run needs, checked.
 pub struct Config {
     /// Fixed until a restart.
     pub startup: Startup,
-    /// Swapped whole by a reload.
-    pub policy: Policy,
-    /// The secrets of each route, in the order of the policy's routes; for diagnosis.
-    pub secrets: Vec<Vec<NamedSecret>>,
+    /// Swapped whole by a reload, with who may speak for a sender.
+    pub routes: Vec<KeyedRoute>,
+    pub trusted_proxies: TrustedProxies,
     /// Certificates, swapped by a reload.
     pub tls: Option<TlsMaterial>,
     /// Each value in effect and where it came from; secrets by id only.
@@ -100,8 +101,8 @@ pub struct Timeouts {
     pub idle: Duration,
     /// How long a sender waits for the application.
     pub upstream: Duration,
-    /// How long the application may take all in all. Its real outcome decides, and the provider's
-    /// retry joins.
+    /// How long the application may take all in all. Its real outcome decides, and a repeat of
+    /// the event joins.
     pub call: Duration,
 }
 
@@ -204,9 +205,10 @@ impl std::error::Error for Problems {}
 
 impl Config {
     pub fn load(given: &Given) -> Result<Config, Problems> {
-        let mut loader = Loader::new(given);
-        let file = loader.file();
-        let config = file.map(|file| loader.config(file));
-        loader.finish(config)
+        let mut loader = Loader::new(given.args.config.as_ref(), given.pod.as_ref());
+        let built = File::load(&mut loader).map(|file| loader.config(given, file));
+        let Gathered { settings, notices, address_files, fingerprint } = loader.finish()?;
+        let Built { startup, routes, trusted_proxies, tls } = built.expect("what is wrong was told");
+        Ok(Config { startup, routes, trusted_proxies, tls, settings, address_files, notices, fingerprint })
     }
 }

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::EnumValueParser;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::loader::Loader;
-use super::located::{Located, overlay};
+use super::located::{Located, overlay, read_by};
 use super::units::{OtlpEndpoint, Span, display_as_value};
 
 overlay! {
@@ -71,6 +72,7 @@ pub enum LogLevel {
     Debug,
 }
 display_as_value!(LogFormat, LogLevel);
+read_by!(EnumValueParser<Self>: LogFormat, LogLevel);
 
 /// How the process tells, reloads and stops.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,7 +101,7 @@ impl Process {
             loader.problem("threads", "0 threads do no work: leave it out to follow the CPU quota");
         }
         if let Some(url) = &self.otlp_endpoint {
-            loader.setting("otlp_endpoint", &url.value, url.origin);
+            loader.given("otlp_endpoint", &url.value, url);
         }
         Lifecycle {
             shutdown_delay,
@@ -119,6 +121,6 @@ impl Process {
             let message = format!("is longer than the {LONGEST_SOCKET} bytes that a socket's path may have");
             loader.located_problem("control_socket", path, message);
         }
-        loader.file_to_make("control_socket", "control_socket", path)
+        loader.file_to_make("control_socket", path)
     }
 }

@@ -1,154 +1,240 @@
-//! The words for routes, schemes and presets as they are written: a mirror for serde, nothing more.
+//! The words for schemes and presets as they are written: a mirror for serde, nothing more.
 //! Unknown keys are errors; values that others must be judged against keep their place.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::checks::Mode;
 use super::handshake;
-use super::located::Located;
-use super::units::{ByteSize, Cidr, Moment, Rate, Senders, Span};
+use super::units::{ByteSize, Cidr, Moment, Rate, Span};
+use crate::gate::identity;
 use crate::gate::parse::url::SignedQuery;
 use crate::gate::scheme::algorithm::{Algorithm, Encoding};
 use crate::gate::scheme::key::KeyRule;
 use crate::gate::scheme::timestamp::TimeUnit;
 
-/// One endpoint.
+/// One method, or a list of them.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct Methods(
+    #[serde(deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<String>")]
+    pub Vec<String>,
+);
+
+/// Which of the verified events a route takes. The others are answered and counted, and not remembered.
+/// `*` in a text stands for any characters.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Route {
-    /// The name in metrics and logs.
-    pub name: Option<Located<String>>,
-    /// The exact raw path; a trailing `*` makes a prefix.
-    pub path: Option<Located<String>>,
-    /// The name of a preset.
-    pub provider: Option<Located<String>>,
-    /// Instead of a preset, in the words of one.
-    pub scheme: Option<Located<SchemeWords>>,
-    /// The URL that the provider was given; for providers that sign it.
-    pub public_url: Option<Located<String>>,
-    /// The signing secrets, newest first.
-    pub secrets: Vec<SecretSource>,
-    /// Who may send: networks, or `published` for the list that the provider's preset holds. If
-    /// absent, whom the preset demands, or anybody; nobody if empty.
-    pub allow_ips: Option<Vec<Located<Senders>>>,
-    /// One network a line, `#` starts a comment. Added to `allow_ips`.
-    pub allow_ip_file: Option<Located<PathBuf>>,
-    /// Requests per client address.
-    pub rate_limit: Option<Located<RateLimit>>,
-    /// Failed signatures per client address.
-    pub failure_limit: Option<Located<Rate>>,
-    /// Largest body; the provider's or `limits.max_body` if absent.
-    pub max_body: Option<Located<ByteSize>>,
-    /// How old an event may be; the provider's, else 5m, if absent.
-    pub tolerance: Option<Located<Span>>,
-    /// How far ahead the sender's clock may be; the provider's, else 5m, if absent.
-    pub future_tolerance: Option<Located<Span>>,
-    /// Whether it refuses, or forwards and records what would have been refused.
-    pub mode: Option<Located<Mode>>,
-    /// How long the route may go without accepting an event before that is worth telling.
-    pub expect_every: Option<Located<Span>>,
-    /// Statuses instead of the usual ones.
-    pub status: Status,
-    /// The questions that providers ask before or between events: who answers them, or the
-    /// route's own instead of its provider's.
-    pub handshake: Option<Located<handshake::Words>>,
-    /// The token that a provider proves itself with in a handshake (Meta's `hub.verify_token`).
-    pub handshake_token_file: Option<Located<PathBuf>>,
+pub struct Events {
+    /// The types that are taken, such as `push`, `pull_request.*` or `*.paid`; all if absent.
+    #[serde(deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<String>")]
+    pub take: Vec<String>,
+    /// The types that are not taken, whatever else is said.
+    #[serde(deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<String>")]
+    pub drop: Vec<String>,
+    /// Values that have to be one of these: `json:/ref: [refs/heads/main, "refs/tags/*"]`. All must
+    /// hold; an event that does not have the value is not judged by it.
+    pub when: Vec<BTreeMap<String, Texts>>,
 }
 
-/// `100/1m`, or `{ limit: 100/1m, shared: true }`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RateLimit {
-    /// The provider's, if absent.
-    pub limit: Option<Rate>,
-    /// Counted together by all gates with the same replay store.
-    pub shared: bool,
+/// One text, or a list of them.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct Texts(
+    #[serde(deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<String>")]
+    pub Vec<String>,
+);
+
+/// What tells a provider's events apart, and why if that is not what it signs.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    pub by: identity::Rule,
+    /// What two of its events can have in common.
+    pub because: String,
+}
+
+/// Answers instead of the usual ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Status {
+    /// Instead of 401.
+    pub signature: Option<Answer>,
+    /// Instead of 400.
+    pub timestamp: Option<Answer>,
+    /// Instead of 200 `Already processed`.
+    pub duplicate: Option<Answer>,
+    /// Instead of 202, for an event that is taken and not passed on at once, or not at all.
+    pub ack: Option<Answer>,
+}
+
+/// A status, or `{ status: 200, text: Thanks, type: text/plain }`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    pub status: Option<u16>,
+    pub text: Option<String>,
+    pub media: Option<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct SharedRateLimit {
-    /// The provider's, if absent.
-    limit: Option<Rate>,
-    /// Counted together by all gates with the same replay store.
-    #[serde(default)]
-    shared: bool,
+struct FullAnswer {
+    /// As usual if absent.
+    status: Option<u16>,
+    /// The body; as usual if absent.
+    text: Option<String>,
+    /// The media type of the text; `text/plain` if absent.
+    #[serde(rename = "type")]
+    media: Option<String>,
 }
 
-impl<'de> Deserialize<'de> for RateLimit {
+impl<'de> Deserialize<'de> for Answer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct PlainOrShared;
+        struct StatusOrMore;
 
-        impl<'de> Visitor<'de> for PlainOrShared {
-            type Value = RateLimit;
+        impl<'de> Visitor<'de> for StatusOrMore {
+            type Value = Answer;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a rate such as 100/1m, or { limit: 100/1m, shared: true }")
+                f.write_str("a status such as 200, or { status: 200, text: Thanks, type: text/plain }")
             }
 
-            fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<RateLimit, E> {
-                let limit = Some(value.parse().map_err(E::custom)?);
-                Ok(RateLimit { limit, shared: false })
+            fn visit_u64<E: serde::de::Error>(self, status: u64) -> Result<Answer, E> {
+                let status = u16::try_from(status).map_err(|_| E::custom("no HTTP status"))?;
+                Ok(Answer { status: Some(status), ..Answer::default() })
             }
 
-            /// `off` without quotes is a boolean in YAML.
-            fn visit_bool<E: serde::de::Error>(self, on: bool) -> Result<RateLimit, E> {
-                self.visit_str(if on { "on" } else { "off" })
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RateLimit, A::Error> {
-                let SharedRateLimit { limit, shared } =
-                    SharedRateLimit::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
-                Ok(RateLimit { limit, shared })
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Answer, A::Error> {
+                let full = FullAnswer::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+                Ok(Answer { status: full.status, text: full.text, media: full.media })
             }
         }
 
-        deserializer.deserialize_any(PlainOrShared)
+        deserializer.deserialize_any(StatusOrMore)
     }
 }
 
-impl JsonSchema for RateLimit {
+impl JsonSchema for Answer {
     fn schema_name() -> std::borrow::Cow<'static, str> {
-        "RateLimit".into()
+        "Answer".into()
     }
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let plain = generator.subschema_for::<Rate>();
-        let shared = generator.subschema_for::<SharedRateLimit>();
-        schemars::json_schema!({ "anyOf": [plain, shared] })
+        let status = generator.subschema_for::<u16>();
+        let full = generator.subschema_for::<FullAnswer>();
+        schemars::json_schema!({ "anyOf": [status, full] })
     }
 }
 
-/// A secret and the id that stands for it in logs and metrics.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SecretSource {
-    /// The file's name, if absent.
-    pub id: Option<String>,
-    /// The file that holds the secret; one newline at its end is no part of it.
-    pub file: Located<PathBuf>,
-    /// When it ceases to be valid: a date, which counts to its end in UTC, or a time.
-    pub not_after: Option<Moment>,
+/// How a provider's sender behaves after it has sent something.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sender {
+    /// How long it waits for the answer.
+    pub waits: Option<Span>,
+    /// How long it waits for the connection.
+    pub connect: Option<Span>,
+    /// How often it sends again what failed.
+    pub retries: Option<Retries>,
+    /// When it does, in words.
+    pub schedule: Option<String>,
+    /// How long after the first attempt the last one comes.
+    pub span: Option<Span>,
+    /// The statuses after which it does not: `410`, or a class such as `4xx`.
+    #[serde(rename = "final")]
+    pub last: Vec<Statuses>,
+    /// The statuses after which it does in spite of that.
+    pub again: Vec<Statuses>,
+    /// Whether a signed time is that of the attempt or that of the event.
+    pub stamp: Option<Stamp>,
+    /// What it wants to read when an event was taken.
+    pub ack: Option<Answer>,
+    /// What it wants to read when it sends a known event again.
+    pub duplicate: Option<Answer>,
+    /// Whether it does something with the answer's body.
+    pub answer: Option<Meaning>,
+    /// Where these facts come from.
+    #[serde(deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<String>")]
+    pub source: Vec<String>,
 }
 
-/// Statuses instead of the usual ones.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Status {
-    /// Instead of 401.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub signature: Option<u16>,
-    /// Instead of 400.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub timestamp: Option<u16>,
-    /// Instead of 200.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub duplicate: Option<u16>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Retries {
+    None,
+    /// Some attempts within some minutes.
+    Few,
+    /// For hours or days.
+    Many,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Stamp {
+    /// Each attempt is signed anew.
+    Attempt,
+    /// A retry carries the time of the first attempt.
+    Event,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Meaning {
+    Ignored,
+    /// The sender acts on it, so that nobody but the application can answer.
+    Meaningful,
+}
+
+/// A status, or all of a class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statuses(pub std::ops::Range<u16>);
+
+impl<'de> Deserialize<'de> for Statuses {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrClass;
+
+        impl Visitor<'_> for OneOrClass {
+            type Value = Statuses;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a status such as 410, or a class such as 4xx")
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, status: u64) -> Result<Statuses, E> {
+                match u16::try_from(status) {
+                    Ok(status @ 100..600) => Ok(Statuses(status..status + 1)),
+                    Ok(_) | Err(_) => Err(E::invalid_value(serde::de::Unexpected::Unsigned(status), &self)),
+                }
+            }
+
+            fn visit_str<E: serde::de::Error>(self, class: &str) -> Result<Statuses, E> {
+                let first = match class.as_bytes() {
+                    [digit @ b'1'..=b'5', b'x', b'x'] => u16::from(digit - b'0') * 100,
+                    _ => return Err(E::invalid_value(serde::de::Unexpected::Str(class), &self)),
+                };
+                Ok(Statuses(first..first + 100))
+            }
+        }
+
+        deserializer.deserialize_any(OneOrClass)
+    }
+}
+
+impl JsonSchema for Statuses {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Statuses".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let status = generator.subschema_for::<u16>();
+        schemars::json_schema!({ "anyOf": [status, { "type": "string", "pattern": "^[1-5]xx$" }] })
+    }
 }
 
 /// One way of signing.
@@ -192,10 +278,19 @@ pub struct SchemeWords {
     #[serde(default, deserialize_with = "one_or_many")]
     #[schemars(with = "Vec<String>")]
     pub id: Vec<String>,
+    /// What else tells two events apart that have the same id; signed, as the id is.
+    #[serde(default, deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<String>")]
+    pub distinct: Vec<String>,
     /// Where the event's type stands.
     #[serde(default, rename = "type", deserialize_with = "one_or_many")]
     #[schemars(with = "Vec<String>")]
     pub event_type: Vec<String>,
+    /// Where stands what narrows the type, so that `pull_request` is `pull_request.opened` as well for
+    /// the route's choice of events.
+    #[serde(default, deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<String>")]
+    pub action: Vec<String>,
 }
 
 /// What a scheme may be said to prove: never more than what is found.
@@ -219,7 +314,7 @@ pub struct Url {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignatureSource {
-    /// `header:Name`, `query:name`, `json:/pointer` or `form:field`, or a list of such.
+    /// `header:Name`, `query:name`, `json:/pointer`, `form:field` or `multipart:field`, or a list of such.
     #[serde(deserialize_with = "one_or_many")]
     #[schemars(with = "Vec<String>")]
     pub from: Vec<String>,
@@ -297,6 +392,10 @@ pub struct Preset {
     pub max_body: Option<ByteSize>,
     #[serde(default)]
     pub status: Status,
+    /// How its sender behaves.
+    pub sender: Option<Sender>,
+    /// What tells its events apart, if that is not what it signs.
+    pub identity: Option<Identity>,
     /// The methods that it sends with, if not only POST.
     #[serde(default)]
     pub methods: Vec<String>,

@@ -38,7 +38,10 @@ pub fn compile(
         url_rule: UrlRule { query: raw.url.query, either_port: raw.url.either_port },
         timestamp: raw.timestamp.as_ref().map(|t| timestamp(t, tolerance, future)).transpose()?,
         id: sources("id", &raw.id)?,
+        distinct: sources("distinct", &raw.distinct)?,
         event_type: sources("type", &raw.event_type)?,
+        action: sources("action", &raw.action)?,
+        looked_at: Vec::new(),
         closed: false,
         assurance: Assurance::Partial,
     };
@@ -47,6 +50,7 @@ pub fn compile(
     check_ends(&recipe, raw.assurance)?;
     recipe.closed = is_closed(&recipe, raw.assurance);
     recipe.assurance = assurance(&recipe);
+    check_distinct(&recipe)?;
     Ok(recipe)
 }
 
@@ -102,8 +106,7 @@ fn assurance(recipe: &Recipe) -> Assurance {
 fn signature(raw: &raw::SchemeWords) -> Result<SignatureRule, Fault> {
     let from = sources("signature.from", &raw.signature.from)?;
     if from.is_empty() || from.iter().any(|source| matches!(source, Source::Field(_) | Source::Claim(_))) {
-        let remedy =
-            "name where the signature stands: write header:Name, query:name, json:/pointer or form:field";
+        let remedy = "name where the signature stands: write header:Name, query:name, json:/pointer, form:field or multipart:field";
         return Err(Fault::new("signature.from", remedy));
     }
     let format = format(&raw.signature)?;
@@ -277,10 +280,14 @@ fn check(recipe: &Recipe) -> Result<(), Fault> {
             "{secret} goes with digest-md5, digest-sha1 and digest-sha256, and they with it: an HMAC has the secret as its key",
         ));
     }
-    if let Some(source) = recipe.when.iter().find(|s| !matches!(s, Source::Header(_) | Source::Query(_))) {
+    if let Some(source) =
+        recipe.when.iter().find(|s| !matches!(s, Source::Header(_) | Source::Query(_) | Source::Form(_)))
+    {
         return Err(Fault::new(
             "when",
-            format!("{source} is not known before the body: write header:Name or query:name"),
+            format!(
+                "{source} is not known before the body: write header:Name, query:name, or form:name if it is a form"
+            ),
         ));
     }
     if recipe.pointers().len() > json::MAX_POINTERS {
@@ -288,6 +295,21 @@ fn check(recipe: &Recipe) -> Result<(), Fault> {
             "id",
             format!("at most {} values can be read from a body", json::MAX_POINTERS),
         ));
+    }
+    Ok(())
+}
+
+/// What joins the id must be signed as the id is: a value that anybody could change would make a
+/// copy an event of its own.
+fn check_distinct(recipe: &Recipe) -> Result<(), Fault> {
+    if let Some(source) = recipe.distinct.iter().find(|source| !recipe.identifies(source)) {
+        let message = format!(
+            "{source} is not signed, so a copy could be sent as another event: leave it out, or say identity: delivery"
+        );
+        return Err(Fault::new("distinct", message));
+    }
+    if !recipe.distinct.is_empty() && !recipe.id.iter().any(|source| recipe.identifies(source)) {
+        return Err(Fault::new("distinct", "joins a signed id: name that in id"));
     }
     Ok(())
 }

@@ -4,28 +4,27 @@
 use super::Startup;
 use super::certificates::TlsMaterial;
 use super::file::File;
-use super::flags::RunArgs;
+use super::flags::{Given, RunArgs};
 use super::loader::Loader;
 use super::located::Overlay;
-use super::provider::NamedSecret;
-use super::route::ForAll;
+use super::route::{ForAll, KeyedRoute};
+use crate::gate::delivery::TrustedProxies;
 use crate::gate::filter::https::Https;
 use crate::gate::filter::replay::WINDOW_MARGIN;
-use crate::gate::route::Policy;
 
 /// A configuration, still without what the loader has gathered on the way.
 pub struct Built {
     pub startup: Startup,
-    pub policy: Policy,
-    pub secrets: Vec<Vec<NamedSecret>>,
+    pub routes: Vec<KeyedRoute>,
+    pub trusted_proxies: TrustedProxies,
     pub tls: Option<TlsMaterial>,
 }
 
-impl Loader<'_> {
-    pub fn config(&mut self, file: File) -> Built {
+impl Loader {
+    pub fn config(&mut self, given: &Given, file: File) -> Built {
         // Taken apart completely: a heading that is not handled here does not compile.
         let RunArgs { config: _, listeners, application, route, checks, limits, process } =
-            self.given.args.clone();
+            given.args.clone();
         let listeners = listeners.over(file.listeners);
         let checks = checks.over(file.checks);
         let limits = limits.over(file.limits);
@@ -33,7 +32,8 @@ impl Loader<'_> {
 
         let sockets = listeners.sockets(self);
         let tls = listeners.tls(self);
-        let exchange = application.over(file.application).exchange(self);
+        let application = application.over(file.application);
+        let exchange = application.exchange(self);
         let trust = checks.trust(self);
         listeners.way_past_certificates(self, &sockets.listen, trust.allow_http);
         let held = limits.limits.held(self);
@@ -45,16 +45,17 @@ impl Loader<'_> {
             short_secret: trust.short_secret,
             may_share: sharing.store.is_some(),
             max_buffered: held.max_buffered,
-            checks: &checks,
-            limits: &limits,
+            application: &application,
+            exchange: &exchange,
+            max_body: limits.limits.max_body(),
+            trial_secret: given.secret.as_ref(),
         };
-        let (routes, secrets) = self.routes(file.routes.routes, &for_all, route);
-        let policy = Policy { routes, trusted_proxies: trust.proxies };
+        let routes = self.routes(file.routes.routes, &for_all, &route);
         let replay_capacity = checks.replay.capacity(self);
         let replay_file = checks.replay.file(self, sharing.store.is_some());
         let control_socket = process.control_socket(self);
         let tolerances =
-            policy.routes.iter().filter_map(|route| route.freshness_window()).max().unwrap_or_default();
+            routes.iter().filter_map(|keyed| keyed.route.freshness_window()).max().unwrap_or_default();
         let replay = checks.replay.policy(self, tolerances, &exchange);
         let startup = Startup {
             sockets,
@@ -74,6 +75,6 @@ impl Loader<'_> {
             control_socket,
             lifecycle,
         };
-        Built { startup, policy, secrets, tls }
+        Built { startup, routes, trusted_proxies: trust.proxies, tls }
     }
 }

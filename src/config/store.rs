@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::EnumValueParser;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -14,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::Origin;
 use super::application::Exchange;
 use super::loader::Loader;
-use super::located::{Located, overlay};
+use super::located::{Located, overlay, read_by};
 use super::units::{Span, UpstreamUrl, display_as_value};
 use crate::gate::filter::replay::ReplayPolicy;
 use crate::store::redis::{Address, Settings, password};
@@ -67,12 +68,13 @@ overlay! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum OnStoreError {
-    /// Answers 503: the provider sends the event again.
+    /// Answers 503: an event is lost if its provider does not send it again.
     Refuse,
     /// Remembers events by itself for the time: another gate may deliver them again.
     Local,
 }
 display_as_value!(OnStoreError);
+read_by!(EnumValueParser<Self>: OnStoreError);
 
 /// The store that gates share, and what happens while it does not answer.
 pub struct Sharing {
@@ -107,13 +109,13 @@ impl Replay {
         if let Some(file) = self.file.as_ref().filter(|_| shared) {
             let message =
                 "keeps the memory of one gate, and a shared store needs none: leave one of them out";
-            loader.located_problem("replay_file", file, message);
+            loader.located_problem("replay.file", file, message);
         }
         if let Some(file) = self.file.as_ref().filter(|file| is_no_file(&file.value)) {
             let message = format!("{} is no regular file: name one", file.value.display());
-            loader.located_problem("replay_file", file, message);
+            loader.located_problem("replay.file", file, message);
         }
-        loader.file_to_make("replay.file", "replay_file", self.file.as_ref())
+        loader.file_to_make("replay.file", self.file.as_ref())
     }
 
     /// An event is remembered for longer than it stays fresh under any route's tolerances.
@@ -131,7 +133,7 @@ impl Replay {
                     Span(short.needed)
                 );
                 match &self.window {
-                    Some(window) => loader.located_problem("replay_window", window, message),
+                    Some(window) => loader.located_problem("replay.window", window, message),
                     None => loader.problem("replay.window", message),
                 }
                 policy(short.needed).expect("as long as is needed")
@@ -148,11 +150,11 @@ impl Replay {
         let address = match store.value.parse::<Address>() {
             Ok(address) => address,
             Err(message) => {
-                loader.located_problem("replay_store", store, message);
+                loader.located_problem("replay.store", store, message);
                 return None;
             }
         };
-        loader.setting("replay.store", &address, store.origin);
+        loader.given("replay.store", &address, store);
         let prefix = of_application(&self.prefix(loader, store), upstream);
         let password_file = self.password_file(loader);
         let ca_file = self.ca_file(loader, &address);
@@ -165,15 +167,15 @@ impl Replay {
         let Some(prefix) = &self.prefix else {
             let message = "replay.prefix (--replay-store-prefix) is missing: name the application, such as shop:, \
                            so that no other one's events are taken for its own";
-            loader.located_problem("replay_store", store, message);
+            loader.located_problem("replay.store", store, message);
             return String::new();
         };
-        loader.setting("replay.prefix", &prefix.value, prefix.origin);
+        loader.given("replay.prefix", &prefix.value, prefix);
         let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '{' | '}');
         if prefix.value.is_empty() || prefix.value.len() > 64 || !prefix.value.chars().all(plain) {
             // Braces would decide on which node of a cluster a key is.
             loader.located_problem(
-                "replay_store_prefix",
+                "replay.prefix",
                 prefix,
                 "is no prefix: write up to 64 plain characters without braces, such as shop:",
             );
@@ -184,12 +186,12 @@ impl Replay {
     /// It is read again at each connection, so that a rotated password needs no restart.
     fn password_file(&self, loader: &mut Loader) -> Option<PathBuf> {
         let file = self.password_file.as_ref()?;
-        let bytes = loader.read("replay_store_password_file", file)?;
+        let bytes = loader.read("replay.password_file", file)?;
         if let Err(message) = password(&bytes) {
             let message = format!("{}: {message}", file.value.display());
-            loader.located_problem("replay_store_password_file", file, message);
+            loader.located_problem("replay.password_file", file, message);
         }
-        loader.setting("replay.password_file", file.value.display(), file.origin);
+        loader.given("replay.password_file", file.value.display(), file);
         Some(file.value.clone())
     }
 
@@ -197,19 +199,19 @@ impl Replay {
         use rustls_pki_types::pem::PemObject;
 
         let file = self.ca_file.as_ref()?;
-        let pem = loader.read("replay_store_ca_file", file)?;
+        let pem = loader.read("replay.ca_file", file)?;
         let shown = file.value.display();
         let certificates = rustls_pki_types::CertificateDer::pem_slice_iter(&pem);
         if !certificates.collect::<Result<Vec<_>, _>>().is_ok_and(|list| !list.is_empty()) {
             loader.located_problem(
-                "replay_store_ca_file",
+                "replay.ca_file",
                 file,
                 format!("{shown} holds no certificate: name a PEM file with the store's authorities"),
             );
         } else if !address.tls {
             loader.notice(format!("{shown} is not used: only a rediss:// store shows a certificate"));
         }
-        loader.setting("replay.ca_file", shown, file.origin);
+        loader.given("replay.ca_file", shown, file);
         Some(file.value.clone())
     }
 
@@ -221,7 +223,7 @@ impl Replay {
                 timeout.value,
                 Span(LONGEST)
             );
-            loader.located_problem("replay_store_timeout", timeout, message);
+            loader.located_problem("replay.timeout", timeout, message);
         }
         value
     }

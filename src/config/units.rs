@@ -286,6 +286,14 @@ fn is_of_host(byte: u8) -> bool {
 }
 
 impl UpstreamUrl {
+    /// Where it is, for who looks for it.
+    pub fn address(&self) -> String {
+        match self {
+            UpstreamUrl::Tcp { .. } => self.authority(),
+            UpstreamUrl::Unix(path) => path.display().to_string(),
+        }
+    }
+
     /// What a request names as its `Host`. A Unix socket has no name of its own.
     pub fn authority(&self) -> String {
         match self {
@@ -418,6 +426,17 @@ scalar!(Senders, r"^(published|[0-9a-fA-F.:]+(/[0-9]{1,3})?)$");
 scalar!(Moment, r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt].+)?$");
 scalar!(UpstreamUrl, r"^(http://.+|unix:/.+)$");
 
+/// Each value once, where it stood first: what several schemes demand is told of each.
+pub fn distinct<T: PartialEq>(values: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut distinct = Vec::new();
+    for value in values {
+        if !distinct.contains(&value) {
+            distinct.push(value);
+        }
+    }
+    distinct
+}
+
 /// Shows an enum in the word that it is written with.
 macro_rules! display_as_value {
     ($($type:ty),*) => {$(
@@ -462,6 +481,12 @@ mod tests {
         }
         assert_eq!("::ffff:192.0.2.0/120".parse::<Cidr>().unwrap().to_string(), "192.0.2.0/24");
         assert_eq!("192.0.2.1".parse::<Cidr>().unwrap().to_string(), "192.0.2.1/32");
+    }
+
+    #[test]
+    fn a_value_that_comes_again_is_told_once_and_in_its_place() {
+        assert_eq!(distinct(["5m", "2h", "5m", "1m", "2h"]), ["5m", "2h", "1m"]);
+        assert!(distinct(Vec::<&str>::new()).is_empty());
     }
 
     #[test]

@@ -197,7 +197,8 @@ fn other_place(case: &Case<'_>, recipe: &Recipe, key: &[u8]) -> Option<String> {
         return Some(format!("the signature in {place} holds, but {decides} is there too and decides alone"));
     }
     let known = |name: &HeaderName| recipe.signature_headers().any(|known| known == name);
-    case.head.headers.keys().filter(|name| !known(name)).take(MOST_HEADERS).find_map(|name| {
+    let names = case.head.headers.iter().filter_map(|(name, _)| HeaderName::from_bytes(name).ok());
+    names.filter(|name| !known(name)).take(MOST_HEADERS).find_map(|name| {
         let mut other = recipe.clone();
         other.signature.from = vec![Source::Header(name.clone())];
         let found = holds(&other, key, case.head, case.body);

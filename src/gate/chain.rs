@@ -102,6 +102,17 @@ impl Route {
         }
     }
 
+    /// Whether the route takes an event that is fresh. One that it does not take is answered as if the
+    /// application had it.
+    pub fn choose(&self, fresh: Option<&Fresh>, findings: &mut Findings) -> Result<(), Reject> {
+        match fresh {
+            Some(fresh) if !fresh.authentic().is_taken() => {
+                findings.note(Err(Reason::Filtered)).map(|_: Option<()>| ())
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn method(&self, head: &Head<'_>) -> Result<(), Reason> {
         if self.methods.contains(head.method) { Ok(()) } else { Err(Reason::MethodNotAllowed) }
     }

@@ -6,9 +6,16 @@
 //!   not delivered yet.
 //! - Where the signature stands does not count, nor which key made it: a copy that shows it in another
 //!   header is a copy.
+//! - What a provider says tells its events apart besides the id ([`Recipe::distinct`]) joins the id.
+//! - A route may let the provider's unsigned delivery id join too, or remember nothing: [`Rule`].
 //! - Where the schemes of a provider name an event differently, a delivery has every name that its
 //!   signature vouches for, so that a copy under another scheme meets one of them.
 
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
@@ -18,6 +25,30 @@ use super::scheme::content::{Piece, Segment};
 use super::scheme::reading::{Reading, Variant};
 use super::scheme::source::Source;
 use super::scheme::{Assurance, Recipe};
+
+/// What tells the events of a route apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Rule {
+    /// What is signed: the id, else all of it.
+    #[default]
+    Signed,
+    /// That, and the provider's delivery id, which is not signed: whoever has seen a delivery can send it
+    /// again under another one.
+    Delivery,
+    /// Nothing: each delivery is an event of its own, and none is a duplicate.
+    None,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Rule::Signed => "signed",
+            Rule::Delivery => "delivery",
+            Rule::None => "none",
+        })
+    }
+}
 
 /// The names of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,28 +71,38 @@ impl Identity {
 }
 
 /// The identity of a delivery that was signed in this form. `others` are the recipes of the same
-/// provider under which its events have [other names](differs), with what they read in it.
+/// provider under which its events have [other names](differs), with what they read in it. `None` on
+/// routes that remember nothing.
 pub fn of<'r>(
+    rule: Rule,
     route: &str,
     recipe: &Recipe,
     reading: &Reading<'_>,
     variant: Variant<'_>,
     others: impl Iterator<Item = (&'r Recipe, Reading<'r>)>,
-) -> Result<Identity, Unreadable> {
+) -> Result<Option<Identity>, Unreadable> {
+    if rule == Rule::None {
+        return Ok(None);
+    }
     let mut names = SmallVec::<[ReplayKey; 1]>::new();
     for (other, reading) in others {
         // What cannot be read there is refused there: no copy comes under that name.
         names.extend(name_under(route, other, &reading, recipe).ok().flatten());
     }
     names.push(match signed_id(recipe, reading, |_| true)? {
-        Some(id) => by_id(route, &id),
+        Some(id) => id.key(route),
         None => by_content(route, recipe, reading, variant)?,
     });
+    if rule == Rule::Delivery
+        && let Some(id) = delivery_id(recipe, reading)?
+    {
+        names.iter_mut().for_each(|name| *name = of_delivery(*name, &id));
+    }
     // A name that the schemes share stands first, so that each of them tells the same one.
     let told = names[0];
     names.sort_unstable();
     names.dedup();
-    Ok(Identity { told, names })
+    Ok(Some(Identity { told, names }))
 }
 
 /// Whether a delivery under `signed` could come under `other` as well, and has another name there. A
@@ -71,9 +112,10 @@ pub fn differs(signed: &Recipe, other: &Recipe) -> bool {
         recipe.id.iter().filter(|source| recipe.identifies(source)).cloned().collect()
     };
     let same_content = signed.content == other.content || (is_body(signed) && is_body(other));
+    let apart = signed.distinct == other.distinct;
     let named = ids(other).iter().any(|source| signed.identifies(source)) || is_body(other);
     let covered = signed.content.keeps_body();
-    named && covered && other.when.is_empty() && !(same_content && ids(signed) == ids(other))
+    named && covered && other.when.is_empty() && !(same_content && apart && ids(signed) == ids(other))
 }
 
 /// The name that `other` would give to what was signed under `signed`; none if it could not come under
@@ -92,7 +134,7 @@ fn name_under(
         return Ok(None);
     }
     if let Some(id) = signed_id(other, reading, |source| signed.identifies(source))? {
-        return Ok(Some(by_id(route, &id)));
+        return Ok(Some(id.key(route)));
     }
     match reading.variants().next().filter(|_| is_body(other)) {
         Some(variant) => by_content(route, other, reading, variant).map(Some),
@@ -108,12 +150,53 @@ fn is_body(recipe: &Recipe) -> bool {
     recipe.content.covers_body() && recipe.content.segments().iter().all(fixed)
 }
 
-fn signed_id(
+/// A signed id, with what makes two events of one id.
+struct SignedId<'r> {
+    id: String,
+    distinct: SmallVec<[Cow<'r, [u8]>; 1]>,
+}
+
+fn signed_id<'r>(
     recipe: &Recipe,
-    reading: &Reading<'_>,
+    reading: &'r Reading<'_>,
     covered: impl Fn(&Source) -> bool,
-) -> Result<Option<String>, Unreadable> {
+) -> Result<Option<SignedId<'r>>, Unreadable> {
     for source in recipe.id.iter().filter(|source| recipe.identifies(source) && covered(source)) {
+        let Some(id) = reading.id(source)? else { continue };
+        let distinct = recipe.distinct.iter().filter(|source| covered(source));
+        // What is absent counts as empty.
+        let values = distinct.map(|source| Ok(reading.value(source)?.unwrap_or_default()));
+        return Ok(Some(SignedId { id, distinct: values.collect::<Result<_, _>>()? }));
+    }
+    Ok(None)
+}
+
+impl SignedId<'_> {
+    fn key(&self, route: &str) -> ReplayKey {
+        match self.distinct.as_slice() {
+            [] => by_id(route, &self.id),
+            values => {
+                let mut digest = on(route, b"distinct id\0");
+                for value in std::iter::once(self.id.as_bytes()).chain(values.iter().map(AsRef::as_ref)) {
+                    digest.update((value.len() as u64).to_be_bytes());
+                    digest.update(value);
+                }
+                ReplayKey::from_digest(&digest.finalize().into())
+            }
+        }
+    }
+}
+
+/// The key of the event with this signed id. The same id on two routes is two events.
+pub fn by_id(route: &str, id: &str) -> ReplayKey {
+    let mut digest = on(route, b"id\0");
+    digest.update(id.as_bytes());
+    ReplayKey::from_digest(&digest.finalize().into())
+}
+
+/// The provider's own number for what it sends, if that does not tell its events apart by itself.
+pub fn delivery_id(recipe: &Recipe, reading: &Reading<'_>) -> Result<Option<String>, Unreadable> {
+    for source in recipe.id.iter().filter(|source| !recipe.identifies(source)) {
         if let Some(id) = reading.id(source)? {
             return Ok(Some(id));
         }
@@ -121,9 +204,10 @@ fn signed_id(
     Ok(None)
 }
 
-/// The key of the event with this signed id. The same id on two routes is two events.
-pub fn by_id(route: &str, id: &str) -> ReplayKey {
-    let mut digest = on(route, b"id\0");
+fn of_delivery(name: ReplayKey, id: &str) -> ReplayKey {
+    let mut digest = Sha256::new();
+    digest.update(b"delivery\0");
+    digest.update(name.as_bytes());
     digest.update(id.as_bytes());
     ReplayKey::from_digest(&digest.finalize().into())
 }

@@ -14,6 +14,7 @@ pub enum Reason {
     BodyTimeout,
     BodyTooLarge,
     Duplicate,
+    Filtered,
     FramingInvalid,
     Handshake,
     HandshakeRefused,
@@ -32,27 +33,36 @@ pub enum Reason {
     TimestampMissing,
     TimestampStale,
     UpstreamFailed,
+    UpstreamStatus,
     UpstreamTimeout,
     UpstreamUnreachable,
 }
 
-/// The four outcomes that a dashboard tells apart.
+/// The outcomes that a dashboard tells apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Delivered, and the application's answer was returned; or a handshake, and answered.
+    /// Delivered: the application said 2xx.
     Accepted,
+    /// Genuine, and answered by the gate as it should be: a duplicate, a handshake, an event that the
+    /// route does not take.
+    Answered,
     /// Answered by the gate; the application saw nothing.
     Refused,
     /// Would have been refused, but the route only observes.
     Observed,
-    /// Genuine, but it could not be delivered or its outcome is unknown.
+    /// Genuine, but it could not be delivered, the application did not take it, or its outcome is unknown.
     Failed,
 }
 
 impl Verdict {
+    /// Every verdict.
+    pub const ALL: [Verdict; 5] =
+        [Verdict::Accepted, Verdict::Answered, Verdict::Observed, Verdict::Refused, Verdict::Failed];
+
     pub const fn label(self) -> &'static str {
         match self {
             Verdict::Accepted => "accepted",
+            Verdict::Answered => "answered",
             Verdict::Refused => "refused",
             Verdict::Observed => "observed",
             Verdict::Failed => "failed",
@@ -62,8 +72,10 @@ impl Verdict {
 
 impl Reason {
     /// Every reason, in the order of the table in conf/README.md.
-    pub const ALL: [Reason; 26] = [
+    pub const ALL: [Reason; 28] = [
         Reason::Accepted,
+        Reason::UpstreamStatus,
+        Reason::Filtered,
         Reason::Handshake,
         Reason::FramingInvalid,
         Reason::RouteUnmatched,
@@ -113,6 +125,7 @@ impl Reason {
             Reason::BodyTimeout => "body_timeout",
             Reason::BodyTooLarge => "body_too_large",
             Reason::Duplicate => "duplicate",
+            Reason::Filtered => "filtered",
             Reason::FramingInvalid => "framing_invalid",
             Reason::Handshake => "handshake",
             Reason::HandshakeRefused => "handshake_refused",
@@ -131,6 +144,7 @@ impl Reason {
             Reason::TimestampMissing => "timestamp_missing",
             Reason::TimestampStale => "timestamp_stale",
             Reason::UpstreamFailed => "upstream_failed",
+            Reason::UpstreamStatus => "upstream_status",
             Reason::UpstreamTimeout => "upstream_timeout",
             Reason::UpstreamUnreachable => "upstream_unreachable",
         }
@@ -139,16 +153,17 @@ impl Reason {
     /// The verdict that this reason leads to on an enforcing route.
     pub const fn verdict(self) -> Verdict {
         match self {
-            Reason::Accepted | Reason::Handshake => Verdict::Accepted,
+            Reason::Accepted => Verdict::Accepted,
+            Reason::Duplicate | Reason::Filtered | Reason::Handshake => Verdict::Answered,
             Reason::StoreUnavailable
             | Reason::UpstreamFailed
+            | Reason::UpstreamStatus
             | Reason::UpstreamTimeout
             | Reason::UpstreamUnreachable => Verdict::Failed,
             Reason::AddressDenied
             | Reason::BodyMalformed
             | Reason::BodyTimeout
             | Reason::BodyTooLarge
-            | Reason::Duplicate
             | Reason::FramingInvalid
             | Reason::HandshakeRefused
             | Reason::HeadersTooLarge
@@ -177,6 +192,7 @@ impl Reason {
             Reason::AddressDenied
                 | Reason::BodyMalformed
                 | Reason::Duplicate
+                | Reason::Filtered
                 | Reason::Handshake
                 | Reason::HttpsRequired
                 | Reason::RateLimited
@@ -195,9 +211,10 @@ impl Reason {
     }
 
     /// The status that the sender reads. Never 3xx: senders count it as a failure.
-    /// Never 410: some senders delete the endpoint.
+    /// Never 410: some senders delete the endpoint. The application's own answer has its own.
     pub const fn status(self) -> u16 {
         match self {
+            Reason::Filtered => 202,
             Reason::Accepted | Reason::Duplicate | Reason::Handshake => 200,
             Reason::BodyMalformed
             | Reason::FramingInvalid
@@ -212,7 +229,7 @@ impl Reason {
             Reason::BodyTooLarge => 413,
             Reason::RateLimited => 429,
             Reason::HeadersTooLarge => 431,
-            Reason::UpstreamFailed => 502,
+            Reason::UpstreamFailed | Reason::UpstreamStatus => 502,
             Reason::InFlight
             | Reason::Overloaded
             | Reason::StoreUnavailable
@@ -224,7 +241,7 @@ impl Reason {
     /// The fixed text that the sender reads: enough to act on, nothing to attack with.
     pub const fn text(self) -> &'static str {
         match self {
-            Reason::Accepted | Reason::Handshake => "",
+            Reason::Accepted | Reason::Filtered | Reason::Handshake => "",
             Reason::AddressDenied | Reason::HandshakeRefused | Reason::HttpsRequired => "Forbidden",
             Reason::BodyMalformed | Reason::FramingInvalid => "Bad request",
             Reason::BodyTimeout => "Request timeout",
@@ -239,9 +256,10 @@ impl Reason {
                 "Unauthorized"
             }
             Reason::TimestampFuture | Reason::TimestampMissing | Reason::TimestampStale => "Event too old",
-            Reason::UpstreamFailed | Reason::UpstreamTimeout | Reason::UpstreamUnreachable => {
-                "Processing failed"
-            }
+            Reason::UpstreamFailed
+            | Reason::UpstreamStatus
+            | Reason::UpstreamTimeout
+            | Reason::UpstreamUnreachable => "Processing failed",
         }
     }
 }
@@ -285,24 +303,79 @@ impl From<Reason> for Reject {
     }
 }
 
-/// Statuses that a provider or a route demands instead of the usual ones
-/// (Xero, for instance, probes for 401).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StatusOverrides {
-    pub signature: Option<u16>,
-    pub timestamp: Option<u16>,
-    pub duplicate: Option<u16>,
+/// What a provider or a route demands to be answered instead of the usual (Xero, for instance, probes
+/// for 401, and Dropbox Sign wants a sentence).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    pub signature: Answer,
+    pub timestamp: Answer,
+    pub duplicate: Answer,
+    /// For an event that was taken and is not passed on at once, or not at all.
+    pub ack: Answer,
+    /// Statuses after which the sender does not try again.
+    pub last: Vec<u16>,
 }
 
-impl StatusOverrides {
-    pub fn status(&self, reason: Reason) -> u16 {
+/// One of them. What is not said is as usual.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    pub status: Option<u16>,
+    pub text: Option<Box<str>>,
+    /// The kind of the text: a media type.
+    pub media: Option<Box<str>>,
+}
+
+/// What the sender reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Said<'a> {
+    pub status: u16,
+    pub text: &'a str,
+    pub media: &'a str,
+}
+
+const PLAIN: &str = "text/plain";
+
+impl Reason {
+    /// What the sender reads where nobody demands anything else.
+    pub const fn said(self) -> Said<'static> {
+        Said { status: self.status(), text: self.text(), media: PLAIN }
+    }
+
+    /// Whether the event may be genuine, and is to be sent again.
+    const fn wants_another_attempt(self) -> bool {
+        matches!(
+            self,
+            Reason::InFlight
+                | Reason::StoreUnavailable
+                | Reason::UpstreamFailed
+                | Reason::UpstreamTimeout
+                | Reason::UpstreamUnreachable
+        )
+    }
+}
+
+impl Answers {
+    /// What the sender reads for this reason. What is to be sent again gets a status after which this
+    /// sender does so.
+    pub fn to(&self, reason: Reason) -> Said<'_> {
+        const OTHERS: [u16; 5] = [503, 500, 429, 409, 408];
+
         let own = match reason {
-            reason if reason.is_signature() => self.signature,
-            Reason::TimestampFuture | Reason::TimestampMissing | Reason::TimestampStale => self.timestamp,
-            Reason::Duplicate => self.duplicate,
-            _ => None,
+            reason if reason.is_signature() => &self.signature,
+            Reason::TimestampFuture | Reason::TimestampMissing | Reason::TimestampStale => &self.timestamp,
+            Reason::Duplicate => &self.duplicate,
+            Reason::Filtered => &self.ack,
+            reason if reason.wants_another_attempt() && self.last.contains(&reason.status()) => {
+                let other = OTHERS.into_iter().find(|status| !self.last.contains(status));
+                return Said { status: other.unwrap_or(reason.status()), ..reason.said() };
+            }
+            _ => return reason.said(),
         };
-        own.unwrap_or(reason.status())
+        Said {
+            status: own.status.unwrap_or(reason.status()),
+            text: own.text.as_deref().unwrap_or(reason.text()),
+            media: own.media.as_deref().unwrap_or(PLAIN),
+        }
     }
 }
 
@@ -330,6 +403,32 @@ mod tests {
         for r in [Reason::SignatureMalformed, Reason::SignatureMismatch, Reason::SignatureMissing] {
             assert_eq!((r.status(), r.text()), (401, "Unauthorized"));
         }
+    }
+
+    #[test]
+    fn what_a_provider_demands_replaces_what_is_usual() {
+        let twiml = Answer { status: None, text: Some("<Response/>".into()), media: Some("text/xml".into()) };
+        let answers = Answers {
+            duplicate: twiml,
+            ack: Answer { status: Some(204), ..Answer::default() },
+            last: vec![502, 503, 504],
+            ..Answers::default()
+        };
+        let said = |reason| {
+            let Said { status, text, media } = answers.to(reason);
+            (status, text, media)
+        };
+        assert_eq!(said(Reason::Duplicate), (200, "<Response/>", "text/xml"));
+        assert_eq!(said(Reason::Filtered), (204, "", "text/plain"));
+        assert_eq!(said(Reason::SignatureMismatch), (401, "Unauthorized", "text/plain"));
+        assert_eq!(
+            said(Reason::UpstreamFailed),
+            (500, "Processing failed", "text/plain"),
+            "it repeats a 500"
+        );
+        assert_eq!(said(Reason::InFlight).0, 500);
+        assert_eq!(said(Reason::Overloaded).0, 503, "nobody knows who it is");
+        assert_eq!(Answers::default().to(Reason::UpstreamTimeout).status, 504);
     }
 
     #[test]

@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 
-use super::delivery::TrustedProxies;
 use super::filter::failure_budget::FailureBudget;
 use super::filter::https::Https;
 use super::filter::ip_allowlist::IpAllowlist;
 use super::filter::rate_limit::RateLimit;
 use super::filter::signature::Signature;
 use super::handshake::Handshakes;
-use super::reason::{Reason, StatusOverrides};
+use super::reason::{Answers, Reason};
 use super::rotation::Rotation;
 
 /// What one endpoint demands. Immutable; a reload makes a new one.
@@ -34,7 +33,9 @@ pub struct Route {
     pub mode: Mode,
     /// How long may pass between two accepted events; judged by whoever watches, not by the chain.
     pub expect_every: Option<Duration>,
-    pub status: StatusOverrides,
+    pub answers: Answers,
+    /// How long the sender waits, if that is less than the application may take.
+    pub patience: Option<Duration>,
     /// Headers that this route gives a meaning to; spellings that look like them are removed.
     pub headers: Vec<HeaderName>,
 }
@@ -53,12 +54,18 @@ impl Route {
         let rules = self.signature.schemes().iter().map(|s| s.recipe().timestamp.as_ref());
         rules.map(|rule| rule.map(|r| r.tolerance + r.future_tolerance)).max().flatten()
     }
-}
 
-/// All routes, and who may speak for a sender. Swapped whole.
-pub struct Policy {
-    pub routes: Vec<Arc<Route>>,
-    pub trusted_proxies: TrustedProxies,
+    /// The route as it is demanded now, with what its limiters remembered before. State is no demand.
+    #[must_use]
+    pub fn adopting(mut self, before: &Route) -> Route {
+        if let (Some(limit), Some(before)) = (&mut self.rate_limit, &before.rate_limit) {
+            *limit = limit.adopting(before);
+        }
+        if let (Some(budget), Some(before)) = (&mut self.failure_budget, &before.failure_budget) {
+            *budget = budget.adopting(before);
+        }
+        self
+    }
 }
 
 /// The route of a raw path, or what stands for it: an exact match, else the longest prefix. The path is
@@ -73,26 +80,6 @@ pub fn of_path<'e, E: Borrow<Route>>(all: &'e [E], path: &[u8]) -> Result<&'e E,
         return Err(Reason::RouteUnmatched);
     }
     Ok(best)
-}
-
-impl Policy {
-    /// The new policy, with what the old one's rate limiters remember. State is not policy.
-    #[must_use]
-    pub fn adopting<E: Borrow<Route>>(mut self, old: &[E]) -> Policy {
-        for route in &mut self.routes {
-            let mut before = old.iter().map(Borrow::borrow);
-            let before = before.find(|before: &&Route| before.name == route.name);
-            // A new policy is not shared yet, so its routes can still be changed.
-            let (Some(route), Some(before)) = (Arc::get_mut(route), before) else { continue };
-            if let (Some(limit), Some(before)) = (&mut route.rate_limit, &before.rate_limit) {
-                *limit = limit.adopting(before);
-            }
-            if let (Some(budget), Some(before)) = (&mut route.failure_budget, &before.failure_budget) {
-                *budget = budget.adopting(before);
-            }
-        }
-        self
-    }
 }
 
 /// A raw path; a trailing `*` makes it a prefix.

@@ -12,18 +12,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::{HeaderMap, Method, Response, StatusCode};
-use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
-use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::ServerSession;
+use http::{Method, Response, StatusCode};
+use pingora::apps::ServerApp;
+use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
-use tokio::time::timeout;
 
 use self::page::{Page, RouteView};
 use self::report::Report;
 use crate::clock::{self, Doubt};
 use crate::config::units::HostName;
-use crate::proxy::{Sidecar, facts};
+use crate::gate::delivery::Headers;
+use crate::proxy::framing::RequestHead;
+use crate::proxy::session::Session;
+use crate::proxy::{Sidecar, respond};
+use crate::telemetry::metrics::Levels;
 
 /// Answers probes and scrapes.
 pub struct Ops {
@@ -34,14 +36,13 @@ pub struct Ops {
     replay_window: Duration,
     /// Names under which it may be asked.
     hosts: Vec<HostName>,
+    connections: Box<dyn Fn() -> usize + Send + Sync>,
 }
 
 /// For a head, all in all.
 const HEAD: Duration = Duration::from_secs(2);
 /// Between two requests.
 const IDLE: Duration = Duration::from_secs(5);
-/// How long a reader may take for an answer. Nobody waits for one that never reads.
-const ANSWER: Duration = Duration::from_secs(5);
 
 const MISDIRECTED: &str =
     "This listener is not known by that name: ask by address or as localhost, or name it in --ops-host\n";
@@ -58,15 +59,16 @@ impl Ops {
         started: Arc<AtomicBool>,
         replay_window: Duration,
         hosts: Vec<HostName>,
+        connections: Box<dyn Fn() -> usize + Send + Sync>,
     ) -> Self {
-        Ops { sidecar, started, replay_window, hosts }
+        Ops { sidecar, started, replay_window, hosts, connections }
     }
 
     /// A page in a browser can ask under any name whose address its owner sets (DNS rebinding),
     /// and would read the answer. It cannot choose an address, `localhost`, or a name of ours.
-    fn is_asked_by_its_name(&self, headers: &HeaderMap) -> bool {
-        headers.get_all(http::header::HOST).iter().all(|host| {
-            let Ok(host) = host.to_str() else { return false };
+    fn is_asked_by_its_name(&self, headers: Headers<'_>) -> bool {
+        headers.get_all("host").all(|host| {
+            let Ok(host) = std::str::from_utf8(host) else { return false };
             let (name, port) = match host.rfind(':').filter(|_| !host.ends_with(']')) {
                 Some(colon) => (&host[..colon], &host[colon + 1..]),
                 None => (host, ""),
@@ -81,16 +83,16 @@ impl Ops {
         })
     }
 
-    fn answer(&self, request: &RequestHeader) -> Response<Vec<u8>> {
+    fn answer(&self, request: &RequestHead) -> Response<Vec<u8>> {
         if !matches!(request.method, Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed\n");
             response.headers_mut().insert(http::header::ALLOW, http::HeaderValue::from_static("GET, HEAD"));
             return response;
         }
-        if !self.is_asked_by_its_name(&request.headers) {
+        if !self.is_asked_by_its_name(request.headers()) {
             return text(StatusCode::MISDIRECTED_REQUEST, MISDIRECTED);
         }
-        let target = String::from_utf8_lossy(request.raw_path());
+        let target = String::from_utf8_lossy(request.target());
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         match path {
             "/" => self.page(),
@@ -143,14 +145,18 @@ impl Ops {
     }
 
     fn metrics(&self) -> Response<Vec<u8>> {
-        let metrics = &self.sidecar.telemetry.metrics;
-        metrics.ready.set(i64::from(self.readiness().iter().all(|check| check.fine)));
-        metrics.draining.set(i64::from(self.sidecar.in_flight.is_draining()));
-        metrics.replay_entries.set(count(self.sidecar.store.entries()));
-        metrics.replay_capacity.set(count(self.sidecar.store.capacity()));
-        metrics.replay_store_up.set(i64::from(self.sidecar.store.is_up()));
-        metrics.buffered_bytes.set(count(self.sidecar.budget.bodies()));
-        respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics.text())
+        let Sidecar { store, in_flight, budget, telemetry, .. } = &*self.sidecar;
+        let exposition = telemetry.metrics.text(&Levels {
+            ready: self.readiness().iter().all(|check| check.fine),
+            draining: in_flight.is_draining(),
+            connections: (self.connections)(),
+            in_flight: in_flight.count(),
+            buffered: budget.bodies(),
+            replay_entries: store.entries(),
+            replay_capacity: store.capacity(),
+            replay_store_up: store.is_up(),
+        });
+        respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", exposition)
     }
 }
 
@@ -162,10 +168,6 @@ fn clock_is_believable() -> bool {
         Doubt::Unset => false,
         Doubt::Jumped { otherwise_ms } => (now.wall_ms - otherwise_ms).abs() < 60_000,
     }
-}
-
-fn count(n: usize) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 /// 200 if all is fine, else 503; with `?verbose` a line for each condition.
@@ -212,38 +214,29 @@ fn respond(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Res
     response
 }
 
-/// The answer to a request that was read.
-async fn write(session: &mut ServerSession, response: Response<Vec<u8>>) -> pingora::Result<()> {
-    let (parts, body) = response.into_parts();
-    session.write_response_header(Box::new(ResponseHeader::from(parts))).await?;
-    session.write_response_body(body.into(), true).await
-}
-
-/// Marks a connection that has served a request.
-struct Reused;
-
 #[async_trait]
-impl HttpServerApp for Ops {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        mut session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        let patience = if session.take_connection_user_context().is_some() { IDLE + HEAD } else { HEAD };
-        session.set_keepalive(Some(IDLE.as_secs()));
-        let intake = Arc::clone(facts::intake(&session)?);
-        intake.begin();
-        if !timeout(patience, session.read_request()).await.ok()?.ok()? {
-            return None;
+impl ServerApp for Ops {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let mut session = Session::new(stream);
+        while let Some(read) = session.read_head(IDLE, HEAD, || false).await {
+            if *shutdown.borrow() {
+                session.close();
+            }
+            let response = match read {
+                Ok(request) => self.answer(&request),
+                Err(_) => text(StatusCode::BAD_REQUEST, "Bad request\n"),
+            };
+            session.take_what_is_there().await;
+            let mut head = respond::status_line(response.status().as_u16());
+            for (name, value) in response.headers() {
+                respond::line(&mut head, name.as_str(), value);
+            }
+            session.answer(head, response.body()).await;
+            if !session.persists() {
+                session.end().await;
+                break;
+            }
         }
-        intake.end();
-        session.set_keepalive((!*shutdown.borrow()).then_some(IDLE.as_secs()));
-
-        let response = self.answer(session.req_header());
-        timeout(ANSWER, write(&mut session, response)).await.ok()?.ok()?;
-        let mut settings = HttpPersistentSettings::for_session(&session);
-        settings.set_user_context(Box::new(Reused));
-        let stream = timeout(ANSWER, session.finish()).await.ok()?.ok().flatten()?;
-        Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+        None
     }
 }

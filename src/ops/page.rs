@@ -9,7 +9,7 @@ use std::time::Duration;
 use data_encoding::BASE64;
 use sha2::{Digest, Sha256};
 
-use super::report::{Report, RouteReport};
+use super::report::{Objection, Report, RouteReport, is_answered};
 use crate::clock::Now;
 use crate::clock::to_rfc3339;
 use crate::gate::reason::{Reason, Verdict};
@@ -62,7 +62,7 @@ impl RouteView {
                 report,
                 keys: keys.map(|key| (key.clone(), metrics.last_match_ms(&key.id))).collect(),
                 minutes: metrics.activity.counts().last_minutes(now),
-                silence: metrics.silence.as_ref().map_or(0.0, prometheus::Gauge::get),
+                silence: metrics.silence(),
                 expect_every: route.expect_every,
             }
         };
@@ -229,8 +229,6 @@ impl RouteView {
 
     /// A chart, and the same in numbers.
     fn last_minutes(&self, out: &mut String) -> fmt::Result {
-        const VERDICTS: [Verdict; 4] =
-            [Verdict::Accepted, Verdict::Observed, Verdict::Refused, Verdict::Failed];
         const HEIGHT: u64 = 60;
         const WIDTH: usize = 20;
 
@@ -258,7 +256,7 @@ impl RouteView {
                 WIDTH - 4
             )?;
             let mut below = 0;
-            for verdict in VERDICTS {
+            for verdict in Verdict::ALL {
                 let count = count(minute, Some(verdict));
                 if count > 0 {
                     // Rounded so that the stack is as high as the sum, and nothing is too low to see.
@@ -360,7 +358,12 @@ impl RouteView {
                 Text(&check.demands)
             )?;
             for objection in &check.reasons {
-                let class = if objection.would_refuse > 0 { "observed" } else { "refused" };
+                let class = match objection {
+                    _ if is_answered(&objection.reason) => Verdict::Answered,
+                    Objection { would_refuse: 1.., .. } => Verdict::Observed,
+                    Objection { .. } => Verdict::Refused,
+                };
+                let class = class.label();
                 let count = objection.refused + objection.would_refuse;
                 write!(out, "<br><span class=\"{class}\">{count} {}</span>", Text(&objection.reason))?;
             }

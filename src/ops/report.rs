@@ -9,13 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Now;
 use crate::clock::to_rfc3339;
-use crate::config::units::{ByteSize, Rate, Span};
+use crate::config::units::{ByteSize, Rate, Span, distinct};
 use crate::gate::filter::https::Https;
 use crate::gate::filter::ip_allowlist::IpAllowlist;
 use crate::gate::filter::rate_limit::Quota;
 use crate::gate::filter::signature::Scheme;
+use crate::gate::identity;
 use crate::gate::reason::{Reason, Verdict};
 use crate::gate::route::{Mode, Route};
+use crate::gate::scheme::timestamp::TimestampRule;
 use crate::proxy::live::Live;
 use crate::telemetry::activity::{Activity, Counts, Tally};
 
@@ -86,11 +88,12 @@ enum Step {
     Body,
     Signature,
     Freshness,
+    Events,
     Replay,
 }
 
 impl Step {
-    const ALL: [Step; 9] = [
+    const ALL: [Step; 10] = [
         Step::Method,
         Step::Https,
         Step::Address,
@@ -99,6 +102,7 @@ impl Step {
         Step::Body,
         Step::Signature,
         Step::Freshness,
+        Step::Events,
         Step::Replay,
     ];
 
@@ -112,6 +116,7 @@ impl Step {
             Step::Body => "body",
             Step::Signature => "signature",
             Step::Freshness => "freshness",
+            Step::Events => "events",
             Step::Replay => "replay",
         }
     }
@@ -129,6 +134,7 @@ impl Step {
                 Step::Signature
             }
             Reason::TimestampMissing | Reason::TimestampStale | Reason::TimestampFuture => Step::Freshness,
+            Reason::Filtered => Step::Events,
             Reason::Duplicate | Reason::InFlight => Step::Replay,
             Reason::Accepted
             | Reason::Handshake
@@ -138,6 +144,7 @@ impl Step {
             | Reason::Overloaded
             | Reason::StoreUnavailable
             | Reason::UpstreamFailed
+            | Reason::UpstreamStatus
             | Reason::UpstreamTimeout
             | Reason::UpstreamUnreachable => return None,
         })
@@ -173,15 +180,21 @@ impl Step {
                 (words(schemes.collect::<Vec<_>>().iter().map(String::as_str)), true)
             }
             Step::Freshness => {
-                let rule =
-                    route.signature.schemes().iter().find_map(|scheme| scheme.recipe().timestamp.as_ref());
-                match rule {
-                    None => ("off: the provider signs no time".to_owned(), false),
-                    Some(rule) => {
-                        let (past, ahead) = (Span(rule.tolerance), Span(rule.future_tolerance));
-                        (format!("at most {past} old, {ahead} ahead"), true)
+                let schemes = route.signature.schemes().iter().map(Scheme::recipe);
+                let each = distinct(schemes.map(|recipe| match &recipe.timestamp {
+                    None => "off: the provider signs no time".to_owned(),
+                    Some(TimestampRule { tolerance, future_tolerance, .. }) => {
+                        format!("at most {} old, {} ahead", Span(*tolerance), Span(*future_tolerance))
                     }
-                }
+                }));
+                (each.join(" or "), route.freshness_window().is_some())
+            }
+            Step::Events => match route.signature.events() {
+                None => ("all".to_owned(), false),
+                Some(events) => (events.to_string(), true),
+            },
+            Step::Replay if route.signature.identity() == identity::Rule::None => {
+                ("off: nothing is remembered".to_owned(), false)
             }
             Step::Replay => (format!("first seen within {}", Span(replay_window)), true),
         }
@@ -192,11 +205,13 @@ fn scheme_in_words(route: &Route, scheme: &Scheme) -> String {
     let recipe = scheme.recipe();
     let algorithm = serde_json::to_value(recipe.algorithm).ok();
     let algorithm = algorithm.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default();
-    let place = recipe.signature.from.first().map(ToString::to_string).unwrap_or_default();
-    let place = place.strip_prefix("header:").unwrap_or(&place);
+    let places = recipe.signature.from.iter().map(ToString::to_string);
+    let places: Vec<_> =
+        places.map(|place| place.strip_prefix("header:").unwrap_or(&place).to_owned()).collect();
+    let places = places.join(" or ");
     let fitting = |id: &str| scheme.keys().iter().any(|key| *key.id == *id);
     let keys = route.rotation.keys().iter().filter(|key| fitting(&key.id)).count();
-    format!("{algorithm} in {place} ({})", several(keys, "key"))
+    format!("{algorithm} in {places} ({})", several(keys, "key"))
 }
 
 fn rate(quota: Quota) -> Rate {
@@ -232,7 +247,8 @@ impl RouteReport {
         let counts = activity.counts();
         let checks = Step::ALL.map(|step| check(step, route, replay_window, &counts));
         // A handshake or anything else that this route does not make is left out, unless it came.
-        let checks = checks.into_iter().filter(|c| c.check != "handshake" || c.in_force || c.refused > 0);
+        let always = |c: &Check| !matches!(&*c.check, "handshake" | "events");
+        let checks = checks.into_iter().filter(|c| always(c) || c.in_force || c.refused > 0);
         let ended = Reason::ALL.iter().zip(&counts.ended);
         let mut report = RouteReport {
             route: route.name.to_string(),
@@ -252,6 +268,11 @@ impl RouteReport {
         (report.safe_to_enforce, report.verdict) = judge(route.mode, &report, &counts);
         report
     }
+}
+
+/// Whether the gate answers for this reason as the application would have: nothing is refused.
+pub fn is_answered(label: &str) -> bool {
+    Reason::ALL.iter().any(|reason| reason.label() == label && reason.verdict() == Verdict::Answered)
 }
 
 fn mode(mode: Mode) -> &'static str {
@@ -301,10 +322,11 @@ fn judge(mode: Mode, report: &RouteReport, counts: &Counts) -> (Option<bool>, St
     }
     let deliveries = if report.seen == 1 { "delivery" } else { "deliveries" };
     if report.would_refuse > 0 {
-        let for_what =
-            report.checks.iter().flat_map(|check| &check.reasons).filter(|objection| {
-                objection.would_refuse > 0 && objection.reason != Reason::Duplicate.label()
-            });
+        let for_what = report
+            .checks
+            .iter()
+            .flat_map(|check| &check.reasons)
+            .filter(|objection| objection.would_refuse > 0 && !is_answered(&objection.reason));
         let for_what: Vec<_> = for_what
             .map(|o| match o.would_refuse {
                 1 => format!("{} once ({})", o.reason, o.last),
@@ -341,6 +363,49 @@ fn judge(mode: Mode, report: &RouteReport, counts: &Counts) -> (Option<bool>, St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::config::flags::{Given, RunArgs};
+    use crate::config::route::words::RouteWords;
+    use crate::gate::filter::signature::Signature;
+
+    fn route_of(provider: &str) -> Route {
+        let args = RunArgs {
+            route: RouteWords {
+                provider: Some(provider.to_owned().into()),
+                secrets: Some(vec![std::path::PathBuf::from("tests/config/secret").into()]),
+                ..RouteWords::default()
+            },
+            ..RunArgs::default()
+        };
+        Config::load(&Given::flags(args))
+            .unwrap_or_else(|problems| panic!("{problems}"))
+            .routes
+            .remove(0)
+            .route
+    }
+
+    #[test]
+    fn what_the_schemes_of_a_route_demand_is_told_of_each() {
+        let mut route = route_of("clerk");
+        let (schemes, window) = (route.signature.schemes().to_vec(), Duration::from_secs(3600));
+        let told = |route: &Route| Step::Freshness.demands(route, window);
+        assert_eq!(told(&route), ("at most 5m old, 5m ahead".to_owned(), true), "alike is told once");
+        for (of_second, shown) in [
+            (Some(2), "at most 5m old, 5m ahead or at most 2h old, 5m ahead"),
+            (None, "at most 5m old, 5m ahead or off: the provider signs no time"),
+        ] {
+            let mut second = schemes[1].recipe().clone();
+            second.timestamp = of_second.and_then(|hours| {
+                let tolerance = Duration::from_secs(hours * 3600);
+                Some(TimestampRule { tolerance, ..second.timestamp.clone()? })
+            });
+            let second = Scheme::new(second, schemes[1].keys().to_vec());
+            route.signature = Signature::new(vec![schemes[0].clone(), second]);
+            assert_eq!(told(&route), (shown.to_owned(), true));
+        }
+        let (signed, _) = Step::Signature.demands(&route_of("box"), window);
+        assert!(signed.contains(" in box-signature-primary or box-signature-secondary ("), "{signed}");
+    }
 
     #[test]
     fn what_an_observing_route_may_let_through_belongs_to_a_check() {

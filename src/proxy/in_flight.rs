@@ -3,16 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use prometheus::IntGauge;
 use tokio::sync::Notify;
+
+use super::deadline;
 
 /// Requests and deliveries under way, and how far a shutdown has come.
 pub struct InFlight {
     count: AtomicUsize,
-    gauge: IntGauge,
     draining: AtomicBool,
     closing: AtomicBool,
-    close: Notify,
     idle: Notify,
 }
 
@@ -20,21 +19,22 @@ pub struct InFlight {
 pub struct Guard(Arc<InFlight>);
 
 impl InFlight {
-    pub fn new(gauge: IntGauge) -> Arc<Self> {
+    pub fn new() -> Arc<Self> {
         Arc::new(InFlight {
             count: AtomicUsize::new(0),
-            gauge,
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
-            close: Notify::new(),
             idle: Notify::new(),
         })
     }
 
     pub fn enter(self: &Arc<Self>) -> Guard {
         self.count.fetch_add(1, Ordering::AcqRel);
-        self.gauge.inc();
         Guard(Arc::clone(self))
+    }
+
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
     }
 
     /// From now on connections are closed after the request they serve.
@@ -49,16 +49,11 @@ impl InFlight {
     /// From now on connections that serve no request are closed.
     pub fn close(&self) {
         self.closing.store(true, Ordering::Release);
-        self.close.notify_waiters();
+        deadline::look();
     }
 
-    pub async fn closing(&self) {
-        let notified = self.close.notified();
-        tokio::pin!(notified);
-        notified.as_mut().enable();
-        if !self.closing.load(Ordering::Acquire) {
-            notified.await;
-        }
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     /// Returns when nothing is under way.
@@ -67,7 +62,7 @@ impl InFlight {
             let notified = self.idle.notified();
             tokio::pin!(notified);
             notified.as_mut().enable();
-            if self.count.load(Ordering::Acquire) == 0 {
+            if self.count() == 0 {
                 return;
             }
             notified.await;
@@ -77,7 +72,6 @@ impl InFlight {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.0.gauge.dec();
         if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 && self.0.is_draining() {
             self.0.idle.notify_waiters();
         }

@@ -5,9 +5,10 @@ use std::borrow::Borrow;
 use std::sync::Arc;
 
 use crate::config::provider::NamedSecret;
+use crate::config::route::KeyedRoute;
 use crate::gate::delivery::TrustedProxies;
 use crate::gate::reason::Reason;
-use crate::gate::route::{self, Policy, Route};
+use crate::gate::route::{self, Route};
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::RouteMetrics;
 
@@ -31,17 +32,26 @@ impl Borrow<Route> for Endpoint {
 }
 
 impl Live {
-    /// `secrets` are in the order of the policy's routes.
-    pub fn new(policy: Policy, secrets: Vec<Vec<NamedSecret>>, telemetry: &Telemetry) -> Self {
-        let metrics = telemetry.metrics.routes(&policy.routes);
-        let belonging = metrics.into_iter().zip(secrets);
-        let endpoints = policy.routes.into_iter().zip(belonging);
-        let endpoint = |(route, (metrics, secrets)): (_, (_, Vec<_>))| Endpoint {
-            route,
-            metrics,
+    pub fn new(routes: Vec<KeyedRoute>, trusted_proxies: TrustedProxies, telemetry: &Telemetry) -> Self {
+        telemetry.metrics.keep_only(routes.iter().map(|keyed| &*keyed.route.name));
+        let endpoint = |KeyedRoute { route, secrets }| Endpoint {
+            metrics: telemetry.metrics.route(&route),
+            route: Arc::new(route),
             secrets: secrets.into(),
         };
-        Live { endpoints: endpoints.map(endpoint).collect(), trusted_proxies: policy.trusted_proxies }
+        Live { endpoints: routes.into_iter().map(endpoint).collect(), trusted_proxies }
+    }
+
+    /// What was configured anew, with what the limiters of the routes here remember.
+    pub fn remembered_by(&self, routes: Vec<KeyedRoute>) -> Vec<KeyedRoute> {
+        let adopting = |KeyedRoute { route, secrets }| {
+            let before = self.endpoints.iter().find(|before| before.route.name == route.name);
+            match before {
+                None => KeyedRoute { route, secrets },
+                Some(before) => KeyedRoute { route: route.adopting(&before.route), secrets },
+            }
+        };
+        routes.into_iter().map(adopting).collect()
     }
 
     /// Where a raw path leads.

@@ -11,6 +11,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -27,7 +28,6 @@ use pingora::protocols::{
     TimingDigest, UniqueID, UniqueIDType,
 };
 use pingora::server::ShutdownWatch;
-use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -52,13 +52,19 @@ pub struct Connections {
     /// Whether an address that has its share can exchange an idle connection for a new one.
     renews: bool,
     inside: Arc<Mutex<Inside>>,
-    gauge: IntGauge,
+    /// Those that gave way are open for a moment longer.
+    open: Arc<AtomicUsize>,
 }
 
 impl Connections {
     /// `most` in all, `per_address` for each peer that is no trusted proxy.
-    pub fn new(most: usize, per_address: usize, gauge: IntGauge) -> Self {
-        Connections { most, per_address, renews: false, inside: Arc::default(), gauge }
+    pub fn new(most: usize, per_address: usize) -> Self {
+        Connections { most, per_address, renews: false, inside: Arc::default(), open: Arc::default() }
+    }
+
+    /// How many there are.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
     }
 
     /// Who comes again is served, and its oldest idle connection gives way.
@@ -89,7 +95,7 @@ impl Connections {
         }
         let (give_way, told) = oneshot::channel();
         let number = inside.enter(Place { peer, intake: Arc::clone(intake), give_way });
-        self.gauge.inc();
+        self.open.fetch_add(1, Ordering::Relaxed);
         Some((Permit { connections: self.clone(), number }, told))
     }
 
@@ -160,7 +166,7 @@ struct Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.connections.inside().leave(self.number);
-        self.connections.gauge.dec();
+        self.connections.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

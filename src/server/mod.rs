@@ -1,13 +1,13 @@
 //! Assembles a server from a configuration: binds, serves, and ends without losing a
 //! delivery. Several servers can live in one process; the demo and the tests do that.
 
+mod housekeeping;
 pub mod listener;
 pub mod proxy_protocol;
 pub mod reload;
+mod start;
 
-use std::fmt;
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,13 +18,18 @@ use arc_swap::ArcSwap;
 use pingora::apps::ServerApp;
 use pingora::listeners::tls::Acceptor;
 use pingora::server::ShutdownWatch;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
+use tokio::signal::unix::Signal;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
+use self::housekeeping::{housekeeping, watch_store};
+pub use self::start::{BindError, StartError};
+use self::start::{bind, store};
 use crate::budget::Budget;
 use crate::clock;
 use crate::config::flags::Given;
-use crate::config::store::OnStoreError;
+use crate::config::process::Lifecycle;
 use crate::config::{Config, Startup};
 use crate::diagnosis::task::Diagnosis;
 use crate::ops::Ops;
@@ -36,12 +41,9 @@ use crate::proxy::upstream::Upstream;
 use crate::server::listener::{Connections, Listener, Trust};
 use crate::server::proxy_protocol::ProxyProtocol;
 use crate::server::reload::Reloader;
-use crate::store::journal::{Fault, Report};
-use crate::store::{Health, Memory, Redis, ReplayStore};
+use crate::store::ReplayStore;
 use crate::telemetry::Telemetry;
-use crate::telemetry::keys::KeyWatch;
-use crate::telemetry::log::Severity;
-use crate::telemetry::silence::SilenceWatch;
+use crate::telemetry::event::Event;
 
 /// A server whose sockets are bound: nobody can take its ports any more.
 pub struct Server {
@@ -53,62 +55,7 @@ pub struct Server {
     ops: TcpListener,
     control: Option<control::Socket>,
     store: ReplayStore,
-}
-
-/// Why a server cannot start.
-#[derive(Debug)]
-pub enum StartError {
-    Address(BindError),
-    ReplayFile(PathBuf, Fault),
-    Control(PathBuf, io::Error),
-}
-
-impl StartError {
-    /// Whether the configuration has to be changed, or else the machine's state.
-    pub fn is_of_configuration(&self) -> bool {
-        matches!(self, StartError::ReplayFile(_, fault) if fault.is_of_configuration())
-    }
-}
-
-impl From<BindError> for StartError {
-    fn from(error: BindError) -> Self {
-        StartError::Address(error)
-    }
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StartError::Address(error) => error.fmt(f),
-            StartError::ReplayFile(path, fault) => write!(f, "replay.file: {}: {fault}", path.display()),
-            StartError::Control(path, error) => {
-                write!(f, "cannot listen on {} (control_socket): {error}", path.display())
-            }
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
-
-/// An address on which nobody can listen.
-#[derive(Debug)]
-pub struct BindError {
-    what: &'static str,
-    address: SocketAddr,
-    error: io::Error,
-}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let BindError { what, address, error } = self;
-        write!(f, "cannot listen on {address} ({what}): {error}; ")?;
-        f.write_str(match error.kind() {
-            io::ErrorKind::AddrInUse => "another process has the port: stop it, or choose another address",
-            io::ErrorKind::PermissionDenied => "choose a port above 1023, or grant the right to bind it",
-            io::ErrorKind::AddrNotAvailable => "this machine does not have that address",
-            _ => "choose another address",
-        })
-    }
+    hangup: Option<Signal>,
 }
 
 /// How a server is asked to stop.
@@ -133,11 +80,6 @@ pub enum Ended {
 const OPS_CONNECTIONS: usize = 64;
 /// Of one address, so that no neighbour can starve the probes.
 const OPS_CONNECTIONS_PER_ADDRESS: usize = 8;
-/// Between two looks at what has expired.
-const HOUSEKEEPING: Duration = Duration::from_secs(1);
-const SWEEP_EVERY: u32 = 5;
-const LOOK_AT_KEYS_EVERY: u32 = 10;
-const BACKLOG: u32 = 4096;
 
 impl Server {
     /// Binds every address of the configuration, and takes its files.
@@ -158,7 +100,14 @@ impl Server {
             config,
             given,
             telemetry,
+            hangup: None,
         })
+    }
+
+    /// Reloads at what was caught before there was a server, and whatever follows.
+    #[must_use]
+    pub fn reloading_on(self, hangup: Signal) -> Self {
+        Server { hangup: Some(hangup), ..self }
     }
 
     /// The addresses for plain HTTP as bound, with real ports.
@@ -177,9 +126,15 @@ impl Server {
     /// Serves until `stop` resolves, then ends: not ready, still accepting for the delay,
     /// then no new connections, then idle or out of time.
     pub async fn run(self, stop: impl Future<Output = Stop>) -> Ended {
-        let Server { config, given, telemetry, plain, tls, ops, control, store } = self;
+        let running = self.serve();
+        running.drain(stop.await).await
+    }
+
+    /// Assembles what is behind the sockets, and opens them.
+    fn serve(self) -> Running {
+        let Server { config, given, telemetry, plain, tls, ops, control, store, hangup } = self;
         let startup = config.startup;
-        let live = Live::new(config.policy, config.secrets, &telemetry);
+        let live = Live::new(config.routes, config.trusted_proxies, &telemetry);
         let sidecar = sidecar(&startup, live, store, &telemetry);
         telemetry.metrics.loaded(clock::now().wall_ms);
         let acceptor = config.tls.as_ref().map(|tls| {
@@ -204,6 +159,10 @@ impl Server {
             Arc::clone(&started),
             startup.replay.window(),
             startup.sockets.ops_hosts.clone(),
+            {
+                let connections = listeners.connections.clone();
+                Box::new(move || connections.open())
+            },
         );
         open_ops(ops, answers, closing_ops);
         if let Some(control) = control {
@@ -223,36 +182,47 @@ impl Server {
         let helpers = [
             tokio::spawn(housekeeping(Arc::clone(&sidecar))),
             tokio::spawn(watch_store(Arc::clone(&sidecar), startup.on_store_error)),
-            tokio::spawn(reloader.run()),
+            tokio::spawn(reloader.run(hangup)),
         ];
-        telemetry.log.event(Severity::Info, "hookgate.ready", "every listener accepts");
+        telemetry.tell(Event::Ready);
+        Running { sidecar, lifecycle: startup.lifecycle, helpers, close, close_ops }
+    }
+}
 
-        let how = stop.await;
-        telemetry.log.event(Severity::Info, "hookgate.drain", "shutting down");
+/// A server that serves.
+struct Running {
+    sidecar: Arc<Sidecar>,
+    lifecycle: Lifecycle,
+    helpers: [JoinHandle<()>; 3],
+    close: watch::Sender<bool>,
+    close_ops: watch::Sender<bool>,
+}
+
+impl Running {
+    async fn drain(self, how: Stop) -> Ended {
+        let Running { sidecar, lifecycle, helpers, close, close_ops } = self;
+        let telemetry = &sidecar.telemetry;
+        telemetry.tell(Event::Drain);
         sidecar.in_flight.drain();
         if how == Stop::Gracefully {
-            tokio::time::sleep(startup.lifecycle.shutdown_delay).await;
+            tokio::time::sleep(lifecycle.shutdown_delay).await;
         }
         _ = close.send(true);
         sidecar.in_flight.close();
-        let drained =
-            tokio::time::timeout(startup.lifecycle.shutdown_timeout, sidecar.in_flight.idle()).await;
-        helpers.iter().for_each(tokio::task::JoinHandle::abort);
+        let drained = tokio::time::timeout(lifecycle.shutdown_timeout, sidecar.in_flight.idle()).await;
+        helpers.iter().for_each(JoinHandle::abort);
         let store = sidecar.store.clone();
         if !tokio::task::spawn_blocking(move || store.close()).await.unwrap_or(false) {
-            let message = "the replay file does not have all that was delivered: the disk did not take it";
-            telemetry.log.event(Severity::Error, "hookgate.replay_file", message);
+            telemetry.tell(Event::ReplayFileIncomplete);
         }
         _ = close_ops.send(true);
         match drained {
             Ok(()) => {
-                telemetry.log.event(Severity::Info, "hookgate.stop", "idle, nothing was cut");
+                telemetry.tell(Event::Idle);
                 Ended::Idle
             }
             Err(_) => {
-                let message =
-                    "the shutdown timeout passed with deliveries under way: providers will send them again";
-                telemetry.log.event(Severity::Error, "hookgate.stop", message);
+                telemetry.tell(Event::Cut);
                 Ended::Cut
             }
         }
@@ -273,45 +243,9 @@ pub fn sidecar(
         budget: Budget::new(startup.max_buffered),
         telemetry: Arc::clone(telemetry),
         timeouts: startup.timeouts,
-        in_flight: InFlight::new(telemetry.metrics.in_flight.clone()),
+        in_flight: InFlight::new(),
         diagnosis: Diagnosis::new(),
     })
-}
-
-/// The replay memory: this process's own, with what its file holds, or one that gates share.
-fn store(startup: &Startup, telemetry: &Arc<Telemetry>) -> Result<ReplayStore, StartError> {
-    let memory = || Memory::new(startup.replay, startup.stale_after, startup.replay_capacity);
-    if let Some(settings) = &startup.shared_store {
-        let fallback = (startup.on_store_error == OnStoreError::Local).then(memory);
-        return Ok(ReplayStore::Redis(Redis::new(settings.clone(), startup.replay, fallback)));
-    }
-    let memory = memory();
-    if let Some(path) = &startup.replay_file {
-        let teller = Arc::clone(telemetry);
-        let report = Box::new(move |report| tell_of_replay_file(&teller, report));
-        let fault = |fault| StartError::ReplayFile(path.clone(), fault);
-        let judged = memory.keep_in(path, report).map_err(fault)?;
-        let message = format!("{}: {}", path.display(), judged.told(memory.entries()));
-        let severity = if judged.torn > 0 { Severity::Warn } else { Severity::Info };
-        telemetry.log.event(severity, "hookgate.replay_file", &message);
-    }
-    Ok(ReplayStore::Memory(memory))
-}
-
-fn tell_of_replay_file(telemetry: &Telemetry, report: Report) {
-    match report {
-        Report::Trouble { count, message } => {
-            telemetry.metrics.replay_file_errors.inc_by(count);
-            if let Some(message) = message {
-                let message = format!("{message}; a crash now would forget deliveries, requests go on");
-                telemetry.log.event(Severity::Error, "hookgate.replay_file", &message);
-            }
-        }
-        Report::Mended => {
-            let message = "the replay file was made anew and holds everything again";
-            telemetry.log.event(Severity::Info, "hookgate.replay_file", message);
-        }
-    }
 }
 
 /// What the traffic listeners share.
@@ -324,11 +258,10 @@ struct Listeners {
 impl Listeners {
     fn new(startup: &Startup, sidecar: &Arc<Sidecar>) -> Self {
         let (most, per_address) = (startup.max_connections, startup.max_connections_per_address);
-        let connections = sidecar.telemetry.metrics.connections.clone();
         let trusting = Arc::clone(sidecar);
         Listeners {
             sidecar: Arc::clone(sidecar),
-            connections: Connections::new(most, per_address, connections),
+            connections: Connections::new(most, per_address),
             trust: Trust {
                 trusts: Arc::new(move |peer| trusting.live.load().trusted_proxies.trusts(peer)),
                 proxy_protocol: startup.proxy_protocol,
@@ -356,12 +289,11 @@ impl Listeners {
 
 /// Nobody in front of the ops listener is believed, and what it refuses is not told.
 fn open_ops(socket: TcpListener, ops: Ops, shutdown: ShutdownWatch) {
-    let untold = prometheus::IntGauge::new("untold", "untold").expect("a constant");
     spawn_listener(Listener {
         socket,
         tls: None,
         app: Arc::new(ops),
-        connections: Connections::new(OPS_CONNECTIONS, OPS_CONNECTIONS_PER_ADDRESS, untold).renewing(),
+        connections: Connections::new(OPS_CONNECTIONS, OPS_CONNECTIONS_PER_ADDRESS).renewing(),
         budget: Budget::new(0),
         trust: Trust {
             trusts: Arc::new(|_| false),
@@ -373,77 +305,6 @@ fn open_ops(socket: TcpListener, ops: Ops, shutdown: ShutdownWatch) {
     });
 }
 
-fn bind(address: SocketAddr, what: &'static str) -> Result<TcpListener, BindError> {
-    let listen = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        socket.set_reuseaddr(true)?; // a restart need not wait for old connections to fade
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    listen().map_err(|error| BindError { what, address, error })
-}
-
 fn spawn_listener<A: ServerApp + Send + Sync + 'static>(listener: Listener<A>) {
     tokio::spawn(listener.serve());
-}
-
-/// Asks a store outside the process whether it is there, also while no event does, and tells
-/// when that changes.
-async fn watch_store(sidecar: Arc<Sidecar>, on_error: OnStoreError) {
-    let Some(mut health) = sidecar.store.health() else { return };
-    loop {
-        sidecar.store.probe().await;
-        if let Ok(Ok(())) = tokio::time::timeout(HOUSEKEEPING, health.changed()).await {
-            let health = health.borrow_and_update().clone();
-            tell_health(&sidecar.telemetry, &health, on_error);
-        }
-    }
-}
-
-fn tell_health(telemetry: &Telemetry, health: &Health, on_error: OnStoreError) {
-    let meanwhile = match on_error {
-        OnStoreError::Refuse => "events are answered 503 until it does, and sent again",
-        OnStoreError::Local => "until it does, events are remembered in this process alone",
-    };
-    match health {
-        Health::Unknown => {}
-        Health::Up => telemetry.log.event(Severity::Info, "hookgate.store", "the replay store answers"),
-        Health::Down(reason) => {
-            let message = format!("the replay store does not answer: {meanwhile}: {reason}");
-            telemetry.log.event(Severity::Error, "hookgate.store", &message);
-        }
-    }
-}
-
-/// Forgets what has expired and closes connections that nobody uses.
-async fn housekeeping(sidecar: Arc<Sidecar>) {
-    let mut keys = KeyWatch::default();
-    let mut silence = SilenceWatch::default();
-    for tick in 1u32.. {
-        tokio::time::sleep(HOUSEKEEPING).await;
-        sidecar.upstream.prune();
-        if let Some(ms) = clock::follow() {
-            let message =
-                format!("the wall clock jumped by {ms} ms: events whose freshness depends on it are put off");
-            sidecar.telemetry.log.event(Severity::Error, "hookgate.clock", &message);
-        }
-        let live = sidecar.live.load_full();
-        for (severity, message) in silence.look(live.routes(), clock::now()) {
-            sidecar.telemetry.log.event(severity, "hookgate.silence", &message);
-        }
-        if tick.is_multiple_of(LOOK_AT_KEYS_EVERY) {
-            for (severity, message) in keys.look(live.routes(), clock::now()) {
-                sidecar.telemetry.log.event(severity, "hookgate.key", &message);
-            }
-        }
-        if tick.is_multiple_of(SWEEP_EVERY) || !sidecar.store.is_usable() {
-            let store = sidecar.store.clone();
-            // A million entries take milliseconds, which belong to no request.
-            let sweep = tokio::task::spawn_blocking(move || store.sweep(clock::now()));
-            if let Ok(swept) = sweep.await {
-                sidecar.telemetry.metrics.evicted("expired", swept.expired);
-                sidecar.telemetry.metrics.evicted("capacity", swept.capacity);
-            }
-        }
-    }
 }

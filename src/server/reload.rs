@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::listener;
 use arc_swap::ArcSwap;
 use pingora::listeners::tls::Acceptor;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::clock;
 use crate::config::flags::Given;
@@ -19,7 +19,7 @@ use crate::gate::filter::ip_allowlist::is_cut_short;
 use crate::proxy::Sidecar;
 use crate::proxy::live::Live;
 use crate::telemetry::Telemetry;
-use crate::telemetry::log::Severity;
+use crate::telemetry::event::Event;
 use crate::telemetry::metrics::ReloadSource;
 
 /// Watches what the configuration was made of.
@@ -36,9 +36,9 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Runs until the server stops.
-    pub async fn run(mut self) {
-        let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    /// Runs until the server stops. `hangup` is SIGHUP, if somebody listened to it before.
+    pub async fn run(mut self, hangup: Option<Signal>) {
+        let Ok(mut hangup) = hangup.map_or_else(|| signal(SignalKind::hangup()), Ok) else { return };
         loop {
             let interval = self.startup.lifecycle.reload_interval;
             let source = tokio::select! {
@@ -61,11 +61,7 @@ impl Reloader {
                 if changed || source == ReloadSource::Signal || self.complaint.is_some() {
                     self.swap(config, &telemetry);
                     telemetry.metrics.reloaded(source, true, clock::now().wall_ms);
-                    telemetry.log.event(
-                        Severity::Info,
-                        "hookgate.reload",
-                        "configuration, secrets and certificates reloaded",
-                    );
+                    telemetry.tell(Event::Reloaded);
                 }
                 self.complaint = None;
             }
@@ -73,8 +69,7 @@ impl Reloader {
                 let complaint = problems.to_string();
                 if self.complaint.as_ref() != Some(&complaint) || source == ReloadSource::Signal {
                     telemetry.metrics.reloaded(source, false, clock::now().wall_ms);
-                    let message = format!("reload failed, the last good state stays: {complaint}");
-                    telemetry.log.event(Severity::Error, "hookgate.reload", &message);
+                    telemetry.tell(Event::ReloadFailed { problems: &complaint });
                 }
                 self.complaint = Some(complaint);
             }
@@ -115,11 +110,10 @@ impl Reloader {
 
     fn swap(&mut self, config: Config, telemetry: &Telemetry) {
         if config.startup != self.startup {
-            let message = "listeners, limits, time-outs or the replay memory changed: they need a restart";
-            telemetry.log.event(Severity::Warn, "hookgate.reload", message);
+            telemetry.tell(Event::RestartNeeded);
         }
-        let policy = config.policy.adopting(&self.sidecar.live.load().endpoints);
-        self.sidecar.live.store(Arc::new(Live::new(policy, config.secrets, telemetry)));
+        let routes = self.sidecar.live.load().remembered_by(config.routes);
+        self.sidecar.live.store(Arc::new(Live::new(routes, config.trusted_proxies, telemetry)));
         if let (Some(tls), Some(acceptor)) = (&config.tls, &self.acceptor) {
             acceptor.store(Arc::new(listener::acceptor(tls)));
             for address in &self.startup.sockets.listen_tls {

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
+use foldhash::fast::RandomState;
 use tokio::sync::watch;
 
 use super::journal::{self, Delivered, Fault, Journal, Judged, Kept, ReplayFile, Reporter};
 use super::{Holder, Outcome, Swept, Unavailable, Way};
 use crate::clock::{self, Now, Stamp};
-use crate::gate::filter::replay::{Entry, Forgotten, Found, Keep, ReplayKey, ReplayPolicy, Token};
+use crate::gate::filter::replay::{Entry, Forgotten, Found, HolderId, Keep, ReplayKey, ReplayPolicy};
 
 /// Cloning shares the memory.
 #[derive(Clone)]
@@ -29,11 +30,12 @@ struct Inner {
     /// The longest time for which any route's deliveries stay fresh, plus a margin.
     stale_after: Duration,
     capacity: usize,
-    entries: DashMap<ReplayKey, Entry>,
+    /// The keys are digests, so the hash need not spread them; its seed is drawn at the start.
+    entries: DashMap<ReplayKey, Entry, RandomState>,
     /// Kept beside the map, whose own count visits every shard.
     len: AtomicUsize,
-    followers: DashMap<Token, watch::Sender<Option<Outcome>>>,
-    last_token: AtomicU32,
+    followers: DashMap<HolderId, watch::Sender<Option<Outcome>>>,
+    last_holder: AtomicU32,
     /// Where it is kept over a restart, if anywhere. Told inside the entry's lock, so that the
     /// file tells of an event in the order of what happened to it.
     journal: OnceLock<Journal>,
@@ -54,10 +56,10 @@ impl Memory {
                 policy,
                 stale_after,
                 capacity,
-                entries: DashMap::with_shard_amount(SHARDS),
+                entries: DashMap::with_hasher_and_shard_amount(RandomState::default(), SHARDS),
                 len: AtomicUsize::new(0),
                 followers: DashMap::with_shard_amount(2),
-                last_token: AtomicU32::new(0),
+                last_holder: AtomicU32::new(0),
                 journal: OnceLock::new(),
             }),
         }
@@ -125,46 +127,46 @@ impl Memory {
 
     pub(super) fn reserve(&self, key: ReplayKey, now: Now) -> Result<super::Found, Unavailable> {
         let memory = &*self.inner;
-        let token = memory.next_token();
+        let holder = memory.next_holder();
         let lease = memory.policy.lease();
         match memory.entries.entry(key) {
             Slot::Occupied(mut slot) => {
-                let (found, entry) = Entry::reserve(Some(*slot.get()), token, now.mono, lease);
+                let (found, entry) = Entry::reserve(Some(*slot.get()), holder, now.mono, lease);
                 slot.insert(entry);
                 // Still inside the entry's lock: the holder cannot settle before we listen.
-                Ok(self.found(found, token))
+                Ok(self.found(found, holder))
             }
             Slot::Vacant(slot) => {
                 if memory.len.fetch_add(1, Ordering::Relaxed) >= memory.capacity {
                     memory.len.fetch_sub(1, Ordering::Relaxed);
                     return Err(Unavailable);
                 }
-                let (found, entry) = Entry::reserve(None, token, now.mono, lease);
+                let (found, entry) = Entry::reserve(None, holder, now.mono, lease);
                 slot.insert(entry);
-                Ok(self.found(found, token))
+                Ok(self.found(found, holder))
             }
         }
     }
 
-    fn found(&self, found: Found, token: Token) -> super::Found {
+    fn found(&self, found: Found, holder: HolderId) -> super::Found {
         match found {
-            Found::Lead => super::Found::Lead(Holder::Memory(self.clone(), token)),
+            Found::Lead => super::Found::Lead(Holder::Memory(self.clone(), holder)),
             Found::Follow(holder) => super::Found::Follow(self.follow(holder)),
             Found::Done => super::Found::Done,
         }
     }
 
-    fn follow(&self, holder: Token) -> Way {
+    fn follow(&self, holder: HolderId) -> Way {
         let sender = self.inner.followers.entry(holder).or_insert_with(|| watch::channel(None).0);
         Way::Told { outcome: sender.subscribe(), wait: self.inner.policy.wait() }
     }
 
-    pub(super) fn settle(&self, key: ReplayKey, token: Token, keep: Keep, outcome: Outcome, now: Now) {
+    pub(super) fn settle(&self, key: ReplayKey, holder: HolderId, keep: Keep, outcome: Outcome, now: Now) {
         let memory = &*self.inner;
         let delivered = (outcome == Outcome::Delivered).then_some(keep);
         if let Slot::Occupied(mut slot) = memory.entries.entry(key) {
             let stored = Some(*slot.get());
-            match Entry::settle(stored, token, delivered, now.mono, memory.policy.window()) {
+            match Entry::settle(stored, holder, delivered, now.mono, memory.policy.window()) {
                 Some(entry) => {
                     slot.insert(entry);
                     if let (Some(journal), Some(keep), true) =
@@ -179,7 +181,7 @@ impl Memory {
                 }
             }
         }
-        if let Some((_, followers)) = memory.followers.remove(&token) {
+        if let Some((_, followers)) = memory.followers.remove(&holder) {
             followers.send_replace(Some(outcome));
         }
     }
@@ -248,11 +250,11 @@ impl Inner {
     }
 
     /// Never one of the marks for done.
-    fn next_token(&self) -> Token {
+    fn next_holder(&self) -> HolderId {
         loop {
-            let token = self.last_token.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-            if token != 0 && token != Token::MAX {
-                return token;
+            let holder = self.last_holder.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+            if holder != 0 && holder != HolderId::MAX {
+                return holder;
             }
         }
     }
@@ -270,18 +272,18 @@ mod tests {
 
     fn deliver(memory: &Memory, number: u8, now: Now) {
         let key = ReplayKey::from_digest(&[number; 32]);
-        let Ok(super::super::Found::Lead(Holder::Memory(_, token))) = memory.reserve(key, now) else {
+        let Ok(super::super::Found::Lead(Holder::Memory(_, id))) = memory.reserve(key, now) else {
             panic!("{number} is new")
         };
-        memory.settle(key, token, Keep::UntilStale, Outcome::Delivered, now);
+        memory.settle(key, id, Keep::UntilStale, Outcome::Delivered, now);
     }
 
     #[test]
-    fn no_token_is_a_mark_for_done() {
+    fn no_holder_is_a_mark_for_done() {
         let memory = memory(1);
-        memory.inner.last_token.store(Token::MAX - 2, Ordering::Relaxed);
-        let tokens = [(); 3].map(|()| memory.inner.next_token());
-        assert_eq!(tokens, [Token::MAX - 1, 1, 2]);
+        memory.inner.last_holder.store(HolderId::MAX - 2, Ordering::Relaxed);
+        let holders = [(); 3].map(|()| memory.inner.next_holder());
+        assert_eq!(holders, [HolderId::MAX - 1, 1, 2]);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! - A store that is full refuses new events rather than forgetting one whose replay
 //!   nothing else would stop.
 
+pub mod deliveries;
 pub mod journal;
 pub mod memory;
 pub mod redis;
@@ -23,7 +24,8 @@ pub use self::redis::{Health, Redis};
 use crate::clock::Now;
 use crate::gate::filter::freshness::Fresh;
 use crate::gate::filter::rate_limit::SharedCell;
-use crate::gate::filter::replay::{Forgotten, Keep, ReplayKey, Token};
+use crate::gate::filter::replay::{Forgotten, HolderId, Keep, ReplayKey};
+use crate::gate::identity::Identity;
 use crate::gate::reason::Reason;
 pub use memory::Memory;
 
@@ -65,7 +67,8 @@ impl Outcome {
 pub struct Unavailable;
 
 impl ReplayStore {
-    /// Asks for the event of a delivery that is proven genuine and fresh.
+    /// Asks for the event of a delivery that is proven genuine and fresh. Where nothing tells the
+    /// route's events apart, each delivery leads.
     pub async fn reserve(&self, fresh: &Fresh, now: Now) -> Result<Reservation, Unavailable> {
         let authentic = fresh.authentic();
         let keep = match authentic.signed_at() {
@@ -73,7 +76,8 @@ impl ReplayStore {
             None => Keep::WholeWindow,
         };
         let mut claim = Claim { keep, held: SmallVec::new() };
-        for key in authentic.identity().names() {
+        let names = authentic.identity().map_or(&[][..], Identity::names);
+        for key in names {
             let found = match self {
                 ReplayStore::Memory(memory) => memory.reserve(*key, now),
                 // On the heap, here and below, so that every other delivery's future stays small.
@@ -204,7 +208,7 @@ pub struct Claim {
 }
 
 enum Holder {
-    Memory(Memory, Token),
+    Memory(Memory, HolderId),
     Redis(redis::Holding),
 }
 
@@ -213,7 +217,7 @@ impl Claim {
     pub async fn settle(mut self, outcome: Outcome, now: Now) {
         for (key, holder) in std::mem::take(&mut self.held) {
             match holder {
-                Holder::Memory(memory, token) => memory.settle(key, token, self.keep, outcome, now),
+                Holder::Memory(memory, id) => memory.settle(key, id, self.keep, outcome, now),
                 Holder::Redis(holding) => Box::pin(holding.settle(outcome)).await,
             }
         }
@@ -222,13 +226,13 @@ impl Claim {
 
 impl Drop for Claim {
     /// Reached by a panic or an abandoned exchange: the outcome is unknown, so the
-    /// event is released and the provider's retry gets through.
+    /// event is released and a repeat of it gets through.
     fn drop(&mut self) {
         let unknown = Outcome::failed(Reason::UpstreamFailed);
         for (key, holder) in self.held.drain(..) {
             match holder {
-                Holder::Memory(memory, token) => {
-                    memory.settle(key, token, self.keep, unknown, crate::clock::now());
+                Holder::Memory(memory, id) => {
+                    memory.settle(key, id, self.keep, unknown, crate::clock::now());
                 }
                 Holder::Redis(holding) => holding.settle_in_background(Some(unknown)),
             }

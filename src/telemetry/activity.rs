@@ -115,9 +115,10 @@ impl Activity {
 }
 
 /// Whether refusing for this reason would have kept something from the application: a
-/// duplicate it has had, and a handshake the gate can answer.
+/// duplicate it has had, an event that the route does not take is not wanted, and a handshake the gate
+/// can answer.
 pub const fn loses_something(reason: Reason) -> bool {
-    !matches!(reason, Reason::Duplicate | Reason::Handshake)
+    !matches!(reason, Reason::Duplicate | Reason::Filtered | Reason::Handshake)
 }
 
 impl Counts {

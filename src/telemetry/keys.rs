@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::log::Severity;
+use super::event::Event;
 use super::metrics::RouteMetrics;
 use crate::clock::Now;
 use crate::gate::rotation::{Advice, DAY_MS, Use};
@@ -29,7 +29,7 @@ impl KeyWatch {
         &mut self,
         routes: impl Iterator<Item = (&'r Route, &'r RouteMetrics)>,
         now: Now,
-    ) -> Vec<(Severity, String)> {
+    ) -> Vec<Event<'r>> {
         // What ends was told at the start.
         let first = self.known.is_empty();
         let mut said = Vec::new();
@@ -54,8 +54,8 @@ impl KeyWatch {
                 if let Some(advice) = news {
                     known.said = Some((advice, now.wall_ms));
                     if !(first && advice.is_warning()) {
-                        let severity = if advice.is_warning() { Severity::Warn } else { Severity::Info };
-                        said.push((severity, advice.text(&route.name, &route.rotation.keys()[n].id)));
+                        let key = &route.rotation.keys()[n].id;
+                        said.push(Event::Key { route: &route.name, key, advice });
                     }
                 }
                 present.insert(name(n), *known);
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::config::flags::{Given, RunArgs};
-    use crate::config::route::OnlyRoute;
+    use crate::config::route::words::RouteWords;
     use crate::telemetry::metrics::Metrics;
 
     const DAY: i64 = 86_400;
@@ -90,10 +90,10 @@ mod tests {
         fn new(files: &[&str]) -> Self {
             let path = |file: &&str| PathBuf::from(format!("tests/config/{file}"));
             let args = RunArgs {
-                route: OnlyRoute {
+                route: RouteWords {
                     provider: Some("github".to_owned().into()),
-                    secret_file: Some(files.iter().map(|file| path(file).into()).collect()),
-                    ..OnlyRoute::default()
+                    secrets: Some(files.iter().map(|file| path(file).into()).collect()),
+                    ..RouteWords::default()
                 },
                 ..RunArgs::default()
             };
@@ -108,14 +108,14 @@ mod tests {
 
         fn signed(&self, key: &str, days: f64) {
             // A reload makes new handles of the same series.
-            self.metrics.route(&self.config.policy.routes[0]).key_matched(&key.into(), self.at(days).wall_ms);
+            self.metrics.route(&self.config.routes[0].route).key_matched(&key.into(), self.at(days).wall_ms);
         }
 
         fn look(&mut self, days: f64) -> Vec<String> {
-            let route = &self.config.policy.routes[0];
+            let route = &self.config.routes[0].route;
             let (metrics, now) = (self.metrics.route(route), self.at(days));
-            let said = self.watch.look(std::iter::once((&**route, &*metrics)), now);
-            said.into_iter().map(|(_, text)| text).collect()
+            let said = self.watch.look(std::iter::once((route, &*metrics)), now);
+            said.iter().map(|event| event.told().2.into_owned()).collect()
         }
     }
 

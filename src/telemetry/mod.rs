@@ -3,6 +3,7 @@
 //! request-level emissions in the tree.
 
 pub mod activity;
+pub mod event;
 pub mod keys;
 pub mod log;
 pub mod metrics;
@@ -10,6 +11,7 @@ pub mod metrics;
 pub mod otlp;
 pub mod silence;
 pub mod trace;
+mod worker;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::activity::Recent;
+use self::event::Event;
 use self::log::{Severity, Sink};
 use self::metrics::{Metrics, RouteMetrics, UpstreamOutcome};
 use self::trace::Parent;
@@ -59,6 +62,17 @@ pub struct Record {
     /// The gate's own work, without waiting for the body or the application.
     pub verify: Duration,
     pub upstream: Option<(UpstreamOutcome, Duration)>,
+    /// Why the application's answer could not be passed on.
+    pub fault: Option<Fault>,
+}
+
+/// What became of a call of the application that failed.
+pub struct Fault {
+    /// Where it was looked for.
+    pub server: String,
+    pub kind: String,
+    /// What the operating system said.
+    pub message: Option<String>,
 }
 
 /// What may be told of a delivery once its signature holds.
@@ -101,12 +115,8 @@ impl Record {
             body_size: 0,
             verify: Duration::ZERO,
             upstream: None,
+            fault: None,
         }
-    }
-
-    /// The status for a reason, as the route or its provider demands it.
-    pub fn status_of(&self, reason: Reason) -> u16 {
-        self.route.as_ref().map_or(reason.status(), |(route, _)| route.status.status(reason))
     }
 
     /// The verdict: an observing route's objections show only if the delivery went through.
@@ -137,7 +147,7 @@ impl Telemetry {
         log: Arc<Sink>,
         endpoint: crate::config::units::OtlpEndpoint,
     ) -> Arc<Self> {
-        let spans = Some(otlp::Exporter::new(endpoint, metrics.spans(), Arc::clone(&log)));
+        let spans = Some(otlp::Exporter::new(endpoint, &metrics, Arc::clone(&log)));
         Arc::new(Telemetry { metrics, log, recent: Recent::default(), spans })
     }
 
@@ -149,29 +159,42 @@ impl Telemetry {
         false
     }
 
-    /// Writes and sends what waits. What comes later is dropped.
-    pub fn close(&self) {
+    /// Something that the program does or meets.
+    pub fn tell(&self, event: Event<'_>) {
+        self.log.tell(event);
+    }
+
+    /// Sends and writes what waits, and waits for that no longer than `patience`, or a moment if
+    /// that is less. What comes later is dropped.
+    pub fn close(&self, patience: Duration) {
+        const MOMENT: Duration = Duration::from_millis(250);
+        let begun = clock::now().mono;
         #[cfg(feature = "otel")]
         if let Some(spans) = &self.spans {
-            spans.close();
+            spans.close(patience);
         }
-        self.log.close();
+        let spent = clock::now().mono.saturating_sub(begun);
+        self.log.close(patience.saturating_sub(spent).max(MOMENT));
     }
 
     /// The one emission for a delivery.
     #[cfg_attr(not(feature = "otel"), expect(clippy::needless_pass_by_value, reason = "it becomes a span"))]
     pub fn finish(&self, record: Record) {
-        let now = clock::now();
+        let now = clock::after(record.arrived);
         let total = now.mono.saturating_sub(record.arrived.mono);
         let (verdict, reason) = record.verdict();
         self.count(&record, verdict, reason, now);
         self.recent.add(&record, verdict, reason, total);
         let severity = match verdict {
-            Verdict::Accepted => Severity::Info,
+            Verdict::Accepted | Verdict::Answered => Severity::Info,
             Verdict::Refused | Verdict::Observed => Severity::Warn,
+            // The application did not want the event, which is not yet a fault of anybody's.
+            Verdict::Failed if record.reason == Reason::UpstreamStatus && record.status < 500 => {
+                Severity::Warn
+            }
             Verdict::Failed => Severity::Error,
         };
-        self.log.decision(severity, now, |line| line.decision(&record, verdict, reason, total));
+        self.log.decision(severity, now, &record, (verdict, reason), total);
         #[cfg(feature = "otel")]
         if let Some(spans) = &self.spans {
             spans.add(otlp::Span { record, verdict, reason, took: total });
@@ -249,7 +272,7 @@ fn mix(mut x: u64) -> u64 {
 /// Lower-case hex digits.
 pub fn hex(bytes: &[u8; 16]) -> [u8; 32] {
     let mut out = [0; 32];
-    data_encoding::HEXLOWER.encode_mut(bytes, &mut out);
+    _ = faster_hex::hex_encode(bytes, &mut out); // it fits
     out
 }
 

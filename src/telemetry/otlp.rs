@@ -7,15 +7,18 @@
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
 use serde_json::{Value, json};
 
-use super::log::{MAX_FIELD, Severity, Sink};
-use super::{Record, lock};
+use super::Record;
+use super::event::Event;
+use super::log::{MAX_FIELD, Sink};
+use super::metrics::{Metrics, SpanCounters};
+use super::trace::Parent;
+use super::worker::{Output, Queue, Worker};
 use crate::config::units::OtlpEndpoint;
 use crate::gate::delivery::Client;
 use crate::gate::reason::{Reason, Verdict};
@@ -24,8 +27,6 @@ use crate::gate::reason::{Reason, Verdict};
 const QUEUE: usize = 4096;
 /// Spans in one request, at most.
 const BATCH: usize = 512;
-/// How long spans are gathered before they are sent.
-const GATHER: Duration = Duration::from_millis(500);
 /// What one request to the collector may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// No answer of a collector needs more.
@@ -41,133 +42,83 @@ pub struct Span {
 
 /// Takes spans from any thread without blocking it on the collector.
 pub struct Exporter {
-    shared: Arc<Shared>,
-    dropped: IntCounter,
-    sender: Mutex<Option<JoinHandle<()>>>,
+    worker: Worker<Spans>,
 }
 
 #[derive(Default)]
-struct Shared {
-    waiting: Mutex<Waiting>,
-    wake: Condvar,
-}
+struct Spans(VecDeque<Span>);
 
-#[derive(Default)]
-struct Waiting {
-    spans: VecDeque<Span>,
-    closed: bool,
-}
+impl Queue for Spans {
+    const GATHER: Duration = Duration::from_millis(500);
 
-/// What became of spans.
-pub struct SpanCounters {
-    pub exported: IntCounter,
-    pub dropped: IntCounter,
+    fn count(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn is_full(&self) -> bool {
+        self.0.len() == QUEUE
+    }
+
+    fn is_a_batch(&self) -> bool {
+        self.0.len() >= BATCH
+    }
+
+    fn take(&mut self, batch: &mut Self) {
+        let count = self.0.len().min(BATCH);
+        batch.0.extend(self.0.drain(..count));
+    }
 }
 
 impl Exporter {
-    pub fn new(endpoint: OtlpEndpoint, counters: SpanCounters, log: Arc<Sink>) -> Self {
-        let shared = Arc::new(Shared::default());
-        let dropped = counters.dropped.clone();
-        let collector = Collector { endpoint, counters, log, complained: false };
-        let sender = std::thread::Builder::new()
-            .name("otlp".to_owned())
-            .spawn({
-                let shared = Arc::clone(&shared);
-                move || shared.send_to(collector)
-            })
-            .ok();
-        Exporter { shared, dropped, sender: Mutex::new(sender) }
+    pub fn new(endpoint: OtlpEndpoint, metrics: &Metrics, log: Arc<Sink>) -> Self {
+        let SpanCounters { exported, dropped } = metrics.spans();
+        let collector = Collector { endpoint, exported, log, complained: false };
+        Exporter { worker: Worker::new("otlp", collector, dropped) }
     }
 
     /// Has the delivery sent, unless its sender traces without recording.
     pub fn add(&self, span: Span) {
-        if span.record.trace.is_some_and(|parent| !parent.is_sampled()) {
-            return;
-        }
-        let mut waiting = lock(&self.shared.waiting);
-        if waiting.closed || waiting.spans.len() == QUEUE {
-            self.dropped.inc();
-            return;
-        }
-        waiting.spans.push_back(span);
-        let first = waiting.spans.len() == 1;
-        drop(waiting);
-        if first {
-            self.shared.wake.notify_one();
+        if span.record.trace.is_none_or(Parent::is_sampled) {
+            self.worker.add(|spans| spans.0.push_back(span));
         }
     }
 
-    /// Sends what waits, as long as the collector takes it, and stops.
-    pub fn close(&self) {
-        lock(&self.shared.waiting).closed = true;
-        self.shared.wake.notify_one();
-        if let Some(sender) = lock(&self.sender).take() {
-            _ = sender.join();
-        }
-    }
-}
-
-impl Shared {
-    fn send_to(&self, mut collector: Collector) {
-        loop {
-            let mut waiting = lock(&self.waiting);
-            while waiting.spans.is_empty() && !waiting.closed {
-                waiting = self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-            }
-            if !waiting.closed && waiting.spans.len() < BATCH {
-                // A close is not waited for longer than this either.
-                waiting = self.wake.wait_timeout(waiting, GATHER).map_or_else(|e| e.into_inner().0, |w| w.0);
-            }
-            let count = waiting.spans.len().min(BATCH);
-            let batch: Vec<Span> = waiting.spans.drain(..count).collect();
-            let closed = waiting.closed;
-            drop(waiting);
-            let arrived = batch.is_empty() || collector.take(&batch);
-            if closed {
-                let mut waiting = lock(&self.waiting);
-                if !arrived {
-                    // It would not take the rest either, and somebody waits for the end.
-                    collector.counters.dropped.inc_by(waiting.spans.len() as u64);
-                    waiting.spans.clear();
-                }
-                if waiting.spans.is_empty() {
-                    return;
-                }
-            }
-        }
+    /// Sends what waits, as long as the collector takes it and no longer than `patience`, and stops.
+    pub fn close(&self, patience: Duration) {
+        self.worker.close(patience);
     }
 }
 
 struct Collector {
     endpoint: OtlpEndpoint,
-    counters: SpanCounters,
+    exported: IntCounter,
     log: Arc<Sink>,
     /// Whether it was said that spans do not arrive.
     complained: bool,
 }
 
-impl Collector {
+impl Output<Spans> for Collector {
     /// Sends a batch, and says once that the collector takes none, and once that it does again.
-    fn take(&mut self, batch: &[Span]) -> bool {
-        let sent = self.post(&document(batch).to_string());
-        let count = batch.len() as u64;
-        let at = &self.endpoint;
-        let news = match (&sent, self.complained) {
-            (Err(error), false) => Some((
-                Severity::Warn,
-                format!("spans do not reach {at}: {error}; they are dropped and counted"),
-            )),
-            (Ok(()), true) => Some((Severity::Info, format!("spans reach {at} again"))),
-            _ => None,
-        };
-        if let Some((severity, message)) = news {
-            self.log.event(severity, "hookgate.otlp", &message);
+    fn write(&mut self, batch: &mut Spans) -> Result<(), u64> {
+        let (count, collector) = (batch.count(), &self.endpoint);
+        let sent = self.post(&document(&batch.0).to_string());
+        batch.0.clear();
+        match &sent {
+            Ok(()) => {
+                self.exported.inc_by(count);
+                if self.complained {
+                    self.log.tell(Event::SpansArrive { collector });
+                }
+            }
+            Err(error) if !self.complained => self.log.tell(Event::SpansLost { collector, error }),
+            Err(_) => {}
         }
         self.complained = sent.is_err();
-        if sent.is_ok() { &self.counters.exported } else { &self.counters.dropped }.inc_by(count);
-        sent.is_ok()
+        sent.map_err(|_| count)
     }
+}
 
+impl Collector {
     fn post(&self, body: &str) -> std::io::Result<()> {
         let OtlpEndpoint { host, port, path } = &self.endpoint;
         let deadline = Instant::now() + TIMEOUT;
@@ -214,7 +165,7 @@ impl Collector {
 }
 
 /// An `ExportTraceServiceRequest` in the JSON mapping of OTLP.
-fn document(batch: &[Span]) -> Value {
+fn document(batch: &VecDeque<Span>) -> Value {
     let version = env!("CARGO_PKG_VERSION");
     json!({ "resourceSpans": [{
         "resource": { "attributes": [text("service.name", "hookgate"), text("service.version", version)] },
@@ -334,19 +285,16 @@ fn ascii(digits: &[u8]) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::log::{Format, Severity};
     use super::*;
 
-    fn exporter(endpoint: &str) -> (Exporter, IntCounter, IntCounter) {
-        let counter = |name: &str| IntCounter::new(name, name).unwrap();
-        let (exported, dropped) = (counter("exported"), counter("dropped"));
-        let log = Sink::new(
-            Box::new(std::io::sink()),
-            super::super::log::Format::Json,
-            Severity::Error,
-            counter("log_dropped"),
-        );
-        let counters = SpanCounters { exported: exported.clone(), dropped: dropped.clone() };
-        (Exporter::new(endpoint.parse().unwrap(), counters, log), exported, dropped)
+    /// And how many spans were exported and dropped.
+    fn exporter(endpoint: &str) -> (Exporter, impl Fn() -> (u64, u64) + use<>) {
+        let metrics = Metrics::new();
+        let log = Sink::new(Box::new(std::io::sink()), Format::Json, Severity::Error, &metrics);
+        let sending = Exporter::new(endpoint.parse().unwrap(), &metrics, log);
+        let SpanCounters { exported, dropped } = metrics.spans();
+        (sending, move || (exported.get(), dropped.get()))
     }
 
     fn span() -> Span {
@@ -358,16 +306,17 @@ mod tests {
     fn a_collector_that_never_answers_costs_spans_and_no_time() {
         // It accepts by its backlog, and says nothing.
         let stuck = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let (sending, exported, dropped) = exporter(&format!("http://{}", stuck.local_addr().unwrap()));
+        let (sending, counted) = exporter(&format!("http://{}", stuck.local_addr().unwrap()));
         let many = 3 * QUEUE as u64;
         for _ in 0..many {
             sending.add(span());
         }
-        assert!(dropped.get() >= many - (QUEUE + BATCH) as u64, "the queue is bounded: {}", dropped.get());
-        sending.close();
-        assert_eq!((exported.get(), dropped.get()), (0, many), "every span is accounted for");
+        let dropped = counted().1;
+        assert!(dropped >= many - (QUEUE + BATCH) as u64, "the queue is bounded: {dropped}");
+        sending.close(2 * TIMEOUT);
+        assert_eq!(counted(), (0, many), "every span is accounted for");
         sending.add(span());
-        assert_eq!(dropped.get(), many + 1, "what comes after the end");
+        assert_eq!(counted(), (0, many + 1), "what comes after the end");
     }
 
     #[test]

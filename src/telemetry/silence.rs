@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::log::Severity;
+use super::event::Event;
 use super::metrics::RouteMetrics;
 use crate::clock::Now;
 use crate::gate::route::Route;
@@ -34,7 +34,7 @@ impl SilenceWatch {
         &mut self,
         routes: impl Iterator<Item = (&'r Route, &'r RouteMetrics)>,
         now: Now,
-    ) -> Vec<(Severity, String)> {
+    ) -> Vec<Event<'r>> {
         let mut said = Vec::new();
         let mut present = HashMap::new();
         for (route, metrics) in routes {
@@ -44,10 +44,10 @@ impl SilenceWatch {
             if known.accepted != accepted {
                 known = Known { silent: known.silent, ..fresh };
             }
-            if let (Some(expected), Some(gauge)) = (route.expect_every, &metrics.silence) {
+            if let Some(expected) = route.expect_every {
                 let lasts = now.mono.saturating_sub(known.since);
                 let silent = (lasts > expected).then_some(lasts);
-                gauge.set(silent.unwrap_or_default().as_secs_f64());
+                metrics.set_silence(silent.unwrap_or_default());
                 said.extend(news(route, expected, known, silent, objected));
                 known.silent = silent;
             } else {
@@ -66,31 +66,13 @@ fn news(
     known: Known,
     silent: Option<Duration>,
     objected: u64,
-) -> Option<(Severity, String)> {
-    let name = &route.name;
+) -> Option<Event<'_>> {
+    let (route, objected) = (&*route.name, objected - known.objected);
     match (known.silent, silent) {
-        (None, Some(lasts)) => {
-            let meanwhile = match objected - known.objected {
-                0 => "nothing came".to_owned(),
-                n => format!("{n} were refused or failed"),
-            };
-            let (lasts, expected) = (people(lasts), people(expected));
-            let message = format!(
-                "route {name}: no event accepted for {lasts}, and one is expected every {expected}; meanwhile {meanwhile}"
-            );
-            Some((Severity::Warn, message))
-        }
-        (Some(lasted), None) => Some((
-            Severity::Info,
-            format!("route {name}: the silence is over, it lasted for {}", people(lasted)),
-        )),
+        (None, Some(lasts)) => Some(Event::Silence { route, lasts, expected, objected }),
+        (Some(lasted), None) => Some(Event::SilenceOver { route, lasted }),
         (None, None) | (Some(_), Some(_)) => None,
     }
-}
-
-/// In whole seconds.
-fn people(span: Duration) -> humantime::FormattedDuration {
-    humantime::format_duration(Duration::from_secs(span.as_secs()))
 }
 
 #[cfg(test)]
@@ -100,10 +82,10 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::config::flags::{Given, RunArgs};
-    use crate::config::route::OnlyRoute;
+    use crate::config::route::words::RouteWords;
     use crate::config::units::Span;
     use crate::gate::reason::{Reason, Verdict};
-    use crate::telemetry::metrics::Metrics;
+    use crate::telemetry::metrics::{Levels, Metrics};
 
     /// A gate that expects an event every hour, and what its watch says minute by minute.
     struct Hours {
@@ -114,11 +96,11 @@ mod tests {
 
     fn config(expect: Option<&str>) -> Config {
         let args = RunArgs {
-            route: OnlyRoute {
+            route: RouteWords {
                 provider: Some("github".to_owned().into()),
-                secret_file: Some(vec![PathBuf::from("tests/config/secret").into()]),
+                secrets: Some(vec![PathBuf::from("tests/config/secret").into()]),
                 expect_every: expect.map(|span| span.parse::<Span>().unwrap().into()),
-                ..OnlyRoute::default()
+                ..RouteWords::default()
             },
             ..RunArgs::default()
         };
@@ -132,7 +114,7 @@ mod tests {
 
         /// A reload makes new handles of the same series.
         fn route(&self) -> Arc<RouteMetrics> {
-            self.metrics.routes(&self.config.policy.routes).remove(0)
+            self.metrics.route(&self.config.routes[0].route)
         }
 
         fn ended(&self, verdict: Verdict, reason: Reason) {
@@ -140,15 +122,15 @@ mod tests {
         }
 
         fn look(&mut self, minute: u64) -> Vec<String> {
-            let (route, metrics) = (&self.config.policy.routes[0], self.route());
+            let (route, metrics) = (&self.config.routes[0].route, self.route());
             let said =
-                self.watch.look(std::iter::once((&**route, &*metrics)), Now::at(1_800_000_000, minute * 60));
-            said.into_iter().map(|(_, text)| text).collect()
+                self.watch.look(std::iter::once((route, &*metrics)), Now::at(1_800_000_000, minute * 60));
+            said.iter().map(|event| event.told().2.into_owned()).collect()
         }
 
         /// As it is exposed; `None` if there is no such series.
         fn gauge(&self) -> Option<String> {
-            let text = String::from_utf8(self.metrics.text()).unwrap();
+            let text = String::from_utf8(self.metrics.text(&Levels::default())).unwrap();
             let series = "hookgate_silence_seconds{route=\"default\"} ";
             text.lines().find_map(|line| line.strip_prefix(series)).map(str::to_owned)
         }
@@ -202,7 +184,7 @@ mod tests {
         assert_eq!(hours.look(61).len(), 1, "it was silent all the time");
         hours.config = config(Some("2h"));
         assert_eq!(hours.look(62).len(), 1, "more time was given");
-        hours.metrics.routes(&[]);
+        hours.metrics.keep_only(std::iter::empty());
         assert_eq!(hours.gauge(), None, "the route is gone");
     }
 }

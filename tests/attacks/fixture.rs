@@ -32,7 +32,7 @@ routes:
   - { name: twin, path: /hooks/twin, provider: github, max_body: 1MiB, secrets: [{ file: DIR/github }] }
   - { name: st, path: /hooks/st, provider: stripe, secrets: [{ file: DIR/stripe }] }
   - { name: sl, path: /hooks/sl, provider: slack, secrets: [{ file: DIR/slack }] }
-  - { name: shop, path: /hooks/shop, provider: shopify, secrets: [{ file: DIR/shopify }] }
+  - { name: shop, path: /hooks/shop, provider: shopify, identity: signed, secrets: [{ file: DIR/shopify }] }
   - { name: public, path: /public/*, provider: github, max_body: 1MiB, secrets: [{ file: DIR/github }] }
 ";
 
@@ -173,7 +173,11 @@ impl Verdict {
 
     /// The application answers with this status.
     pub const fn answered(status: u16) -> Self {
-        Verdict { status, ..DELIVERED }
+        Verdict {
+            status,
+            reason: if status / 100 == 2 { "accepted" } else { "upstream_status" },
+            ..DELIVERED
+        }
     }
 }
 

@@ -69,7 +69,7 @@ fn what_is_signed_verifies_for_every_preset() {
         }
         // Some providers sign the time inside the body, and some put the signature there.
         let now = hookgate::clock::now().wall_ms;
-        let body = format!(r#"{{"id":"evt_1","webhookTimestamp":{now}}}"#);
+        let body = format!(r#"{{"id":"evt_1","webhookTimestamp":{now},"signedAt":"{}"}}"#, now / 1000);
         let out = std::env::temp_dir().join(format!("hookgate-body-{}", std::process::id()));
         let file = out.to_str().unwrap();
         let args =

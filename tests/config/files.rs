@@ -13,7 +13,7 @@ use hookgate::gate::scheme::algorithm::Algorithm;
 use hookgate::gate::scheme::key::KeyDecoding;
 
 fn load(path: &Path) -> Result<Config, Problems> {
-    Config::load(&Given::flags(RunArgs { config: Some(path.to_owned()), ..RunArgs::default() }))
+    Config::load(&Given::flags(RunArgs { config: Some(path.to_owned().into()), ..RunArgs::default() }))
 }
 
 fn files(folder: &str) -> Vec<PathBuf> {
@@ -121,7 +121,7 @@ fn a_run_with_flags_alone_is_a_file_with_one_route() {
     let config =
         Config::load(&flags(&["--secret-file=tests/config/secret", "--provider=github", "--max-body=2MiB"]))
             .unwrap_or_else(|problems| panic!("{problems}"));
-    let route = &config.policy.routes[0];
+    let route = &config.routes[0].route;
     assert_eq!((&*route.name, &*route.provider, route.max_body), ("default", "github", 2 << 20));
     assert_eq!(setting(&config, "routes[0].secrets[0]").1, Origin::Flag);
 }
@@ -133,10 +133,10 @@ fn a_secret_that_one_form_cannot_use_leaves_that_form_out_and_says_so() {
         Config::load(&given)
     };
     let config = trial("not base64, but long enough").unwrap_or_else(|problems| panic!("{problems}"));
-    assert_eq!(config.policy.routes[0].signature.schemes().len(), 1, "Standard Webhooks needs base64");
+    assert_eq!(config.routes[0].route.signature.schemes().len(), 1, "Standard Webhooks needs base64");
     assert!(config.notices.iter().any(|n| n.contains("webhook-signature")), "{:?}", config.notices);
     assert!(trial("short!").is_err(), "no form can use it");
-    assert_eq!(trial("").err().unwrap().0[0].key, "routes[0].secrets", "an empty secret is none");
+    assert_eq!(trial("").err().unwrap().0[0].key, "HOOKGATE_SECRET", "an empty secret is none");
 }
 
 /// With flags alone, or with the words of the file before them.
@@ -317,6 +317,122 @@ fn fitting_secret(scheme: &SchemeWords) -> String {
     match scheme.key.decode {
         KeyDecoding::Hex => HEXLOWER.encode(&BASE64.decode(base64.as_bytes()).unwrap()),
         KeyDecoding::Base64 => base64,
-        KeyDecoding::Spki | KeyDecoding::Utf8 => pem,
+        KeyDecoding::Spki | KeyDecoding::Utf8 | KeyDecoding::Nfkd => pem,
+    }
+}
+
+/// A value, and the flags beside it.
+type Wrong = (&'static str, &'static [&'static str]);
+
+/// For each flag a value that can be read and is wrong, and what else must be said for that;
+/// `None` where every value that can be read is right.
+const WRONG: &[(&str, Option<Wrong>)] = &[
+    ("config", Some(("tests/config/nothing", &[]))),
+    ("listen", None),
+    ("listen-tls", None),
+    ("tls-cert-file", Some(("tests/config/nothing", TLS))),
+    ("tls-key-file", Some(("tests/config/secret", TLS))),
+    ("tls-client-ca-file", Some(("tests/config/nothing", TLS))),
+    ("ops-listen", None),
+    ("ops-host", None),
+    ("upstream", None),
+    ("upstream-timeout", Some(("0s", &[]))),
+    ("upstream-connect-timeout", Some(("0s", &[]))),
+    ("provider", Some(("nobody", &[]))),
+    ("path", Some(("relative", &[]))),
+    ("public-url", Some(("nowhere", &[]))),
+    ("secret-file", Some(("tests/config/short", &[]))),
+    ("handshake", Some(("off", &["--provider=github"]))),
+    ("handshake-token-file", Some(("tests/config/secret", &["--provider=github"]))),
+    ("expect-every", Some(("1ms", &[]))),
+    ("allow-ip", Some(("published", &["--provider=slack"]))),
+    ("allow-ip-file", Some(("tests/config/nothing", &[]))),
+    ("tolerance", None),
+    ("future-tolerance", None),
+    ("rate-limit", None),
+    ("failure-limit", None),
+    ("mode", None),
+    ("max-body", Some(("1GiB", &[]))),
+    ("trusted-proxy", None),
+    ("real-ip-header", None),
+    ("proxy-protocol", Some(("required", &[]))),
+    ("insecure-allow-http", None),
+    ("insecure-short-secret", None),
+    ("replay-window", Some(("1s", &[]))),
+    ("replay-capacity", Some(("0", &[]))),
+    ("replay-store", Some(("redis://127.0.0.1:1", &[]))),
+    ("replay-store-prefix", Some(("{braces}", STORE))),
+    ("replay-store-password-file", Some(("tests/config/empty", SHARED))),
+    ("replay-store-ca-file", Some(("tests/config/secret", SHARED))),
+    ("replay-store-timeout", Some(("1m", SHARED))),
+    ("on-store-error", None),
+    ("replay-file", Some(("tests/config", &[]))),
+    ("max-buffered", None),
+    ("max-connections", Some(("0", &[]))),
+    ("max-connections-per-address", Some(("0", &[]))),
+    ("header-timeout", Some(("0s", &[]))),
+    ("body-timeout", Some(("0s", &[]))),
+    ("idle-timeout", Some(("0s", &[]))),
+    ("control-socket", Some(("tests/config", &[]))),
+    ("shutdown-delay", None),
+    ("shutdown-timeout", None),
+    ("reload-interval", None),
+    ("threads", Some(("0", &[]))),
+    ("otlp-endpoint", None),
+    ("log-format", None),
+    ("log-level", None),
+];
+const TLS: &[&str] = &[
+    "--listen-tls=127.0.0.1:0",
+    "--tls-cert-file=tests/config/authority.pem",
+    "--tls-key-file=tests/config/nothing",
+];
+const STORE: &[&str] = &["--replay-store=redis://127.0.0.1:1"];
+const SHARED: &[&str] = &["--replay-store=redis://127.0.0.1:1", "--replay-store-prefix=shop:"];
+
+/// What is wrong, by its names, as `check` tells it.
+fn wrong_keys(flags: &[String], variable: Option<(&str, &str)>) -> Vec<String> {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_hookgate"))
+        .args(["check", "-o", "json"])
+        .args(flags)
+        .envs(variable)
+        .output()
+        .unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(78),
+        "{flags:?} {variable:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let problems = told["problems"].as_array().unwrap();
+    problems.iter().map(|problem| problem["key"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn what_is_wrong_is_named_as_it_was_given() {
+    let command = hookgate::cli::command();
+    let run = command.find_subcommand("run").unwrap();
+    let flags: Vec<_> = run.get_arguments().filter_map(clap::Arg::get_long).collect();
+    for flag in flags.iter().filter(|flag| **flag != "help") {
+        assert!(WRONG.iter().any(|(known, _)| known == flag), "WRONG speaks of --{flag}");
+    }
+    for (flag, wrong) in WRONG {
+        let Some((value, others)) = wrong.as_ref().filter(|_| flags.contains(flag)) else { continue };
+        let same = format!("--{flag}=");
+        let mut others: Vec<_> =
+            others.iter().filter(|o| !o.starts_with(&same)).map(ToString::to_string).collect();
+        if *flag != "secret-file" {
+            others.push("--secret-file=tests/config/secret".to_owned());
+        }
+        let variable = format!("HOOKGATE_{}", flag.replace('-', "_").to_uppercase());
+        let named = wrong_keys(&others, Some((&variable, value)));
+        assert!(named.contains(&variable), "{variable}={value}: {named:?}");
+        others.push(format!("{same}{value}"));
+        let named = wrong_keys(&others, None);
+        assert!(named.iter().any(|name| *name == format!("--{flag}")), "--{flag}={value}: {named:?}");
+        for name in named.iter().filter_map(|name| name.strip_prefix("--")) {
+            assert!(flags.contains(&name), "there is no --{name}");
+        }
     }
 }

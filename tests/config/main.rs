@@ -7,3 +7,5 @@
 mod commands;
 // Configuration files and flags, and what is said about their faults.
 mod files;
+// What is known of the senders of the presets.
+mod senders;

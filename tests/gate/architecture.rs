@@ -49,6 +49,8 @@ const BANS: &[(&str, &[&str], &str)] = &[
 const MAY_NAME_PINGORA: &[&str] = &["proxy", "ops", "server", "build.rs"];
 /// Only these may name the client of the shared store.
 const MAY_NAME_REDIS: &[&str] = &["store/redis"];
+/// Only these may name what metrics are made of: others are asked at a scrape, or tell.
+const MAY_NAME_PROMETHEUS: &[&str] = &["telemetry"];
 
 /// The rooms from the ground up. Each may use those before it and none behind it, so that there is no
 /// circle between two of them; nobody but `main` uses the last one.
@@ -106,14 +108,18 @@ fn no_module_reaches_where_it_must_not() {
 }
 
 #[test]
-fn pingora_and_the_store_are_named_by_their_adapters_only() {
+fn pingora_the_store_and_metrics_are_named_by_their_adapters_only() {
     let mut broken = Vec::new();
     for (file, number, line) in code(Path::new("src")) {
         let place = file.strip_prefix("src").unwrap();
         let may = |rooms: &[&str]| rooms.iter().any(|may| place.starts_with(may));
         let pingora = line.contains("pingora::") || line.contains("pingora_timeout::");
         let redis = line.contains("use redis::");
-        if (pingora && !may(MAY_NAME_PINGORA)) || (redis && !may(MAY_NAME_REDIS)) {
+        let prometheus = line.contains("prometheus");
+        if (pingora && !may(MAY_NAME_PINGORA))
+            || (redis && !may(MAY_NAME_REDIS))
+            || (prometheus && !may(MAY_NAME_PROMETHEUS))
+        {
             broken.push(format!("{}:{number}: {line}", file.display()));
         }
     }

@@ -1,20 +1,19 @@
 //! The order of the checks. One delivery violates everything; the check that comes first in
 //! the contract refuses it. Repair that, and the next one does, down to the application.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use hookgate::clock::Now;
 use hookgate::gate::chain::{Admission, Findings};
-use hookgate::gate::delivery::{AddressHeader, Client, TrustedProxies};
+use hookgate::gate::delivery::Client;
 use hookgate::gate::filter::https::Https;
 use hookgate::gate::filter::ip_allowlist::IpAllowlist;
 use hookgate::gate::filter::rate_limit::{Quota, RateLimit};
 use hookgate::gate::filter::replay::ReplayPolicy;
 use hookgate::gate::handshake::Handshakes;
-use hookgate::gate::reason::{Reason, Reject, StatusOverrides};
+use hookgate::gate::reason::{Answers, Reason, Reject};
 use hookgate::gate::rotation::Rotation;
-use hookgate::gate::route::{Mode, Policy, Route, of_path};
+use hookgate::gate::route::{Mode, Route, of_path};
 use hookgate::store::{Memory, Outcome, ReplayStore, Reservation};
 use http::{HeaderMap, HeaderValue, Method};
 
@@ -201,7 +200,7 @@ fn judge(mode: Mode, attempt: &Attempt) -> (Result<(), Reason>, Vec<Reason>) {
 }
 
 struct Gate {
-    policy: Policy,
+    routes: [Route; 1],
     rate_limit: RateLimit,
     store: ReplayStore,
 }
@@ -227,15 +226,13 @@ impl Gate {
             handshakes: Handshakes::default(),
             mode,
             expect_every: None,
-            status: StatusOverrides::default(),
+            answers: Answers::default(),
+            patience: None,
             headers: vec![],
         };
         let replay = ReplayPolicy::new(minutes(60), minutes(10), minutes(2), minutes(1)).unwrap();
         Gate {
-            policy: Policy {
-                routes: vec![Arc::new(route)],
-                trusted_proxies: TrustedProxies::new(vec![], AddressHeader::Chain("x-forwarded-for")),
-            },
+            routes: [route],
             rate_limit,
             store: ReplayStore::Memory(Memory::new(replay, minutes(11), 100)),
         }
@@ -244,7 +241,7 @@ impl Gate {
     /// To the application, which says 200, or to the first objection.
     fn judge(&self, delivery: &Delivery, findings: &mut Findings) -> Result<(), Reject> {
         let head = delivery.head();
-        let route = of_path(&self.policy.routes, head.path)?;
+        let route = of_path(&self.routes, head.path)?;
         let Admission::Read(admitted) = route.admit(&head, Gate::NOW, findings)? else {
             panic!("the route answers no handshakes")
         };

@@ -4,7 +4,8 @@
 //! published, the time `now` in seconds (null where no time is signed), `method` and `url` where
 //! they are signed, and what to `expect`: `accepted`, or the reason for which it is refused. `origin`
 //! tells who made the signature: the provider (`published`), its SDK (`sdk-signed`), or another
-//! project's tests (`third-party`).
+//! project's tests (`third-party`). What was made from the documented fields alone (`computed`) shows
+//! the form, and proves nothing.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -70,6 +70,6 @@ fn a_delivery_that_is_signed_in_several_ways_is_one_event() {
 
 /// Whether one is a duplicate after the other.
 fn meet(one: &Fresh, other: &Fresh) -> bool {
-    let names = |fresh: &Fresh| fresh.authentic().identity().names().to_vec();
+    let names = |fresh: &Fresh| fresh.authentic().identity().unwrap().names().to_vec();
     names(one).iter().any(|name| names(other).contains(name))
 }

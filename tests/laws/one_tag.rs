@@ -31,8 +31,8 @@ fn under_one_signature_there_is_one_delivery() {
                 && genuine.query == other.query
                 && under.assurance != Assurance::Authenticated
             {
-                let [first, second] =
-                    [first.authentic(), second.authentic()].map(|authentic| authentic.identity().told());
+                let [first, second] = [first.authentic(), second.authentic()]
+                    .map(|authentic| authentic.identity().unwrap().told());
                 assert_eq!(first, second, "two events: {}", told());
             }
         }

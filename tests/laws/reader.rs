@@ -169,6 +169,7 @@ impl Reader<'_> {
             Source::Header(name) => Ok(self.header(name.as_str())?.unwrap_or_default()),
             Source::Query(name) => sole(self.delivery.query.as_deref().unwrap_or_default().as_bytes(), name),
             Source::Form(name) => sole(self.form_text()?, name),
+            Source::Multipart(name) => self.multipart(name),
             Source::Json(pointer) => self.json(&pointer.to_string()),
             Source::Field(name) => self.field(name),
             Source::Claim(_) => Ok(Vec::new()),
@@ -235,6 +236,15 @@ impl Reader<'_> {
         Ok(if is_form { &self.delivery.body } else { &[] })
     }
 
+    fn multipart(&self, name: &str) -> Result<Vec<u8>, String> {
+        let kind = self.header("content-type")?.unwrap_or_default();
+        if !kind.starts_with(b"multipart/") {
+            return Ok(Vec::new());
+        }
+        let field = multipart::field(&kind, &self.delivery.body, name).map_err(|_| "no multipart")?;
+        Ok(field.unwrap_or_default().to_vec())
+    }
+
     fn json(&self, pointer: &str) -> Result<Vec<u8>, String> {
         let body = &self.delivery.body[..];
         let kind = if self.recipe.payload.is_some() { self.content_type()? } else { String::new() };
@@ -245,18 +255,17 @@ impl Reader<'_> {
             {
                 sole(self.form_text()?, name)?
             }
-            Some(Payload::Multipart(name)) if kind.starts_with("multipart/") => {
-                let kind = self.header("content-type")?.unwrap_or_default();
-                multipart::field(&kind, body, name).map_err(|_| "no multipart")?.unwrap_or_default().to_vec()
-            }
+            Some(Payload::Multipart(name)) if kind.starts_with("multipart/") => self.multipart(name)?,
             _ => body.to_vec(),
         };
+        let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&text);
         if !matches!(text.trim_ascii_start().first(), Some(b'{' | b'[')) {
             return Ok(Vec::new());
         }
-        let tree: Value = serde_json::from_str(&String::from_utf8_lossy(&text)).map_err(|e| e.to_string())?;
+        let tree: Value = serde_json::from_str(&String::from_utf8_lossy(text)).map_err(|e| e.to_string())?;
         match tree.pointer(pointer) {
-            None => Ok(Vec::new()),
+            None | Some(Value::Null) => Ok(Vec::new()),
+            Some(Value::Bool(b)) => Ok(b.to_string().into_bytes()),
             Some(Value::String(text)) => Ok(text.clone().into_bytes()),
             Some(Value::Number(n)) if n.is_i64() || n.is_u64() => Ok(n.to_string().into_bytes()),
             Some(other) => Err(format!("{pointer} is {other}")),

@@ -19,9 +19,11 @@ routes:
 ";
 
 /// The contract's table: each reason and the verdict it leads to.
-const REASONS: [(&str, &str); 26] = [
+const REASONS: [(&str, &str); 28] = [
     ("accepted", "accepted"),
-    ("handshake", "accepted"),
+    ("upstream_status", "failed"),
+    ("filtered", "answered"),
+    ("handshake", "answered"),
     ("framing_invalid", "refused"),
     ("route_unmatched", "refused"),
     ("method_not_allowed", "refused"),
@@ -39,7 +41,7 @@ const REASONS: [(&str, &str); 26] = [
     ("timestamp_stale", "refused"),
     ("timestamp_future", "refused"),
     ("body_malformed", "refused"),
-    ("duplicate", "refused"),
+    ("duplicate", "answered"),
     ("in_flight", "refused"),
     ("overloaded", "refused"),
     ("store_unavailable", "failed"),

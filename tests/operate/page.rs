@@ -67,7 +67,7 @@ fn tells_it_all(html: &str, how: &str) {
         "ended 2026-01-31",
         "signature_mismatch",
         "observed: timestamp_stale",
-        "refused: duplicate",
+        "answered: duplicate",
         "route_unmatched",
         "not safe to enforce: 1 of 2 deliveries would have been refused",
         "hmac-sha256 in x-hub-signature-256 (2 keys)",

@@ -153,8 +153,7 @@ fn routes_come_and_go_with_the_file() {
     gate.signal("HUP");
     until("the new route", || send("/two") == 200);
     assert_eq!(send("/one"), 404);
-    let series =
-        "hookgate_requests_total{provider=\"github\",reason=\"duplicate\",route=\"two\",verdict=\"refused\"}";
+    let series = "hookgate_requests_total{provider=\"github\",reason=\"duplicate\",route=\"two\",verdict=\"answered\"}";
     assert!(same(gate.metrics().value(series), 0.0), "a new route's series are there at once");
 }
 

@@ -1,13 +1,16 @@
 //! The end: not ready at once, still accepting for a while, then only what is under
 //! way, and out as soon as that is done.
 
-use std::net::TcpStream;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::support::gate::same;
-use crate::support::{Answer, App, Gate, Latch, Sender, Signer, until};
+use crate::support::gate::{get, same};
+use crate::support::{Answer, App, Gate, Latch, Sender, Signer, eventually, until};
 
 /// Longer than a test waits for anything: a gate that sat it out would fail the test.
 const TOO_LONG: &str = "300s";
@@ -179,4 +182,141 @@ fn an_interrupt_drains_without_the_delay() {
     latch.open();
     assert_eq!(sender.response().status, 200);
     assert_eq!(gate.ended().code(), Some(0));
+}
+
+/// More lines than a pipe holds.
+const MORE_THAN_A_PIPE: usize = 400;
+
+#[test]
+fn a_log_that_nobody_reads_holds_nobody_up() {
+    let app = App::ok();
+    let builder = Gate::before(&app).with("shutdown-timeout", "1s");
+    let command = builder.command("run");
+    let (gate, unread) = builder.launch_read_by(command, |line| !line.contains("hookgate.ready"));
+    let unread = unread.recv().unwrap();
+    let mut sender = gate.connect();
+    for _ in 0..MORE_THAN_A_PIPE {
+        assert_eq!(sender.exchange(&Signer::github().event()).status, 200);
+    }
+    let asked = Instant::now();
+    gate.signal("TERM");
+    assert_eq!(gate.ended().code(), Some(0), "no delivery was cut");
+    assert!(asked.elapsed() < Duration::from_secs(5), "it took {:?}", asked.elapsed());
+    drop(unread);
+}
+
+#[test]
+fn a_slow_reader_of_the_log_gets_all_of_it_within_the_shutdown_timeout() {
+    let app = App::ok();
+    let builder = Gate::before(&app).with("shutdown-timeout", TOO_LONG);
+    let command = builder.command("run");
+    let (gate, unread) = builder.launch_read_by(command, |line| !line.contains("hookgate.ready"));
+    let unread = unread.recv().unwrap();
+    let mut sender = gate.connect();
+    for _ in 0..MORE_THAN_A_PIPE {
+        assert_eq!(sender.exchange(&Signer::github().event()).status, 200);
+    }
+    gate.signal("TERM");
+    until("the listener to close", || TcpStream::connect(gate.address()).is_err());
+    let lines: Vec<String> = unread.lines().map(Result::unwrap).collect();
+    let decisions = lines.iter().filter(|line| line.contains("hookgate.decision"));
+    assert_eq!(decisions.count(), MORE_THAN_A_PIPE);
+    assert!(lines.last().unwrap().contains("hookgate.stop"), "{lines:?}");
+    assert_eq!(gate.ended().code(), Some(0));
+}
+
+#[test]
+fn lines_that_nobody_can_have_any_more_are_counted() {
+    let app = App::ok();
+    let builder = Gate::before(&app);
+    let command = builder.command("run");
+    let (gate, unread) = builder.launch_read_by(command, |line| !line.contains("hookgate.ready"));
+    assert!(same(gate.metrics().value("hookgate_log_events_dropped_total"), 0.0));
+    drop(unread.recv().unwrap()); // EPIPE from now on
+    for _ in 0..5 {
+        assert_eq!(gate.send(&Signer::github().event()).status, 200, "deliveries go on");
+    }
+    gate.wait_for_metric("hookgate_log_events_dropped_total", 5.0);
+    gate.signal("TERM");
+    assert_eq!(gate.ended().code(), Some(0));
+}
+
+/// A gate of which nothing is known but its process.
+struct Process(Child);
+
+impl Process {
+    fn signal(&self, name: &str) {
+        let id = self.0.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
+    fn ended(&mut self) -> ExitStatus {
+        eventually("the end of the gate", || self.0.try_wait().unwrap())
+    }
+
+    /// Whether none of SIGHUP, SIGINT and SIGTERM does what it does to a program that knows nothing.
+    fn handles_signals(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        let caught = u64::from_str_radix(caught.trim(), 16).unwrap();
+        [1, 2, 15].iter().all(|signal| caught >> (signal - 1) & 1 == 1)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+#[test]
+fn lines_that_find_no_room_are_counted() {
+    let app = App::ok();
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [traffic, ops] = listeners.map(|listener| listener.local_addr().unwrap());
+    let builder = Gate::before(&app).with("listen", traffic).with("ops-listen", ops);
+    let full = File::options().write(true).open("/dev/full").unwrap(); // ENOSPC
+    let mut gate = Process(builder.command("run").stdout(full).spawn().unwrap());
+    until("the ops listener", || TcpStream::connect(ops).is_ok());
+    until("readiness", || get(ops, "/readyz").status == 200);
+    let dropped = || {
+        let metrics = get(ops, "/metrics").text();
+        let value = metrics.lines().find_map(|line| line.strip_prefix("hookgate_log_events_dropped_total "));
+        value.unwrap().parse::<u32>().unwrap()
+    };
+    let mut before = 0;
+    until("the lines of the start to be lost", || {
+        let seen = std::mem::replace(&mut before, dropped());
+        before > 0 && before == seen
+    });
+    assert_eq!(Sender::connect(traffic).exchange(&Signer::github().event()).status, 200);
+    until("one more", || dropped() == before + 1);
+    gate.signal("TERM");
+    assert_eq!(gate.ended().code(), Some(0));
+}
+
+/// So many take a while to read.
+const NETWORKS: usize = 200_000;
+
+#[test]
+fn who_stops_or_reloads_it_while_it_reads_its_configuration_is_heard() {
+    let app = App::ok();
+    let network = |n: usize| format!("10.{}.{}.{}\n", n >> 16, n >> 8 & 255, n & 255);
+    let networks = (0..NETWORKS).map(network).collect::<Vec<_>>().concat();
+    for signal in ["TERM", "INT", "HUP"] {
+        let builder = Gate::before(&app).with_file("allow-ip-file", "networks", &networks);
+        let mut gate = Process(builder.command("run").stdout(Stdio::piped()).spawn().unwrap());
+        until("it to handle signals", || gate.handles_signals());
+        gate.signal(signal);
+        let output = BufReader::new(gate.0.stdout.take().unwrap());
+        let mut lines = output.lines().map(Result::unwrap);
+        if signal == "HUP" {
+            let reload = lines.find(|line| line.contains("hookgate.reload")).unwrap();
+            assert!(reload.contains("reloaded"), "{reload}");
+        } else {
+            assert_eq!(gate.ended().code(), Some(0), "SIG{signal}: nothing was served, nothing is cut");
+            assert_eq!(lines.next(), None, "it was not begun");
+        }
+    }
 }

@@ -56,7 +56,7 @@ fn assert_is_handshake(gate: &Gate, answer: &Response) {
     let line = gate.decision(answer);
     assert_eq!(
         (&line["hookgate.verdict"], &line["hookgate.reason"]),
-        (&json!("accepted"), &json!("handshake"))
+        (&json!("answered"), &json!("handshake"))
     );
     assert_eq!(line["severity_text"], "INFO");
 }
@@ -441,4 +441,14 @@ routes:
     let answer = gate.send(&ping.with("X-Signature", &HEXLOWER.encode(&hmac("{}"))));
     assert_eq!(answer.status, 401, "a ping with a bad signature is refused, as Discord tries");
     app.assert_untouched("a handshake is the gate's");
+}
+
+#[test]
+fn a_method_that_the_route_does_not_take_is_answered_with_those_that_it_takes() {
+    let app = App::ok();
+    for (provider, methods) in [("github", "POST"), ("hubspot-v2", "POST, GET")] {
+        let gate = before(&app, provider).with("public-url", "https://hooks.example").start();
+        let answer = ask(&gate, "PUT", "", &[]);
+        assert_eq!((answer.status, answer.header("Allow")), (405, Some(methods)), "{provider}");
+    }
 }

@@ -13,11 +13,15 @@ mod tls;
 mod contract;
 // Bytes and answers on their way, and whatever breaks on either side.
 mod delivery;
+// Which verified events reach it.
+mod events;
 // Which headers reach the application.
 mod forwarding;
 // What providers ask before they send events.
 mod handshake;
 // The listener with TLS.
 mod https;
+// What is taken although it could be refused.
+mod liberal;
 // Whose word is believed about the sender's address.
 mod trust;

@@ -3,12 +3,14 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::time::Duration;
 
 use hookgate::config::flags::{Given, RunArgs};
 use hookgate::config::provider::{PRESETS, preset};
-use hookgate::config::raw::{Evidence, Preset, SchemeWords, SignatureFormat};
+use hookgate::config::raw::{Evidence, Preset, Retries, SchemeWords, SignatureFormat};
 use hookgate::config::scheme::compile;
 use hookgate::config::{Config, Startup};
+use hookgate::gate::identity::Rule;
 use hookgate::gate::reason::Reason;
 use hookgate::gate::scheme::Assurance;
 use hookgate::gate::scheme::algorithm::Algorithm;
@@ -124,7 +126,7 @@ fn startup(line: &str) -> Startup {
     let route = "{ provider: github, path: /a, secrets: [{ file: tests/config/secret }] }";
     let file = std::env::temp_dir().join(format!("hookgate-reference-{}.yaml", std::process::id()));
     fs::write(&file, format!("{line}\nroutes: [{route}]\n")).unwrap();
-    let args = RunArgs { config: Some(file.clone()), ..RunArgs::default() };
+    let args = RunArgs { config: Some(file.clone().into()), ..RunArgs::default() };
     let config = Config::load(&Given::flags(args));
     fs::remove_file(file).unwrap();
     config.unwrap_or_else(|problems| panic!("{line}: {problems}")).startup
@@ -162,8 +164,17 @@ fn the_statuses_are_those_of_the_code() {
         String::from("| reason | status | the sender reads | verdict |\n| --- | --- | --- | --- |\n");
     for reason in Reason::ALL {
         let (status, text) = match reason {
-            Reason::Accepted => ("the application's".to_owned(), "the application's answer".to_owned()),
+            Reason::Accepted | Reason::UpstreamStatus => {
+                ("the application's".to_owned(), "the application's answer".to_owned())
+            }
             Reason::Handshake => ("200".to_owned(), "the answer that the provider expects".to_owned()),
+            Reason::Filtered => (
+                "202, or the `ack` of provider or route".to_owned(),
+                "nothing, or what its sender wants".to_owned(),
+            ),
+            Reason::Duplicate => {
+                (reason.status().to_string(), format!("`{}`, or what its sender wants", reason.text()))
+            }
             _ => (reason.status().to_string(), format!("`{}`", reason.text())),
         };
         let label = reason.label();
@@ -184,10 +195,11 @@ fn every_reason_has_its_advice() {
 #[test]
 fn the_providers_are_those_of_the_catalogue() {
     let mut table = String::from(
-        "| preset | provider | signs | time | event is named by | evidence |\n| --- | --- | --- | --- | --- | --- |\n",
+        "| preset | provider | signs | time | event is named by | waits | repeats | evidence |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for (name, _) in PRESETS {
-        let Preset { title, source, evidence, schemes, .. } = preset(name).unwrap();
+        let Preset { title, source, evidence, schemes, sender, identity, .. } = preset(name).unwrap();
         let evidence = match evidence {
             Evidence::Published => "published signature",
             Evidence::Sdk => "signature by its SDK",
@@ -200,13 +212,39 @@ fn the_providers_are_those_of_the_catalogue() {
             told.dedup();
             told.join("; ")
         });
+        let named = match identity.map(|identity| identity.by) {
+            None | Some(Rule::Signed) => named,
+            Some(Rule::Delivery) => format!("{named} and delivery id"),
+            Some(Rule::None) => "nothing".to_owned(),
+        };
+        let sender = sender.unwrap_or_default();
+        let waits = sender.waits.map_or_else(|| "?".to_owned(), |waits| waits.to_string());
+        let repeats = match (sender.retries, sender.span) {
+            (None, _) => "?".to_owned(),
+            (Some(Retries::None), _) => "never".to_owned(),
+            (Some(Retries::Few), None) => "a few times".to_owned(),
+            (Some(Retries::Many), None) => "many times".to_owned(),
+            (Some(Retries::Few), Some(span)) => format!("a few times in {}", about(span.0)),
+            (Some(Retries::Many), Some(span)) => format!("many times in {}", about(span.0)),
+        };
         writeln!(
             table,
-            "| [`{name}`]({name}.yaml) | [{title}]({source}) | {signs} | {time} | {named} | {evidence} |"
+            "| [`{name}`]({name}.yaml) | [{title}]({source}) | {signs} | {time} | {named} | {waits} | {repeats} | {evidence} |"
         )
         .unwrap();
     }
     hold(PROVIDERS, "providers", &table);
+}
+
+/// A span as people tell it, rounded.
+fn about(span: Duration) -> String {
+    let minutes = span.as_secs().div_ceil(60);
+    match minutes {
+        0..=1 => format!("{} s", span.as_secs()),
+        2..=120 => format!("{minutes} min"),
+        121..=2880 => format!("{} h", (minutes + 30) / 60),
+        _ => format!("{} days", (minutes + 720) / 1440),
+    }
 }
 
 /// What the schemes sign and where; algorithms for the same are told together.

@@ -76,7 +76,7 @@ type Open = fn(Terms) -> World;
 /// Done becomes absent; what is held goes on.
 fn what_an_operator_lets_go_leads_again(open: Open) {
     let (world, event) = (open(TERMS), timed("event"));
-    let key = event.authentic().identity().told();
+    let key = event.authentic().identity().unwrap().told();
     let forget = |seconds| {
         let forgotten = world.at(seconds, |now| world.runtime.block_on(world.store.forget(key, now)));
         forgotten.unwrap()
@@ -540,7 +540,7 @@ fn a_follower_whose_leader_vanished_is_told_nothing(open: Open) {
 fn what_others_left_under_our_key_is_never_taken_for_a_state(open: Open) {
     let (world, event) = (open(TERMS), timed("event"));
     let claim = world.lead(&event, 0);
-    let key = format!("test:{{{}}}", event.authentic().identity().told());
+    let key = format!("test:{{{}}}", event.authentic().identity().unwrap().told());
     let (follower, late) = (world.follow(&event, 0), world.follow(&event, 0));
     for value in [
         "",

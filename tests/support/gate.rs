@@ -6,8 +6,8 @@ use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -102,12 +102,22 @@ impl Builder {
     }
 
     /// Waits only until it listens.
-    pub fn launch_as(self, mut command: Command) -> Gate {
+    pub fn launch_as(self, command: Command) -> Gate {
+        self.launch_read_by(command, |_| true).0
+    }
+
+    /// The same, with a log that is read as long as its lines are wanted. What stays unread is
+    /// given back, and is what the gate writes to as long as somebody keeps it.
+    pub fn launch_read_by(
+        self,
+        mut command: Command,
+        wanted: impl Fn(&str) -> bool + Send + 'static,
+    ) -> (Gate, mpsc::Receiver<BufReader<ChildStdout>>) {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let log = Log::of(child.stdout.take().unwrap());
+        let (log, unread) = Log::of(child.stdout.take().unwrap(), wanted);
         let start = log.find("the start", |line| line["event.name"] == "hookgate.start");
         let addresses = Addresses::parse(start["body"].as_str().unwrap());
-        Gate { child: Mutex::new(child), dir: self.dir, log, addresses }
+        (Gate { child: Mutex::new(child), dir: self.dir, log, addresses }, unread)
     }
 }
 
@@ -233,16 +243,27 @@ impl Addresses {
 pub struct Log(Arc<(Mutex<Vec<String>>, Condvar)>);
 
 impl Log {
-    fn of(output: impl Read + Send + 'static) -> Self {
+    /// Reads as long as lines come that are wanted.
+    fn of<R: Read + Send + 'static>(
+        output: R,
+        wanted: impl Fn(&str) -> bool + Send + 'static,
+    ) -> (Self, mpsc::Receiver<BufReader<R>>) {
         let log = Log(Arc::default());
         let shared = Arc::clone(&log.0);
+        let (rest, unread) = mpsc::channel();
         std::thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
+            let mut output = BufReader::new(output);
+            for line in output.by_ref().lines().map_while(Result::ok) {
+                let go_on = wanted(&line);
                 lock(&shared.0).push(line);
                 shared.1.notify_all();
+                if !go_on {
+                    break;
+                }
             }
+            _ = rest.send(output);
         });
-        log
+        (log, unread)
     }
 
     /// Waits for a line.

@@ -12,7 +12,7 @@ use crate::gate::scheme::Recipe;
 use crate::gate::scheme::algorithm::Algorithm;
 use crate::gate::scheme::content::{Piece, Segment};
 
-impl Endpoint<'_, '_> {
+impl Endpoint<'_> {
     /// The provider's handshakes, or the route's own, and who answers them.
     pub(super) fn handshakes(
         &mut self,
@@ -47,8 +47,10 @@ impl Endpoint<'_, '_> {
             }
         }
         if !list.is_empty() {
-            let origin = words.map_or(Origin::Provider, |words| words.origin);
-            self.loader.setting(&key, mode, origin);
+            match words {
+                Some(words) => self.loader.given(&key, mode, words),
+                None => self.loader.setting(&key, mode, Origin::Provider),
+            }
         }
         let plain = |recipe: &Recipe| {
             let holds_body = |s: &Segment| matches!(s, Segment::Piece(Piece::Body, None));
@@ -80,7 +82,7 @@ impl Endpoint<'_, '_> {
                     self.loader.located_problem(&key, file, message);
                 }
                 let token = self.read_secret(&key, file)?;
-                self.loader.setting(&key, file.value.display(), file.origin);
+                self.loader.given(&key, file.value.display(), file);
                 Some(token)
             }
             None => {

@@ -1,28 +1,35 @@
 //! What one endpoint demands: the words of a route, over its provider's preset, compiled.
 
+mod events;
 mod handshakes;
-mod only;
+mod sender;
 mod senders;
 mod signing;
+pub mod words;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::only::OnlyRoute;
-use super::checks::{self, Checks};
-use super::limits::Limits;
+use self::words::RouteWords;
+use super::application::{Application, Exchange};
+use super::checks;
 use super::loader::Loader;
 use super::located::Located;
 use super::provider::{self, NamedSecret};
+use super::secret::Secret;
 use super::units::{ByteSize, Rate};
 use super::{Origin, Place, raw};
 use crate::gate::filter::https::Https;
-use crate::gate::reason::StatusOverrides;
 use crate::gate::route::{Mode, PathPattern, Route};
 
 const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::from_secs(60) };
+
+/// A route, and the secrets that its keys were made of; for diagnosis.
+pub struct KeyedRoute {
+    pub route: Route,
+    pub secrets: Vec<NamedSecret>,
+}
 
 /// What counts for every route.
 pub struct ForAll<'c> {
@@ -31,53 +38,50 @@ pub struct ForAll<'c> {
     /// Whether there is a store that gates share.
     pub may_share: bool,
     pub max_buffered: ByteSize,
-    /// Their flags say it over the routes.
-    pub checks: &'c Checks,
-    pub limits: &'c Limits,
+    pub application: &'c Application,
+    pub exchange: &'c Exchange,
+    /// Largest body where neither route nor provider says.
+    pub max_body: ByteSize,
+    pub trial_secret: Option<&'c Secret>,
 }
 
-impl Loader<'_> {
+impl Loader {
     /// The routes of the file; without any, the one that the flags describe.
-    /// With each its secrets.
     pub fn routes(
         &mut self,
-        mut raw: Vec<Located<raw::Route>>,
+        mut raw: Vec<Located<RouteWords>>,
         all: &ForAll,
-        only: OnlyRoute,
-    ) -> (Vec<Arc<Route>>, Vec<Vec<NamedSecret>>) {
+        flags: &RouteWords,
+    ) -> Vec<KeyedRoute> {
         if raw.is_empty() {
             let name = Some(Located::new("default".to_owned(), Origin::Default));
-            raw = vec![Located::new(raw::Route { name, ..raw::Route::default() }, Origin::Default)];
+            raw = vec![Located::new(RouteWords { name, ..RouteWords::default() }, Origin::Default)];
         }
         let count = raw.len();
-        if let [route] = raw.as_mut_slice() {
-            only.apply(all.checks, &mut route.value);
-        } else {
-            for flag in only.given(all.checks) {
+        if count > 1 {
+            for name in flags.of_one_route() {
                 let message = format!(
                     "speaks of the only route, but the file has {count}: set it in the file's routes"
                 );
-                self.problem_at(None, &format!("--{flag}"), message);
+                self.problem_at(None, &name, message);
             }
         }
-        let (mut routes, mut secrets) = (Vec::new(), Vec::new());
-        for (index, raw) in raw.iter().enumerate() {
-            let place = self.place(raw.at);
-            let mut endpoint = Endpoint { loader: self, index, place, raw: &raw.value, preset: None, all };
-            if let Some((route, its_secrets)) = endpoint.build(count == 1) {
-                routes.push(route);
-                secrets.push(its_secrets);
-            }
+        let mut routes = Vec::new();
+        for (index, Located { value, at, .. }) in raw.into_iter().enumerate() {
+            let place = self.place(at);
+            let raw = &flags.of_file(value);
+            let mut endpoint = Endpoint { loader: self, index, place, raw, preset: None, all };
+            routes.extend(endpoint.build(count == 1));
         }
         self.tell_apart(&routes);
-        self.warn_of_shared(&routes, &secrets);
-        (routes.into_iter().map(Arc::new).collect(), secrets)
+        self.warn_of_shared(&routes);
+        routes
     }
 
-    fn tell_apart(&mut self, routes: &[Route]) {
+    fn tell_apart(&mut self, routes: &[KeyedRoute]) {
         let mut names = HashSet::new();
         let mut paths = HashSet::new();
-        for (index, route) in routes.iter().enumerate() {
+        for (index, KeyedRoute { route, .. }) in routes.iter().enumerate() {
             if !names.insert(&route.name) {
                 let message = format!("\"{}\" names two routes: give each its own name", route.name);
                 self.problem(&format!("routes[{index}].name"), message);
@@ -90,10 +94,10 @@ impl Loader<'_> {
     }
 
     /// A secret on several routes makes what is signed for one good for the others.
-    fn warn_of_shared(&mut self, routes: &[Route], secrets: &[Vec<NamedSecret>]) {
+    fn warn_of_shared(&mut self, routes: &[KeyedRoute]) {
         let mut uses: Vec<(&NamedSecret, Vec<&str>)> = Vec::new();
-        for (route, own) in routes.iter().zip(secrets) {
-            for secret in own {
+        for KeyedRoute { route, secrets } in routes {
+            for secret in secrets {
                 match uses.iter_mut().find(|(known, _)| known.secret == secret.secret) {
                     Some((_, names)) if names.contains(&&*route.name) => {}
                     Some((_, names)) => names.push(&route.name),
@@ -112,17 +116,17 @@ impl Loader<'_> {
 }
 
 /// One route under construction.
-struct Endpoint<'e, 'g> {
-    loader: &'e mut Loader<'g>,
+struct Endpoint<'e> {
+    loader: &'e mut Loader,
     index: usize,
     place: Option<Place>,
-    raw: &'e raw::Route,
+    raw: &'e RouteWords,
     preset: Option<raw::Preset>,
     all: &'e ForAll<'e>,
 }
 
-impl Endpoint<'_, '_> {
-    fn build(&mut self, only: bool) -> Option<(Route, Vec<NamedSecret>)> {
+impl Endpoint<'_> {
+    fn build(&mut self, only: bool) -> Option<KeyedRoute> {
         let before = self.loader.problems();
         let (provider, schemes) = self.provider()?;
         let name = self.name(&provider);
@@ -133,14 +137,19 @@ impl Endpoint<'_, '_> {
         let secrets = self.secrets(only);
         let handshakes = self.handshakes(&provider, &recipes, &secrets);
         let rotation = self.rotation(&name, &secrets);
+        let identity = self.identity(&name, &recipes);
+        let methods = self.methods();
         let signature = self.signature(&provider, recipes, &secrets);
+        let signature = signature.map(|signature| self.events(signature.identified(identity)));
         let allowlist = self.allowlist();
         let rate_limit = self.rate_limit();
         let failure_budget = self.failure_budget();
         let max_body = self.max_body();
         let mode = self.mode(&name);
         let expect_every = self.expect_every();
-        let status = self.status();
+        let answers = self.answers();
+        let patience = self.patience(&name);
+        self.tell_of_sender(&name);
         if self.loader.problems() > before {
             return None;
         }
@@ -152,7 +161,7 @@ impl Endpoint<'_, '_> {
             name: name.into(),
             provider: provider.into(),
             path: path?,
-            methods: self.methods(),
+            methods,
             https: self.all.https,
             allowlist,
             rate_limit,
@@ -163,19 +172,24 @@ impl Endpoint<'_, '_> {
             handshakes,
             mode,
             expect_every,
-            status,
+            answers,
+            patience,
         };
-        Some((route, secrets))
+        Some(KeyedRoute { route, secrets })
     }
 
     fn key(&self, name: &str) -> String {
         format!("routes[{}].{name}", self.index)
     }
 
-    /// A problem of this route, at its place in the file unless a better one is known.
+    /// A problem of this route: of the flag if the value came from there, else at the route's place
+    /// in the file.
     fn problem(&mut self, name: &str, message: impl Into<String>) {
         let (place, key) = (self.place.clone(), self.key(name));
-        self.loader.problem_at(place, &key, message);
+        match self.loader.given_as(&key) {
+            Some(flag) => self.loader.problem_at(None, &flag, message),
+            None => self.loader.problem_at(place, &key, message),
+        }
     }
 
     /// Flag or environment, else route, else provider, else default.
@@ -200,7 +214,7 @@ impl Endpoint<'_, '_> {
                 None
             }
             (None, Some(scheme)) => {
-                self.loader.setting(&self.key("scheme"), "custom", scheme.origin);
+                self.loader.given(&self.key("scheme"), "custom", scheme);
                 Some(("custom".to_owned(), vec![scheme.value.clone()]))
             }
             (provider, None) => {
@@ -217,7 +231,7 @@ impl Endpoint<'_, '_> {
                         at.value
                     ));
                 }
-                self.loader.setting(&key, &at.value, at.origin);
+                self.loader.given(&key, &at.value, &at);
                 let schemes = preset.schemes.clone();
                 self.preset = Some(preset);
                 Some((at.value, schemes))
@@ -231,14 +245,14 @@ impl Endpoint<'_, '_> {
         if !is_name(&name.value) {
             self.problem("name", format!("{:?} is no name: write {NAME}", name.value));
         }
-        self.loader.setting(&self.key("name"), &name.value, name.origin);
+        self.loader.given(&self.key("name"), &name.value, &name);
         name.value
     }
 
     fn path(&mut self) -> Option<PathPattern> {
         let default = || Located::new("/webhooks".to_owned(), Origin::Default);
         let (key, path) = (self.key("path"), self.raw.path.clone().unwrap_or_else(default));
-        self.loader.setting(&key, &path.value, path.origin);
+        self.loader.given(&key, &path.value, &path);
         match path.value.parse() {
             Ok(pattern) => Some(pattern),
             Err(message) => {
@@ -250,10 +264,7 @@ impl Endpoint<'_, '_> {
 
     fn max_body(&mut self) -> usize {
         let provider = self.preset.as_ref().and_then(|p| p.max_body);
-        let Limits { max_body, limits, .. } = self.all.limits;
-        let default = limits.default_max_body.as_ref().map_or(ByteSize(1 << 20), |size| size.value);
-        let given = max_body.as_ref().or(self.raw.max_body.as_ref());
-        let size = self.value("max_body", given, provider, default);
+        let size = self.value("max_body", self.raw.max_body.as_ref(), provider, self.all.max_body);
         let most = self.all.max_buffered;
         if size > most {
             self.problem(
@@ -265,8 +276,7 @@ impl Endpoint<'_, '_> {
     }
 
     fn mode(&mut self, name: &str) -> Mode {
-        let given = self.all.checks.mode.as_ref().or(self.raw.mode.as_ref());
-        match self.value("mode", given, None, checks::Mode::Enforce) {
+        match self.value("mode", self.raw.mode.as_ref(), None, checks::Mode::Enforce) {
             checks::Mode::Enforce => Mode::Enforce,
             checks::Mode::Observe => {
                 self.loader.notice(format!("route {name} only observes: it forwards what it would refuse"));
@@ -284,32 +294,8 @@ impl Endpoint<'_, '_> {
             );
             self.loader.located_problem(&key, every, message);
         }
-        self.loader.setting(&key, span, every.origin);
+        self.loader.given(&key, span, every);
         Some(span.0)
-    }
-
-    fn status(&mut self) -> StatusOverrides {
-        const REFUSAL: &str = "a refusal is a 4xx or 5xx, and 410 makes providers delete the endpoint";
-        const DUPLICATE: &str =
-            "a duplicate was processed: anything but 2xx makes the provider send it again";
-
-        let provider = self.preset.as_ref().map(|p| p.status).unwrap_or_default();
-        let own = self.raw.status;
-        let status = StatusOverrides {
-            signature: own.signature.or(provider.signature),
-            timestamp: own.timestamp.or(provider.timestamp),
-            duplicate: own.duplicate.or(provider.duplicate),
-        };
-        for (name, status, range, why) in [
-            ("signature", status.signature, 400..600, REFUSAL),
-            ("timestamp", status.timestamp, 400..600, REFUSAL),
-            ("duplicate", status.duplicate, 200..300, DUPLICATE),
-        ] {
-            if let Some(status) = status.filter(|s| !range.contains(s) || *s == 410) {
-                self.problem(&format!("status.{name}"), format!("{status} cannot be used: {why}"));
-            }
-        }
-        status
     }
 }
 

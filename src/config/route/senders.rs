@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::{A_HUNDRED_A_MINUTE, Endpoint};
 use crate::clock;
-use crate::config::loader::{join, origin_of_list};
+use crate::config::loader::join;
 use crate::config::located::Located;
 use crate::config::units::{Cidr, Rate, Senders};
 use crate::config::{AddressFile, Origin, Place, raw};
@@ -16,21 +16,17 @@ use crate::gate::filter::ip_allowlist::IpAllowlist;
 use crate::gate::filter::rate_limit::{Quota, RateLimit};
 use crate::gate::rotation::DAY_MS;
 
-impl Endpoint<'_, '_> {
+impl Endpoint<'_> {
     pub(super) fn allowlist(&mut self) -> IpAllowlist {
         let plain = |list: &Vec<Cidr>| list.iter().map(|c| c.0).collect::<Vec<IpNet>>();
-        let raw = self.raw;
+        let (key, raw) = (self.key("allow_ips"), self.raw);
         let mut networks = raw.allow_ips.as_ref().map(|senders| self.senders(senders));
-        let mut origin = raw.allow_ips.as_ref().map_or(Origin::File, |senders| origin_of_list(senders));
         if let Some(file) = &raw.allow_ip_file {
-            origin = file.origin;
             networks.get_or_insert_default().extend(self.networks_of(file));
         }
         if networks.is_none() {
             networks = self.preset.as_ref().and_then(|p| p.allow_ips.as_ref()).map(plain);
-            origin = Origin::Provider;
         }
-        let key = self.key("allow_ips");
         let Some(networks) = networks else {
             self.loader.setting(&key, "any", Origin::Default);
             return IpAllowlist::Any;
@@ -38,7 +34,11 @@ impl Endpoint<'_, '_> {
         if networks.is_empty() {
             self.loader.notice(format!("{key} is empty: nobody may send"));
         }
-        self.loader.setting(&key, join(&networks), origin);
+        match (&raw.allow_ip_file, &raw.allow_ips) {
+            (Some(file), _) => self.loader.given(&key, join(&networks), file),
+            (None, Some(senders)) => self.loader.given_list(&key, join(&networks), senders),
+            (None, None) => self.loader.setting(&key, join(&networks), Origin::Provider),
+        }
         IpAllowlist::networks(&networks)
     }
 
@@ -47,14 +47,14 @@ impl Endpoint<'_, '_> {
         for sender in senders {
             match sender.value {
                 Senders::Network(network) => networks.push(network.0),
-                Senders::Published => networks.extend(self.published()),
+                Senders::Published => networks.extend(self.published(sender)),
             }
         }
         networks
     }
 
     /// The addresses that the provider publishes, as the preset knows them.
-    pub(super) fn published(&mut self) -> Vec<IpNet> {
+    pub(super) fn published(&mut self, asked: &Located<Senders>) -> Vec<IpNet> {
         let plain = |list: &[Cidr]| list.iter().map(|c| c.0).collect::<Vec<IpNet>>();
         let preset = self.preset.as_ref();
         let dated = preset.and_then(|p| p.published_ips.clone());
@@ -70,10 +70,8 @@ impl Endpoint<'_, '_> {
         if let Some(demanded) = preset.and_then(|p| p.allow_ips.as_ref()) {
             return plain(demanded);
         }
-        self.problem(
-            "allow_ips",
-            "the preset holds no published addresses: name networks, or a file in allow_ip_file",
-        );
+        let remedy = "the preset holds no published addresses: name networks, or a file in allow_ip_file";
+        self.loader.located_problem(&self.key("allow_ips"), asked, remedy);
         Vec::new()
     }
 
@@ -96,17 +94,18 @@ impl Endpoint<'_, '_> {
         if count == 0 {
             self.loader.notice(format!("{key}: {} holds no network", file.value.display()));
         }
-        self.loader.setting(&key, format!("{} ({count} networks)", file.value.display()), file.origin);
+        self.loader.given(&key, format!("{} ({count} networks)", file.value.display()), file);
         self.loader.address_file(AddressFile { key, path: file.value.clone(), networks: count });
         networks
     }
 
     pub(super) fn rate_limit(&mut self) -> Option<RateLimit> {
-        let provider = self.preset.as_ref().and_then(|p| p.rate_limit);
-        let (flag, own) = (self.all.checks.rate_limit.as_ref(), self.raw.rate_limit.as_ref());
-        let limit =
-            own.and_then(|own| Some(Located { value: own.value.limit?, origin: own.origin, at: own.at }));
-        let rate = self.value("rate_limit", flag.or(limit.as_ref()), provider, A_HUNDRED_A_MINUTE);
+        // What is refused now is lost where the sender does not come again.
+        let unlimited = self.loses_what_is_limited().then_some(Rate::Off);
+        let provider = self.preset.as_ref().and_then(|p| p.rate_limit).or(unlimited);
+        let own = self.raw.rate_limit.as_ref();
+        let limit = own.and_then(|own| own.value.limit.map(|limit| own.clone().map(|_| limit)));
+        let rate = self.value("rate_limit", limit.as_ref(), provider, A_HUNDRED_A_MINUTE);
         let shared = own.is_some_and(|own| own.value.shared);
         if shared {
             self.loader.setting(&self.key("rate_limit.shared"), shared, Origin::File);
@@ -119,8 +118,7 @@ impl Endpoint<'_, '_> {
     }
 
     pub(super) fn failure_budget(&mut self) -> Option<FailureBudget> {
-        let given = self.all.checks.failure_limit.as_ref().or(self.raw.failure_limit.as_ref());
-        let rate = self.value("failure_limit", given, None, A_HUNDRED_A_MINUTE);
+        let rate = self.value("failure_limit", self.raw.failure_limit.as_ref(), None, A_HUNDRED_A_MINUTE);
         let lane = Quota::new(10, Duration::from_secs(1))?;
         Some(FailureBudget::new(self.quota("failure_limit", rate)?, lane))
     }

@@ -1,7 +1,6 @@
 //! How the deliveries of a route are signed, and with which secrets.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::{Endpoint, NAME, is_name};
 use crate::clock;
@@ -9,7 +8,7 @@ use crate::config::loader::join;
 use crate::config::located::Located;
 use crate::config::provider::{self, NamedSecret};
 use crate::config::secret::Secret;
-use crate::config::units::Span;
+use crate::config::units::{Span, distinct};
 use crate::config::{Origin, raw, scheme};
 use crate::gate::filter::signature::Signature;
 use crate::gate::parse::url::PublicUrl;
@@ -17,11 +16,9 @@ use crate::gate::rotation::{Advice, Rotation};
 use crate::gate::route::PathPattern;
 use crate::gate::scheme::{Assurance, Recipe};
 
-impl Endpoint<'_, '_> {
+impl Endpoint<'_> {
     pub(super) fn recipes(&mut self, schemes: &[raw::SchemeWords]) -> Vec<Recipe> {
-        let (checks, own) = (self.all.checks, self.raw);
-        let past = checks.tolerance.as_ref().or(own.tolerance.as_ref());
-        let ahead = checks.future_tolerance.as_ref().or(own.future_tolerance.as_ref());
+        let (past, ahead) = (self.raw.tolerance.as_ref(), self.raw.future_tolerance.as_ref());
         let (tolerance, future) = (past.map(|span| span.value.0), ahead.map(|span| span.value.0));
         let mut recipes = Vec::new();
         for scheme in schemes {
@@ -38,11 +35,16 @@ impl Endpoint<'_, '_> {
         }
         let rules: Vec<_> = recipes.iter().filter_map(|recipe| recipe.timestamp.as_ref()).collect();
         if !rules.is_empty() {
-            let origin = |given: Option<&Located<Span>>| given.map_or(Origin::Provider, |given| given.origin);
-            let shown = each(rules.iter().map(|rule| rule.tolerance));
-            self.loader.setting(&self.key("tolerance"), shown, origin(past));
-            let shown = each(rules.iter().map(|rule| rule.future_tolerance));
-            self.loader.setting(&self.key("future_tolerance"), shown, origin(ahead));
+            for (name, given, shown) in [
+                ("tolerance", past, distinct(rules.iter().map(|rule| Span(rule.tolerance)))),
+                ("future_tolerance", ahead, distinct(rules.iter().map(|rule| Span(rule.future_tolerance)))),
+            ] {
+                let shown = join(&shown);
+                match given {
+                    Some(given) => self.loader.given(&self.key(name), shown, given),
+                    None => self.loader.setting(&self.key(name), shown, Origin::Provider),
+                }
+            }
         }
         recipes
     }
@@ -57,7 +59,7 @@ impl Endpoint<'_, '_> {
             return;
         };
         let key = self.key("public_url");
-        self.loader.setting(&key, &raw.value, raw.origin);
+        self.loader.given(&key, &raw.value, raw);
         let url: PublicUrl = match raw.value.parse() {
             Ok(url) => url,
             Err(message) => return self.loader.located_problem(&key, raw, message),
@@ -87,18 +89,42 @@ impl Endpoint<'_, '_> {
         }
     }
 
-    pub(super) fn methods(&self) -> Vec<http::Method> {
-        let named = self.preset.iter().flat_map(|preset| &preset.methods);
-        let methods: Vec<_> = named.filter_map(|name| name.parse().ok()).collect();
+    /// The route's own, else the provider's, else POST.
+    pub(super) fn methods(&mut self) -> Vec<http::Method> {
+        const REMEDY: &str = "write methods such as POST, PUT or GET, in capitals as HTTP has them";
+        let key = self.key("methods");
+        let of_provider = self.preset.as_ref().map(|preset| preset.methods.clone()).unwrap_or_default();
+        let own = self.raw.methods.as_ref();
+        let named = own.map_or(&of_provider, |own| &own.value.0);
+        let mut methods = Vec::<http::Method>::new();
+        for name in named {
+            let known = name.bytes().all(|b| b.is_ascii_uppercase()) && name != "CONNECT";
+            match (name.parse(), own) {
+                (Ok(method), _) if known => methods.extend((!methods.contains(&method)).then_some(method)),
+                (_, Some(own)) => {
+                    let message = format!("\"{name}\" is no method to send an event with: {REMEDY}");
+                    self.loader.located_problem(&key, own, message);
+                }
+                (_, None) => self.problem("methods", format!("\"{name}\" of the preset: {REMEDY}")),
+            }
+        }
+        match own {
+            Some(own) if own.value.0.is_empty() => {
+                self.loader.located_problem(&key, own, format!("is empty: {REMEDY}"));
+            }
+            Some(own) => self.loader.setting(&key, join(&methods), own.origin),
+            None => {}
+        }
         if methods.is_empty() { vec![http::Method::POST] } else { methods }
     }
 
     pub(super) fn secrets(&mut self, only: bool) -> Vec<NamedSecret> {
-        if self.raw.secrets.is_empty() {
+        let sources = self.raw.secrets.as_deref().unwrap_or_default();
+        if sources.is_empty() {
             return self.trial_secret(only).into_iter().collect();
         }
         let mut secrets = Vec::<NamedSecret>::new();
-        for (n, source) in self.raw.secrets.iter().enumerate() {
+        for (n, source) in sources.iter().enumerate() {
             let (key, file) = (self.key(&format!("secrets[{n}].file")), &source.file);
             let file_name = || file.value.file_name().map(|name| name.to_string_lossy().into_owned());
             let id = source.id.clone().or_else(file_name).unwrap_or_else(|| n.to_string());
@@ -111,7 +137,7 @@ impl Endpoint<'_, '_> {
                     }
                 };
                 let key = self.key(&format!("secrets[{n}].{key}"));
-                self.loader.problem_at(self.loader.place(file.at), &key, message);
+                self.loader.located_problem(&key, file, message);
             } else if secrets.iter().any(|known| *known.id == *id) {
                 let message = format!("the key id {id} is used twice: give each secret its own id");
                 self.loader.located_problem(&key, file, message);
@@ -120,7 +146,7 @@ impl Endpoint<'_, '_> {
                 if let Some(end) = source.not_after {
                     shown = format!("{shown} until {end}");
                 }
-                self.loader.setting(&self.key(&format!("secrets[{n}]")), shown, file.origin);
+                self.loader.given(&self.key(&format!("secrets[{n}]")), shown, file);
                 let not_after_ms = source.not_after.map(|end| end.ms);
                 secrets.push(NamedSecret { id: id.into(), secret, not_after_ms });
             }
@@ -144,14 +170,15 @@ impl Endpoint<'_, '_> {
     }
 
     pub(super) fn trial_secret(&mut self, only: bool) -> Option<NamedSecret> {
-        let Some(secret) = self.loader.given.secret.clone().filter(|_| only) else {
+        let Some(secret) = self.all.trial_secret.filter(|_| only).cloned() else {
             let remedy =
                 "no secret: give --secret-file, or secrets in the route, or HOOKGATE_SECRET for a trial";
             self.problem("secrets", remedy);
             return None;
         };
         self.loader.digest(secret.expose());
-        self.loader.setting(&self.key("secrets[0]"), "env (HOOKGATE_SECRET)", Origin::Env);
+        let given = Located { given_as: Some("HOOKGATE_SECRET".into()), ..Located::new((), Origin::Env) };
+        self.loader.given(&self.key("secrets[0]"), "env (HOOKGATE_SECRET)", &given);
         self.loader.notice(
             "HOOKGATE_SECRET is for trials: a file can be rotated, and its content is not in the environment",
         );
@@ -207,7 +234,11 @@ impl Endpoint<'_, '_> {
             } else {
                 "store it as the provider shows it"
             };
-            self.problem("secrets", format!("{}; {remedy}", unfit.join("; ")));
+            let message = format!("{}; {remedy}", unfit.join("; "));
+            match self.loader.given_as(&self.key("secrets[0]")) {
+                Some(flag) => self.loader.problem_at(None, &flag, message),
+                None => self.problem("secrets", message),
+            }
             return None;
         }
         for text in unfit {
@@ -215,15 +246,4 @@ impl Endpoint<'_, '_> {
         }
         Some(Signature::new(schemes))
     }
-}
-
-/// The spans that schemes have, each of them once, in the order of the schemes.
-fn each(spans: impl Iterator<Item = Duration>) -> String {
-    let mut each: Vec<Span> = Vec::new();
-    for span in spans.map(Span) {
-        if !each.contains(&span) {
-            each.push(span);
-        }
-    }
-    join(&each)
 }

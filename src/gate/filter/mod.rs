@@ -3,6 +3,7 @@
 //! count or answer: it has no way to.
 
 pub mod body_limit;
+pub mod events;
 pub mod failure_budget;
 pub mod freshness;
 pub mod https;

@@ -2,7 +2,7 @@
 //!
 //! Pure transitions; every store behaves like them. An event is *held* while one
 //! delivery of it is under way, and *done* once the application has said 2xx.
-//! Anything else makes it absent again, so that the provider's retry gets through:
+//! Anything else makes it absent again, so that a repeat of it gets through:
 //! lost is worse than twice.
 
 use std::fmt;
@@ -96,7 +96,7 @@ pub struct WindowTooShort {
 
 /// Names one holding of an event, so that a late holder has no power over a later one.
 /// Neither zero nor the greatest number: those mark what is done.
-pub type Token = u32;
+pub type HolderId = u32;
 
 /// How a delivered event is remembered when memory runs short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,8 +108,8 @@ pub enum Keep {
     WholeWindow,
 }
 
-const DONE_UNTIL_STALE: Token = 0;
-const DONE_WHOLE_WINDOW: Token = Token::MAX;
+const DONE_UNTIL_STALE: HolderId = 0;
+const DONE_WHOLE_WINDOW: HolderId = HolderId::MAX;
 
 /// What is remembered of one event, in eight bytes. Times are whole seconds since
 /// the process started, rounded up: remembering a second too long is harmless.
@@ -117,7 +117,7 @@ const DONE_WHOLE_WINDOW: Token = Token::MAX;
 pub struct Entry {
     until: u32,
     /// The holder, or one of the marks for done.
-    token: Token,
+    holder: HolderId,
 }
 
 /// What `reserve` found.
@@ -126,7 +126,7 @@ pub enum Found {
     /// Nothing: the caller holds the event now.
     Lead,
     /// Another delivery holds it.
-    Follow(Token),
+    Follow(HolderId),
     /// It was delivered.
     Done,
 }
@@ -144,16 +144,16 @@ pub enum Forgotten {
 impl Entry {
     /// An event that was delivered, as it was written down elsewhere.
     pub fn done(keep: Keep, until: Duration) -> Entry {
-        let token = match keep {
+        let holder = match keep {
             Keep::UntilStale => DONE_UNTIL_STALE,
             Keep::WholeWindow => DONE_WHOLE_WINDOW,
         };
-        Entry { until: seconds(until), token }
+        Entry { until: seconds(until), holder }
     }
 
     /// How an event that was delivered is kept, and until when; `None` while it is held.
     pub fn kept(&self) -> Option<(Keep, Duration)> {
-        let keep = match self.token {
+        let keep = match self.holder {
             DONE_UNTIL_STALE => Keep::UntilStale,
             DONE_WHOLE_WINDOW => Keep::WholeWindow,
             _ => return None,
@@ -171,14 +171,19 @@ impl Entry {
         }
     }
 
-    /// A caller with `token` asks for the event. The second value is what is stored after.
-    pub fn reserve(stored: Option<Entry>, token: Token, now: Duration, lease: Duration) -> (Found, Entry) {
+    /// The caller `holder` asks for the event. The second value is what is stored after.
+    pub fn reserve(
+        stored: Option<Entry>,
+        holder: HolderId,
+        now: Duration,
+        lease: Duration,
+    ) -> (Found, Entry) {
         match stored {
-            Some(entry) if !entry.expired(now) => match entry.token {
+            Some(entry) if !entry.expired(now) => match entry.holder {
                 DONE_UNTIL_STALE | DONE_WHOLE_WINDOW => (Found::Done, entry),
-                holder => (Found::Follow(holder), entry),
+                other => (Found::Follow(other), entry),
             },
-            Some(_) | None => (Found::Lead, Entry { until: seconds(now + lease), token }),
+            Some(_) | None => (Found::Lead, Entry { until: seconds(now + lease), holder }),
         }
     }
 
@@ -186,13 +191,13 @@ impl Entry {
     /// `None` is stored as nothing.
     pub fn settle(
         stored: Option<Entry>,
-        token: Token,
+        holder: HolderId,
         delivered: Option<Keep>,
         now: Duration,
         window: Duration,
     ) -> Option<Entry> {
         match stored {
-            Some(entry) if entry.token == token => Some(Entry::done(delivered?, now + window)),
+            Some(entry) if entry.holder == holder => Some(Entry::done(delivered?, now + window)),
             other => other,
         }
     }
@@ -204,7 +209,7 @@ impl Entry {
     /// Whether forgetting the event now lets no replay through: it was settled so long
     /// ago, given the window it was settled with, that its signed time is stale.
     pub fn dispensable(&self, now: Duration, window: Duration, stale_after: Duration) -> bool {
-        self.token == DONE_UNTIL_STALE
+        self.holder == DONE_UNTIL_STALE
             && now + window >= Duration::from_secs(u64::from(self.until)) + stale_after
     }
 }
@@ -224,8 +229,8 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn held(token: Token) -> Entry {
-        Entry::reserve(None, token, at(0), LEASE).1
+    fn held(holder: HolderId) -> Entry {
+        Entry::reserve(None, holder, at(0), LEASE).1
     }
 
     fn done() -> Entry {
@@ -244,10 +249,10 @@ mod tests {
 
     #[test]
     fn only_the_holder_settles() {
-        let settle = |stored, token, delivered| Entry::settle(stored, token, delivered, at(1), WINDOW);
+        let settle = |stored, holder, delivered| Entry::settle(stored, holder, delivered, at(1), WINDOW);
         let kept = Some(Keep::UntilStale);
         assert_eq!(settle(Some(held(1)), 1, None), None, "a failed delivery is forgotten");
-        assert_eq!(settle(Some(held(2)), 1, kept), Some(held(2)), "a late token has no power");
+        assert_eq!(settle(Some(held(2)), 1, kept), Some(held(2)), "a late holder has no power");
         assert_eq!(settle(Some(held(2)), 1, None), Some(held(2)));
         assert_eq!(settle(Some(done()), 1, None), Some(done()), "done stays done");
         assert_eq!(settle(None, 1, kept), None);

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 use subtle::ConditionallySelectable;
 
 use crate::gate::delivery::Head;
+use crate::gate::filter::events::{Events, Kind};
 use crate::gate::filter::replay::ReplayKey;
 use crate::gate::identity::{self, Identity};
 use crate::gate::parse::Unreadable;
@@ -20,6 +21,8 @@ use crate::gate::scheme::{Assurance, Key, Recipe};
 #[derive(Clone)]
 pub struct Signature {
     schemes: Vec<Scheme>,
+    identity: identity::Rule,
+    events: Option<Events>,
 }
 
 /// One recipe and its keys.
@@ -65,9 +68,10 @@ pub struct Authentic {
     key_id: Arc<str>,
     assurance: Assurance,
     signed_at: Option<SignedTime>,
-    identity: Identity,
+    identity: Option<Identity>,
     event_id: Option<Named>,
     event_type: Option<Named>,
+    taken: bool,
 }
 
 /// What an event is called.
@@ -103,8 +107,9 @@ impl Authentic {
         self.signed_at
     }
 
-    pub fn identity(&self) -> &Identity {
-        &self.identity
+    /// `None` on routes that remember nothing.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
     }
 
     pub fn event_id(&self) -> Option<&Named> {
@@ -113,6 +118,11 @@ impl Authentic {
 
     pub fn event_type(&self) -> Option<&Named> {
         self.event_type.as_ref()
+    }
+
+    /// Whether the event is one that the route takes.
+    pub fn is_taken(&self) -> bool {
+        self.taken
     }
 }
 
@@ -140,16 +150,44 @@ impl Signature {
                 |other: &usize| *other != n && identity::differs(&schemes[n].recipe, &schemes[*other].recipe);
             schemes[n].others = (0..schemes.len()).filter(differs).collect();
         }
-        Signature { schemes }
+        Signature { schemes, identity: identity::Rule::default(), events: None }
+    }
+
+    /// The same, with its events told apart by this rule.
+    #[must_use]
+    pub fn identified(self, identity: identity::Rule) -> Self {
+        Signature { identity, ..self }
+    }
+
+    /// The same, of whose events these are taken.
+    #[must_use]
+    pub fn choosing(mut self, events: Events) -> Self {
+        for scheme in &mut self.schemes {
+            scheme.recipe.looked_at = events.when.iter().map(|condition| condition.source.clone()).collect();
+        }
+        Signature { events: Some(events), ..self }
+    }
+
+    /// Which events are taken; all if nothing is said.
+    pub fn events(&self) -> Option<&Events> {
+        self.events.as_ref()
+    }
+
+    pub fn identity(&self) -> identity::Rule {
+        self.identity
     }
 
     pub fn schemes(&self) -> &[Scheme] {
         &self.schemes
     }
 
-    /// The key that an event with this signed id has; `None` if no scheme goes by an id.
+    /// The key that an event with this signed id has; `None` if no scheme goes by an id alone.
     pub fn key_of(&self, route: &str, id: &str) -> Option<ReplayKey> {
-        let by_id = |recipe: &Recipe| recipe.id.iter().any(|source| recipe.identifies(source));
+        let by_id = |recipe: &Recipe| {
+            self.identity == identity::Rule::Signed
+                && recipe.distinct.is_empty()
+                && recipe.id.iter().any(|source| recipe.identifies(source))
+        };
         self.schemes.iter().any(|scheme| by_id(&scheme.recipe)).then(|| identity::by_id(route, id))
     }
 
@@ -160,17 +198,20 @@ impl Signature {
 
     /// What the head presents. No fall-back: a sender that presents the newer form badly is not
     /// judged by the older one. A scheme with conditions that are met stands alone; beside another
-    /// one stand those that read the same place, and there the tags tell whose they are.
+    /// one stand those that read the same place, and there the tags tell whose they are. All places in
+    /// a body are one: which of them it has shows when it is read.
     pub fn presented(&self, head: &Head<'_>) -> Result<Presented, Reason> {
         let mut candidates = SmallVec::new();
         let mut place: Option<&[Source]> = None;
         let mut nothing = Reason::SignatureMissing;
         for (n, Scheme { recipe, .. }) in self.schemes.iter().enumerate() {
-            let elsewhere = place.is_some_and(|place| *place != recipe.signature.from);
+            let in_body = |place: &[Source]| place.iter().all(Source::is_in_body);
+            let from = &recipe.signature.from;
+            let elsewhere = place.is_some_and(|place| place != from && !(in_body(place) && in_body(from)));
             if elsewhere || !recipe.is_present(head)? {
                 continue;
             }
-            let first = place.replace(&recipe.signature.from).is_none();
+            let first = place.replace(from).is_none();
             match recipe.presented(head)? {
                 Shown::Tags(tags) => candidates.push(Candidate { scheme: n, tags: Some(tags) }),
                 Shown::InBody => candidates.push(Candidate { scheme: n, tags: None }),
@@ -239,16 +280,27 @@ impl Signature {
             if !reading.holds_besides().map_err(unreadable)? {
                 return Ok(None);
             }
+            let event_id = named(recipe, head, &recipe.id, |source| reading.id(source))?;
+            let event_type = named(recipe, head, &recipe.event_type, |source| Ok(reading.text(source)))?;
             Ok(Some(Authentic {
+                taken: self.takes(recipe, &reading, event_type.as_ref()),
                 key_id: Arc::clone(&key.id),
                 assurance: recipe.assurance,
                 signed_at: signed_time(recipe, &reading).map_err(unreadable)?,
-                identity: identity::of(route, recipe, &reading, variant, others).map_err(unreadable)?,
-                event_id: named(recipe, head, &recipe.id, |source| reading.id(source))?,
-                event_type: named(recipe, head, &recipe.event_type, |source| Ok(reading.text(source)))?,
+                identity: identity::of(self.identity, route, recipe, &reading, variant, others)
+                    .map_err(unreadable)?,
+                event_id,
+                event_type,
             }))
         };
         signed()?.ok_or(Objection::Final(Reason::SignatureMismatch))
+    }
+
+    fn takes(&self, recipe: &Recipe, reading: &Reading<'_>, event_type: Option<&Named>) -> bool {
+        let Some(events) = &self.events else { return true };
+        let action = recipe.action.iter().find_map(|source| reading.text(source));
+        let kind = Kind::new(event_type.map(|name| &*name.text), action.as_deref());
+        events.take(&kind, |source| reading.value(source))
     }
 }
 

@@ -60,8 +60,9 @@ impl fmt::Display for Pointer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scalar<'b> {
     Text(Cow<'b, str>),
-    Integer(i64),
-    /// There, but neither text nor an integer.
+    Integer(i128),
+    Bool(bool),
+    /// There, but none of these: an object, an array, or a number whose digits readers take apart.
     Other,
 }
 
@@ -70,6 +71,7 @@ impl Scalar<'_> {
         match self {
             Scalar::Text(text) => Scalar::Text(Cow::Owned(text.into_owned())),
             Scalar::Integer(n) => Scalar::Integer(n),
+            Scalar::Bool(b) => Scalar::Bool(b),
             Scalar::Other => Scalar::Other,
         }
     }
@@ -85,12 +87,13 @@ pub const MAX_POINTERS: usize = 32;
 /// The values at `pointers`, in their order.
 ///
 /// A body that does not start as an object or array is not JSON: it holds none of
-/// the values, which is no error (forms and plain text are signed as well).
+/// the values, which is no error (forms and plain text are signed as well). A byte order mark before
+/// it is passed over, as RFC 8259, section 8.1, allows: some senders write one.
 pub fn pick<'b>(body: &'b [u8], pointers: &[&Pointer]) -> Result<Vec<Option<Scalar<'b>>>, Malformed> {
     let mut found = vec![None; pointers.len()];
+    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     match body.iter().find(|b| !b.is_ascii_whitespace()) {
         Some(b'{' | b'[') => {}
-        Some(0xEF) if body.starts_with(b"\xEF\xBB\xBF") => return Err(Malformed),
         _ => return Ok(found),
     }
     let unused = u32::try_from(MAX_POINTERS.saturating_sub(pointers.len())).unwrap_or_default();
@@ -179,12 +182,12 @@ impl<'b> Visitor<'b> for Walk<'_, 'b> {
     }
 
     fn visit_i64<E>(mut self, v: i64) -> Result<(), E> {
-        self.leaf(&Scalar::Integer(v));
+        self.leaf(&Scalar::Integer(v.into()));
         Ok(())
     }
 
     fn visit_u64<E>(mut self, v: u64) -> Result<(), E> {
-        self.leaf(&i64::try_from(v).map_or(Scalar::Other, Scalar::Integer));
+        self.leaf(&Scalar::Integer(v.into()));
         Ok(())
     }
 
@@ -193,13 +196,13 @@ impl<'b> Visitor<'b> for Walk<'_, 'b> {
         Ok(())
     }
 
-    fn visit_bool<E>(mut self, _: bool) -> Result<(), E> {
-        self.leaf(&Scalar::Other);
+    fn visit_bool<E>(mut self, v: bool) -> Result<(), E> {
+        self.leaf(&Scalar::Bool(v));
         Ok(())
     }
 
-    fn visit_unit<E>(mut self) -> Result<(), E> {
-        self.leaf(&Scalar::Other);
+    /// `null` says that there is no value.
+    fn visit_unit<E>(self) -> Result<(), E> {
         Ok(())
     }
 
@@ -297,8 +300,11 @@ mod tests {
         assert_eq!(at(r#"{"n":-5}"#, "/n"), Ok(Some(Scalar::Integer(-5))));
         assert_eq!(at(r#"{"n":1.5}"#, "/n"), Ok(Some(Scalar::Other)));
         assert_eq!(at(r#"{"n":{"m":1}}"#, "/n"), Ok(Some(Scalar::Other)));
-        assert_eq!(at(r#"{"n":null}"#, "/n"), Ok(Some(Scalar::Other)));
-        assert_eq!(at(r#"{"n":true}"#, "/n"), Ok(Some(Scalar::Other)));
+        assert_eq!(at(r#"{"n":null}"#, "/n"), Ok(None), "null is no value");
+        assert_eq!(at(r#"{"n":true}"#, "/n"), Ok(Some(Scalar::Bool(true))));
+        assert_eq!(at(r#"{"n":18446744073709551615}"#, "/n"), Ok(Some(Scalar::Integer(u64::MAX.into()))));
+        assert_eq!(at(r#"{"n":18446744073709551616}"#, "/n"), Ok(Some(Scalar::Other)), "readers differ");
+        assert_eq!(at(r#"{"n":-0}"#, "/n"), Ok(Some(Scalar::Other)));
         assert_eq!(at(r#"{"m":1}"#, "/n"), Ok(None));
     }
 
@@ -359,10 +365,12 @@ mod tests {
     #[test]
     fn what_starts_like_json_must_be_json() {
         for bad in
-            [r#"{"id":"a"} x"#, r#"{"id":"a""#, r#"{"id":"a","n":NaN}"#, "\u{feff}{\"id\":\"a\"}", "{id:1}"]
+            [r#"{"id":"a"} x"#, r#"{"id":"a""#, r#"{"id":"a","n":NaN}"#, "\u{feff}{\"id\":\"a\"", "{id:1}"]
         {
             assert_eq!(at(bad, "/id"), Err(Malformed), "{bad}");
         }
+        assert_eq!(at("\u{feff}{\"id\":\"a\"}", "/id"), Ok(Some(text("a"))), "behind a mark");
+        assert_eq!(at("\u{feff}\u{feff}{\"id\":\"a\"}", "/id"), Ok(None), "one mark");
         assert_eq!(pick(b"{}", &[]), Ok(vec![]), "nothing is asked for");
         for other in ["", "hello", "a=1&b=2", "<x/>", "5", "\u{ff08}{}"] {
             assert_eq!(at(other, "/id"), Ok(None), "{other}");

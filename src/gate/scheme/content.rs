@@ -143,6 +143,7 @@ impl Content {
             || match source {
                 Source::Json(_) => self.keeps_body(),
                 Source::Form(_) => self.covers_body(),
+                Source::Multipart(_) => self.keeps_body(),
                 Source::Query(_) => self.pieces().any(in_url),
                 Source::Claim(_) => self.pieces().any(|piece| *piece == Piece::Token),
                 Source::Header(_) => self.pieces().any(Piece::lists_headers),
@@ -345,7 +346,9 @@ fn piece(name: &str, word: &str) -> Result<Piece, String> {
         },
         Some(("listed_headers", list)) => Piece::ListedHeaders(header_name(list)?),
         Some(("token_headers", parameter)) => Piece::TokenHeaders(parameter.to_owned()),
-        Some(("header" | "kv" | "query" | "json" | "form" | "claim", _)) => Piece::Value(name.parse()?),
+        Some(("header" | "kv" | "query" | "json" | "form" | "multipart" | "claim", _)) => {
+            Piece::Value(name.parse()?)
+        }
         Some(_) => return Err(unknown(word)),
     })
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use data_encoding::{BASE64, BASE64_NOPAD, HEXLOWER_PERMISSIVE};
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
+use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
 /// What a provider means by the secret that it shows.
@@ -34,6 +35,8 @@ pub enum KeyDecoding {
     /// The text's bytes as they stand.
     #[default]
     Utf8,
+    /// The text in Unicode's form NFKD (UAX 15).
+    Nfkd,
     /// Base64 (RFC 4648, section 4), with or without padding.
     Base64,
     /// Hexadecimal in either case.
@@ -48,6 +51,7 @@ impl KeyRule {
             self.strip.iter().find_map(|prefix| secret.strip_prefix(prefix.as_bytes())).unwrap_or(secret);
         let key = match self.decode {
             KeyDecoding::Utf8 => Ok(text.to_vec()),
+            KeyDecoding::Nfkd => nfkd(text).ok_or(KeyError::NotText),
             KeyDecoding::Base64 => BASE64_NOPAD.decode(unpadded(text)).map_err(|_| KeyError::NotBase64),
             KeyDecoding::Hex => HEXLOWER_PERMISSIVE.decode(text).map_err(|_| KeyError::NotHex),
             KeyDecoding::Spki => spki(text).ok_or(KeyError::NotPublic),
@@ -59,6 +63,14 @@ impl KeyRule {
             Some(KeyDerivation::Sha1) => Ok(Zeroizing::new(Sha1::digest(&key).to_vec())),
         }
     }
+}
+
+fn nfkd(text: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(text).ok()?;
+    // A character becomes at most eighteen: room for all, so that no copy of the secret is left behind.
+    let mut form = String::with_capacity(18 * text.len());
+    form.extend(text.nfkd());
+    Some(form.into_bytes())
 }
 
 /// The DER in a PEM block (RFC 7468, section 13), or in bare base64 on one line or many.
@@ -86,6 +98,7 @@ pub enum KeyError {
     Empty,
     NotBase64,
     NotHex,
+    NotText,
     /// Not the kind of public key that the algorithm needs.
     NotPublic,
     /// The gate has only the provider's public key, so only the provider can sign.
@@ -102,6 +115,7 @@ impl fmt::Display for KeyError {
         match self {
             KeyError::Empty => f.write_str("the secret holds no key bytes"),
             KeyError::NotBase64 => f.write_str("the secret is not base64"),
+            KeyError::NotText => f.write_str("the secret is not text in UTF-8"),
             KeyError::NotHex => f.write_str("the secret is not hexadecimal"),
             KeyError::NotPublic => f.write_str("the secret is no public key of the kind that is needed"),
             KeyError::NothingToSignWith => {
@@ -115,6 +129,19 @@ impl fmt::Display for KeyError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_in_another_unicode_form_is_the_same_key() {
+        let rule = KeyRule { decode: KeyDecoding::Nfkd, ..KeyRule::default() };
+        let key = |secret: &str| rule.decode(secret.as_bytes()).unwrap().to_vec();
+        // What Python's unicodedata.normalize("NFKD", …) makes of them.
+        for (secret, form) in
+            [("plain", "plain"), ("é", "e\u{301}"), ("ﬁ①", "fi1"), ("각", "\u{1100}\u{1161}\u{11a8}")]
+        {
+            assert_eq!(key(secret), form.as_bytes(), "{secret}");
+        }
+        assert_eq!(rule.decode(b"\xff"), Err(KeyError::NotText));
+    }
 
     #[test]
     fn secrets_become_keys_as_the_provider_means_them() {

@@ -46,8 +46,14 @@ pub struct Recipe {
     pub timestamp: Option<TimestampRule>,
     /// Where the event's id stands; the first that is present names the event.
     pub id: Vec<Source>,
+    /// What else tells two events apart that have the same id; signed.
+    pub distinct: Vec<Source>,
     /// Where the event's type stands. For people and routing; decides nothing.
     pub event_type: Vec<Source>,
+    /// Where stands what narrows the type, as an action does.
+    pub action: Vec<Source>,
+    /// What the route's choice of events looks at besides.
+    pub looked_at: Vec<Source>,
     /// Whether nothing of a delivery can be changed under its signature.
     pub closed: bool,
     /// How much a delivery under this recipe proves.
@@ -153,7 +159,7 @@ impl Recipe {
     /// says how it is found: who changes that could hide the id, and the event would be another one.
     pub fn identifies(&self, source: &Source) -> bool {
         let by_type = match source {
-            Source::Form(_) => true,
+            Source::Form(_) | Source::Multipart(_) => true,
             Source::Json(_) => self.payload.is_some(),
             _ => false,
         };
@@ -193,6 +199,11 @@ impl Recipe {
     pub fn reads_form(&self) -> bool {
         let equal = self.also.iter().flat_map(|equality| &equality.contents);
         self.contents().chain(equal).flat_map(Content::pieces).any(Piece::reads_form)
+    }
+
+    /// Whether something that it reads is a field of a multipart body.
+    pub fn reads_multipart(&self) -> bool {
+        self.sources().any(|source| matches!(source, Source::Multipart(_)))
     }
 
     /// The pointers that this recipe reads from JSON, in the body or in its payload.
@@ -244,7 +255,10 @@ impl Recipe {
             .chain(equal)
             .chain(&self.when)
             .chain(&self.id)
+            .chain(&self.distinct)
             .chain(&self.event_type)
+            .chain(&self.action)
+            .chain(&self.looked_at)
             .chain(times)
     }
 }

@@ -7,6 +7,7 @@ use http::HeaderName;
 
 use super::algorithm::Tag;
 use super::content::{Content, Piece};
+use super::reading::is_form;
 use super::source::Source;
 use super::{Assign, FieldNames, Recipe, SignatureFormat, TokenPayload, is_plain};
 use crate::gate::delivery::Head;
@@ -36,13 +37,18 @@ impl Recipe {
     /// not looked into yet, so a recipe whose signature stands there is used if nothing speaks against it.
     pub fn is_present(&self, head: &Head<'_>) -> Result<bool, Unreadable> {
         let is_there = |source: &Source| match source {
-            Source::Header(name) => Ok(head.headers.contains_key(name)),
+            Source::Header(name) => Ok(head.headers.contains_key(name.as_str())),
             Source::Query(name) => Ok(head.query()?.single(name)?.is_some()),
-            Source::Json(_) | Source::Form(_) => Ok(head.content_length != Some(0)),
+            Source::Json(_) | Source::Form(_) | Source::Multipart(_) => Ok(head.content_length != Some(0)),
             Source::Field(_) | Source::Claim(_) => Ok(false),
         };
         for source in &self.when {
-            if !is_there(source)? {
+            let holds = match source {
+                // No body is needed to know that it is a form.
+                Source::Form(_) => is_form(head)?,
+                _ => is_there(source)?,
+            };
+            if !holds {
                 return Ok(false);
             }
         }
@@ -85,7 +91,9 @@ impl Recipe {
             if found.entries > MAX_ENTRIES {
                 return Err(Reason::SignatureMalformed);
             }
-            found.of_kind.extend(self.signature.encoding.decode(entry, self.algorithm));
+            // No tag ends in a comma: it belongs to the list, as in `v1,AbC=, v1,DeF=`.
+            let tag = |entry| self.signature.encoding.decode(entry, self.algorithm);
+            found.of_kind.extend(tag(entry).or_else(|| tag(entry.strip_suffix(b",")?)));
             Ok(())
         };
         match &self.signature.format {
@@ -128,7 +136,7 @@ impl Recipe {
         let times = self.timestamp.iter().flat_map(|rule| &rule.from);
         let equal = self.also.iter().map(|equality| &equality.source);
         Ok(times.chain(&self.id).chain(equal).all(|source| match source {
-            Source::Header(name) => !head.headers.contains_key(name) || listed.contains(name),
+            Source::Header(name) => !head.headers.contains_key(name.as_str()) || listed.contains(name),
             _ => true,
         }))
     }
@@ -193,10 +201,8 @@ impl Recipe {
     /// The value of a header, signature field or query parameter; `Ok(None)` if it is absent or elsewhere.
     pub fn value<'r>(&self, source: &Source, head: &Head<'r>) -> Result<Option<Cow<'r, [u8]>>, Unreadable> {
         match source {
-            Source::Header(name) => Ok(head.single(name)?.map(Cow::Borrowed)),
             Source::Field(name) => Ok(self.field(name, head)?.map(Cow::Borrowed)),
-            Source::Query(name) => head.query()?.single(name),
-            Source::Json(_) | Source::Form(_) | Source::Claim(_) => Ok(None),
+            _ => source.in_head(head),
         }
     }
 

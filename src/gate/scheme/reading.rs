@@ -151,10 +151,12 @@ impl<'r> Reading<'r> {
             Source::Query(name) => self.query()?.single(name),
             Source::Header(_) | Source::Field(_) => self.recipe.value(source, self.head),
             Source::Form(name) => self.form()?.single(name),
+            Source::Multipart(name) => Ok(self.multipart(name)?.map(Cow::Borrowed)),
             Source::Json(_) | Source::Claim(_) => match self.scalar(source)? {
                 None => Ok(None),
                 Some(Scalar::Text(text)) => Ok(Some(Cow::Borrowed(text.as_bytes()))),
                 Some(Scalar::Integer(n)) => Ok(Some(Cow::Owned(n.to_string().into_bytes()))),
+                Some(Scalar::Bool(b)) => Ok(Some(Cow::Borrowed(if *b { b"true" } else { b"false" }))),
                 Some(Scalar::Other) => Err(Unreadable),
             },
         }
@@ -183,9 +185,8 @@ impl<'r> Reading<'r> {
             Some(Payload::Form(name)) if self.is_form()? => {
                 Ok(self.form()?.single(name)?.unwrap_or_default())
             }
-            Some(Payload::Multipart(name)) if starts_with(self.content_type()?, b"multipart/") => {
-                let field = multipart::field(self.content_type()?, self.body, name)?;
-                Ok(Cow::Borrowed(field.unwrap_or_default()))
+            Some(Payload::Multipart(name)) if self.is_multipart()? => {
+                Ok(Cow::Borrowed(self.multipart(name)?.unwrap_or_default()))
             }
             Some(Payload::Form(_) | Payload::Multipart(_)) | None => Ok(Cow::Borrowed(self.body)),
         }
@@ -197,20 +198,25 @@ impl<'r> Reading<'r> {
         self.form.get_or_init(read).as_ref().map_err(|unreadable| *unreadable)
     }
 
+    /// A field of the multipart body that it is; `None` if it is none.
+    fn multipart(&self, name: &str) -> Result<Option<&'r [u8]>, Unreadable> {
+        if self.is_multipart()? { multipart::field(self.content_type()?, self.body, name) } else { Ok(None) }
+    }
+
+    fn is_multipart(&self) -> Result<bool, Unreadable> {
+        Ok(starts_with(self.content_type()?, b"multipart/"))
+    }
+
     fn query(&self) -> Result<&Form<'r>, Unreadable> {
         self.query.get_or_init(|| self.head.query()).as_ref().map_err(|unreadable| *unreadable)
     }
 
     fn is_form(&self) -> Result<bool, Unreadable> {
-        let content_type = self.content_type()?;
-        let end = content_type.iter().position(|b| *b == b';').unwrap_or(content_type.len());
-        let media = content_type[..end].trim_ascii();
-        Ok(media.eq_ignore_ascii_case(b"application/x-www-form-urlencoded"))
+        is_form(self.head)
     }
 
-    /// Empty if there is none.
     fn content_type(&self) -> Result<&'r [u8], Unreadable> {
-        Ok(self.head.single(&CONTENT_TYPE)?.unwrap_or_default())
+        content_type(self.head)
     }
 
     /// Passes what must have been signed to `sink`, piece by piece.
@@ -463,8 +469,8 @@ impl<'r> Reading<'r> {
         if let Source::Json(_) | Source::Claim(_) = source {
             return Ok(match self.scalar(source)? {
                 Some(Scalar::Text(text)) => rule.unit.parse(text.as_bytes()),
-                Some(Scalar::Integer(n)) => rule.unit.from_integer(*n),
-                Some(Scalar::Other) | None => None,
+                Some(Scalar::Integer(n)) => i64::try_from(*n).ok().and_then(|n| rule.unit.from_integer(n)),
+                Some(Scalar::Bool(_) | Scalar::Other) | None => None,
             });
         }
         let value = self.value(source)?.filter(|value| is_plain(value));
@@ -478,13 +484,14 @@ impl<'r> Reading<'r> {
         })
     }
 
-    /// An id must be text of a sane length; anything else under its name in the body, or under a name
+    /// An id is text of a sane length or an integer; anything else under its name in the body, or under a name
     /// that tells events apart, is refused, because the application might take it for an id all the same.
     pub fn id(&self, source: &Source) -> Result<Option<String>, Unreadable> {
         if let Source::Json(_) = source {
             return match self.scalar(source)? {
                 None => Ok(None),
                 Some(Scalar::Text(text)) if is_plain(text.as_bytes()) => Ok(Some(text.to_string())),
+                Some(Scalar::Integer(n)) => Ok(Some(n.to_string())),
                 Some(_) => Err(Unreadable),
             };
         }
@@ -499,7 +506,7 @@ impl<'r> Reading<'r> {
 
     /// The event's type is for people: it decides nothing, and what cannot be read names none.
     pub fn text(&self, source: &Source) -> Option<String> {
-        if let Some(Scalar::Integer(_) | Scalar::Other) = self.scalar(source).ok()? {
+        if let Some(Scalar::Integer(_) | Scalar::Bool(_) | Scalar::Other) = self.scalar(source).ok()? {
             return None;
         }
         self.value(source).ok()?.and_then(plain)
@@ -508,6 +515,19 @@ impl<'r> Reading<'r> {
 
 fn plain(value: Cow<'_, [u8]>) -> Option<String> {
     Some(value).filter(|value| is_plain(value)).and_then(|value| String::from_utf8(value.into_owned()).ok())
+}
+
+/// Whether the head says that the body is a form.
+pub(super) fn is_form(head: &Head<'_>) -> Result<bool, Unreadable> {
+    let content_type = content_type(head)?;
+    let end = content_type.iter().position(|b| *b == b';').unwrap_or(content_type.len());
+    let media = content_type[..end].trim_ascii();
+    Ok(media.eq_ignore_ascii_case(b"application/x-www-form-urlencoded"))
+}
+
+/// Empty if there is none.
+fn content_type<'r>(head: &Head<'r>) -> Result<&'r [u8], Unreadable> {
+    Ok(head.single(&CONTENT_TYPE)?.unwrap_or_default())
 }
 
 fn starts_with(text: &[u8], prefix: &[u8]) -> bool {

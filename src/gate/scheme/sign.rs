@@ -54,6 +54,10 @@ impl Signed {
                 }
                 self.body.extend_from_slice(format!("{}={}", escaped(name), escaped(value)).as_bytes());
             }
+            Source::Multipart(name) => {
+                let rest = self.body.strip_suffix(END.as_bytes()).unwrap_or_default();
+                self.body = [rest, part(name, value.as_bytes()).as_slice(), END.as_bytes()].concat();
+            }
             Source::Json(pointer) => {
                 let mut document = serde_json::from_slice(&self.body).unwrap_or(Value::Object(Map::new()));
                 *member(&mut document, pointer.tokens())? = value.into();
@@ -64,6 +68,15 @@ impl Signed {
         }
         Some(())
     }
+}
+
+/// What ends a multipart body of ours.
+const END: &str = "--hookgate--\r\n";
+
+/// A field of one (RFC 7578).
+fn part(name: &str, value: &[u8]) -> Vec<u8> {
+    let head = format!("--hookgate\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n");
+    [head.as_bytes(), value, b"\r\n"].concat()
 }
 
 impl Recipe {
@@ -84,6 +97,14 @@ impl Recipe {
             signed
                 .headers
                 .insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        }
+        if self.reads_multipart() {
+            let multipart = HeaderValue::from_static("multipart/form-data; boundary=hookgate");
+            signed.headers.insert(CONTENT_TYPE, multipart);
+            if !signed.body.ends_with(END.as_bytes()) {
+                let body = std::mem::take(&mut signed.body);
+                signed.body = [part("body", &body).as_slice(), END.as_bytes()].concat();
+            }
         }
         for source in self.placed_values(&signed) {
             signed.set(&source, &self.value_of(&source, unsigned))?;
@@ -136,7 +157,9 @@ impl Recipe {
         let reading = Reading::new(self, &head, &signed.body);
         let is_open = |source: &Source| match source {
             Source::Header(_) | Source::Query(_) => true,
-            Source::Json(_) | Source::Form(_) => matches!(reading.value(source), Ok(None)),
+            Source::Json(_) | Source::Form(_) | Source::Multipart(_) => {
+                matches!(reading.value(source), Ok(None))
+            }
             Source::Field(_) | Source::Claim(_) => false,
         };
         let times = self.timestamp.iter().filter_map(|rule| rule.from.first());

@@ -1,13 +1,17 @@
 //! Where a value comes from: the head, the signature header, a token, or the body.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use http::HeaderName;
 
+use crate::gate::delivery::Head;
+use crate::gate::parse::Unreadable;
 use crate::gate::parse::json::Pointer;
 
-/// Written as `header:X-Name`, `kv:name`, `query:name`, `json:/pointer`, `form:name` or `claim:name`.
+/// Where a value that a scheme or a handshake reads stands. Written as `header:X-Name`, `kv:name`,
+/// `query:name`, `json:/pointer`, `form:name`, `multipart:name` or `claim:name`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     Header(HeaderName),
@@ -19,14 +23,29 @@ pub enum Source {
     Json(Pointer),
     /// A field of an `application/x-www-form-urlencoded` body, decoded.
     Form(String),
+    /// A field of a `multipart/form-data` body (RFC 7578).
+    Multipart(String),
     /// A claim of the signed token (RFC 7519, section 4).
     Claim(Pointer),
 }
 
 impl Source {
+    /// The value, if it stands in the head by itself; `Ok(None)` if it is absent or elsewhere.
+    pub fn in_head<'r>(&self, head: &Head<'r>) -> Result<Option<Cow<'r, [u8]>>, Unreadable> {
+        match self {
+            Source::Header(name) => Ok(head.single(name)?.map(Cow::Borrowed)),
+            Source::Query(name) => head.query()?.single(name),
+            Source::Field(_)
+            | Source::Json(_)
+            | Source::Form(_)
+            | Source::Multipart(_)
+            | Source::Claim(_) => Ok(None),
+        }
+    }
+
     /// Whether only the body tells.
     pub fn is_in_body(&self) -> bool {
-        matches!(self, Source::Json(_) | Source::Form(_))
+        matches!(self, Source::Json(_) | Source::Form(_) | Source::Multipart(_))
     }
 }
 
@@ -40,9 +59,11 @@ impl FromStr for Source {
             Some(("query", name)) if !name.is_empty() => Ok(Source::Query(name.to_owned())),
             Some(("json", pointer)) => Ok(Source::Json(pointer.parse()?)),
             Some(("form", name)) if !name.is_empty() => Ok(Source::Form(name.to_owned())),
+            Some(("multipart", name)) if !name.is_empty() => Ok(Source::Multipart(name.to_owned())),
             Some(("claim", name)) if !name.is_empty() => Ok(Source::Claim(Pointer::key(name))),
             _ => Err(format!(
-                "\"{text}\" names no source: write header:Name, kv:field, query:name, json:/pointer, form:name or claim:name"
+                "\"{text}\" names no source: write header:Name, kv:field, query:name, json:/pointer, form:name, \
+                 multipart:name or claim:name"
             )),
         }
     }
@@ -60,6 +81,7 @@ impl fmt::Display for Source {
             Source::Query(name) => write!(f, "query:{name}"),
             Source::Json(pointer) => write!(f, "json:{pointer}"),
             Source::Form(name) => write!(f, "form:{name}"),
+            Source::Multipart(name) => write!(f, "multipart:{name}"),
             Source::Claim(pointer) => write!(f, "claim:{}", pointer.tokens().join("/")),
         }
     }

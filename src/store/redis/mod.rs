@@ -265,8 +265,13 @@ impl Outcome {
             return Some(Outcome::Delivered);
         }
         let (label, status) = text.split_once(':')?;
-        let reasons =
-            [Reason::InFlight, Reason::UpstreamFailed, Reason::UpstreamTimeout, Reason::UpstreamUnreachable];
+        let reasons = [
+            Reason::InFlight,
+            Reason::UpstreamFailed,
+            Reason::UpstreamStatus,
+            Reason::UpstreamTimeout,
+            Reason::UpstreamUnreachable,
+        ];
         let reason = reasons.into_iter().find(|reason| reason.label() == label)?;
         let status = status.parse().ok().filter(|status| (300..600).contains(status))?;
         Some(Outcome::Failed { reason, status })

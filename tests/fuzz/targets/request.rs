@@ -1,5 +1,4 @@
-//! A whole request, or several on one connection: through Pingora's parser, our framing and every
-//! check, to an application that takes nothing for granted.
+//! A whole request, or several on one connection: through the session and every check, to an application that takes nothing for granted.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,8 +15,7 @@ use hookgate::config::Config;
 use hookgate::config::application::Application;
 use hookgate::config::checks::Checks;
 use hookgate::config::flags::{Given, RunArgs};
-use hookgate::config::limits::Limits;
-use hookgate::config::route::OnlyRoute;
+use hookgate::config::route::words::{RateLimit, RouteWords};
 use hookgate::config::units::{ByteSize, Rate, Senders};
 use hookgate::proxy::Sidecar;
 use hookgate::proxy::live::Live;
@@ -152,28 +150,25 @@ fn gate() -> Arc<Sidecar> {
             upstream: Some(application("reads", read).into()),
             ..Application::default()
         },
-        route: OnlyRoute {
+        route: RouteWords {
             provider: Some("github".to_owned().into()),
             path: Some(PATH.to_owned().into()),
-            secret_file: Some(vec![key.into()]),
-            ..OnlyRoute::default()
-        },
-        checks: Checks {
-            allow_ip: Some(vec!["192.0.2.0/24".parse::<Senders>().unwrap().into()]),
-            insecure_allow_http: Some(true.into()),
-            rate_limit: Some(Rate::Off.into()),
+            secrets: Some(vec![key.into()]),
+            allow_ips: Some(vec!["192.0.2.0/24".parse::<Senders>().unwrap().into()]),
+            rate_limit: Some("off".parse::<RateLimit>().unwrap().into()),
             failure_limit: Some(Rate::Off.into()),
-            ..Checks::default()
+            max_body: Some(ByteSize(1 << 10).into()),
+            ..RouteWords::default()
         },
-        limits: Limits { max_body: Some(ByteSize(1 << 10).into()), ..Limits::default() },
+        checks: Checks { insecure_allow_http: Some(true.into()), ..Checks::default() },
         ..RunArgs::default()
     };
-    let Config { startup, policy, secrets, .. } = Config::load(&Given::flags(args)).unwrap();
+    let Config { startup, routes, trusted_proxies, .. } = Config::load(&Given::flags(args)).unwrap();
     let metrics = Metrics::new();
-    let log = Sink::new(Box::new(io::sink()), Format::Json, Severity::Debug, metrics.log_dropped.clone());
+    let log = Sink::new(Box::new(io::sink()), Format::Json, Severity::Debug, &metrics);
     let telemetry = Telemetry::new(metrics, log);
     let memory = Memory::new(startup.replay, startup.stale_after, startup.replay_capacity);
-    let live = Live::new(policy, secrets, &telemetry);
+    let live = Live::new(routes, trusted_proxies, &telemetry);
     sidecar(&startup, live, ReplayStore::Memory(memory), &telemetry)
 }
 

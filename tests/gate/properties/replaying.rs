@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hookgate::clock::Now;
 use hookgate::gate::filter::freshness::Fresh;
-use hookgate::gate::filter::replay::{Entry, Found, Keep, ReplayPolicy, Token};
+use hookgate::gate::filter::replay::{Entry, Found, HolderId, Keep, ReplayPolicy};
 use hookgate::gate::reason::Reason;
 use hookgate::store::{Claim, Memory, Outcome, ReplayStore, Reservation, Unavailable};
 use proptest::collection::vec;
@@ -110,8 +110,8 @@ fn any_time() -> impl Strategy<Value = Duration> {
 
 /// A replay memory, with a number for each lead and whole seconds for time.
 trait Remembers {
-    fn reserve(&mut self, event: usize, lead: Token, now: u64) -> Seen;
-    fn settle(&mut self, event: usize, lead: Token, delivered: bool, now: u64);
+    fn reserve(&mut self, event: usize, lead: HolderId, now: u64) -> Seen;
+    fn settle(&mut self, event: usize, lead: HolderId, delivered: bool, now: u64);
     fn sweep(&mut self, now: u64);
     fn entries(&self) -> usize;
 }
@@ -129,12 +129,12 @@ struct Model(HashMap<usize, (Known, u64)>);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
-    HeldBy(Token),
+    HeldBy(HolderId),
     Done,
 }
 
 impl Remembers for Model {
-    fn reserve(&mut self, event: usize, lead: Token, now: u64) -> Seen {
+    fn reserve(&mut self, event: usize, lead: HolderId, now: u64) -> Seen {
         match self.0.get(&event) {
             Some((Known::HeldBy(_), until)) if now < *until => Seen::Follow,
             Some((Known::Done, until)) if now < *until => Seen::Done,
@@ -145,7 +145,7 @@ impl Remembers for Model {
         }
     }
 
-    fn settle(&mut self, event: usize, lead: Token, delivered: bool, now: u64) {
+    fn settle(&mut self, event: usize, lead: HolderId, delivered: bool, now: u64) {
         let held = self.0.get(&event).is_some_and(|(known, _)| *known == Known::HeldBy(lead));
         if held && delivered {
             self.0.insert(event, (Known::Done, now + WINDOW));
@@ -168,7 +168,7 @@ impl Remembers for Model {
 struct Transitions(HashMap<usize, Entry>);
 
 impl Remembers for Transitions {
-    fn reserve(&mut self, event: usize, lead: Token, now: u64) -> Seen {
+    fn reserve(&mut self, event: usize, lead: HolderId, now: u64) -> Seen {
         let stored = self.0.get(&event).copied();
         let (found, entry) = Entry::reserve(stored, lead, seconds(now), seconds(LEASE));
         self.0.insert(event, entry);
@@ -179,7 +179,7 @@ impl Remembers for Transitions {
         }
     }
 
-    fn settle(&mut self, event: usize, lead: Token, delivered: bool, now: u64) {
+    fn settle(&mut self, event: usize, lead: HolderId, delivered: bool, now: u64) {
         let delivered = delivered.then_some(Keep::UntilStale);
         let stored = self.0.remove(&event);
         let entry = Entry::settle(stored, lead, delivered, seconds(now), seconds(WINDOW));
@@ -199,7 +199,7 @@ impl Remembers for Transitions {
 struct Embedded {
     store: ReplayStore,
     events: Vec<Fresh>,
-    claims: HashMap<Token, Claim>,
+    claims: HashMap<HolderId, Claim>,
 }
 
 impl Embedded {
@@ -216,7 +216,7 @@ impl Embedded {
 }
 
 impl Remembers for Embedded {
-    fn reserve(&mut self, event: usize, lead: Token, now: u64) -> Seen {
+    fn reserve(&mut self, event: usize, lead: HolderId, now: u64) -> Seen {
         match at_once(self.store.reserve(&self.events[event], Now::at(NOW, now))) {
             Ok(Reservation::Lead(claim)) => {
                 self.claims.insert(lead, claim);
@@ -228,7 +228,7 @@ impl Remembers for Embedded {
         }
     }
 
-    fn settle(&mut self, _: usize, lead: Token, delivered: bool, now: u64) {
+    fn settle(&mut self, _: usize, lead: HolderId, delivered: bool, now: u64) {
         let failed = Outcome::Failed { reason: Reason::UpstreamFailed, status: 500 };
         let claim = self.claims.remove(&lead).unwrap();
         at_once(claim.settle(if delivered { Outcome::Delivered } else { failed }, Now::at(NOW, now)));

@@ -11,17 +11,19 @@
 //! [`Handshakes::could_have_signed`] is why that opens nothing: the gate signs only what
 //! consists of token characters, and takes no event that does.
 
-use std::borrow::Cow;
+mod answer;
+mod question;
+
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, Method};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use http::{HeaderName, Method};
 
+pub use self::answer::{Answer, HandshakeReply, Media, Part, Piece, Unanswerable};
+use self::answer::{MAX_VALUE, is_token_byte};
+pub use self::question::{Asked, Handshake, Literal, Token};
 use super::delivery::Head;
-use super::parse::Unreadable;
-use super::parse::json::{self, Pointer, Scalar};
-use super::scheme::algorithm::{Encoding, KeyedMac};
+use super::scheme::algorithm::KeyedMac;
+use super::scheme::source::Source;
 
 /// The handshakes of one route.
 #[derive(Clone, Default)]
@@ -42,118 +44,8 @@ pub enum AnsweredBy {
     Nobody,
 }
 
-/// One question and its answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Handshake {
-    pub asked: Asked,
-    /// What must stand where for it to be this question.
-    pub when: Vec<(Place, Literal)>,
-    /// Where the asker proves that it knows the token that the operator gave to the provider.
-    pub token: Option<(Place, Token)>,
-    /// What is sent back.
-    pub value: Option<Place>,
-    pub answer: Answer,
-}
-
-/// How a question comes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// As a delivery whose signature holds.
-    Signed,
-    /// As a bare request, recognised by its head.
-    Bare(Method),
-}
-
-/// Where a value stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    Header(HeaderName),
-    /// A parameter of the query.
-    Query(String),
-    Json(Pointer),
-}
-
-/// A value that is expected.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Literal {
-    Text(String),
-    Integer(i64),
-}
-
-/// The token is kept as its digest: it can be compared, in constant time, but not told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token([u8; 32]);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    Empty,
-    /// The value as plain text.
-    Text,
-    /// The value in this header.
-    Header(HeaderName),
-    /// A flat JSON object.
-    Json(Vec<(String, Part)>),
-}
-
-/// A member of the JSON object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
-    Integer(i64),
-    Text(Vec<Piece>),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Piece {
-    Literal(String),
-    /// The value.
-    Value,
-    /// HMAC-SHA256 of the value under a key of the route.
-    Hmac(Encoding),
-}
-
-/// What the gate says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HandshakeReply {
-    pub media: Option<Media>,
-    pub header: Option<(HeaderName, HeaderValue)>,
-    pub body: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Media {
-    Text,
-    Json,
-}
-
-impl Media {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Media::Text => "text/plain",
-            Media::Json => "application/json",
-        }
-    }
-}
-
-/// It is a question of the provider's, but its token is wrong, or what it wants sent back is
-/// not what the provider sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unanswerable;
-
-/// The longest value that is sent back; the longest known is Microsoft's, of some 200.
-const MAX_VALUE: usize = 512;
 /// No question is longer; a body that is need not be looked into.
 const MAX_QUESTION: usize = 16 * 1024;
-
-/// Characters of tokens: random text, hexadecimal, base64 in either alphabet, UUIDs. None of
-/// them can begin a JSON object, an array or a string, or an XML document.
-const fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=')
-}
-
-/// What may be sent back as it came: nothing that a browser or a shell gives a meaning to.
-const fn is_harmless_byte(byte: u8) -> bool {
-    is_token_byte(byte) || matches!(byte, b' ' | b':' | b',' | b'@')
-}
 
 impl Handshakes {
     pub fn new(list: Vec<Handshake>, keys: Vec<(Arc<str>, KeyedMac)>, answered_by: AnsweredBy) -> Self {
@@ -173,15 +65,7 @@ impl Handshakes {
     /// The unsigned question that the head asks. What carries a signature is judged by that.
     pub fn bare(&self, head: &Head<'_>, carries_signature: impl FnOnce() -> bool) -> Option<&Handshake> {
         let answered = self.answered_by != AnsweredBy::Nobody;
-        let mut asked = self.list.iter().filter(|handshake| {
-            answered
-                && handshake.asked == Asked::Bare(head.method.clone())
-                && handshake.value.as_ref().is_none_or(|place| place.is_there(head))
-                && handshake.when.iter().all(|(place, literal)| {
-                    let text = place.in_head(head);
-                    text.is_some_and(|text| literal.is(&text))
-                })
-        });
+        let mut asked = self.list.iter().filter(|handshake| answered && handshake.is_asked_by(head));
         asked.next().filter(|_| *head.method != Method::POST || !carries_signature())
     }
 
@@ -192,16 +76,9 @@ impl Handshakes {
         head: &Head<'_>,
         usable: impl Fn(&str) -> bool,
     ) -> Result<HandshakeReply, Unanswerable> {
-        if let Some((place, token)) = &handshake.token {
-            let given = place.in_head(head).ok_or(Unanswerable)?;
-            token.check(&given)?;
-        }
-        let value = match &handshake.value {
-            None => None,
-            Some(place) => Some(place.in_head(head).ok_or(Unanswerable)?),
-        };
+        let value = handshake.value_in_head(head)?;
         let key = self.keys.iter().find(|(id, _)| usable(id)).map(|(_, key)| key);
-        handshake.answer.compose(value.as_deref().unwrap_or_default(), key)
+        handshake.answer.compose(&value, key)
     }
 
     /// What the gate says to a delivery that a key of the route signed, if it is a question.
@@ -229,166 +106,16 @@ impl Handshakes {
     /// The headers that mean something to these questions.
     pub fn headers(&self) -> impl Iterator<Item = HeaderName> {
         self.list.iter().flat_map(Handshake::places).filter_map(|place| match place {
-            Place::Header(name) => Some(name.clone()),
-            Place::Query(_) | Place::Json(_) => None,
+            Source::Header(name) => Some(name.clone()),
+            _ => None,
         })
     }
-}
-
-impl Handshake {
-    pub fn places(&self) -> impl Iterator<Item = &Place> {
-        let token = self.token.as_ref().map(|(place, _)| place);
-        self.when.iter().map(|(place, _)| place).chain(token).chain(&self.value)
-    }
-
-    /// The value, if the body is this question.
-    fn value_in<'b>(&self, body: &'b [u8]) -> Option<Result<Cow<'b, str>, Unanswerable>> {
-        let pointers: Vec<&Pointer> = self
-            .places()
-            .filter_map(|place| match place {
-                Place::Json(pointer) => Some(pointer),
-                Place::Header(_) | Place::Query(_) => None,
-            })
-            .collect();
-        // A body in which they stand twice is no question; what it is, others judge.
-        let mut found = json::pick(body, &pointers).ok()?;
-        let fits = |((_, literal), scalar): (&(Place, Literal), &Option<Scalar<'_>>)| match (literal, scalar)
-        {
-            (Literal::Text(wanted), Some(Scalar::Text(text))) => wanted == text,
-            (Literal::Integer(wanted), Some(Scalar::Integer(n))) => wanted == n,
-            _ => false,
-        };
-        if found.len() < self.when.len() || !self.when.iter().zip(&found).all(fits) {
-            return None;
-        }
-        match (&self.value, found.pop().flatten()) {
-            (None, _) => Some(Ok(Cow::Borrowed(""))),
-            (Some(_), Some(Scalar::Text(text))) => Some(Ok(text)),
-            (Some(_), _) => Some(Err(Unanswerable)),
-        }
-    }
-}
-
-impl Place {
-    fn is_there(&self, head: &Head<'_>) -> bool {
-        match self {
-            Place::Header(name) => head.headers.contains_key(name),
-            // What cannot be read may be there: it is asked, and refused.
-            Place::Query(name) => parameter(head, name) != Ok(None),
-            Place::Json(_) => false,
-        }
-    }
-
-    /// The value, if it stands there exactly once. Nothing is answered without it, so what cannot
-    /// be read is as useless here as what is not there.
-    fn in_head<'r>(&self, head: &Head<'r>) -> Option<Cow<'r, [u8]>> {
-        match self {
-            Place::Header(name) => head.single(name).ok()?.map(Cow::Borrowed),
-            Place::Query(name) => parameter(head, name).ok()?,
-            Place::Json(_) => None,
-        }
-    }
-}
-
-fn parameter<'r>(head: &Head<'r>, name: &str) -> Result<Option<Cow<'r, [u8]>>, Unreadable> {
-    head.query()?.single(name)
-}
-
-impl Literal {
-    fn is(&self, text: &[u8]) -> bool {
-        match self {
-            Literal::Text(wanted) => wanted.as_bytes() == text,
-            Literal::Integer(wanted) => wanted.to_string().as_bytes() == text,
-        }
-    }
-}
-
-impl Token {
-    pub fn new(text: &[u8]) -> Self {
-        Token(Sha256::digest(text).into())
-    }
-
-    fn check(&self, given: &[u8]) -> Result<(), Unanswerable> {
-        let right: bool = Sha256::digest(given).ct_eq(&self.0).into();
-        if right { Ok(()) } else { Err(Unanswerable) }
-    }
-}
-
-impl Answer {
-    fn pieces(&self) -> impl Iterator<Item = &Piece> {
-        let members: &[(String, Part)] = match self {
-            Answer::Json(members) => members,
-            Answer::Empty | Answer::Text | Answer::Header(_) => &[],
-        };
-        members.iter().flat_map(|(_, part)| match part {
-            Part::Text(pieces) => pieces.as_slice(),
-            Part::Integer(_) => &[],
-        })
-    }
-
-    /// Whether it gives a signature away.
-    pub fn signs(&self) -> bool {
-        self.pieces().any(|piece| matches!(piece, Piece::Hmac(_)))
-    }
-
-    /// Whether it says anything of the value.
-    pub fn tells_value(&self) -> bool {
-        matches!(self, Answer::Text | Answer::Header(_))
-            || self.pieces().any(|piece| !matches!(piece, Piece::Literal(_)))
-    }
-
-    fn compose(&self, value: &[u8], key: Option<&KeyedMac>) -> Result<HandshakeReply, Unanswerable> {
-        let value = if self.tells_value() { self.bounded(value)? } else { "" };
-        let (media, header, body) = match self {
-            Answer::Empty => (None, None, String::new()),
-            Answer::Text => (Some(Media::Text), None, value.to_owned()),
-            Answer::Header(name) => {
-                let value = HeaderValue::from_str(value).map_err(|_| Unanswerable)?;
-                (None, Some((name.clone(), value)), String::new())
-            }
-            Answer::Json(members) => {
-                let mut object = serde_json::Map::new();
-                for (name, part) in members {
-                    let told = match part {
-                        Part::Integer(n) => (*n).into(),
-                        Part::Text(pieces) => text(pieces, value, key)?.into(),
-                    };
-                    object.insert(name.clone(), told);
-                }
-                (Some(Media::Json), None, serde_json::Value::Object(object).to_string())
-            }
-        };
-        Ok(HandshakeReply { media, header, body })
-    }
-
-    /// The value, if it may be sent back in this answer.
-    fn bounded<'v>(&self, value: &'v [u8]) -> Result<&'v str, Unanswerable> {
-        let allowed = if self.signs() { is_token_byte } else { is_harmless_byte };
-        let plain = (1..=MAX_VALUE).contains(&value.len()) && value.iter().all(|byte| allowed(*byte));
-        std::str::from_utf8(value).ok().filter(|_| plain).ok_or(Unanswerable)
-    }
-}
-
-fn text(pieces: &[Piece], value: &str, key: Option<&KeyedMac>) -> Result<String, Unanswerable> {
-    let mut text = String::new();
-    for piece in pieces {
-        match piece {
-            Piece::Literal(literal) => text.push_str(literal),
-            Piece::Value => text.push_str(value),
-            Piece::Hmac(encoding) => {
-                let mut mac = key.ok_or(Unanswerable)?.clone();
-                mac.update(value.as_bytes());
-                text.push_str(&encoding.encode(mac.finish()));
-            }
-        }
-    }
-    Ok(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gate::scheme::algorithm::Algorithm;
+    use crate::gate::scheme::algorithm::{Algorithm, Encoding};
     use http::HeaderMap;
 
     const KEY: &[u8] = b"a key of sixteen bytes or more";
@@ -408,7 +135,7 @@ mod tests {
             asked: Asked::Bare(Method::GET),
             when: Vec::new(),
             token: None,
-            value: Some(Place::Query(value.to_owned())),
+            value: Some(Source::Query(value.to_owned())),
             answer,
         }
     }
@@ -483,8 +210,8 @@ mod tests {
     #[test]
     fn a_token_must_be_the_operators() {
         let handshake = Handshake {
-            when: vec![(Place::Query("mode".into()), Literal::Text("subscribe".into()))],
-            token: Some((Place::Query("token".into()), Token::new(b"open sesame"))),
+            when: vec![(Source::Query("mode".into()), Literal::Text("subscribe".into()))],
+            token: Some((Source::Query("token".into()), Token::new(b"open sesame"))),
             ..get("challenge", Answer::Text)
         };
         let right = "mode=subscribe&token=open+sesame&challenge=1158201444";
@@ -543,14 +270,14 @@ mod tests {
     fn a_signed_question_is_recognised_in_the_body() {
         let slack = Handshake {
             asked: Asked::Signed,
-            when: vec![(Place::Json("/type".parse().unwrap()), Literal::Text("url_verification".into()))],
+            when: vec![(Source::Json("/type".parse().unwrap()), Literal::Text("url_verification".into()))],
             token: None,
-            value: Some(Place::Json("/challenge".parse().unwrap())),
+            value: Some(Source::Json("/challenge".parse().unwrap())),
             answer: Answer::Text,
         };
         let ping = Handshake {
-            when: vec![(Place::Json("/type".parse().unwrap()), Literal::Integer(1))],
-            value: None,
+            when: vec![(Source::Json("/type".parse().unwrap()), Literal::Integer(1))],
+            value: Some(Source::Json("/id".parse().unwrap())),
             answer: Answer::Json(vec![("type".into(), Part::Integer(1))]),
             ..slack.clone()
         };
@@ -559,7 +286,7 @@ mod tests {
             handshakes.answer_signed(body.as_bytes(), "new").map(|answer| answer.map(|said| said.body))
         };
         assert_eq!(ask(r#"{"type":"url_verification","challenge":"3eZb"}"#), Some(Ok("3eZb".to_owned())));
-        assert_eq!(ask(r#"{"type":1}"#), Some(Ok(r#"{"type":1}"#.to_owned())));
+        assert_eq!(ask(r#"{"type":1,"id":"9"}"#), Some(Ok(r#"{"type":1}"#.to_owned())));
         for unanswerable in [
             r#"{"type":"url_verification"}"#,
             r#"{"type":"url_verification","challenge":5}"#,
@@ -570,7 +297,8 @@ mod tests {
         for event in [
             r#"{"type":"event_callback","challenge":"3eZb"}"#,
             r#"{"event":{"type":"url_verification"},"challenge":"3eZb"}"#,
-            r#"{"type":"1"}"#,
+            r#"{"type":"1","id":"9"}"#,
+            r#"{"type":1,"event":{"id":"9"}}"#,
             r#"{"type":"url_verification","type":"x","challenge":"3eZb"}"#,
             "type=url_verification",
             "",
@@ -579,7 +307,7 @@ mod tests {
         }
         for other in [AnsweredBy::Application, AnsweredBy::Nobody] {
             let handshakes = Handshakes { answered_by: other, ..handshakes.clone() };
-            assert!(handshakes.answer_signed(br#"{"type":1}"#, "new").is_none());
+            assert!(handshakes.answer_signed(br#"{"type":1,"id":"9"}"#, "new").is_none());
         }
     }
 

@@ -1,0 +1,98 @@
+//! What tells the events of a route apart, and which of them it takes.
+
+use super::Endpoint;
+use crate::config::raw;
+use crate::gate::filter::events::{Condition, Events, Glob, MAX_CONDITIONS};
+use crate::gate::filter::signature::{Scheme, Signature};
+use crate::gate::identity::Rule;
+use crate::gate::parse::json;
+use crate::gate::scheme::Recipe;
+
+impl Endpoint<'_> {
+    /// What tells its events apart: what the route says, else what the provider needs.
+    pub(super) fn identity(&mut self, name: &str, recipes: &[Recipe]) -> Rule {
+        let of_provider = self.preset.as_ref().and_then(|preset| preset.identity.clone());
+        let rule = self.raw.identity.as_ref();
+        let default = of_provider.as_ref().map(|identity| identity.by);
+        let rule_of = self.value("identity", rule, default, Rule::Signed);
+        let unsigned = |recipe: &Recipe| recipe.id.iter().find(|source| !recipe.identifies(source)).cloned();
+        match rule_of {
+            Rule::Signed => {
+                // Somebody has decided against what the provider needs.
+                if let Some(identity) = of_provider {
+                    self.loader.notice(format!("route {name} takes equal events for one: {}", identity.because));
+                }
+            }
+            Rule::Delivery => match recipes.iter().find_map(unsigned) {
+                Some(source) => self.loader.notice(format!(
+                    "route {name} tells events apart by {source} as well, which is not signed: whoever has seen a \
+                     delivery can send it again under another id, and nothing but its signed time, if there is \
+                     one, stops that"
+                )),
+                None => {
+                    let message = "the provider sends no delivery id beside what it signs: write signed, or none";
+                    self.problem("identity", message);
+                }
+            },
+            Rule::None => self.loader.notice(format!(
+                "route {name} remembers nothing: what comes twice is delivered twice, so the application has to \
+                 be ready for that"
+            )),
+        }
+        rule_of
+    }
+
+    /// Which events it takes.
+    pub(super) fn events(&mut self, signature: Signature) -> Signature {
+        let Some(words) = self.raw.events.as_ref() else { return signature };
+        let key = self.key("events");
+        let fault = |place: &str, message: String| format!("{place}: {message}");
+        let events = compile(&words.value).map_err(|(place, message)| fault(&place, message));
+        match events {
+            Ok(events) => {
+                self.loader.given(&key, &events, words);
+                let unnamed = |recipe: &Recipe| recipe.event_type.is_empty();
+                let by_type = !events.take.is_empty() || !events.drop.is_empty();
+                if by_type && signature.schemes().iter().all(|scheme| unnamed(scheme.recipe())) {
+                    let message =
+                        "take and drop go by the event's type, and the provider names none: use when";
+                    self.loader.located_problem(&key, words, message);
+                }
+                let signature = signature.choosing(events);
+                let crowded = |scheme: &Scheme| scheme.recipe().pointers().len() > json::MAX_POINTERS;
+                if signature.schemes().iter().any(crowded) {
+                    let message = format!("at most {} values can be read from a body", json::MAX_POINTERS);
+                    self.loader.located_problem(&key, words, message);
+                }
+                signature
+            }
+            Err(message) => {
+                self.loader.located_problem(&key, words, message);
+                signature
+            }
+        }
+    }
+}
+
+fn compile(words: &raw::Events) -> Result<Events, (String, String)> {
+    let globs = |place: &str, texts: &[String]| -> Result<Vec<Glob>, (String, String)> {
+        let glob =
+            |text: &String| text.parse().map_err(|error| (place.to_owned(), format!("\"{text}\" {error}")));
+        texts.iter().map(glob).collect()
+    };
+    let mut when = Vec::new();
+    for (source, values) in words.when.iter().flatten() {
+        let values = globs(&format!("when.{source}"), &values.0)?;
+        let source = source.parse().map_err(|error| ("when".to_owned(), error))?;
+        when.push(Condition { source, values });
+    }
+    let events = Events { take: globs("take", &words.take)?, drop: globs("drop", &words.drop)?, when };
+    let all = events.take.len() + events.drop.len() + events.when.len();
+    match all {
+        0 => Err(("events".to_owned(), "says nothing: write take, drop or when, or leave it out".to_owned())),
+        all if all > MAX_CONDITIONS => {
+            Err(("events".to_owned(), format!("holds {all} conditions, and {MAX_CONDITIONS} are the most")))
+        }
+        _ => Ok(events),
+    }
+}

@@ -1,0 +1,257 @@
+//! The words of a route: each is a key of the file, and where there is a flag for it, that too. Of one
+//! route all flags are taken; of several, those that make sense for all.
+
+#![allow(clippy::doc_markdown, reason = "doc comments are the help text, which shows no backticks")]
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use clap::Args;
+use schemars::JsonSchema;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::config::checks::Mode;
+use crate::config::handshake;
+use crate::config::located::{FlagValue, Located, Locating, Overlay, overlay, read_by_from_str};
+use crate::config::raw::{Events, Methods, SchemeWords, Status};
+use crate::config::units::{ByteSize, Moment, Rate, Senders, Span};
+use crate::gate::identity;
+
+overlay! {
+    #[derive(Clone, Debug, Default, Args, Deserialize, JsonSchema)]
+    #[command(next_help_heading = "The route")]
+    #[serde(deny_unknown_fields, default)]
+    #[schemars(rename = "Route")]
+    pub struct RouteWords {
+        /// The name in metrics and logs.
+        #[arg(skip)]
+        pub name: Option<Located<String>>,
+
+        /// Who sends: the name of a preset [default: scalekit]
+        #[arg(long, value_name = "NAME")]
+        pub provider: Option<Located<String>>,
+
+        /// Instead of a preset, in the words of one.
+        #[arg(skip)]
+        pub scheme: Option<Located<SchemeWords>>,
+
+        /// Exact raw path; a trailing `*` makes a prefix [default: /webhooks]
+        #[arg(long, value_name = "PATH")]
+        pub path: Option<Located<String>>,
+
+        /// The URL that the provider was given, if it is one that signs it
+        #[arg(long, value_name = "URL")]
+        pub public_url: Option<Located<String>>,
+
+        /// File with a signing secret; repeatable, newest first; its name is the key's id.
+        /// For trials, HOOKGATE_SECRET may hold the secret itself
+        #[arg(long = "secret-file", value_name = "PATH", value_delimiter = ',')]
+        pub secrets: Option<Vec<SecretSource>>,
+
+        /// Who answers the provider's handshakes: answer is the gate, forward the application, off nobody [default: answer]
+        #[arg(long, value_name = "WHO", ignore_case = true)]
+        pub handshake: Option<Located<handshake::Words>>,
+
+        /// File with the token that the provider proves itself with in a handshake (Meta's verify token)
+        #[arg(long, value_name = "PATH")]
+        pub handshake_token_file: Option<Located<PathBuf>>,
+
+        /// Tell when no event has been accepted for so long, in hookgate_silence_seconds and in the log
+        #[arg(long, value_name = "DURATION")]
+        pub expect_every: Option<Located<Span>>,
+
+        /// Network that may send, or published for the addresses that the provider publishes; repeatable [default: the
+        /// networks that the provider's preset demands, else any]
+        #[arg(long = "allow-ip", value_name = "CIDR", value_delimiter = ',', help_heading = "Checks")]
+        pub allow_ips: Option<Vec<Located<Senders>>>,
+
+        /// File with one network a line, added to --allow-ip; reloaded on change
+        #[arg(long, value_name = "PATH", help_heading = "Checks")]
+        pub allow_ip_file: Option<Located<PathBuf>>,
+
+        /// How old an event may be [default: the provider's, else 5m]
+        #[arg(long, value_name = "DURATION", help_heading = "Checks")]
+        pub tolerance: Option<Located<Span>>,
+
+        /// How far ahead the sender's clock may be [default: the provider's, else 5m]
+        #[arg(long, value_name = "DURATION", help_heading = "Checks")]
+        pub future_tolerance: Option<Located<Span>>,
+
+        /// Requests per route and client address: N/PERIOD or off [default: 100/1m]
+        #[arg(long, value_name = "RATE", help_heading = "Checks")]
+        pub rate_limit: Option<Located<RateLimit>>,
+
+        /// Failed signatures per route and client address, after which few are verified: N/PERIOD or off [default: 100/1m]
+        #[arg(long, value_name = "RATE", help_heading = "Checks")]
+        pub failure_limit: Option<Located<Rate>>,
+
+        /// enforce refuses; observe forwards and records what would have been refused [default: enforce]
+        #[arg(long, value_name = "MODE", help_heading = "Checks")]
+        pub mode: Option<Located<Mode>>,
+
+        /// Largest body [default: the provider's, else 1MiB]
+        #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+        pub max_body: Option<Located<ByteSize>>,
+
+        /// The methods that are taken; the provider's, else POST, if absent.
+        #[arg(skip)]
+        pub methods: Option<Located<Methods>>,
+
+        /// What tells two events apart; the provider's, else `signed`, if absent.
+        #[arg(skip)]
+        pub identity: Option<Located<identity::Rule>>,
+
+        /// Which of the verified events the application gets; all if absent.
+        #[arg(skip)]
+        pub events: Option<Located<Events>>,
+
+        /// Answers instead of the usual ones.
+        #[arg(skip)]
+        pub status: Option<Status>,
+    }
+}
+
+impl RouteWords {
+    /// A route of the file under the flags.
+    #[must_use]
+    pub fn of_file(&self, mut below: RouteWords) -> RouteWords {
+        let mut flags = self.clone();
+        if flags.provider.is_some() {
+            below.scheme = None; // a preset instead of the route's own scheme
+        }
+        if let (Some(flag), Some(own)) = (&mut flags.rate_limit, &below.rate_limit) {
+            flag.value.shared = own.value.shared; // who counts is no matter of how much
+        }
+        flags.over(below)
+    }
+
+    /// The flags that were given and speak of one route, by their names.
+    pub fn of_one_route(&self) -> Vec<Arc<str>> {
+        fn name<T>(given: Option<&Located<T>>) -> Option<Arc<str>> {
+            given?.given_as.clone()
+        }
+
+        [
+            name(self.provider.as_ref()),
+            name(self.path.as_ref()),
+            name(self.public_url.as_ref()),
+            name(self.secrets.iter().flatten().next().map(|secret| &secret.file)),
+            name(self.handshake.as_ref()),
+            name(self.handshake_token_file.as_ref()),
+            name(self.expect_every.as_ref()),
+            name(self.allow_ips.iter().flatten().next()),
+            name(self.allow_ip_file.as_ref()),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+/// `100/1m`, or `{ limit: 100/1m, shared: true }`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// The provider's, if absent.
+    pub limit: Option<Rate>,
+    /// Counted together by all gates with the same replay store.
+    pub shared: bool,
+}
+
+read_by_from_str!(RateLimit);
+
+impl FromStr for RateLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(RateLimit { limit: Some(text.parse()?), shared: false })
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SharedRateLimit {
+    /// The provider's, if absent.
+    limit: Option<Rate>,
+    /// Counted together by all gates with the same replay store.
+    #[serde(default)]
+    shared: bool,
+}
+
+impl<'de> Deserialize<'de> for RateLimit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PlainOrShared;
+
+        impl<'de> Visitor<'de> for PlainOrShared {
+            type Value = RateLimit;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a rate such as 100/1m, or { limit: 100/1m, shared: true }")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<RateLimit, E> {
+                value.parse().map_err(E::custom)
+            }
+
+            /// `off` without quotes is a boolean in YAML.
+            fn visit_bool<E: serde::de::Error>(self, on: bool) -> Result<RateLimit, E> {
+                self.visit_str(if on { "on" } else { "off" })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RateLimit, A::Error> {
+                let SharedRateLimit { limit, shared } =
+                    SharedRateLimit::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+                Ok(RateLimit { limit, shared })
+            }
+        }
+
+        deserializer.deserialize_any(PlainOrShared)
+    }
+}
+
+impl JsonSchema for RateLimit {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "RateLimit".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let plain = generator.subschema_for::<Rate>();
+        let shared = generator.subschema_for::<SharedRateLimit>();
+        schemars::json_schema!({ "anyOf": [plain, shared] })
+    }
+}
+
+/// A secret and the id that stands for it in logs and metrics.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecretSource {
+    /// The file's name, if absent.
+    pub id: Option<String>,
+    /// The file that holds the secret; one newline at its end is no part of it.
+    pub file: Located<PathBuf>,
+    /// When it ceases to be valid: a date, which counts to its end in UTC, or a time.
+    pub not_after: Option<Moment>,
+}
+
+/// As a flag it is the file alone.
+impl From<Located<PathBuf>> for SecretSource {
+    fn from(file: Located<PathBuf>) -> Self {
+        SecretSource { id: None, file, not_after: None }
+    }
+}
+
+impl From<PathBuf> for SecretSource {
+    fn from(file: PathBuf) -> Self {
+        Located::from(file).into()
+    }
+}
+
+impl clap::builder::ValueParserFactory for SecretSource {
+    type Parser = Locating<<PathBuf as FlagValue>::Parser, SecretSource>;
+
+    fn value_parser() -> Self::Parser {
+        Locating::new(PathBuf::parser())
+    }
+}

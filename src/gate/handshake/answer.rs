@@ -1,0 +1,150 @@
+//! What is said to a question: the value that came with it, bounded, in one of a few forms; and, where
+//! the provider wants that, a signature over the value.
+
+use http::{HeaderName, HeaderValue};
+
+use crate::gate::scheme::algorithm::{Encoding, KeyedMac};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Empty,
+    /// The value as plain text.
+    Text,
+    /// The value in this header.
+    Header(HeaderName),
+    /// A flat JSON object.
+    Json(Vec<(String, Part)>),
+}
+
+/// A member of the JSON object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    Integer(i64),
+    Text(Vec<Piece>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    Literal(String),
+    /// The value.
+    Value,
+    /// HMAC-SHA256 of the value under a key of the route.
+    Hmac(Encoding),
+}
+
+/// What the gate says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandshakeReply {
+    pub media: Option<Media>,
+    pub header: Option<(HeaderName, HeaderValue)>,
+    pub body: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    Text,
+    Json,
+}
+
+impl Media {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Media::Text => "text/plain",
+            Media::Json => "application/json",
+        }
+    }
+}
+
+/// It is a question of the provider's, but its token is wrong, or what it wants sent back is
+/// not what the provider sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unanswerable;
+
+impl Answer {
+    fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        let members: &[(String, Part)] = match self {
+            Answer::Json(members) => members,
+            Answer::Empty | Answer::Text | Answer::Header(_) => &[],
+        };
+        members.iter().flat_map(|(_, part)| match part {
+            Part::Text(pieces) => pieces.as_slice(),
+            Part::Integer(_) => &[],
+        })
+    }
+
+    /// Whether it gives a signature away.
+    pub fn signs(&self) -> bool {
+        self.pieces().any(|piece| matches!(piece, Piece::Hmac(_)))
+    }
+
+    /// Whether it says anything of the value.
+    pub fn tells_value(&self) -> bool {
+        matches!(self, Answer::Text | Answer::Header(_))
+            || self.pieces().any(|piece| !matches!(piece, Piece::Literal(_)))
+    }
+
+    pub(super) fn compose(
+        &self,
+        value: &[u8],
+        key: Option<&KeyedMac>,
+    ) -> Result<HandshakeReply, Unanswerable> {
+        let value = if self.tells_value() { self.bounded(value)? } else { "" };
+        let (media, header, body) = match self {
+            Answer::Empty => (None, None, String::new()),
+            Answer::Text => (Some(Media::Text), None, value.to_owned()),
+            Answer::Header(name) => {
+                let value = HeaderValue::from_str(value).map_err(|_| Unanswerable)?;
+                (None, Some((name.clone(), value)), String::new())
+            }
+            Answer::Json(members) => {
+                let mut object = serde_json::Map::new();
+                for (name, part) in members {
+                    let told = match part {
+                        Part::Integer(n) => (*n).into(),
+                        Part::Text(pieces) => text(pieces, value, key)?.into(),
+                    };
+                    object.insert(name.clone(), told);
+                }
+                (Some(Media::Json), None, serde_json::Value::Object(object).to_string())
+            }
+        };
+        Ok(HandshakeReply { media, header, body })
+    }
+
+    /// The value, if it may be sent back in this answer.
+    pub(super) fn bounded<'v>(&self, value: &'v [u8]) -> Result<&'v str, Unanswerable> {
+        let allowed = if self.signs() { is_token_byte } else { is_harmless_byte };
+        let plain = (1..=MAX_VALUE).contains(&value.len()) && value.iter().all(|byte| allowed(*byte));
+        std::str::from_utf8(value).ok().filter(|_| plain).ok_or(Unanswerable)
+    }
+}
+
+fn text(pieces: &[Piece], value: &str, key: Option<&KeyedMac>) -> Result<String, Unanswerable> {
+    let mut text = String::new();
+    for piece in pieces {
+        match piece {
+            Piece::Literal(literal) => text.push_str(literal),
+            Piece::Value => text.push_str(value),
+            Piece::Hmac(encoding) => {
+                let mut mac = key.ok_or(Unanswerable)?.clone();
+                mac.update(value.as_bytes());
+                text.push_str(&encoding.encode(mac.finish()));
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// The longest value that is sent back; the longest known is Microsoft's, of some 200.
+pub(super) const MAX_VALUE: usize = 512;
+
+/// Characters of tokens: random text, hexadecimal, base64 in either alphabet, UUIDs. None of
+/// them can begin a JSON object, an array or a string, or an XML document.
+pub(super) const fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=')
+}
+
+/// What may be sent back as it came: nothing that a browser or a shell gives a meaning to.
+const fn is_harmless_byte(byte: u8) -> bool {
+    is_token_byte(byte) || matches!(byte, b' ' | b':' | b',' | b'@')
+}

@@ -1,0 +1,215 @@
+//! What the program tells of itself, apart from deliveries: every event with its facts, and
+//! the one place that gives it a name, a severity and words.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::panic::Location;
+use std::path::Path;
+use std::time::Duration;
+
+use super::log::Severity;
+use crate::config::store::OnStoreError;
+#[cfg(feature = "otel")]
+use crate::config::units::OtlpEndpoint;
+use crate::gate::rotation::Advice;
+
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'e> {
+    /// The configuration says something that its author may not have meant.
+    Notice(&'e str),
+    /// Every address is bound.
+    Start {
+        plain: &'e [SocketAddr],
+        tls: &'e [SocketAddr],
+        ops: Option<SocketAddr>,
+    },
+    Ready,
+    /// A stop was asked for.
+    Drain,
+    /// All deliveries have ended.
+    Idle,
+    /// Deliveries were cut by the end.
+    Cut,
+    Reloaded,
+    ReloadFailed {
+        problems: &'e str,
+    },
+    /// What was read anew differs in what a reload cannot change.
+    RestartNeeded,
+    /// `told` is what the file says of itself; `torn` if its end was no whole record.
+    ReplayFileRead {
+        path: &'e Path,
+        told: &'e str,
+        torn: bool,
+    },
+    ReplayFileTrouble {
+        message: &'e str,
+    },
+    ReplayFileMended,
+    /// The file lacked something at the end.
+    ReplayFileIncomplete,
+    StoreUp,
+    StoreDown {
+        reason: &'e str,
+        meanwhile: OnStoreError,
+    },
+    ClockJumped {
+        ms: i64,
+    },
+    Silence {
+        route: &'e str,
+        lasts: Duration,
+        expected: Duration,
+        objected: u64,
+    },
+    SilenceOver {
+        route: &'e str,
+        lasted: Duration,
+    },
+    Key {
+        route: &'e str,
+        key: &'e str,
+        advice: Advice,
+    },
+    Panic {
+        at: Option<&'e Location<'e>>,
+    },
+    /// A library underneath warns.
+    Library {
+        severity: Severity,
+        message: &'e str,
+    },
+    #[cfg(feature = "otel")]
+    SpansLost {
+        collector: &'e OtlpEndpoint,
+        error: &'e std::io::Error,
+    },
+    #[cfg(feature = "otel")]
+    SpansArrive {
+        collector: &'e OtlpEndpoint,
+    },
+}
+
+impl Event<'_> {
+    /// Its name, its severity, and what it says to people.
+    pub(super) fn told(&self) -> (&'static str, Severity, Cow<'_, str>) {
+        use Severity::{Error, Info, Warn};
+        match *self {
+            Event::Notice(notice) => ("hookgate.notice", Warn, notice.into()),
+            Event::Start { plain, tls, ops } => ("hookgate.start", Info, listens(plain, tls, ops).into()),
+            Event::Ready => ("hookgate.ready", Info, "every listener accepts".into()),
+            Event::Drain => ("hookgate.drain", Info, "shutting down".into()),
+            Event::Idle => ("hookgate.stop", Info, "idle, nothing was cut".into()),
+            Event::Cut => (
+                "hookgate.stop",
+                Error,
+                "the shutdown timeout passed with deliveries under way: they were cut, and come again only from \
+                 providers that repeat"
+                    .into(),
+            ),
+            Event::Reloaded => {
+                ("hookgate.reload", Info, "configuration, secrets and certificates reloaded".into())
+            }
+            Event::ReloadFailed { problems } => (
+                "hookgate.reload",
+                Error,
+                format!("reload failed, the last good state stays: {problems}").into(),
+            ),
+            Event::RestartNeeded => (
+                "hookgate.reload",
+                Warn,
+                "listeners, limits, time-outs or the replay memory changed: they need a restart".into(),
+            ),
+            Event::ReplayFileRead { path, told, torn } => (
+                "hookgate.replay_file",
+                if torn { Warn } else { Info },
+                format!("{}: {told}", path.display()).into(),
+            ),
+            Event::ReplayFileTrouble { message } => (
+                "hookgate.replay_file",
+                Error,
+                format!("{message}; a crash now would forget deliveries, requests go on").into(),
+            ),
+            Event::ReplayFileMended => (
+                "hookgate.replay_file",
+                Info,
+                "the replay file was made anew and holds everything again".into(),
+            ),
+            Event::ReplayFileIncomplete => (
+                "hookgate.replay_file",
+                Error,
+                "the replay file does not have all that was delivered: the disk did not take it".into(),
+            ),
+            Event::StoreUp => ("hookgate.store", Info, "the replay store answers".into()),
+            Event::StoreDown { reason, meanwhile } => {
+                let meanwhile = match meanwhile {
+                    OnStoreError::Refuse => "events are answered 503 until it does, and lost unless they are sent again",
+                    OnStoreError::Local => "until it does, events are remembered in this process alone",
+                };
+                let message = format!("the replay store does not answer: {meanwhile}: {reason}");
+                ("hookgate.store", Error, message.into())
+            }
+            Event::ClockJumped { ms } => (
+                "hookgate.clock",
+                Error,
+                format!("the wall clock jumped by {ms} ms: events whose freshness depends on it are put off")
+                    .into(),
+            ),
+            Event::Silence { route, lasts, expected, objected } => {
+                let meanwhile = match objected {
+                    0 => "nothing came".to_owned(),
+                    n => format!("{n} were refused or failed"),
+                };
+                let (lasts, expected) = (people(lasts), people(expected));
+                let message = format!(
+                    "route {route}: no event accepted for {lasts}, and one is expected every {expected}; meanwhile {meanwhile}"
+                );
+                ("hookgate.silence", Warn, message.into())
+            }
+            Event::SilenceOver { route, lasted } => (
+                "hookgate.silence",
+                Info,
+                format!("route {route}: the silence is over, it lasted for {}", people(lasted)).into(),
+            ),
+            Event::Key { route, key, advice } => (
+                "hookgate.key",
+                if advice.is_warning() { Warn } else { Info },
+                advice.text(route, key).into(),
+            ),
+            Event::Panic { at } => {
+                let place = at.map_or_else(String::new, |at| format!("{}:{}", at.file(), at.line()));
+                ("hookgate.panic", Error, format!("a panic was caught at {place}").into())
+            }
+            Event::Library { severity, message } => ("hookgate.library", severity, message.into()),
+            #[cfg(feature = "otel")]
+            Event::SpansLost { collector, error } => (
+                "hookgate.otlp",
+                Warn,
+                format!("spans do not reach {collector}: {error}; they are dropped and counted").into(),
+            ),
+            #[cfg(feature = "otel")]
+            Event::SpansArrive { collector } => {
+                ("hookgate.otlp", Info, format!("spans reach {collector} again").into())
+            }
+        }
+    }
+}
+
+fn listens(plain: &[SocketAddr], tls: &[SocketAddr], ops: Option<SocketAddr>) -> String {
+    let mut message = format!("hookgate {} listens", env!("CARGO_PKG_VERSION"));
+    for (how, addresses) in [(" on", plain), (" with TLS on", tls)] {
+        for (n, address) in addresses.iter().enumerate() {
+            _ = write!(message, "{} {address}", if n == 0 { how } else { "," });
+        }
+    }
+    if let Some(ops) = ops {
+        _ = write!(message, "; health and metrics on {ops}");
+    }
+    message
+}
+
+/// In whole seconds.
+fn people(span: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_secs(span.as_secs()))
+}

@@ -1,0 +1,365 @@
+//! One line of the log, for machines and for people. What strangers wrote stays one field of
+//! one line in both.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{Format, Severity};
+use crate::clock::{Now, to_rfc3339};
+use crate::gate::delivery::Client;
+use crate::gate::reason::{Reason, Verdict};
+use crate::telemetry::trace::Parent;
+use crate::telemetry::{Proof, Record};
+
+/// The current second, formatted once.
+#[derive(Default)]
+pub(super) struct Second(i64, String);
+
+/// One line under construction. Values of strangers are escaped and cut.
+pub(super) struct Line<'l> {
+    out: &'l mut Vec<u8>,
+    format: Format,
+}
+
+/// No field of a line is longer.
+pub(in crate::telemetry) const MAX_FIELD: usize = 256;
+const DIGITS: &[u8; 10] = b"0123456789";
+
+impl<'l> Line<'l> {
+    pub(super) fn begin(
+        out: &'l mut Vec<u8>,
+        second: &mut Second,
+        now: Now,
+        format: Format,
+        (event, severity): (&str, Severity),
+    ) -> Self {
+        let ms = now.wall_ms;
+        let number = ms.div_euclid(1000);
+        if second.0 != number {
+            *second = Second(number, to_rfc3339(number * 1000).trim_end_matches('Z').to_owned());
+        }
+        let mut line = Line { out, format };
+        let millis = usize::try_from(ms.rem_euclid(1000)).unwrap_or_default();
+        match format {
+            Format::Json => {
+                line.push("{\"timestamp\":\"");
+                line.push(&second.1);
+                line.thousandths(millis);
+                line.push("Z\"");
+                line.word("severity_text", severity.label());
+                line.word("event.name", event);
+            }
+            Format::Text => {
+                let time = second.1.split_once('T').map_or("", |(_, time)| time);
+                line.push(time);
+                line.thousandths(millis);
+                line.write(format_args!(" {:5} {event}", severity.label()));
+            }
+        }
+        line
+    }
+
+    pub(super) fn end(self) {
+        if self.format == Format::Json {
+            self.out.push(b'}');
+        }
+        self.out.push(b'\n');
+    }
+
+    fn write(&mut self, args: std::fmt::Arguments<'_>) {
+        _ = self.out.write_fmt(args); // writing to memory does not fail
+    }
+
+    fn push(&mut self, text: &str) {
+        self.out.extend_from_slice(text.as_bytes());
+    }
+
+    fn quote(&mut self) {
+        if self.format == Format::Json {
+            self.out.push(b'"');
+        }
+    }
+
+    fn key(&mut self, key: &str) {
+        match self.format {
+            Format::Json => {
+                self.push(",\"");
+                self.push(key);
+                self.push("\":");
+            }
+            Format::Text => {
+                self.push(" ");
+                if key != "body" {
+                    self.push(key.rsplit("hookgate.").next().unwrap_or(key));
+                    self.push("=");
+                }
+            }
+        }
+    }
+
+    pub(super) fn number(&mut self, key: &str, value: usize) {
+        self.key(key);
+        self.digits(value);
+    }
+
+    fn millis(&mut self, key: &str, value: Duration) {
+        let micros = usize::try_from(value.as_micros()).unwrap_or(usize::MAX);
+        self.key(key);
+        self.digits(micros / 1000);
+        self.thousandths(micros % 1000);
+    }
+
+    fn digits(&mut self, number: usize) {
+        digits(self.out, number);
+    }
+
+    fn thousandths(&mut self, number: usize) {
+        self.out.extend([b'.', DIGITS[number / 100 % 10], DIGITS[number / 10 % 10], DIGITS[number % 10]]);
+    }
+
+    fn address(&mut self, key: &str, address: IpAddr) {
+        self.key(key);
+        self.quote();
+        write_address(self.out, address);
+        self.quote();
+    }
+
+    /// A word of ours: needs no escaping.
+    pub(super) fn word(&mut self, key: &str, value: &str) {
+        self.key(key);
+        self.quote();
+        self.push(value);
+        self.quote();
+    }
+
+    /// A text of whatever origin. In a line for people it stands between quotes unless it is
+    /// plainly one value; what a line tells is prose, as long as nothing in it looks like a field.
+    pub(super) fn text(&mut self, key: &str, value: &str) {
+        self.key(key);
+        let is_plain = match key {
+            "body" => !value.contains(['=', '"']),
+            _ => !value.is_empty() && value.bytes().all(is_plain),
+        };
+        let quotes = self.format == Format::Json || !is_plain;
+        // For readers who do not know quotes, and cut a line at its spaces.
+        let hides_fields = self.format == Format::Text && value.contains(' ');
+        if quotes {
+            self.push("\"");
+        }
+        for c in value.chars() {
+            match c {
+                '"' | '\\' if quotes => self.out.extend_from_slice(&[b'\\', c as u8]),
+                '=' if hides_fields => self.push("\\u003d"),
+                c => self.escaped(c),
+            }
+        }
+        if quotes {
+            self.push("\"");
+        }
+    }
+
+    /// Bytes of a stranger: not necessarily UTF-8, and not longer than [`MAX_FIELD`].
+    pub(super) fn bytes(&mut self, key: &str, value: &[u8]) {
+        let cut = &value[..value.len().min(MAX_FIELD)];
+        match std::str::from_utf8(cut) {
+            Ok(text) if !cut.is_empty() && cut.iter().copied().all(is_plain) => self.word(key, text),
+            Ok(text) => self.text(key, text),
+            Err(_) => self.text(key, &String::from_utf8_lossy(cut)),
+        }
+    }
+
+    fn escaped(&mut self, c: char) {
+        if is_active(c) {
+            self.write(format_args!("\\u{:04x}", u32::from(c)));
+        } else {
+            let mut utf8 = [0; 4];
+            self.out.extend_from_slice(c.encode_utf8(&mut utf8).as_bytes());
+        }
+    }
+
+    pub(super) fn decision(&mut self, record: &Record, verdict: Verdict, reason: Reason, total: Duration) {
+        self.word("hookgate.verdict", verdict.label());
+        self.word("hookgate.reason", reason.label());
+        if !record.observed.is_empty() {
+            let observed: Vec<_> = record.observed.iter().map(|r| r.label()).collect();
+            self.text("hookgate.observed", &observed.join(" "));
+        }
+        self.bytes("http.request.method", record.method.as_str().as_bytes());
+        self.bytes("url.path", &record.path);
+        self.number("http.response.status_code", record.status.into());
+        self.number("http.request.body.size", record.body_size);
+        match record.client {
+            Some(Client::Known(client)) => self.address("client.address", client),
+            Some(Client::Unknown) => self.word("client.address", "unknown"),
+            None => {}
+        }
+        if let Some(peer) = record.peer {
+            self.address("network.peer.address", peer);
+        }
+        let id = record.request_id.hex();
+        let id = std::str::from_utf8(&id).unwrap_or_default();
+        self.word("trace_id", record.trace.as_ref().map_or(id, Parent::trace_id));
+        self.word("hookgate.request_id", id);
+        if let Some((route, _)) = &record.route {
+            self.word("hookgate.route", &route.name);
+            self.word("hookgate.provider", &route.provider);
+        }
+        if let Some(proof) = &record.proof {
+            self.proof(proof);
+        }
+        self.millis("hookgate.duration.total_ms", total);
+        self.millis("hookgate.duration.verify_ms", record.verify);
+        if let Some((_, took)) = record.upstream {
+            self.millis("hookgate.duration.upstream_ms", took);
+        }
+        if let Some(fault) = &record.fault {
+            self.text("server.address", &fault.server);
+            self.text("error.type", &fault.kind);
+            if let Some(message) = &fault.message {
+                self.text("error.message", message);
+            }
+        }
+    }
+
+    fn proof(&mut self, proof: &Proof) {
+        self.bytes("hookgate.key_id", proof.key_id.as_bytes());
+        self.word("hookgate.assurance", proof.assurance.label());
+        if let Some(id) = &proof.event_id {
+            self.bytes("hookgate.event.id", id.as_bytes());
+        }
+        if let Some(event_type) = &proof.event_type {
+            self.bytes("hookgate.event.type", event_type.as_bytes());
+        }
+        if let Some(ms) = proof.event_time_ms {
+            self.word("hookgate.event.time", &to_rfc3339(ms));
+        }
+    }
+}
+
+/// A dozen numbers stand in each line: through `fmt` they would cost as much as all the rest of it.
+pub fn digits(out: &mut Vec<u8>, number: usize) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+pub fn write_address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(v4) => {
+            for (n, octet) in v4.octets().into_iter().enumerate() {
+                if n > 0 {
+                    out.push(b'.');
+                }
+                digits(out, octet.into());
+            }
+        }
+        IpAddr::V6(v6) => _ = write!(out, "{v6}"), // writing to memory does not fail
+    }
+}
+
+/// Stands for itself in both formats, and is one value without quotes.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'=')
+}
+
+/// What a terminal or a reader of lines might act on: controls, ends of lines, and what hides or
+/// turns around the text beside it. All have four hex digits.
+pub fn is_active(c: char) -> bool {
+    matches!(c, '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    fn composed(format: Format, compose: impl FnOnce(&mut Line<'_>)) -> String {
+        let (mut out, mut second) = (Vec::new(), Second::default());
+        let event = ("hookgate.test", Severity::Info);
+        let mut line = Line::begin(&mut out, &mut second, clock::now(), format, event);
+        compose(&mut line);
+        line.end();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn prose(format: Format, message: &str) -> String {
+        composed(format, |line| line.text("body", message))
+    }
+
+    #[test]
+    fn a_line_stays_one_line_whatever_is_in_it() {
+        for nasty in
+            ["a\r\nb", "\u{1b}[31mred", "quote\" back\\slash", "\u{2028}", "\u{202e}", "\u{0}", "ünï"]
+        {
+            for format in [Format::Json, Format::Text] {
+                let text = prose(format, nasty);
+                assert_eq!(text.lines().count(), 1, "{text:?}");
+                assert!(!text.trim_end().contains(|c: char| c.is_control()), "{text:?}");
+            }
+            let line: serde_json::Value = serde_json::from_str(&prose(Format::Json, nasty)).unwrap();
+            assert_eq!(line["body"], nasty);
+            assert_eq!(line["event.name"], "hookgate.test");
+        }
+    }
+
+    /// A reader of `name=value` that knows quotes, as people's tools do.
+    fn fields(line: &str) -> Vec<(String, String)> {
+        let (mut fields, mut rest) = (Vec::new(), line);
+        while let Some((name, value)) = rest.split_once('=') {
+            let name = name.rsplit(' ').next().unwrap().to_owned();
+            let mut value = value.chars();
+            let mut read = String::new();
+            if value.as_str().starts_with('"') {
+                value.next();
+                while let Some(c) = value.next().filter(|c| *c != '"') {
+                    let escaped = if c == '\\' { value.next().unwrap() } else { c };
+                    read.push(match (c, escaped) {
+                        ('\\', 'u') => {
+                            let digits: String = value.by_ref().take(4).collect();
+                            char::from_u32(u32::from_str_radix(&digits, 16).unwrap()).unwrap()
+                        }
+                        (_, escaped) => escaped,
+                    });
+                }
+            } else {
+                read = value.by_ref().take_while(|c| *c != ' ').collect();
+            }
+            rest = value.as_str();
+            fields.push((name, read));
+        }
+        fields
+    }
+
+    #[test]
+    fn a_strangers_value_is_one_field_of_a_line_for_people() {
+        let values = [
+            "",
+            " ",
+            "a b",
+            "1 verdict=accepted",
+            "a=b",
+            "\"",
+            "\" verdict=accepted",
+            "\\\" x=y",
+            "/a?b",
+            "é=1",
+        ];
+        for value in values {
+            let line = composed(Format::Text, |line| {
+                line.bytes("hookgate.event.id", value.as_bytes());
+                line.text("hookgate.event.type", value);
+                line.word("hookgate.verdict", "refused");
+            });
+            let found = fields(line.trim_end());
+            let told = [("event.id", value), ("event.type", value), ("verdict", "refused")];
+            let told = told.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            assert_eq!(found, told, "{line:?}");
+            assert_eq!(line.matches(" verdict=").count(), 1, "nor for whoever knows no quotes: {line:?}");
+        }
+        for said in ["listens on 127.0.0.1:80", "it's fine"] {
+            assert!(prose(Format::Text, said).ends_with(&format!("hookgate.test {said}\n")));
+        }
+        let forged = prose(Format::Text, "no answer verdict=accepted");
+        assert!(forged.contains("\"no answer verdict\\u003daccepted\""), "{forged}");
+    }
+}

@@ -1,0 +1,253 @@
+//! Every metric, declared once. Labels come from the configuration and from closed
+//! lists, and every series exists from the start, so that an alert works before the
+//! first event and nobody can make series by sending strange requests.
+
+mod levels;
+mod register;
+mod route;
+
+use std::sync::Arc;
+#[cfg(feature = "otel")]
+use std::sync::OnceLock;
+
+use prometheus::{Encoder, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
+
+use self::levels::LevelGauges;
+pub use self::levels::Levels;
+use self::register::{counter, counters, gauge, gauges, number};
+use self::route::Routes;
+pub use self::route::{RouteMetrics, UpstreamOutcome};
+use crate::gate::reason::Reason;
+use crate::gate::route::Route;
+
+/// Who asked for a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadSource {
+    /// A file changed.
+    File,
+    /// SIGHUP.
+    Signal,
+}
+
+impl ReloadSource {
+    pub const fn label(self) -> &'static str {
+        match self {
+            ReloadSource::File => "file",
+            ReloadSource::Signal => "signal",
+        }
+    }
+}
+
+pub struct Metrics {
+    registry: Registry,
+    routes: Routes,
+    levels: LevelGauges,
+    replay: Replay,
+    reloads: Reloads,
+    certificate_not_after: GaugeVec,
+    panics: IntCounter,
+    log_dropped: IntCounter,
+    #[cfg(feature = "otel")]
+    spans: OnceLock<SpanCounters>,
+}
+
+struct Replay {
+    evictions: IntCounterVec,
+    file_errors: IntCounter,
+}
+
+struct Reloads {
+    ended: IntCounterVec,
+    last_successful: IntGauge,
+    last_success: Gauge,
+}
+
+/// What became of spans.
+#[cfg(feature = "otel")]
+#[derive(Clone)]
+pub(super) struct SpanCounters {
+    pub exported: IntCounter,
+    pub dropped: IntCounter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let r = &Registry::new();
+        build_info(r);
+        process_info(r);
+        Metrics {
+            routes: Routes::new(r),
+            levels: LevelGauges::new(r),
+            replay: Replay::new(r),
+            reloads: Reloads::new(r),
+            certificate_not_after: gauges(
+                r,
+                "hookgate_certificate_not_after_timestamp_seconds",
+                "When the certificate in use expires.",
+                &["listener"],
+            ),
+            panics: counter(r, "hookgate_panics_total", "Panics that were caught."),
+            log_dropped: counter(
+                r,
+                "hookgate_log_events_dropped_total",
+                "Log lines that were dropped rather than waited for, or could not be written.",
+            ),
+            #[cfg(feature = "otel")]
+            spans: OnceLock::new(),
+            registry: r.clone(),
+        }
+    }
+
+    /// Of routes that are gone, what could be taken for their present state goes too.
+    pub fn keep_only<'n>(&self, names: impl Iterator<Item = &'n str>) {
+        self.routes.keep_only(names);
+    }
+
+    /// The series of a route, all at zero if the route is new.
+    pub fn route(&self, route: &Route) -> Arc<RouteMetrics> {
+        self.routes.one(route)
+    }
+
+    /// Counts a request that reached no route.
+    pub(super) fn unrouted(&self, reason: Reason) {
+        self.routes.unrouted(reason);
+    }
+
+    pub fn evicted(&self, cause: &str, count: usize) {
+        self.replay.evictions.with_label_values(&[cause]).inc_by(count as u64);
+    }
+
+    /// So many deliveries were not written down at once, or attempts to write failed.
+    pub fn replay_file_failed(&self, count: u64) {
+        self.replay.file_errors.inc_by(count);
+    }
+
+    pub fn reloaded(&self, source: ReloadSource, success: bool, wall_ms: i64) {
+        let result = if success { "success" } else { "failure" };
+        self.reloads.ended.with_label_values(&[source.label(), result]).inc();
+        if success {
+            self.loaded(wall_ms);
+        } else {
+            self.reloads.last_successful.set(0);
+        }
+    }
+
+    /// The configuration in effect was loaded at that time. The start is the first load: an
+    /// alert on a failed one must not fire before there was any.
+    pub fn loaded(&self, wall_ms: i64) {
+        self.reloads.last_successful.set(1);
+        self.reloads.last_success.set(seconds(wall_ms));
+    }
+
+    pub fn certificate_expires(&self, listener: &str, unix_seconds: i64) {
+        #[expect(clippy::cast_precision_loss, reason = "a time in seconds")]
+        self.certificate_not_after.with_label_values(&[listener]).set(unix_seconds as f64);
+    }
+
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+
+    pub(super) fn log_dropped(&self) -> IntCounter {
+        self.log_dropped.clone()
+    }
+
+    /// Exposed only where spans are exported.
+    #[cfg(feature = "otel")]
+    pub(super) fn spans(&self) -> SpanCounters {
+        let r = &self.registry;
+        let new = || SpanCounters {
+            exported: counter(r, "hookgate_spans_exported_total", "Spans that the collector took."),
+            dropped: counter(
+                r,
+                "hookgate_spans_dropped_total",
+                "Spans that were dropped rather than waited for.",
+            ),
+        };
+        self.spans.get_or_init(new).clone()
+    }
+
+    /// The exposition in the classic text format, version 0.0.4.
+    pub fn text(&self, levels: &Levels) -> Vec<u8> {
+        self.levels.set(levels);
+        let mut text = Vec::with_capacity(16 * 1024);
+        // Writing to memory does not fail; what is gathered was checked at registration.
+        TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("metrics encode");
+        text
+    }
+}
+
+impl Replay {
+    fn new(r: &Registry) -> Self {
+        let evictions = counters(
+            r,
+            "hookgate_replay_evictions_total",
+            "Events that were forgotten, by cause.",
+            &["cause"],
+        );
+        for cause in ["expired", "capacity"] {
+            evictions.with_label_values(&[cause]);
+        }
+        let file_errors = counter(
+            r,
+            "hookgate_replay_file_errors_total",
+            "Deliveries that were not written down at once, and failed attempts to write.",
+        );
+        Replay { evictions, file_errors }
+    }
+}
+
+impl Reloads {
+    fn new(r: &Registry) -> Self {
+        let ended = counters(
+            r,
+            "hookgate_reloads_total",
+            "Reloads, by who asked and how they ended.",
+            &["source", "result"],
+        );
+        for source in [ReloadSource::File, ReloadSource::Signal] {
+            for result in ["success", "failure"] {
+                ended.with_label_values(&[source.label(), result]);
+            }
+        }
+        Reloads {
+            ended,
+            last_successful: gauge(r, "hookgate_last_reload_successful", "1 if the last reload succeeded."),
+            last_success: number(
+                r,
+                "hookgate_last_reload_success_timestamp_seconds",
+                "When configuration was last loaded.",
+            ),
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact until the year 287396")]
+fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1000.0
+}
+
+fn build_info(registry: &Registry) {
+    let labels = ["version", "revision", "pingora", "rustc"];
+    let values = [
+        env!("CARGO_PKG_VERSION"),
+        env!("HOOKGATE_REVISION"),
+        env!("HOOKGATE_PINGORA"),
+        env!("HOOKGATE_RUSTC"),
+    ];
+    gauges(registry, "hookgate_build_info", "What was built from what.", &labels)
+        .with_label_values(&values)
+        .set(1.0);
+}
+
+/// `process_*`: CPU, memory, descriptors, start time.
+fn process_info(registry: &Registry) {
+    let process = prometheus::process_collector::ProcessCollector::for_self();
+    registry.register(Box::new(process)).expect("registered once");
+}
