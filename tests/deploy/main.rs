@@ -7,6 +7,9 @@
 mod kube;
 #[path = "../support/prometheus.rs"]
 mod prometheus;
+#[allow(dead_code, reason = "the same")]
+#[path = "../support/redis.rs"]
+mod redis_server;
 #[allow(dead_code, unused_imports, reason = "a part of it; `attacks` shows what nobody uses")]
 #[path = "../support/mod.rs"]
 mod support;
@@ -28,3 +31,5 @@ mod recipes;
 mod image;
 // The manifests; kubernetes/ has what they are judged by.
 mod kubernetes;
+// What released versions left behind; upgrade/ has samples.
+mod upgrade;
