@@ -7,9 +7,12 @@
 mod kube;
 #[path = "../support/prometheus.rs"]
 mod prometheus;
-#[allow(dead_code, reason = "the same")]
+#[allow(dead_code, reason = "a part of it")]
 #[path = "../support/redis.rs"]
 mod redis_server;
+#[allow(dead_code, reason = "a part of it")]
+#[path = "../support/rng.rs"]
+mod rng;
 #[allow(dead_code, unused_imports, reason = "a part of it; `attacks` shows what nobody uses")]
 #[path = "../support/mod.rs"]
 mod support;

@@ -329,7 +329,7 @@ fn the_ten_minutes_say_what_stands_there() {
         "hookgate inject parcel-desk.yaml".to_owned(),
         format!("hookgate inject {GATE} parcel-desk.yaml >/dev/null"),
         format!("hookgate inject {GATE} {WHOLE} parcel-desk.yaml >gated.yaml"),
-        format!("hookgate inject {GATE} {WHOLE} --diff parcel-desk.yaml | grep '^[-+]' | cut -c 1-90 | head -42"),
+        format!("hookgate inject {GATE} {WHOLE} --diff parcel-desk.yaml | grep '^[-+] ' | cut -c 1-90 | head -16"),
         "hookgate inject --uninject gated.yaml | hookgate inject --provider gihub --image registry.example/hookgate:0.1.0"
             .to_owned(),
     ];
