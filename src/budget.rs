@@ -260,6 +260,21 @@ pub struct Intake {
     /// What every connection takes anyway.
     free: usize,
     fault: OnceLock<Reason>,
+    /// Whether a head was ever complete.
+    served: AtomicBool,
+    /// How the connection ended, if that was before the end of a head.
+    cut: OnceLock<Cut>,
+}
+
+/// A connection that ended without a whole head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The sender left.
+    Left,
+    /// It was closed here: the time was over.
+    Late,
+    /// And nothing had come at all.
+    Silent,
 }
 
 impl Intake {
@@ -271,6 +286,8 @@ impl Intake {
             charged: AtomicUsize::new(0),
             free,
             fault: OnceLock::new(),
+            served: AtomicBool::new(false),
+            cut: OnceLock::new(),
         })
     }
 
@@ -284,6 +301,25 @@ impl Intake {
     /// It is complete: what follows is no head. Its memory stays charged.
     pub fn end(&self) {
         self.counts.store(false, Ordering::Relaxed);
+        self.served.store(true, Ordering::Relaxed);
+    }
+
+    /// The connection is closed. Up to `few` bytes are no beginning of a head.
+    pub fn close(&self, left: bool, few: usize) {
+        if !self.is_idle() || self.fault().is_some() {
+            return;
+        }
+        let cut = match (self.read.load(Ordering::Relaxed) > few, self.served.load(Ordering::Relaxed)) {
+            (true, _) if left => Cut::Left,
+            (true, _) => Cut::Late,
+            (false, false) => Cut::Silent,
+            (false, true) => return, // it was kept for another request, and none came
+        };
+        _ = self.cut.set(cut); // closed once
+    }
+
+    pub fn cut(&self) -> Option<Cut> {
+        self.cut.get().copied()
     }
 
     /// Whoever goes on with the head has charged it.

@@ -21,6 +21,10 @@ use crate::inject::{self, Done, Judged, Manifests, Mount, Request, Settings, Sou
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct InjectArgs {
+    /// First: only these have variables. `HOOKGATE_SERVICE_PORT` is what Kubernetes says of a Service.
+    #[command(flatten)]
+    pub run: RunArgs,
+
     /// Files with manifests; standard input if none is named, or -
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
@@ -88,9 +92,6 @@ pub struct InjectArgs {
     /// Take warnings for errors
     #[arg(long, help_heading = "What is put where")]
     pub strict: bool,
-
-    #[command(flatten)]
-    pub run: RunArgs,
 }
 
 /// `-h` shows what is inject's own, `--help` the flags of `run` as well.
@@ -298,6 +299,7 @@ fn twin(flag: &str) -> String {
 
 fn load(settings: &Settings, flags: &[(String, String)]) -> Result<Config, Vec<String>> {
     let command = RunArgs::augment_args(clap::Command::new("hookgate").no_binary_name(true));
+    let command = command.mut_args(|arg| arg.env(None)); // what was set there is among the flags already
     let words = flags.iter().map(|(flag, value)| format!("--{flag}={value}"));
     let parsed = command.try_get_matches_from(words).and_then(|matches| RunArgs::from_arg_matches(&matches));
     let mut args = parsed.map_err(|error| {

@@ -42,6 +42,11 @@ pub struct Gathered {
 }
 
 impl Loader {
+    /// Whether there is a file at all.
+    pub fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
     pub fn new(file: Option<&Located<PathBuf>>, pod: Option<&PodFiles>) -> Self {
         Loader {
             file: file.cloned(),

@@ -180,6 +180,13 @@ impl TrustedProxies {
         contains(&self.networks, address)
     }
 
+    /// Where a trusted proxy names the sender.
+    pub fn address_header(&self) -> &'static str {
+        match self.header {
+            AddressHeader::Chain(name) | AddressHeader::Single(name) => name,
+        }
+    }
+
     /// Who sent this, and did they use HTTPS?
     ///
     /// The forwarded list is walked from the right, because each proxy appends the

@@ -6,7 +6,7 @@ pub mod page;
 pub mod report;
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,8 +20,10 @@ use pingora::server::ShutdownWatch;
 use self::page::{Page, RouteView};
 use self::report::Report;
 use crate::clock::{self, Doubt};
+use crate::config::Startup;
 use crate::config::units::HostName;
 use crate::gate::delivery::Headers;
+use crate::gate::route::Mode;
 use crate::proxy::framing::RequestHead;
 use crate::proxy::session::Session;
 use crate::proxy::{Sidecar, respond};
@@ -36,6 +38,10 @@ pub struct Ops {
     replay_window: Duration,
     /// Names under which it may be asked.
     hosts: Vec<HostName>,
+    /// Where senders come in.
+    listeners: Vec<SocketAddr>,
+    /// Whether the gate is ready while its store is away.
+    ready_without_store: bool,
     connections: Box<dyn Fn() -> usize + Send + Sync>,
 }
 
@@ -51,17 +57,38 @@ const MISDIRECTED: &str =
 struct Check {
     name: &'static str,
     fine: bool,
+    /// Whether it decides.
+    counts: bool,
+    /// What it means for traffic.
+    means: Option<String>,
 }
+
+impl Check {
+    fn new(name: &'static str, fine: bool) -> Self {
+        Check { name, fine, counts: true, means: None }
+    }
+}
+
+/// More routes are not named.
+const MOST_NAMED: usize = 20;
 
 impl Ops {
     pub fn new(
         sidecar: Arc<Sidecar>,
         started: Arc<AtomicBool>,
-        replay_window: Duration,
-        hosts: Vec<HostName>,
+        startup: &Startup,
         connections: Box<dyn Fn() -> usize + Send + Sync>,
     ) -> Self {
-        Ops { sidecar, started, replay_window, hosts, connections }
+        let sockets = &startup.sockets;
+        Ops {
+            sidecar,
+            started,
+            replay_window: startup.replay.window(),
+            hosts: sockets.ops_hosts.clone(),
+            listeners: [&*sockets.listen, &sockets.listen_tls].concat(),
+            ready_without_store: startup.ready_without_store,
+            connections,
+        }
     }
 
     /// A page in a browser can ask under any name whose address its owner sets (DNS rebinding),
@@ -107,16 +134,42 @@ impl Ops {
     }
 
     fn startup(&self) -> Check {
-        Check { name: "started", fine: self.started.load(Ordering::Acquire) }
+        Check::new("started", self.started.load(Ordering::Acquire))
     }
 
     fn readiness(&self) -> [Check; 4] {
         [
             self.startup(),
-            Check { name: "clock believable", fine: clock_is_believable() },
-            Check { name: "not draining", fine: !self.sidecar.in_flight.is_draining() },
-            Check { name: "replay store usable", fine: self.sidecar.store.is_usable() },
+            Check::new("clock believable", clock_is_believable()),
+            Check::new("not draining", !self.sidecar.in_flight.is_draining()),
+            Check {
+                counts: !self.ready_without_store,
+                means: self.store_means(),
+                ..Check::new("replay store usable", self.sidecar.store.is_usable())
+            },
         ]
+    }
+
+    /// Whose traffic a store that is away affects, and how.
+    fn store_means(&self) -> Option<String> {
+        let store = &self.sidecar.store;
+        if store.is_up() && store.is_usable() {
+            return None;
+        }
+        let live = self.sidecar.live.load();
+        let enforcing = live.routes().filter(|(route, _)| route.mode == Mode::Enforce);
+        let names: Vec<&str> = enforcing.map(|(route, _)| &*route.name).collect();
+        let listeners: Vec<_> = self.listeners.iter().map(SocketAddr::to_string).collect();
+        let mut told = names[..names.len().min(MOST_NAMED)].join(", ");
+        if names.len() > MOST_NAMED {
+            _ = write!(told, " and {} more", names.len() - MOST_NAMED);
+        }
+        let how = if store.is_usable() {
+            "the store is away, and this gate remembers events by itself"
+        } else {
+            "verified events are answered 503"
+        };
+        Some(format!("{how}: routes {told} on {}", listeners.join(", ")))
     }
 
     fn report(&self) -> Report {
@@ -147,7 +200,7 @@ impl Ops {
     fn metrics(&self) -> Response<Vec<u8>> {
         let Sidecar { store, in_flight, budget, telemetry, .. } = &*self.sidecar;
         let exposition = telemetry.metrics.text(&Levels {
-            ready: self.readiness().iter().all(|check| check.fine),
+            ready: self.readiness().iter().all(|check| check.fine || !check.counts),
             draining: in_flight.is_draining(),
             connections: (self.connections)(),
             in_flight: in_flight.count(),
@@ -172,12 +225,20 @@ fn clock_is_believable() -> bool {
 
 /// 200 if all is fine, else 503; with `?verbose` a line for each condition.
 fn health(checks: &[Check], query: &str) -> Response<Vec<u8>> {
-    let fine = checks.iter().all(|check| check.fine);
+    let fine = checks.iter().all(|check| check.fine || !check.counts);
     let status = if fine { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut body = String::new();
     if query.split('&').any(|part| part == "verbose" || part.starts_with("verbose=")) {
         for check in checks {
-            _ = writeln!(body, "{} {}", if check.fine { "[ok]" } else { "[no]" }, check.name);
+            _ = write!(body, "{} {}", if check.fine { "[ok]" } else { "[no]" }, check.name);
+            if let Some(means) = &check.means {
+                _ = write!(body, ": {means}");
+            }
+            body += if check.fine || check.counts {
+                "\n"
+            } else {
+                "; it is ready all the same (ready_without_store)\n"
+            };
         }
     }
     body += if fine { "ok\n" } else { "not ready\n" };

@@ -41,6 +41,7 @@ use crate::config::Timeouts;
 use crate::config::provider::NamedSecret;
 use crate::config::units::UpstreamUrl;
 use crate::diagnosis::task::{self, Diagnosis, Suspect};
+use crate::diagnosis::trust;
 use crate::gate::chain::{Admission, Findings};
 use crate::gate::delivery::Head;
 use crate::gate::filter::freshness::Fresh;
@@ -105,6 +106,9 @@ impl Sidecar {
         let head = head.facts(client, secure);
         let admission = route.admit(&head, record.arrived, &mut findings);
         record.verify = clock::since(record.arrived);
+        if let Err(reject) = &admission {
+            self.doubt(reject.reason, peer.address, &live, &head, record);
+        }
         let admitted = match admission? {
             Admission::Read(admitted) => admitted,
             Admission::Answer(said) => return Err(Ending::Handshake(said)),
@@ -119,7 +123,7 @@ impl Sidecar {
         record.verify += clock::since(now);
         let refused = matches!(authentic, Err(Reject { reason: Reason::SignatureMismatch, .. }));
         if refused || findings.noted().contains(&Reason::SignatureMismatch) {
-            self.suspect(route, secrets, &head, &body, record.request_id);
+            self.suspect(&live, (route, secrets), &head, &body, record.request_id);
         }
         let authentic = authentic?;
         record.proof = authentic.as_ref().map(Proof::from);
@@ -158,6 +162,15 @@ impl Sidecar {
         self.deliver(&session.deadline(), delivery, patience, record).await
     }
 
+    /// Tells why a sender was not believed, now and then.
+    fn doubt(&self, objection: Reason, peer: IpAddr, live: &Live, head: &Head<'_>, record: &Record) {
+        let hint = trust::hint(objection, peer, &live.trusted_proxies, head.headers);
+        if let Some(hint) = hint.filter(|_| self.diagnosis.has_line(record.arrived)) {
+            let route = record.route.as_ref().map_or("", |(route, _)| &*route.name);
+            self.telemetry.log.hints(route, record.request_id, &[hint]);
+        }
+    }
+
     /// Counts the request together with what other gates let through, on routes that ask for
     /// that. Their own limits have judged already, and stand if the store does not answer.
     async fn shared_rate_limit(
@@ -177,8 +190,8 @@ impl Sidecar {
     /// Has a delivery whose signature does not hold looked at, if there is time.
     fn suspect(
         &self,
-        route: &Arc<Route>,
-        secrets: &Arc<[NamedSecret]>,
+        live: &Live,
+        (route, secrets): (&Arc<Route>, &Arc<[NamedSecret]>),
         head: &Head<'_>,
         body: &Body,
         id: RequestId,
@@ -188,6 +201,7 @@ impl Sidecar {
             let suspect = Suspect {
                 route: Arc::clone(route),
                 secrets: Arc::clone(secrets),
+                others: live.others(route),
                 method: head.method.clone(),
                 target: match head.query {
                     Some(query) => [head.path, b"?", query].concat().into(),

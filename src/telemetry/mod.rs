@@ -3,6 +3,7 @@
 //! request-level emissions in the tree.
 
 pub mod activity;
+pub mod dropped;
 pub mod event;
 pub mod keys;
 pub mod log;

@@ -171,7 +171,7 @@ fn an_application_may_refuse_before_it_has_read_the_body() {
 fn an_application_may_answer_while_it_reads() {
     let (url, _dir) = application(|mut stream| {
         let mut piece = read_head(&mut stream);
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n").unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 900000\r\nConnection: close\r\n\r\n").unwrap();
         let mut echoed = 0;
         while echoed < 900_000 {
             stream.write_all(&piece).unwrap();

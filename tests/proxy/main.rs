@@ -13,6 +13,8 @@ mod tls;
 mod contract;
 // Bytes and answers on their way, and whatever breaks on either side.
 mod delivery;
+// What is told of those that come to no request.
+mod endings;
 // Which verified events reach it.
 mod events;
 // Which headers reach the application.

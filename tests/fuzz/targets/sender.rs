@@ -30,7 +30,7 @@ pub fn proxy_protocol(data: &[u8]) {
                 assert_eq!(again, Ok((Some(sender), rest)), "written anew");
             }
         }
-        Err(Refused) => assert!(optional == Err(Refused) || optional == Ok((None, data.to_vec()))),
+        Err(refused) => assert!(optional == Err(refused) || optional == Ok((None, data.to_vec()))),
     }
 }
 
