@@ -1,7 +1,7 @@
 //! `hookgate inject`: the manifests of foreign charts get the gate and keep everything else; what is ambiguous,
 //! missing or leads around the gate is told, and then nothing is printed.
 //!
-//! The judges are others: PyYAML, which reads YAML 1.1 as Kubernetes does, compares what came out with what went
+//! The judges are others: `PyYAML`, which reads YAML 1.1 as Kubernetes does, compares what came out with what went
 //! in (inject/compare.py); every supported Kubernetes judges the objects; `check` the settings.
 
 use std::fs;
@@ -20,7 +20,7 @@ use crate::support::{App, Dir, Gate, Signer};
 
 const IMAGE: &str = "registry.example/hookgate:0.1.0";
 
-/// Written anew after what public charts render: the starter chart of Helm; a StatefulSet with a headless Service,
+/// Written anew after what public charts render: the starter chart of Helm; a `StatefulSet` with a headless Service,
 /// an exporter and a policy; many applications in a list, annotated; JSON.
 const CHARTS: [(&str, &[&str], &[&str]); 4] = [
     (
@@ -73,7 +73,7 @@ fn piped(args: &[&str], manifests: &str) -> Run {
     Run { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-/// What differs but for the gate, as PyYAML sees it.
+/// What differs but for the gate, as `PyYAML` sees it.
 fn differences(before: &str, after: &str, how: &[&str]) -> String {
     if run(Command::new("python3").args(["-c", "import yaml; yaml.CSafeLoader"])).code != Some(0) {
         eprintln!("SKIPPED: python3 with PyYAML is not here");
@@ -279,6 +279,7 @@ fn second_service(selector: &str, port: &str) -> String {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn what_is_ambiguous_missing_or_leads_around_is_an_error_and_nothing_is_printed() {
     let other = SIMPLE.replace("name: app\n", "name: other\n").replace("app: app", "app: other");
     let both = format!("{SIMPLE}---\n{other}");
@@ -504,6 +505,7 @@ fn what_is_ambiguous_missing_or_leads_around_is_an_error_and_nothing_is_printed(
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn what_may_lead_around_is_told_and_strict_makes_it_an_error() {
     let policy = |port: &str| {
         format!(
@@ -707,7 +709,7 @@ fn the_end_of_the_pod_is_ordered_by_what_is_there() {
     }
 }
 
-/// Several routes in a file, state on a volume of the StatefulSet, a certificate: what a real one may need.
+/// Several routes in a file, state on a volume of its own, a certificate: what a real one may need.
 #[test]
 fn a_configuration_of_its_own_is_judged_and_mounted() {
     let dir = Dir::new();

@@ -82,7 +82,7 @@ fn a_labelled_pod_gets_the_gate_and_keeps_what_it_has() {
         assert_eq!(faults, "");
     }
     // A second pass, as the API server makes, changes nothing.
-    let again = admitted(&POLICIES, &[first.clone()]).unwrap();
+    let again = admitted(&POLICIES, std::slice::from_ref(&first)).unwrap();
     assert_eq!(again[0].0, first);
 }
 

@@ -132,14 +132,14 @@ fn no_recipe_needs_a_foreign_kind_without_saying_so() {
     }
 }
 
-/// The StatefulSet is put through inject, as its page says.
+/// The `StatefulSet` is put through inject, as its page says.
 #[test]
 fn the_statefulset_gets_its_gate_from_annotations_alone() {
     let page = fs::read_to_string("k8s/recipes/statefulset/README.md").unwrap();
     let line = page.lines().find(|line| line.starts_with("hookgate inject")).unwrap();
     let args: Vec<_> = line.split(' ').skip(1).collect();
     let shown = run(&mut hookgate(&args));
-    assert!(shown.code == Some(0) && shown.err.is_empty() == false, "{}", shown.err);
+    assert!(shown.code == Some(0) && !shown.err.is_empty(), "{}", shown.err);
     assert!(!shown.err.contains("warning"), "{}", shown.err);
     let args: Vec<_> = args.into_iter().filter(|arg| *arg != "--diff").collect();
     let done = run(&mut hookgate(&args));
