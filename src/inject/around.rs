@@ -107,7 +107,8 @@ fn services(manifests: &Manifests, workload: Place, target: &Target, ways: &mut 
             Ok((port, _)) if port == target.port => ways.push(certain(format!(
                 "{told} leads to the application's port {port}, around the gate: take it as well (--service, --service-port), or take it out"
             ))),
-            Ok((port, Some(owner))) if owner != application => _ = (port, owner),
+            // Another container answers there, such as an exporter.
+            Ok((_, Some(owner))) if owner != application => {}
             Ok((port, _)) => ways.push(possible(format!(
                 "{told} still leads to the application, to its port {port}: make sure that it takes no webhooks"
             ))),

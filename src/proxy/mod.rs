@@ -17,6 +17,7 @@ pub mod session;
 pub mod upstream;
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,9 +46,11 @@ use crate::diagnosis::trust;
 use crate::gate::chain::{Admission, Findings};
 use crate::gate::delivery::Head;
 use crate::gate::filter::freshness::Fresh;
+use crate::gate::filter::signature::Authentic;
 use crate::gate::handshake::HandshakeReply;
 use crate::gate::reason::{Reason, Reject, Said};
 use crate::gate::route::Route;
+use crate::store::deliveries::Deliveries;
 use crate::store::{Claim, Outcome, ReplayStore, Reservation};
 use crate::telemetry::metrics::UpstreamOutcome;
 use crate::telemetry::trace::Parent;
@@ -57,6 +60,7 @@ use crate::telemetry::{Fault, Proof, Record, RequestId, Telemetry};
 pub struct Sidecar {
     pub live: ArcSwap<Live>,
     pub store: ReplayStore,
+    pub deliveries: Deliveries,
     pub upstream: Arc<Upstream>,
     pub budget: Arc<Budget>,
     pub telemetry: Arc<Telemetry>,
@@ -228,8 +232,14 @@ impl Sidecar {
         let reserved = self.store.reserve(fresh, now).await;
         record.verify += clock::since(now);
         let refusal = match reserved {
-            Ok(Reservation::Lead(claim)) => return Ok(Some(claim)),
-            Ok(Reservation::Done) => Reason::Duplicate,
+            Ok(Reservation::Lead(claim)) => {
+                self.called(fresh.authentic(), record, true);
+                return Ok(Some(claim));
+            }
+            Ok(Reservation::Done) => {
+                self.called(fresh.authentic(), record, false);
+                Reason::Duplicate
+            }
             Ok(Reservation::Follow(_)) if findings.only_notes() => return Ok(None),
             Ok(Reservation::Follow(waiting)) => match waiting.outcome().await {
                 Some(Outcome::Delivered) => Reason::Duplicate,
@@ -241,6 +251,33 @@ impl Sidecar {
         Ok(findings.note(Err(refusal))?)
     }
 
+    /// Keeps how the provider calls this delivery where that is not what the event goes by. If the event
+    /// is known under another such name, only its content says that it is the same: that is told.
+    fn called(&self, authentic: &Authentic, record: &mut Record, first: bool) {
+        let (Some(identity), Some(id), Some((route, metrics))) =
+            (authentic.identity(), authentic.event_id(), &record.route)
+        else {
+            return;
+        };
+        if id.signed && route.signature.key_of(&route.name, &id.text) == Some(identity.told()) {
+            return;
+        }
+        if first {
+            return self.deliveries.add(&route.name, identity.told(), &id.text);
+        }
+        if self.deliveries.had_another(identity.told(), &id.text) {
+            metrics.came_under_another_id();
+            if self.diagnosis.has_line(record.arrived) {
+                let (id, name) = (&id.text, &route.name);
+                record.hint = Some(format!(
+                    "an event with the same content was delivered under another delivery id than {id}: if it was \
+                     sent again on purpose, let it through with hookgate forget --route {name} --event and that \
+                     id; if two events of this provider can be equal, say identity: delivery on the route"
+                ));
+            }
+        }
+    }
+
     /// Waits for the delivery as long as a sender should have to.
     async fn deliver(
         &self,
@@ -250,7 +287,7 @@ impl Sidecar {
         record: &mut Record,
     ) -> Result<Reply, Ending> {
         let started = Instant::now();
-        let task = tokio::spawn(delivery.run());
+        let task = pin!(tokio::spawn(delivery.run()));
         let ended = deadline.within(patience, task, || false).await;
         let took = started.elapsed();
         let (outcome, result) = match ended {
@@ -266,11 +303,10 @@ impl Sidecar {
         Ok(result?)
     }
 
-    /// Answers, and tells what happened.
+    /// Answers.
     async fn conclude(
-        &self,
         session: &mut Session,
-        mut record: Record,
+        record: &mut Record,
         ended: Result<Reply, Ending>,
         around: &Share,
     ) {
@@ -287,13 +323,12 @@ impl Sidecar {
                 respond::handshake(session, &said, record.request_id).await;
             }
             Err(Ending::Refused(reject)) => {
-                Self::refuse(session, reject, None, &mut record, around).await;
+                Self::refuse(session, reject, None, record, around).await;
             }
             Err(Ending::As(reason, status)) => {
-                Self::refuse(session, reason.into(), Some(status), &mut record, around).await;
+                Self::refuse(session, reason.into(), Some(status), record, around).await;
             }
         }
-        self.telemetry.finish(record);
     }
 
     /// Refuses in the words of route and provider, or with the `status` that another copy of the event got.
@@ -355,7 +390,8 @@ impl Sidecar {
         }
         let mut around = Share::new(&self.budget);
         let ended = self.handle(session, head, &mut record, &mut around).await;
-        self.conclude(session, record, ended, &around).await;
+        Self::conclude(session, &mut record, ended, &around).await;
+        self.telemetry.finish(record);
     }
 
     async fn refuse_unread(&self, session: &mut Session, unread: Unread) {

@@ -109,24 +109,26 @@ impl Upstream {
     ) -> Result<Reply, Undelivered> {
         let mut said = None;
         let deadline = Arc::clone(&connection.deadline);
-        let exchange = async {
-            let Connection { stream, buffer, .. } = &mut connection;
-            let (reader, mut writer) = stream.split();
-            let mut answer = Answer { reader, buffer };
-            let mut reading = pin!(async {
-                let head = answer.read_final_head().await?;
-                said = Some(head.status);
-                answer.read_body(head, Room { share, taken: SHORT_REPLY }).await
+        let ended = {
+            let exchange = pin!(async {
+                let Connection { stream, buffer, .. } = &mut connection;
+                let (reader, mut writer) = stream.split();
+                let mut answer = Answer { reader, buffer };
+                let mut reading = pin!(async {
+                    let head = answer.read_final_head().await?;
+                    said = Some(head.status);
+                    answer.read_body(head, Room { share, taken: SHORT_REPLY }).await
+                });
+                tokio::select! {
+                    biased;
+                    written = writer.write(head, body) => written?,
+                    // It has heard enough. What it did not take is in the way of another request.
+                    early = &mut reading => return early.map(|(reply, _)| (reply, false)),
+                }
+                reading.await
             });
-            tokio::select! {
-                biased;
-                written = writer.write(head, body) => written?,
-                // It has heard enough. What it did not take is in the way of another request.
-                early = &mut reading => return early.map(|(reply, _)| (reply, false)),
-            }
-            reading.await
+            deadline.within(limit, exchange, || false).await.unwrap_or(Err(Undelivered::TimedOut))
         };
-        let ended = deadline.within(limit, exchange, || false).await.unwrap_or(Err(Undelivered::TimedOut));
         // Whatever goes wrong after the head takes nothing back of what the head said.
         let (reply, reusable) = ended.map_err(|fault| match said {
             Some(status) => Undelivered::Cut { status },

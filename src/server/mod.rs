@@ -46,6 +46,7 @@ use crate::server::listener::{Connections, Listener, Trust};
 use crate::server::proxy_protocol::ProxyProtocol;
 use crate::server::reload::Reloader;
 use crate::store::ReplayStore;
+use crate::store::deliveries::Deliveries;
 use crate::telemetry::Telemetry;
 use crate::telemetry::dropped::DroppedAt;
 use crate::telemetry::event::Event;
@@ -243,6 +244,7 @@ pub fn sidecar(
     Arc::new(Sidecar {
         live: ArcSwap::from_pointee(live),
         store,
+        deliveries: Deliveries::default(),
         upstream: Arc::new(Upstream::new(startup.upstream.clone(), startup.upstream_connect_timeout)),
         budget: Budget::new(startup.max_buffered),
         telemetry: Arc::clone(telemetry),

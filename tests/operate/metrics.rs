@@ -51,7 +51,7 @@ const REASONS: [(&str, &str); 28] = [
 ];
 
 /// The contract's names, with their types.
-const NAMES: [(&str, &str); 30] = [
+const NAMES: [(&str, &str); 31] = [
     ("hookgate_requests_total", "counter"),
     ("hookgate_request_duration_seconds", "histogram"),
     ("hookgate_verify_duration_seconds", "histogram"),
@@ -60,6 +60,7 @@ const NAMES: [(&str, &str); 30] = [
     ("hookgate_event_age_seconds", "histogram"),
     ("hookgate_key_matches_total", "counter"),
     ("hookgate_last_accepted_timestamp_seconds", "gauge"),
+    ("hookgate_duplicates_of_other_deliveries_total", "counter"),
     ("hookgate_requests_in_flight", "gauge"),
     ("hookgate_buffered_body_bytes", "gauge"),
     ("hookgate_connections", "gauge"),

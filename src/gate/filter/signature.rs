@@ -183,12 +183,15 @@ impl Signature {
 
     /// The key that an event with this signed id has; `None` if no scheme goes by an id alone.
     pub fn key_of(&self, route: &str, id: &str) -> Option<ReplayKey> {
-        let by_id = |recipe: &Recipe| {
-            self.identity == identity::Rule::Signed
-                && recipe.distinct.is_empty()
-                && recipe.id.iter().any(|source| recipe.identifies(source))
-        };
-        self.schemes.iter().any(|scheme| by_id(&scheme.recipe)).then(|| identity::by_id(route, id))
+        let by_id = self.schemes.iter().any(|scheme| self.goes_by_id(&scheme.recipe));
+        by_id.then(|| identity::by_id(route, id))
+    }
+
+    /// Whether an event's key shows from its signed id.
+    fn goes_by_id(&self, recipe: &Recipe) -> bool {
+        self.identity == identity::Rule::Signed
+            && recipe.distinct.is_empty()
+            && recipe.id.iter().any(|source| recipe.identifies(source))
     }
 
     /// Whether the head carries a signature of any of the schemes. One that cannot be read is one.

@@ -81,6 +81,7 @@ pub(super) struct Routes {
     key_last_match: GaugeVec,
     key_not_after: GaugeVec,
     last_accepted: GaugeVec,
+    other_deliveries: IntCounterVec,
     observing: GaugeVec,
     silence: GaugeVec,
     /// The routes that are configured, and what is remembered of each over reloads.
@@ -145,6 +146,12 @@ impl Routes {
                 "hookgate_key_not_after_timestamp_seconds",
                 "When the key ceases to be valid, if that is configured.",
                 of_key,
+            ),
+            other_deliveries: counters(
+                r,
+                "hookgate_duplicates_of_other_deliveries_total",
+                "Duplicates by their content that came under another delivery id.",
+                route,
             ),
             last_accepted: gauges(
                 r,
@@ -226,6 +233,7 @@ impl Routes {
             event_age: self.event_age.with_label_values(&[name]),
             keys,
             last_accepted: self.last_accepted.with_label_values(&[name]),
+            other_deliveries: self.other_deliveries.with_label_values(&[name]),
             silence: route.expect_every.map(|_| self.silence.with_label_values(&[name])),
             activity: self.activity(route),
         })
@@ -248,6 +256,7 @@ pub struct RouteMetrics {
     pub(in crate::telemetry) event_age: Histogram,
     keys: Vec<KeyMetrics>,
     pub(in crate::telemetry) last_accepted: Gauge,
+    other_deliveries: IntCounter,
     /// Only of routes that expect something.
     silence: Option<Gauge>,
     pub activity: Arc<Activity>,
@@ -275,7 +284,8 @@ impl RouteMetrics {
     /// Deliveries that were refused, failed, or went through although they would have been refused.
     pub fn objected(&self) -> u64 {
         let all = self.plain.iter().chain(self.observed.iter().flatten()).map(IntCounter::get);
-        all.sum::<u64>() - self.accepted() - self.plain[Reason::Handshake.index()].get()
+        let taken = [Reason::Accepted, Reason::Filtered, Reason::Handshake];
+        all.sum::<u64>() - taken.iter().map(|reason| self.plain[reason.index()].get()).sum::<u64>()
     }
 
     pub fn key_matched(&self, id: &Arc<str>, wall_ms: i64) {
@@ -283,6 +293,11 @@ impl RouteMetrics {
             key.matches.inc();
             key.last_match.set(seconds(wall_ms));
         }
+    }
+
+    /// An event came again under another delivery id, and only its content says that it is the same.
+    pub fn came_under_another_id(&self) {
+        self.other_deliveries.inc();
     }
 
     /// How long the route has been silent, in seconds; zero while all is as expected.
