@@ -13,6 +13,7 @@
 //! | [`telemetry`] | one record per delivery, one log line, all metrics, and a closed set of [events](telemetry::event) |
 //! | [`server`] | assembling, accepting, reload, drain |
 //! | [`ops`] | probes, metrics, what there is to see, and the control socket |
+//! | [`inject`] | the gate into Kubernetes manifests |
 //! | [`cli`] | one file per command |
 //! | [`files`] | the only reader of the files that a configuration names |
 //! | [`budget`] | what all requests together may hold |
@@ -30,6 +31,7 @@ pub mod config;
 pub mod diagnosis;
 pub mod files;
 pub mod gate;
+pub mod inject;
 pub mod ops;
 pub mod proxy;
 pub mod server;

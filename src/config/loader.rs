@@ -12,6 +12,8 @@ use sha2::{Digest, Sha256};
 
 use super::located::Located;
 use super::outline::Outline;
+use super::pod::{Found, PodFiles};
+use super::secret::Secret;
 use super::units::Span;
 use super::{AddressFile, Origin, Place, Print, Problem, Problems, Setting};
 use crate::files;
@@ -19,6 +21,8 @@ use crate::files;
 pub struct Loader {
     /// The configuration file.
     file: Option<Located<PathBuf>>,
+    /// The files of a gate that will run elsewhere.
+    pod: Option<PodFiles>,
     outline: Outline,
     problems: Vec<Problem>,
     /// Secrets that are not there, which stop their own route only.
@@ -48,9 +52,10 @@ impl Loader {
         self.file.is_some()
     }
 
-    pub fn new(file: Option<&Located<PathBuf>>) -> Self {
+    pub fn new(file: Option<&Located<PathBuf>>, pod: Option<&PodFiles>) -> Self {
         Loader {
             file: file.cloned(),
+            pod: pod.cloned(),
             outline: Outline::default(),
             problems: Vec::new(),
             missing: Vec::new(),
@@ -82,7 +87,9 @@ impl Loader {
     pub fn text(&mut self) -> Option<String> {
         let Some(file) = self.file.clone() else { return Some(String::new()) };
         let path = &file.value;
-        match files::read(path).map(String::from_utf8) {
+        let of_pod = self.pod.as_ref().and_then(|pod| pod.known.get(path));
+        let bytes = of_pod.map_or_else(|| files::read(path), |bytes| Ok(bytes.clone()));
+        match bytes.map(String::from_utf8) {
             Ok(Ok(text)) => {
                 self.digest(text.as_bytes());
                 Some(text)
@@ -156,19 +163,28 @@ impl Loader {
         let shown = path.value.display();
         self.given(key, &shown, path);
         let folder = path.value.parent().filter(|folder| !folder.as_os_str().is_empty());
-        if path.value.file_name().is_none() || path.value.is_dir() {
+        if path.value.file_name().is_none() || (self.pod.is_none() && path.value.is_dir()) {
             self.located_problem(key, path, format!("{shown} names no file: write its name too"));
-        } else if folder.is_some_and(|folder| !folder.is_dir()) {
+        } else if folder.is_some_and(|folder| !self.has_folder(folder)) {
             let message = format!("{shown}: there is no such folder: mount it or correct the path");
             self.located_problem(key, path, message);
         }
         Some(path.value.clone())
     }
 
+    /// Whether the gate will run in a pod that is only described here.
+    pub fn is_for_elsewhere(&self) -> bool {
+        self.pod.is_some()
+    }
+
+    fn has_folder(&self, folder: &Path) -> bool {
+        self.pod.as_ref().map_or_else(|| folder.is_dir(), |pod| pod.has_folder(folder))
+    }
+
     /// Reads a file that the configuration names, and remembers its content for the fingerprint.
     pub fn read(&mut self, key: &str, path: &Located<PathBuf>) -> Option<Vec<u8>> {
         match self.try_read(key, path) {
-            Ok(bytes) => Some(bytes),
+            Ok(bytes) => bytes,
             Err(problem) => {
                 self.problems.push(problem);
                 None
@@ -176,14 +192,24 @@ impl Loader {
         }
     }
 
-    /// The same, of a file without which something else goes on.
-    pub fn try_read(&mut self, key: &str, path: &Located<PathBuf>) -> Result<Vec<u8>, Problem> {
-        match files::read(&path.value) {
+    /// The same, of a file without which something else goes on. `None` is a file of a gate that will run
+    /// elsewhere, which cannot be seen from here.
+    pub fn try_read(&mut self, key: &str, path: &Located<PathBuf>) -> Result<Option<Vec<u8>>, Problem> {
+        let found = match self.pod.as_ref().map(|pod| pod.find(&path.value)) {
+            None => files::read(&path.value),
+            Some(Found::Known(bytes)) => Ok(bytes.to_vec()),
+            Some(Found::Unseen) => return Ok(None),
+            Some(Found::Missing(remedy)) => {
+                let message = format!("{} will not be there: {remedy}", path.value.display());
+                return Err(self.problem_of(key, path, message));
+            }
+        };
+        match found {
             Ok(bytes) => {
                 self.digest.update((bytes.len() as u64).to_be_bytes());
                 self.digest.update(&bytes);
                 self.content(key, &bytes);
-                Ok(bytes)
+                Ok(Some(bytes))
             }
             Err(error) => Err(self.problem_of(key, path, unreadable(&path.value, &error))),
         }
@@ -202,6 +228,12 @@ impl Loader {
     /// Nothing waits for secrets that are not there: they are problems.
     pub fn demand_the_missing(&mut self) {
         self.problems.append(&mut self.missing);
+    }
+
+    /// What stands for a secret that is in the cluster, and not here.
+    pub fn unseen_secret(&self, path: &Path) -> Option<Secret> {
+        let found = self.pod.as_ref()?.find(path);
+        matches!(found, Found::Unseen).then(|| Secret::unseen(path))
     }
 
     /// A setting that was given.

@@ -19,6 +19,7 @@ mod loader;
 pub mod located;
 pub mod memory;
 mod outline;
+pub mod pod;
 pub mod process;
 pub mod provider;
 pub mod raw;
@@ -33,12 +34,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::loader::closest;
+
 use self::certificates::TlsMaterial;
 use self::checks::ProxyProtocol;
 use self::file::File;
 use self::flags::Given;
 use self::listeners::Sockets;
-pub use self::loader::closest;
 use self::loader::{Gathered, Loader};
 use self::process::Lifecycle;
 use self::route::KeyedRoute;
@@ -212,7 +214,7 @@ impl std::error::Error for Problems {}
 
 impl Config {
     pub fn load(given: &Given) -> Result<Config, Problems> {
-        let mut loader = Loader::new(given.args.config.as_ref());
+        let mut loader = Loader::new(given.args.config.as_ref(), given.pod.as_ref());
         let built = File::load(&mut loader).map(|file| loader.config(given, file));
         let Gathered { settings, contents, notices, address_files, fingerprint } = loader.finish()?;
         let Built { startup, routes, trusted_proxies, tls } = built.expect("what is wrong was told");

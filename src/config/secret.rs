@@ -1,13 +1,18 @@
 //! Secrets: read from a file or the environment, never printed, wiped when dropped.
 
 use std::fmt::{self, Write};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 /// The text of a secret as the operator stored it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Zeroizing<Vec<u8>>);
+pub struct Secret {
+    bytes: Zeroizing<Vec<u8>>,
+    /// Whether it is in a cluster, where only its path is known: then that stands for it.
+    is_unseen: bool,
+}
 
 impl Secret {
     /// Drops one trailing newline, because editors and shells add one, and nothing else.
@@ -20,16 +25,25 @@ impl Secret {
                 bytes.pop();
             }
         }
-        (Secret(Zeroizing::new(bytes)), newline)
+        (Secret { bytes: Zeroizing::new(bytes), is_unseen: false }, newline)
+    }
+
+    /// Of a gate that will run elsewhere. It verifies nothing; the same file is the same secret.
+    pub fn unseen(path: &Path) -> Self {
+        Secret { bytes: Zeroizing::new(path.as_os_str().as_encoded_bytes().to_vec()), is_unseen: true }
+    }
+
+    pub fn is_unseen(&self) -> bool {
+        self.is_unseen
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.bytes.is_empty()
     }
 
     /// The one place where the bytes come out.
     pub fn expose(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 
     /// What tells one secret from another, and nobody what it is.

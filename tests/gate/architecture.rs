@@ -66,6 +66,7 @@ const FLOORS: &[&str] = &[
     "proxy",
     "ops",
     "server",
+    "inject",
     "cli",
 ];
 

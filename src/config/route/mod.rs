@@ -104,7 +104,7 @@ impl Loader {
         }
         // Where nothing else could go on, the gate does not start: whoever started it sees it at once.
         let judges = |keyed: &KeyedRoute| !keyed.route.signature.awaits_keys();
-        if all.strict || count == 1 || !routes.iter().any(judges) {
+        if all.strict || self.is_for_elsewhere() || count == 1 || !routes.iter().any(judges) {
             self.demand_the_missing();
         }
         self.tell_apart(&routes);

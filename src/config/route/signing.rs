@@ -189,7 +189,8 @@ impl Endpoint<'_> {
 
     pub(super) fn read_secret(&mut self, key: &str, id: &str, file: &Located<PathBuf>) -> Option<Secret> {
         let bytes = match self.loader.try_read(key, file) {
-            Ok(bytes) => bytes,
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return self.loader.unseen_secret(&file.value),
             Err(problem) => {
                 self.awaits.push(Awaited { key: id.into(), why: problem.message.as_str().into() });
                 self.loader.missing(problem);
@@ -271,7 +272,7 @@ impl Endpoint<'_> {
             unfit.extend(
                 errors.iter().map(|(id, e)| format!("{provider}'s {place} cannot use the secret {id}: {e}")),
             );
-            if !scheme.keys().is_empty() {
+            if !scheme.keys().is_empty() || secrets.iter().any(|named| named.secret.is_unseen()) {
                 schemes.push(scheme);
             }
         }
