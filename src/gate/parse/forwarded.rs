@@ -64,9 +64,12 @@ pub fn elements(line: &[u8]) -> Result<Vec<Element>, Unreadable> {
     Ok(elements)
 }
 
+/// Name, value, and what follows.
+type Pair<'t> = (&'t [u8], Vec<u8>, &'t [u8]);
+
 /// Name and value of a parameter, and what follows them and white space. Values that want quotes are taken
 /// without them as well, because proxies write `for=192.0.2.1:80` and `host=a:80`.
-fn pair(text: &[u8]) -> Result<(&[u8], Vec<u8>, &[u8]), Unreadable> {
+fn pair(text: &[u8]) -> Result<Pair<'_>, Unreadable> {
     let assign = text.iter().position(|b| *b == b'=').ok_or(Unreadable)?;
     let (name, text) = (&text[..assign], &text[assign + 1..]);
     if name.is_empty() || !name.iter().all(|b| b.is_ascii_alphanumeric() || TOKEN_MARKS.contains(b)) {
