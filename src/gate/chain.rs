@@ -16,11 +16,22 @@ use crate::clock::Now;
 impl Route {
     /// Judges the head of a delivery. What comes back is the permission to read the body.
     fn admit_delivery(&self, head: &Head<'_>, now: Now, findings: &mut Findings) -> Result<Admitted, Reject> {
-        self.method(head)?;
+        if !self.methods.contains(head.method) {
+            return self.admit_other(head, now, findings);
+        }
         self.sender(head, now, findings)?;
         let presented = findings.note(self.charged(head, now, self.signature.presented(head)))?;
         let proof = presented.map_or(Proof::Nothing, Proof::Presented);
         Ok(body_limit::admit(self.max_body, head, proof)?)
+    }
+
+    /// What is no delivery: it is refused, unless the route passes on whatever comes.
+    fn admit_other(&self, head: &Head<'_>, now: Now, findings: &mut Findings) -> Result<Admitted, Reject> {
+        if self.mode != Mode::Pass {
+            return Err(Reason::MethodNotAllowed.into());
+        }
+        self.sender(head, now, findings)?;
+        Ok(body_limit::admit(self.max_body, head, Proof::Nothing)?)
     }
 
     /// Who sends, how, and how much.
@@ -66,7 +77,7 @@ impl Route {
     }
 
     /// Judges the body. What comes back is the proof that a key of the route signed it; `None` if none
-    /// did and the route only observes, or the application is to answer an unsigned question itself.
+    /// did and the route only observes or passes on, or the application is to answer an unsigned question itself.
     pub fn authenticate(
         &self,
         admitted: Admitted,
@@ -114,10 +125,6 @@ impl Route {
             }
             Some(_) | None => Ok(()),
         }
-    }
-
-    fn method(&self, head: &Head<'_>) -> Result<(), Reason> {
-        if self.methods.contains(head.method) { Ok(()) } else { Err(Reason::MethodNotAllowed) }
     }
 
     fn rate_limit(&self, head: &Head<'_>, now: Now) -> Result<(), Reject> {
@@ -172,7 +179,7 @@ impl Findings {
             Ok(proof) => Ok(Some(proof)),
             Err(objection) => {
                 let reject = objection.into();
-                if self.mode == Mode::Enforce || !reject.reason.observable() {
+                if self.mode != Mode::Observe || !reject.reason.observable() {
                     return Err(reject);
                 }
                 self.noted.push(reject.reason);

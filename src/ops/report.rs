@@ -34,7 +34,7 @@ pub struct RouteReport {
     pub route: String,
     pub provider: String,
     pub path: String,
-    /// `enforce` or `observe`.
+    /// `enforce`, `observe` or `pass`.
     pub mode: String,
     /// When the counting began: the start, or when the route came.
     pub since: String,
@@ -152,7 +152,12 @@ impl Step {
 
     /// What the check demands, and whether it can refuse anything.
     fn demands(self, route: &Route, replay_window: Duration) -> (String, bool) {
+        let passes = route.mode == Mode::Pass;
         match self {
+            Step::Signature | Step::Freshness | Step::Events | Step::Replay if passes => {
+                ("off: what comes is passed on".to_owned(), false)
+            }
+            Step::Method if passes => ("off: any method".to_owned(), false),
             Step::Method => (words(route.methods.iter().map(http::Method::as_str)), true),
             Step::Https => match route.https {
                 Https::Required => ("HTTPS".to_owned(), true),
@@ -282,6 +287,7 @@ fn mode(mode: Mode) -> &'static str {
     match mode {
         Mode::Enforce => "enforce",
         Mode::Observe => "observe",
+        Mode::Pass => "pass",
     }
 }
 
@@ -317,8 +323,10 @@ fn objection(reason: Reason, ended: &Tally, objections: &Tally) -> Option<Object
 
 /// Whether the route could enforce, and why.
 fn judge(mode: Mode, report: &RouteReport, counts: &Counts) -> (Option<bool>, String) {
-    if mode == Mode::Enforce {
-        return (None, "it enforces".to_owned());
+    match mode {
+        Mode::Enforce => return (None, "it enforces".to_owned()),
+        Mode::Pass => return (None, "it passes on what comes, unverified".to_owned()),
+        Mode::Observe => {}
     }
     if report.seen == 0 {
         return (Some(false), "not safe to enforce yet: nothing has been seen".to_owned());

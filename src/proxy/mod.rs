@@ -146,6 +146,7 @@ impl Sidecar {
             head: &head,
             peer: peer.address,
             trusted: live.trusted_proxies.trusts(peer.address),
+            list_believed: live.trusted_proxies.believes_list(peer.address),
             route,
             upstream: self.upstream.url(),
             authentic: fresh.as_ref().map(Fresh::authentic),

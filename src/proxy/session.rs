@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Poll, ready};
@@ -60,6 +61,13 @@ pub struct Session {
     deadline: Arc<Deadline>,
 }
 
+/// What the listener knows of a connection, beside what Pingora asks for.
+pub struct Carried {
+    pub intake: Arc<Intake>,
+    /// The other end of the socket, where it named another sender.
+    pub relay: Option<IpAddr>,
+}
+
 /// What is still to come of a request's body.
 #[derive(Clone, Copy)]
 enum Body {
@@ -87,9 +95,11 @@ impl Session {
         let address =
             socket.as_ref().and_then(|socket| Some(socket.peer_addr()?.as_inet()?.ip().to_canonical()));
         let tls = stream.get_ssl_digest().is_some();
-        let peer = address.map(|address| Peer { address, tls });
         let carrier = stream.get_proxy_digest();
-        let intake = carrier.and_then(|carrier| carrier.user_data.as_ref()?.downcast_ref().cloned());
+        let carried = carrier.as_ref().and_then(|c| c.user_data.as_ref()?.downcast_ref::<Carried>());
+        let relay = carried.and_then(|carried| carried.relay);
+        let peer = address.map(|address| Peer { address, relay, tls });
+        let intake = carried.map(|carried| Arc::clone(&carried.intake));
         Session {
             stream,
             buffer: BytesMut::new(),

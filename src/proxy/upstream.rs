@@ -115,9 +115,12 @@ impl Upstream {
                 let (reader, mut writer) = stream.split();
                 let mut answer = Answer { reader, buffer };
                 let mut reading = pin!(async {
-                    let head = answer.read_final_head().await?;
-                    said = Some(head.status);
-                    answer.read_body(head, Room { share, taken: SHORT_REPLY }).await
+                    let mut reply = answer.read_final_head().await?;
+                    if head.starts_with(b"HEAD ") {
+                        reply.without_body();
+                    }
+                    said = Some(reply.status);
+                    answer.read_body(reply, Room { share, taken: SHORT_REPLY }).await
                 });
                 tokio::select! {
                     biased;
@@ -527,6 +530,18 @@ impl ReplyHead {
         };
         buffer.advance(length);
         Ok(Some(ReplyHead { status, head, framing, reusable }))
+    }
+}
+
+impl ReplyHead {
+    /// The answer to HEAD tells a length, and nothing follows (RFC 9110, section 9.3.2).
+    fn without_body(&mut self) {
+        if let Framing::Length(length) = self.framing
+            && let Ok(length) = usize::try_from(length)
+        {
+            super::respond::length(&mut self.head, length);
+        }
+        self.framing = Framing::Empty;
     }
 }
 

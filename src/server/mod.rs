@@ -277,7 +277,7 @@ impl Listeners {
             sidecar: Arc::clone(sidecar),
             connections: Connections::new(most, per_address),
             trust: Trust {
-                trusts: Arc::new(move |peer| trusting.live.load().trusted_proxies.trusts(peer)),
+                trusts: Arc::new(move |peer| trusting.live.load().trusted_proxies.may_relay(peer)),
                 proxy_protocol: startup.proxy_protocol,
                 patience: startup.timeouts.header,
             },

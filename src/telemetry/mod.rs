@@ -129,10 +129,14 @@ impl Record {
         }
     }
 
-    /// The verdict: an observing route's objections show only if the delivery went through.
+    /// The verdict: an observing route's objections show only if the delivery went through. What went through
+    /// without a proof and without an objection was not judged: it was observed, whatever the application said.
     fn verdict(&self) -> (Verdict, Reason) {
         match (self.reason, self.observed.first()) {
             (Reason::Accepted, Some(first)) => (Verdict::Observed, *first),
+            (reason @ (Reason::Accepted | Reason::UpstreamStatus), None) if self.proof.is_none() => {
+                (Verdict::Observed, reason)
+            }
             (reason, _) => (reason.verdict(), reason),
         }
     }
@@ -197,6 +201,7 @@ impl Telemetry {
         self.recent.add(&record, verdict, reason, total);
         let severity = match verdict {
             Verdict::Accepted | Verdict::Answered => Severity::Info,
+            Verdict::Observed if record.observed.is_empty() => Severity::Info, // nobody objected
             Verdict::Refused | Verdict::Observed => Severity::Warn,
             // The application did not want the event, which is not yet a fault of anybody's.
             Verdict::Failed if record.reason == Reason::UpstreamStatus && record.status < 500 => {

@@ -190,6 +190,11 @@ fn who_could_speak_for_others_is_told() {
     assert!(says(&told(&["--proxy-protocol=optional"]), "senders can write it themselves"));
     let required = told(&["--proxy-protocol=required", "--trusted-proxy=10.0.0.0/8"]);
     assert!(!says(&required, "senders can write it themselves"), "{required:?}");
+    assert!(says(&required, "passes on what senders write"), "{required:?}");
+    let own = told(&["--proxy-protocol=required", "--proxy-protocol-from=10.0.0.0/8"]);
+    assert!(!says(&own, "passes on what senders write"), "{own:?}");
+    let wide = told(&["--proxy-protocol=required", "--proxy-protocol-from=0.0.0.0/0"]);
+    assert!(says(&wide, "proxy_protocol_from: 0.0.0.0/0 holds public addresses"), "{wide:?}");
 }
 
 #[test]
@@ -356,6 +361,7 @@ const WRONG: &[(&str, Option<Wrong>)] = &[
     ("trusted-proxy", None),
     ("real-ip-header", None),
     ("proxy-protocol", Some(("required", &[]))),
+    ("proxy-protocol-from", Some(("10.0.0.0/8", &[]))),
     ("insecure-allow-http", None),
     ("insecure-short-secret", None),
     ("replay-window", Some(("1s", &[]))),

@@ -24,7 +24,7 @@ const RENDERED: [&str; 6] = [
     "overlays/shared-store",
     "overlays/tls",
 ];
-const SAMPLES: [&str; 3] = ["httproute", "ingress", "mutating-admission-policy"];
+const SAMPLES: [&str; 4] = ["by-path", "httproute", "ingress", "mutating-admission-policy"];
 const VERSIONS: [&str; 9] = ["1.29", "1.30", "1.31", "1.32", "1.33", "1.34", "1.35", "1.36", "1.37"];
 
 fn render(path: &str) -> Option<Vec<Value>> {

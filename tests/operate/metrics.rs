@@ -194,8 +194,8 @@ fn what_happens_is_counted_once() {
         event.clone().tampered(),                     // signature_mismatch
         event.clone().without("x-hub-signature-256"), // signature_missing
         event.clone().to("/elsewhere"),               // route_unmatched
-        signer.event(),                               // upstream_status: the application's 500
-        signer.event(),                               // upstream_status: the application's 404
+        signer.event(),                               // upstream_status
+        signer.event(),                               // upstream_status
         signer.event(),                               // upstream_failed
     ] {
         let answer = gate.send(&request);

@@ -19,7 +19,7 @@ use hookgate::gate::scheme::algorithm::Algorithm;
 use super::{CONFIGURATION, PROVIDERS, README, between, hookgate, read, stands_after};
 
 /// Another value than the default, for each key that stands above the routes and needs no certificate.
-const OTHER_VALUES: [(&str, &str); 34] = [
+const OTHER_VALUES: [(&str, &str); 35] = [
     ("listen", "listen: [127.0.0.1:1]"),
     ("ops_listen", "ops_listen: 127.0.0.1:1"),
     ("ops_hosts", "ops_hosts: [ops.example]"),
@@ -29,6 +29,7 @@ const OTHER_VALUES: [(&str, &str); 34] = [
     ("trusted_proxies", "trusted_proxies: [10.9.0.0/16]"),
     ("real_ip_header", "real_ip_header: x-real-ip"),
     ("proxy_protocol", "proxy_protocol: optional"),
+    ("proxy_protocol_from", "proxy_protocol: optional\nproxy_protocol_from: [10.9.0.0/16]"),
     ("insecure_allow_http", "insecure_allow_http: true"),
     ("insecure_short_secret", "insecure_short_secret: true"),
     ("replay.window", "replay: { window: 48h }"),

@@ -2,6 +2,7 @@
 
 mod events;
 mod handshakes;
+mod pass;
 mod sender;
 mod senders;
 mod signing;
@@ -47,8 +48,10 @@ impl KeyedRoute {
         let mode = match route.mode {
             Mode::Enforce => "enforce",
             Mode::Observe => "observe",
+            Mode::Pass => "pass",
         };
-        let (name, methods, path) = (&route.name, join(&route.methods), &route.path);
+        let methods = if route.methods.is_empty() { "*".to_owned() } else { join(&route.methods) };
+        let (name, path) = (&route.name, &route.path);
         format!("{name}  {methods} {path}  {keys}{awaits}  {mode}  → {upstream}")
     }
 }
@@ -104,6 +107,7 @@ impl Loader {
             self.demand_the_missing();
         }
         self.tell_apart(&routes);
+        self.keep_apart(&routes);
         self.warn_of_shared(&routes);
         routes
     }
@@ -159,6 +163,9 @@ struct Endpoint<'e> {
 
 impl Endpoint<'_> {
     fn build(&mut self, only: bool) -> Option<KeyedRoute> {
+        if self.raw.passes() {
+            return self.passing();
+        }
         let before = self.loader.problems();
         let (provider, schemes) = self.provider()?;
         let name = self.name(&provider);

@@ -100,8 +100,9 @@ impl Endpoint<'_> {
     }
 
     pub(super) fn rate_limit(&mut self) -> Option<RateLimit> {
-        // What is refused now is lost where the sender does not come again.
-        let unlimited = self.loses_what_is_limited().then_some(Rate::Off);
+        // What is refused now is lost where the sender does not come again; and what people do is not
+        // counted as senders' events are.
+        let unlimited = (self.loses_what_is_limited() || self.raw.passes()).then_some(Rate::Off);
         let provider = self.preset.as_ref().and_then(|p| p.rate_limit).or(unlimited);
         let own = self.raw.rate_limit.as_ref();
         let limit = own.and_then(|own| own.value.limit.map(|limit| own.clone().map(|_| limit)));

@@ -18,7 +18,7 @@ pub struct Admitted {
 pub enum Proof {
     /// What the head presents.
     Presented(Presented),
-    /// Nothing that could be judged, and the route only observes.
+    /// Nothing that could be judged, and the route only observes, or passes on.
     Nothing,
     /// Nothing: it is an unsigned question, and the application is to answer it.
     Asked,

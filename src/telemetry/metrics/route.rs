@@ -233,7 +233,7 @@ impl Routes {
         Arc::new(RouteMetrics {
             plain: Reason::ALL.map(|reason| requests(reason.verdict(), reason)),
             observed: Reason::ALL
-                .map(|reason| reason.observable().then(|| requests(Verdict::Observed, reason))),
+                .map(|reason| can_be_observed(route, reason).then(|| requests(Verdict::Observed, reason))),
             request_duration: self.request_duration.with_label_values(&[name]),
             verify_duration: self.verify_duration.with_label_values(&[name]),
             upstream_duration: self.upstream_duration.with_label_values(&[name]),
@@ -251,6 +251,14 @@ impl Routes {
     /// Counts a request that reached no route.
     pub fn unrouted(&self, reason: Reason) {
         self.unrouted[reason.index()].inc();
+    }
+}
+
+/// Whether a request may go through in spite of this reason, or, on a route that judges nothing, with it.
+fn can_be_observed(route: &Route, reason: Reason) -> bool {
+    match route.mode {
+        Mode::Pass => matches!(reason, Reason::Accepted | Reason::UpstreamStatus),
+        Mode::Enforce | Mode::Observe => reason.observable(),
     }
 }
 
