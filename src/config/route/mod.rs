@@ -48,11 +48,10 @@ impl KeyedRoute {
         let mode = match route.mode {
             Mode::Enforce => "enforce",
             Mode::Observe => "observe",
-            Mode::Pass => {
-                return format!("{}  any method {}  unverified  → {upstream}", route.name, route.path);
-            }
+            Mode::Pass => "pass",
         };
-        let (name, methods, path) = (&route.name, join(&route.methods), &route.path);
+        let methods = if route.methods.is_empty() { "*".to_owned() } else { join(&route.methods) };
+        let (name, path) = (&route.name, &route.path);
         format!("{name}  {methods} {path}  {keys}{awaits}  {mode}  → {upstream}")
     }
 }
