@@ -88,8 +88,10 @@ fn the_program_names_its_dependencies() {
 fn the_program_knows_no_folder_of_the_machine_that_built_it() {
     let Some(built) = ready(&[]) else { return };
     let program = fs::read(built.join("out/hookgate")).unwrap();
-    let root = env!("CARGO_MANIFEST_DIR").as_bytes();
-    assert!(!program.windows(root.len()).any(|window| window == root), "{}", env!("CARGO_MANIFEST_DIR"));
+    let holds = |text: &str| program.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(!holds(env!("CARGO_MANIFEST_DIR")), "{}", env!("CARGO_MANIFEST_DIR"));
+    assert!(!holds("/.cargo/registry/"), "where the crates' sources were");
+    assert!(holds("/cargo/registry/"), "what stands there instead");
 }
 
 /// Ends whatever is left of a container.
