@@ -15,7 +15,6 @@ use crate::config::located::Located;
 use crate::config::memory::Bound;
 use crate::config::{Config, Origin};
 use crate::files;
-use crate::gate::filter::https::Https;
 use crate::inject::{self, Done, Judged, Manifests, Mount, Request, Settings, Source, Words};
 
 #[derive(Debug, Args)]
@@ -271,16 +270,6 @@ fn judge(settings: &Settings) -> Result<Judged, Vec<String>> {
         )]);
     }
     let mut traffic = sockets.listen_tls.iter().chain(&sockets.listen).map(std::net::SocketAddr::port);
-    let mut notices = config.notices.clone();
-    let trusts_none =
-        config.settings.iter().any(|setting| setting.key == "trusted_proxies" && setting.value == "none");
-    let no_https = sockets.listen_tls.is_empty() && trusts_none;
-    if no_https && config.routes.iter().any(|keyed| keyed.route.https == Https::Required) {
-        notices.push(
-            "every event will be refused, because none can come over HTTPS: name the ingress that ends TLS in --trusted-proxy, or give --listen-tls and a certificate"
-                .to_owned(),
-        );
-    }
     Ok(Judged {
         environment: flags.iter().map(|(flag, value)| (twin(flag), value.clone())).collect(),
         traffic: traffic.next().unwrap_or_default(),
@@ -289,7 +278,7 @@ fn judge(settings: &Settings) -> Result<Judged, Vec<String>> {
         memory: Bound::of(&config.startup, config.routes.len()).total().div_ceil(1 << 20),
         shares: config.startup.shared_store.is_some(),
         upstream: config.startup.upstream.to_string(),
-        notices,
+        notices: config.notices.clone(),
     })
 }
 
