@@ -172,12 +172,9 @@ impl Sidecar {
     }
 
     /// Tells why a sender was not believed, now and then.
-    fn doubt(&self, objection: Reason, peer: IpAddr, live: &Live, head: &Head<'_>, record: &Record) {
+    fn doubt(&self, objection: Reason, peer: IpAddr, live: &Live, head: &Head<'_>, record: &mut Record) {
         let hint = trust::hint(objection, peer, &live.trusted_proxies, head.headers);
-        if let Some(hint) = hint.filter(|_| self.diagnosis.has_line(record.arrived)) {
-            let route = record.route.as_ref().map_or("", |(route, _)| &*route.name);
-            self.telemetry.log.hints(route, record.request_id, &[hint]);
-        }
+        record.hint = hint.filter(|_| self.diagnosis.has_line(record.arrived));
     }
 
     /// Counts the request together with what other gates let through, on routes that ask for
