@@ -261,7 +261,7 @@ impl Sidecar {
         else {
             return;
         };
-        if id.signed && route.signature.key_of(&route.name, &id.text) == Some(identity.told()) {
+        if id.signed && authentic.goes_by_id() {
             return;
         }
         if first {

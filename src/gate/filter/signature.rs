@@ -34,11 +34,14 @@ pub struct Scheme {
     keys: Vec<Key>,
     /// The schemes of the same signature under which its events have other names.
     others: Vec<usize>,
+    /// Whether a signed id names its events, and nothing joins it.
+    by_id: bool,
 }
 
 impl Scheme {
     pub fn new(recipe: Recipe, keys: Vec<Key>) -> Self {
-        Scheme { recipe, keys, others: Vec::new() }
+        let by_id = recipe.distinct.is_empty() && recipe.id.iter().any(|source| recipe.identifies(source));
+        Scheme { recipe, keys, others: Vec::new(), by_id }
     }
 
     pub fn recipe(&self) -> &Recipe {
@@ -74,6 +77,7 @@ pub struct Authentic {
     event_id: Option<Named>,
     event_type: Option<Named>,
     taken: bool,
+    by_id: bool,
 }
 
 /// What an event is called.
@@ -120,6 +124,11 @@ impl Authentic {
 
     pub fn event_type(&self) -> Option<&Named> {
         self.event_type.as_ref()
+    }
+
+    /// Whether a signed id that is there is all that the event goes by.
+    pub fn goes_by_id(&self) -> bool {
+        self.by_id
     }
 
     /// Whether the event is one that the route takes.
@@ -202,15 +211,13 @@ impl Signature {
 
     /// The key that an event with this signed id has; `None` if no scheme goes by an id alone.
     pub fn key_of(&self, route: &str, id: &str) -> Option<ReplayKey> {
-        let by_id = self.schemes.iter().any(|scheme| self.goes_by_id(&scheme.recipe));
+        let by_id = self.schemes.iter().any(|scheme| self.goes_by_id(scheme));
         by_id.then(|| identity::by_id(route, id))
     }
 
     /// Whether an event's key shows from its signed id.
-    fn goes_by_id(&self, recipe: &Recipe) -> bool {
-        self.identity == identity::Rule::Signed
-            && recipe.distinct.is_empty()
-            && recipe.id.iter().any(|source| recipe.identifies(source))
+    fn goes_by_id(&self, scheme: &Scheme) -> bool {
+        scheme.by_id && self.identity == identity::Rule::Signed
     }
 
     /// Whether the head carries a signature of any of the schemes. One that cannot be read is one.
@@ -308,6 +315,7 @@ impl Signature {
             let event_id = named(recipe, head, &recipe.id, |source| reading.id(source))?;
             let event_type = named(recipe, head, &recipe.event_type, |source| Ok(reading.text(source)))?;
             Ok(Some(Authentic {
+                by_id: self.goes_by_id(scheme),
                 taken: self.takes(recipe, &reading, event_type.as_ref()),
                 key_id: Arc::clone(&key.id),
                 assurance: recipe.assurance,
