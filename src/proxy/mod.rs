@@ -238,10 +238,7 @@ impl Sidecar {
                 self.called(fresh.authentic(), record, true);
                 return Ok(Some(claim));
             }
-            Ok(Reservation::Done) => {
-                self.called(fresh.authentic(), record, false);
-                Reason::Duplicate
-            }
+            Ok(Reservation::Done) => Reason::Duplicate,
             Ok(Reservation::Follow(_)) if findings.only_notes() => return Ok(None),
             Ok(Reservation::Follow(waiting)) => match waiting.outcome().await {
                 Some(Outcome::Delivered) => Reason::Duplicate,
@@ -250,6 +247,9 @@ impl Sidecar {
             },
             Err(_) => Reason::StoreUnavailable,
         };
+        if refusal == Reason::Duplicate {
+            self.called(fresh.authentic(), record, false);
+        }
         Ok(findings.note(Err(refusal))?)
     }
 
