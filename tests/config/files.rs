@@ -70,6 +70,30 @@ fn each_bad_file_is_told_its_fault() {
 }
 
 #[test]
+fn a_window_of_a_route_is_shown_with_its_origin_and_frees_the_others() {
+    let shown = |lines: &str| {
+        let file = std::env::temp_dir().join(format!("hookgate-window-{}.yaml", std::process::id()));
+        let secrets = "secrets: [{ file: tests/config/secret }]";
+        std::fs::write(&file, format!("routes:\n  - {{ provider: stripe, path: /a, {secrets}, {lines} }}\n"))
+            .unwrap();
+        let config = load(&file).unwrap_or_else(|problems| panic!("{lines}: {problems}"));
+        std::fs::remove_file(file).unwrap();
+        config
+    };
+    let own = shown("replay: { window: 90d }, tolerance: 48h");
+    assert_eq!(setting(&own, "routes[0].replay.window"), ("2160h".to_owned(), Origin::File));
+    assert_eq!(setting(&own, "replay.window"), ("24h".to_owned(), Origin::Default), "it need not be as long");
+    let useless = shown("replay: { window: 2h }, identity: none");
+    assert!(
+        useless.notices.iter().any(|n| n.contains("replay.window has no effect")),
+        "{:?}",
+        useless.notices
+    );
+    let none = shown("identity: signed");
+    assert!(none.settings.iter().all(|setting| setting.key != "routes[0].replay.window"));
+}
+
+#[test]
 fn all_problems_are_told_at_once() {
     let problems = load(Path::new("tests/config/bad/tls-certificate-is-none.yaml")).err().unwrap();
     assert!(problems.0.len() >= 2, "{problems}");
