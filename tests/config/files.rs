@@ -71,14 +71,16 @@ fn each_bad_file_is_told_its_fault() {
 
 #[test]
 fn a_window_of_a_route_is_shown_with_its_origin_and_frees_the_others() {
-    let shown = |lines: &str| {
+    let of = |text: &str| {
         let file = std::env::temp_dir().join(format!("hookgate-window-{}.yaml", std::process::id()));
-        let secrets = "secrets: [{ file: tests/config/secret }]";
-        std::fs::write(&file, format!("routes:\n  - {{ provider: stripe, path: /a, {secrets}, {lines} }}\n"))
-            .unwrap();
-        let config = load(&file).unwrap_or_else(|problems| panic!("{lines}: {problems}"));
+        std::fs::write(&file, text).unwrap();
+        let config = load(&file).unwrap_or_else(|problems| panic!("{text}: {problems}"));
         std::fs::remove_file(file).unwrap();
         config
+    };
+    let shown = |lines: &str| {
+        let secrets = "secrets: [{ file: tests/config/secret }]";
+        of(&format!("routes:\n  - {{ provider: stripe, path: /a, {secrets}, {lines} }}\n"))
     };
     let own = shown("replay: { window: 90d }, tolerance: 48h");
     assert_eq!(setting(&own, "routes[0].replay.window"), ("2160h".to_owned(), Origin::File));
@@ -89,6 +91,14 @@ fn a_window_of_a_route_is_shown_with_its_origin_and_frees_the_others() {
         "{:?}",
         useless.notices
     );
+    let of_provider = "routes: [{ provider: tiktok, path: /a, secrets: [{ file: tests/config/secret }] }]";
+    for (common, own) in
+        [("", Some(("73h".to_owned(), Origin::Provider))), ("replay: { window: 30d }\n", None)]
+    {
+        let config = of(&format!("{common}{of_provider}"));
+        let own_of = config.settings.iter().find(|setting| setting.key == "routes[0].replay.window");
+        assert_eq!(own_of.map(|own| (own.value.clone(), own.origin)), own, "{common}");
+    }
     let none = shown("identity: signed");
     assert!(none.settings.iter().all(|setting| setting.key != "routes[0].replay.window"));
 }

@@ -385,7 +385,9 @@ fn a_delivered_event_is_done_until_the_window_is_over(open: Open) {
 fn a_window_of_its_own_counts_whatever_that_of_the_others_is(open: Open) {
     for own in OWN_WINDOWS {
         let (world, other) = (open(TERMS), timed("other"));
-        let event = Provider::timed().remembered(own).fresh("event");
+        let mut provider = Provider::timed();
+        provider.signature = provider.signature.remembered(Some(own));
+        let event = provider.fresh("event");
         world.settle(world.lead(&event, 0), Outcome::Delivered, 1);
         world.settle(world.lead(&other, 1), Outcome::Delivered, 1);
         let over = 1 + own.as_secs();

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use hookgate::clock::Now;
 use hookgate::config::scheme::compile;
@@ -121,13 +120,6 @@ impl Provider {
                content: '{header:x-id}.{header:x-time}.{body}', id: 'header:x-id',
                timestamp: { from: 'header:x-time', unit: s, tolerance: 5m, future_tolerance: 5m } }",
         )
-    }
-
-    /// On a route with a window of its own.
-    #[must_use]
-    pub fn remembered(mut self, window: Duration) -> Self {
-        self.signature = self.signature.remembered(Some(window));
-        self
     }
 
     /// A delivery that was signed [`NOW`].

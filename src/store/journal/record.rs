@@ -185,7 +185,11 @@ mod tests {
             else {
                 panic!("{ms} ms")
             };
-            assert_eq!(uptime_ms + i64::try_from(span.as_millis()).unwrap(), 1000 + ms as i64, "{ms} ms");
+            assert_eq!(
+                uptime_ms + i64::try_from(span.as_millis()).unwrap(),
+                1000 + i64::try_from(ms).unwrap(),
+                "{ms} ms"
+            );
         }
     }
 
