@@ -12,6 +12,7 @@ pub mod handshake;
 pub mod identity;
 pub mod parse;
 pub mod reason;
+pub mod resign;
 pub mod rotation;
 pub mod route;
 pub mod scheme;

@@ -13,6 +13,7 @@ pub mod framing;
 pub mod in_flight;
 pub mod lane;
 pub mod live;
+pub mod resign;
 pub mod respond;
 pub mod session;
 pub mod upstream;
@@ -162,7 +163,12 @@ impl Sidecar {
         };
         let delivery = Delivery {
             upstream: Arc::clone(&self.upstream),
-            head: forward.to_bytes(),
+            head: resign::resigned(
+                route,
+                forward.to_bytes(),
+                &body.bytes,
+                clock::after(record.arrived).wall_ms,
+            ),
             body,
             claim,
             lane: lane.clone(),

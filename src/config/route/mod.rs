@@ -4,6 +4,7 @@ mod deliver;
 mod events;
 mod handshakes;
 mod pass;
+mod resign;
 mod sender;
 mod senders;
 mod signing;
@@ -180,6 +181,7 @@ impl Endpoint<'_> {
         let rotation = self.rotation(&name, &secrets);
         let identity = self.identity(&name, &recipes);
         let methods = self.methods();
+        let resign = self.resign(&name, &recipes);
         let signature = self.signature(&provider, recipes, &secrets);
         let signature = signature.map(|signature| self.events(signature.identified(identity)));
         let signature = signature.map(|s| if secrets.is_empty() { s.awaiting_keys() } else { s });
@@ -218,6 +220,7 @@ impl Endpoint<'_> {
             answers,
             patience,
             deliver,
+            resign,
             awaits: std::mem::take(&mut self.awaits),
         };
         Some(KeyedRoute { route, secrets })

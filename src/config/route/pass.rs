@@ -70,6 +70,7 @@ impl Endpoint<'_> {
             answers: Answers::default(),
             patience: None,
             deliver,
+            resign: None,
         };
         Some(KeyedRoute { route, secrets: Vec::new() })
     }
