@@ -10,6 +10,7 @@ pub mod delivery;
 pub mod filter;
 pub mod handshake;
 pub mod identity;
+pub mod keys;
 pub mod parse;
 pub mod reason;
 pub mod resign;

@@ -4,6 +4,7 @@
 use http::{HeaderMap, HeaderName};
 
 use super::filter::signature::{Scheme, Signature};
+use super::keys::Keys;
 use super::scheme::Recipe;
 use super::scheme::algorithm::KeyedMac;
 use super::scheme::sign::Unsigned;
@@ -58,10 +59,16 @@ impl Resign {
 
     /// The headers that are set instead of those that came with the event. None if its signature stays:
     /// as the same where nothing of it ages.
-    pub fn headers(&self, signature: &Signature, came: &HeaderMap, event: Outgoing<'_>) -> HeaderMap {
+    pub fn headers(
+        &self,
+        signature: &Signature,
+        keys: &Keys,
+        came: &HeaderMap,
+        event: Outgoing<'_>,
+    ) -> HeaderMap {
         match self {
             Resign::As(manner) => manner.sign(came, event),
-            Resign::Same => same(signature, came, event).unwrap_or_default(),
+            Resign::Same => same(signature, keys, came, event).unwrap_or_default(),
         }
     }
 }
@@ -82,18 +89,20 @@ impl Manner {
 }
 
 /// The headers of the scheme that the event came under, signed again with the same key.
-fn same(signature: &Signature, came: &HeaderMap, event: Outgoing<'_>) -> Option<HeaderMap> {
-    let is_shown = |scheme: &&Scheme| {
+fn same(signature: &Signature, keys: &Keys, came: &HeaderMap, event: Outgoing<'_>) -> Option<HeaderMap> {
+    let is_shown = |(_, scheme): &(usize, &Scheme)| {
         let mut places = scheme.recipe().signature.from.iter().filter_map(Source::header);
-        scheme.recipe().can_be_renewed().is_ok() && places.any(|place| came.contains_key(place))
+        places.any(|place| came.contains_key(place))
     };
-    let scheme = signature.schemes().iter().find(is_shown)?;
+    // The first whose signature is there has judged the event: what stands for another one proves nothing.
+    let (n, scheme) = signature.schemes().iter().enumerate().find(is_shown)?;
     let recipe = scheme.recipe();
+    recipe.can_be_renewed().ok()?;
     let read = recipe.headers();
     let sent = came.iter().filter(|(name, _)| read.contains(name));
     let sent = sent.map(|(name, value)| (name.clone(), value.clone())).collect();
     // A key that has been taken away since is replaced by the newest.
-    let keys = scheme.keys();
+    let keys = keys.of(n, scheme);
     let key = keys.iter().find(|key| *key.id == *event.key_id).or(keys.first())?;
     let mut headers = recipe.renew(key.verifier.shared()?, sent, event.time_ms, event.body)?.headers;
     let written: Vec<_> =

@@ -10,6 +10,7 @@ use crate::config::route::KeyedRoute;
 use crate::gate::delivery::TrustedProxies;
 use crate::gate::reason::Reason;
 use crate::gate::route::{self, Route};
+use crate::keys::{KeySource, Rooms};
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::RouteMetrics;
 
@@ -26,6 +27,8 @@ pub struct Endpoint {
     pub secrets: Arc<[NamedSecret]>,
     /// Where its deliveries wait for their turn, if they have to.
     pub lane: Option<Arc<Lane>>,
+    /// Where its keys are looked up, if it holds none itself.
+    pub keys: Option<Arc<KeySource>>,
 }
 
 /// What was configured and is not in effect.
@@ -45,11 +48,17 @@ impl Borrow<Route> for Endpoint {
 }
 
 impl Live {
-    pub fn new(routes: Vec<KeyedRoute>, trusted_proxies: TrustedProxies, telemetry: &Telemetry) -> Self {
+    pub fn new(
+        routes: Vec<KeyedRoute>,
+        trusted_proxies: TrustedProxies,
+        telemetry: &Telemetry,
+        rooms: &Rooms,
+    ) -> Self {
         telemetry.metrics.keep_only(routes.iter().map(|keyed| &*keyed.route.name));
-        let endpoint = |KeyedRoute { route, secrets }| Endpoint {
+        let endpoint = |KeyedRoute { route, secrets, elsewhere }| Endpoint {
             metrics: telemetry.metrics.route(&route),
             lane: Lane::new(route.deliver).map(Arc::new),
+            keys: elsewhere.as_ref().map(|elsewhere| rooms.source(&route, elsewhere)),
             route: Arc::new(route),
             secrets: secrets.into(),
         };
@@ -58,11 +67,11 @@ impl Live {
 
     /// What was configured anew, with what the limiters of the routes here remember.
     pub fn remembered_by(&self, routes: Vec<KeyedRoute>) -> Vec<KeyedRoute> {
-        let adopting = |KeyedRoute { route, secrets }| {
-            let before = self.endpoints.iter().find(|before| before.route.name == route.name);
+        let adopting = |keyed: KeyedRoute| {
+            let before = self.endpoints.iter().find(|before| before.route.name == keyed.route.name);
             match before {
-                None => KeyedRoute { route, secrets },
-                Some(before) => KeyedRoute { route: route.adopting(&before.route), secrets },
+                None => keyed,
+                Some(before) => KeyedRoute { route: keyed.route.adopting(&before.route), ..keyed },
             }
         };
         routes.into_iter().map(adopting).collect()

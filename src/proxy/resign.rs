@@ -3,19 +3,22 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::clock::{self, Now};
+use crate::gate::keys::Keys;
 use crate::gate::resign::{Outgoing, Resign};
 use crate::gate::route::Route;
 
 const END: &[u8] = b"\r\n";
 
 /// The head with the signature of its route, if that asks for one and the event was accepted.
-pub fn resigned(route: &Route, head: Vec<u8>, body: &[u8], time_ms: i64) -> Vec<u8> {
+pub fn resigned(route: &Route, keys: &Keys, head: Vec<u8>, body: &[u8], arrived: Now) -> Vec<u8> {
     let Some(resign) = &route.resign else { return head };
+    let time_ms = clock::after(arrived).wall_ms;
     let lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
     let came: HeaderMap = lines.iter().skip(1).filter_map(|line| field(line)).collect();
     let set = if says(&came, "hookgate-verdict") == Some("accepted") {
-        signed(resign, route, &came, body, time_ms)
+        signed((resign, route, keys), &came, body, time_ms)
     } else {
         HeaderMap::new()
     };
@@ -36,11 +39,16 @@ pub fn resigned(route: &Route, head: Vec<u8>, body: &[u8], time_ms: i64) -> Vec<
     out
 }
 
-fn signed(resign: &Resign, route: &Route, came: &HeaderMap, body: &[u8], time_ms: i64) -> HeaderMap {
+fn signed(
+    (resign, route, keys): (&Resign, &Route, &Keys),
+    came: &HeaderMap,
+    body: &[u8],
+    time_ms: i64,
+) -> HeaderMap {
     // On routes that remember nothing each request is an event of its own.
     let id = says(came, "hookgate-idempotency-key").or(says(came, "hookgate-request-id"));
     let (id, key_id) = (id.unwrap_or_default(), says(came, "hookgate-key-id").unwrap_or_default());
-    resign.headers(&route.signature, came, Outgoing { id, key_id, time_ms, body })
+    resign.headers(&route.signature, keys, came, Outgoing { id, key_id, time_ms, body })
 }
 
 /// What the gate says in its own headers.

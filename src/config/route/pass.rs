@@ -63,6 +63,7 @@ impl Endpoint<'_> {
             max_body,
             signature: Signature::new(Vec::new()),
             rotation: provider::rotation(&[]),
+            looks_keys_up: false,
             handshakes: Handshakes::default(),
             mode: Mode::Pass,
             awaits: Vec::new(),
@@ -72,7 +73,7 @@ impl Endpoint<'_> {
             deliver,
             resign: None,
         };
-        Some(KeyedRoute { route, secrets: Vec::new() })
+        Some(KeyedRoute { route, secrets: Vec::new(), elsewhere: None })
     }
 }
 
