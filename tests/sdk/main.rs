@@ -183,6 +183,8 @@ struct Judge {
     reads_body: bool,
 }
 
+/// What the provider was given.
+const URL: &str = "https://hooks.example.com/hooks";
 /// It holds what one SDK or another insists on. `genuine` is what somebody on the way changes.
 const JSON: &str = r#"{"id":"evt_1","type":"order.created","apiVersion":"v1","webhookTimestamp":NOW_MS,"event":{"id":"evt_1"},"note":"genuine"}"#;
 const FORM: &str = "CallSid=CA1&Note=genuine+%26+so";
@@ -265,12 +267,10 @@ fn what_hookgate_signs_the_sdks_take() {
             .iter()
             .flat_map(|judge| {
                 let genuine = judge.presents(secret(judge.provider), now_ms);
-                let forged = match judge.reads_body {
-                    true => Presented { body: genuine.body.replace("genuine", "altered"), ..genuine.clone() },
-                    false => Presented {
-                        secret: genuine.secret,
-                        ..judge.presents("a key of somebody else", now_ms)
-                    },
+                let forged = if judge.reads_body {
+                    Presented { body: genuine.body.replace("genuine", "altered"), ..genuine.clone() }
+                } else {
+                    Presented { secret: genuine.secret, ..judge.presents("a key of somebody else", now_ms) }
                 };
                 [genuine, forged]
             })
@@ -302,17 +302,20 @@ fn secret(provider: &str) -> &'static str {
 }
 
 impl Judge {
+    fn body_at(&self, time_ms: i64) -> String {
+        self.body.replace("NOW_MS", &time_ms.to_string())
+    }
+
     /// What the provider would send, as far as `hookgate` knows.
     fn presents(&self, secret: &'static str, time_ms: i64) -> Presented {
-        let url = "https://hooks.example.com/hooks";
-        let given = format!("{url}?data.id=Abc123").parse().unwrap();
+        let given = format!("{URL}?data.id=Abc123").parse().unwrap();
         let recipe = compile(&preset(self.provider).unwrap().schemes[self.scheme], None, None).unwrap();
         // A query that the provider adds by itself is not part of what it was given.
         let signs_query = recipe.needs_url();
-        let url_given = if signs_query { url.parse().unwrap() } else { given };
+        let url_given = if signs_query { URL.parse().unwrap() } else { given };
         let recipe = recipe.at(Some(&url_given));
         let key = recipe.signer(secret.as_bytes()).unwrap();
-        let body = self.body.replace("NOW_MS", &time_ms.to_string());
+        let body = self.body_at(time_ms);
         // Digits, because some SDKs want a time where the recipe knows of none.
         let unsigned = Unsigned { id: "1700000000", time_ms, body: body.as_bytes() };
         let signed = recipe.sign(&key, unsigned).unwrap();
@@ -320,7 +323,7 @@ impl Judge {
             sdk: self.sdk,
             provider: self.provider,
             secret,
-            url: url.to_owned(),
+            url: URL.to_owned(),
             query: signed.query.clone().unwrap_or_default(),
             headers: lines(&signed.headers).map(|(n, v)| (n.to_string(), v.to_owned())).collect(),
             body: String::from_utf8(signed.body).unwrap(),
