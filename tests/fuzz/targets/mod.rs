@@ -7,6 +7,8 @@ mod laws;
 mod places;
 mod request;
 mod scheme;
+#[path = "../../support/json.rs"]
+mod second_opinion;
 mod sender;
 mod upstream;
 
