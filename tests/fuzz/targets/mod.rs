@@ -2,7 +2,7 @@
 //! request. Each asserts a law about what it accepts; a panic anywhere breaks all of them.
 
 mod files;
-mod head;
+pub mod head;
 mod laws;
 mod places;
 mod request;
