@@ -10,6 +10,7 @@ use crate::gate::filter::events::{Events, Kind};
 use crate::gate::filter::replay::ReplayKey;
 use crate::gate::identity::{self, Identity};
 use crate::gate::parse::Unreadable;
+use crate::gate::parse::json::Pointer;
 use crate::gate::reason::Reason;
 use crate::gate::scheme::algorithm::{Algorithm, Tag};
 use crate::gate::scheme::presented::Shown;
@@ -32,6 +33,8 @@ pub struct Signature {
 pub struct Scheme {
     recipe: Recipe,
     keys: Vec<Key>,
+    /// What the recipe reads from JSON.
+    pointers: Vec<Pointer>,
     /// The schemes of the same signature under which its events have other names.
     others: Vec<usize>,
     /// Whether a signed id names its events, and nothing joins it.
@@ -41,7 +44,11 @@ pub struct Scheme {
 impl Scheme {
     pub fn new(recipe: Recipe, keys: Vec<Key>) -> Self {
         let by_id = recipe.distinct.is_empty() && recipe.id.iter().any(|source| recipe.identifies(source));
-        Scheme { recipe, keys, others: Vec::new(), by_id }
+        Scheme { pointers: recipe.pointers(), recipe, keys, others: Vec::new(), by_id }
+    }
+
+    fn reading<'r>(&'r self, head: &'r Head<'r>, body: &'r [u8]) -> Reading<'r> {
+        Reading::new(&self.recipe, head, body).at(&self.pointers)
     }
 
     pub fn recipe(&self) -> &Recipe {
@@ -187,6 +194,7 @@ impl Signature {
     pub fn choosing(mut self, events: Events) -> Self {
         for scheme in &mut self.schemes {
             scheme.recipe.looked_at = events.when.iter().map(|condition| condition.source.clone()).collect();
+            scheme.pointers = scheme.recipe.pointers();
         }
         Signature { events: Some(events), ..self }
     }
@@ -296,7 +304,7 @@ impl Signature {
         usable: &impl Fn(&str) -> bool,
     ) -> Result<Authentic, Objection> {
         let recipe = &scheme.recipe;
-        let reading = Reading::new(recipe, head, body);
+        let reading = scheme.reading(head, body);
         let in_body = match tags {
             Some(_) => Vec::new(),
             None => reading.tags().map_err(Objection::OtherTags)?,
@@ -306,8 +314,8 @@ impl Signature {
         let (key, variant) = made.map_err(Reason::from)?.ok_or(Objection::NotMade)?;
 
         // From here on a key of the route has signed it, and whatever is wrong with it is wrong.
-        let others = scheme.others.iter().map(|n| &self.schemes[*n].recipe);
-        let others = others.map(|other| (other, Reading::new(other, head, body)));
+        let others = scheme.others.iter().map(|n| &self.schemes[*n]);
+        let others = others.map(|other| (&other.recipe, other.reading(head, body)));
         let signed = || -> Result<_, Reason> {
             if !reading.holds_besides().map_err(unreadable)? {
                 return Ok(None);

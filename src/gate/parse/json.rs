@@ -4,7 +4,7 @@
 //! is refused, because the gate and the application might each take another one
 //! (RFC 8259, section 4, leaves the choice open).
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::str::FromStr;
 
@@ -91,7 +91,10 @@ const MAX_DEPTH: usize = 127;
 /// A body that does not start as an object or array is not JSON: it holds none of
 /// the values, which is no error (forms and plain text are signed as well). A byte order mark before
 /// it is passed over, as RFC 8259, section 8.1, allows: some senders write one.
-pub fn pick<'b>(body: &'b [u8], pointers: &[&Pointer]) -> Result<Vec<Option<Scalar<'b>>>, Malformed> {
+pub fn pick<'b, P: Borrow<Pointer>>(
+    body: &'b [u8],
+    pointers: &[P],
+) -> Result<Vec<Option<Scalar<'b>>>, Malformed> {
     let mut found = vec![None; pointers.len()];
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     match body.iter().find(|b| !b.is_ascii_whitespace()) {
@@ -109,15 +112,15 @@ pub fn pick<'b>(body: &'b [u8], pointers: &[&Pointer]) -> Result<Vec<Option<Scal
 }
 
 /// Reads the places of a document that a pointer leads to or through, and passes over the others.
-struct Walk<'w, 'b> {
+struct Walk<'w, 'b, P> {
     text: Text<'b>,
-    pointers: &'w [&'w Pointer],
+    pointers: &'w [P],
     found: &'w mut [Option<Scalar<'b>>],
     /// Whether a key was met that is no plain text: then the whole body must be UTF-8.
     odd_key: bool,
 }
 
-impl<'b> Walk<'_, 'b> {
+impl<P: Borrow<Pointer>> Walk<'_, '_, P> {
     /// The pointers in `active` agree with the path so far, which has `depth` tokens.
     fn value(&mut self, active: u32, depth: usize) -> Result<(), Malformed> {
         let value = match self.text.next()? {
@@ -140,7 +143,7 @@ impl<'b> Walk<'_, 'b> {
             }
         };
         for (n, pointer) in self.pointers.iter().enumerate() {
-            if active & (1 << n) != 0 && pointer.tokens.len() == depth {
+            if active & (1 << n) != 0 && pointer.borrow().tokens.len() == depth {
                 self.found[n] = Some(value.clone());
             }
         }
@@ -198,7 +201,7 @@ impl<'b> Walk<'_, 'b> {
     /// The active pointers that go on from here and satisfy `matches`.
     fn next(&self, active: u32, depth: usize, matches: impl Fn(&Pointer) -> bool) -> u32 {
         let mut mask = 0;
-        for (n, pointer) in self.pointers.iter().enumerate() {
+        for (n, pointer) in self.pointers.iter().map(Borrow::borrow).enumerate() {
             if active & (1 << n) != 0 && pointer.tokens.len() > depth && matches(pointer) {
                 mask |= 1 << n;
             }
@@ -209,7 +212,7 @@ impl<'b> Walk<'_, 'b> {
     /// The first element from `from` on that a pointer names.
     fn next_index(&self, active: u32, depth: usize, from: usize) -> Option<usize> {
         let named = self.pointers.iter().enumerate().filter(|(n, _)| active & (1 << n) != 0);
-        named.filter_map(|(_, pointer)| *pointer.indices.get(depth)?).filter(|i| *i >= from).min()
+        named.filter_map(|(_, pointer)| *pointer.borrow().indices.get(depth)?).filter(|i| *i >= from).min()
     }
 }
 
@@ -496,7 +499,7 @@ mod tests {
         }
         assert_eq!(at("\u{feff}{\"id\":\"a\"}", "/id"), Ok(Some(text("a"))), "behind a mark");
         assert_eq!(at("\u{feff}\u{feff}{\"id\":\"a\"}", "/id"), Ok(None), "one mark");
-        assert_eq!(pick(b"{}", &[]), Ok(vec![]), "nothing is asked for");
+        assert_eq!(pick(b"{}", &[] as &[Pointer]), Ok(vec![]), "nothing is asked for");
         for other in ["", "hello", "a=1&b=2", "<x/>", "5", "\u{ff08}{}"] {
             assert_eq!(at(other, "/id"), Ok(None), "{other}");
         }

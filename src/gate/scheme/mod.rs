@@ -206,24 +206,17 @@ impl Recipe {
         self.sources().any(|source| matches!(source, Source::Multipart(_)))
     }
 
-    /// The pointers that this recipe reads from JSON, in the body or in its payload.
-    pub fn pointers(&self) -> Vec<&Pointer> {
-        self.sources()
-            .filter_map(|source| match source {
-                Source::Json(pointer) => Some(pointer),
-                _ => None,
-            })
-            .collect()
+    /// The pointers that this recipe reads from JSON, in the body or in its payload; each once.
+    pub fn pointers(&self) -> Vec<Pointer> {
+        distinct(self.sources().filter_map(Source::pointer))
     }
 
     /// The claims that this recipe reads from its token.
-    pub fn claims(&self) -> Vec<&Pointer> {
-        self.sources()
-            .filter_map(|source| match source {
-                Source::Claim(pointer) => Some(pointer),
-                _ => None,
-            })
-            .collect()
+    pub fn claims(&self) -> Vec<Pointer> {
+        distinct(self.sources().filter_map(|source| match source {
+            Source::Claim(pointer) => Some(pointer),
+            _ => None,
+        }))
     }
 
     /// The headers that mean something to this recipe.
@@ -261,6 +254,16 @@ impl Recipe {
             .chain(&self.looked_at)
             .chain(times)
     }
+}
+
+fn distinct<'p>(pointers: impl Iterator<Item = &'p Pointer>) -> Vec<Pointer> {
+    let mut all = Vec::new();
+    for pointer in pointers {
+        if !all.contains(pointer) {
+            all.push(pointer.clone());
+        }
+    }
+    all
 }
 
 /// What is known of a delivery that passed.
