@@ -2,10 +2,13 @@
 //! files change. Certificates are made on the spot with the `openssl` command.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::HandshakeKind;
 
 use crate::support::gate::{run, same};
 use crate::support::{App, Sender, Signer, until};
-use crate::tls::{Authority, Pair, certificate, connect, gate, install};
+use crate::tls::{Authority, Pair, certificate, connect, deliver, gate, install};
 
 #[test]
 fn https_is_served_in_both_versions_and_plain_http_beside_it_is_not_enough() {
@@ -24,6 +27,23 @@ fn https_is_served_in_both_versions_and_plain_http_beside_it_is_not_enough() {
     assert_eq!((plain.status, plain.text().as_str()), (403, "Forbidden"));
     assert_eq!(gate.reason(&plain), "https_required");
     assert_eq!(app.seen(), 4);
+}
+
+/// Most senders open a connection for each event, and a handshake is what costs most of that.
+#[test]
+fn a_sender_that_comes_again_resumes_its_session_however_many_came_between() {
+    let Some(authority) = Authority::new() else { return };
+    let app = App::ok();
+    let gate = gate(&app, &authority.issue("first", 30)).start();
+    let client = |version| Arc::new(authority.client(&[version], None));
+    let delivered = |client| deliver(&gate, client, &Signer::github().event());
+    let [old, new] = [&rustls::version::TLS12, &rustls::version::TLS13].map(client);
+    assert_eq!([&old, &new].map(delivered), [HandshakeKind::Full; 2]);
+    for _ in 0..150 {
+        assert_eq!(delivered(&client(&rustls::version::TLS13)), HandshakeKind::Full);
+    }
+    assert_eq!([&old, &new].map(delivered), [HandshakeKind::Resumed; 2]);
+    assert_eq!([&old, &new].map(delivered), [HandshakeKind::Resumed; 2], "and again");
 }
 
 #[test]
