@@ -289,7 +289,8 @@ impl Sidecar {
         record: &mut Record,
     ) -> Result<Reply, Ending> {
         let started = Instant::now();
-        let task = pin!(tokio::spawn(delivery.run()));
+        // Boxed, because the runtime moves a task and its result about.
+        let task = pin!(tokio::spawn(Box::pin(delivery.run())));
         let ended = deadline.within(patience, task, || false).await;
         let took = started.elapsed();
         let (outcome, result) = match ended {
