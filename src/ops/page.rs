@@ -180,7 +180,7 @@ impl Page {
                 decision.status,
                 milliseconds(decision.took),
                 Text(decision.key_id.as_deref().unwrap_or_default()),
-                Text(decision.event_id.as_deref().unwrap_or_default()),
+                Text(&decision.event()),
             )?;
         }
         out.push_str("</tbody>\n</table>\n</section>\n");

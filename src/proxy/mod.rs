@@ -155,6 +155,7 @@ impl Sidecar {
             authentic: fresh.as_ref().map(Fresh::authentic),
             observed: record.observed.first().copied(),
             id: record.request_id,
+            trace: record.trace,
             exported: self.telemetry.exports(),
             body_len: body.size(),
         };

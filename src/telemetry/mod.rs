@@ -87,8 +87,8 @@ pub struct Proof {
     pub assurance: Assurance,
     /// By which the event is remembered; `None` on routes that remember nothing.
     pub key: Option<ReplayKey>,
-    pub event_id: Option<String>,
-    pub event_type: Option<String>,
+    pub event_id: Option<Arc<str>>,
+    pub event_type: Option<Arc<str>>,
     pub event_time_ms: Option<i64>,
 }
 
@@ -98,8 +98,8 @@ impl From<&Authentic> for Proof {
             key_id: Arc::clone(authentic.key_id()),
             assurance: authentic.assurance(),
             key: authentic.identity().map(Identity::told),
-            event_id: authentic.event_id().map(|id| id.text.clone()),
-            event_type: authentic.event_type().map(|name| name.text.clone()),
+            event_id: authentic.event_id().map(|id| Arc::clone(&id.text)),
+            event_type: authentic.event_type().map(|name| Arc::clone(&name.text)),
             event_time_ms: authentic.signed_at().and_then(|t| t.ms),
         }
     }

@@ -1,5 +1,6 @@
 //! The signature over the raw bytes: every active key, constant time, no early exit.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -90,7 +91,7 @@ pub struct Authentic {
 /// What an event is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
-    pub text: String,
+    pub text: Arc<str>,
     /// Whether the signature covers it; else anybody on the way could have written it.
     pub signed: bool,
 }
@@ -385,11 +386,11 @@ fn unreadable(_: Unreadable) -> Reason {
 
 /// What the first of these sources says, for people. A header that comes twice is the head's fault,
 /// whoever signed the body.
-fn named(
+fn named<'r>(
     recipe: &Recipe,
     head: &Head<'_>,
     sources: &[Source],
-    read: impl Fn(&Source) -> Result<Option<String>, Unreadable>,
+    read: impl Fn(&Source) -> Result<Option<Cow<'r, str>>, Unreadable>,
 ) -> Result<Option<Named>, Reason> {
     for source in sources {
         let said = read(source).map_err(|fault| match source {
@@ -399,7 +400,7 @@ fn named(
         if let Some(text) = said? {
             // Who shows a credential signs nothing.
             let signed = recipe.algorithm != Algorithm::Token && recipe.vouches_for(source, head)?;
-            return Ok(Some(Named { text, signed }));
+            return Ok(Some(Named { text: text.into(), signed }));
         }
     }
     Ok(None)

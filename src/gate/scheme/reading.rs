@@ -501,12 +501,12 @@ impl<'r> Reading<'r> {
 
     /// An id is text of a sane length or an integer; anything else under its name in the body, or under a name
     /// that tells events apart, is refused, because the application might take it for an id all the same.
-    pub fn id(&self, source: &Source) -> Result<Option<String>, Unreadable> {
+    pub fn id(&self, source: &Source) -> Result<Option<Cow<'_, str>>, Unreadable> {
         if let Source::Json(_) = source {
             return match self.scalar(source)? {
                 None => Ok(None),
-                Some(Scalar::Text(text)) if is_plain(text.as_bytes()) => Ok(Some(text.to_string())),
-                Some(Scalar::Integer(n)) => Ok(Some(n.to_string())),
+                Some(Scalar::Text(text)) if is_plain(text.as_bytes()) => Ok(Some(Cow::Borrowed(text))),
+                Some(Scalar::Integer(n)) => Ok(Some(Cow::Owned(n.to_string()))),
                 Some(_) => Err(Unreadable),
             };
         }
@@ -520,7 +520,7 @@ impl<'r> Reading<'r> {
     }
 
     /// The event's type is for people: it decides nothing, and what cannot be read names none.
-    pub fn text(&self, source: &Source) -> Option<String> {
+    pub fn text(&self, source: &Source) -> Option<Cow<'_, str>> {
         if let Some(Scalar::Integer(_) | Scalar::Bool(_) | Scalar::Other) = self.scalar(source).ok()? {
             return None;
         }
@@ -528,8 +528,12 @@ impl<'r> Reading<'r> {
     }
 }
 
-fn plain(value: Cow<'_, [u8]>) -> Option<String> {
-    Some(value).filter(|value| is_plain(value)).and_then(|value| String::from_utf8(value.into_owned()).ok())
+fn plain(value: Cow<'_, [u8]>) -> Option<Cow<'_, str>> {
+    match value {
+        _ if !is_plain(&value) => None,
+        Cow::Borrowed(value) => std::str::from_utf8(value).ok().map(Cow::Borrowed),
+        Cow::Owned(value) => String::from_utf8(value).ok().map(Cow::Owned),
+    }
 }
 
 /// Whether the head says that the body is a form.
