@@ -225,6 +225,38 @@ mod tests {
     }
 
     #[test]
+    fn a_time_is_written_as_chrono_writes_it() {
+        const DAY: i64 = 86_400_000;
+        let written = |ms| {
+            let time = chrono::DateTime::from_timestamp_millis(ms).unwrap();
+            (to_rfc3339(ms), time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
+        };
+        for year in [-1, 0, 1, 1969, 1970, 2000, 2024, 2026, 2100, 9999, 10_000] {
+            for ms in [
+                0,
+                1,
+                9,
+                10,
+                999,
+                1000,
+                59_999,
+                86_399_999,
+                31 * DAY,
+                58 * DAY,
+                59 * DAY,
+                60 * DAY,
+                364 * DAY,
+            ] {
+                let begins =
+                    chrono::NaiveDate::from_ymd_opt(year, 1, 1).unwrap().and_hms_opt(0, 0, 0).unwrap();
+                let (ours, theirs) = written(begins.and_utc().timestamp_millis() + ms);
+                assert_eq!(ours, theirs);
+            }
+        }
+        assert_eq!(to_rfc3339(1_767_225_600_070), "2026-01-01T00:00:00.070Z");
+    }
+
+    #[test]
     fn the_time_since_the_machine_started_goes_on() {
         let (first, then) = (stamp(), stamp());
         assert_eq!(first.boot, then.boot);

@@ -40,7 +40,8 @@ fn a_sender_that_comes_again_resumes_its_session_however_many_came_between() {
     let [old, new] = [&rustls::version::TLS12, &rustls::version::TLS13].map(client);
     assert_eq!([&old, &new].map(delivered), [HandshakeKind::Full; 2]);
     for _ in 0..150 {
-        assert_eq!(delivered(&client(&rustls::version::TLS13)), HandshakeKind::Full);
+        let other = client(&rustls::version::TLS13);
+        assert_eq!(delivered(&other), HandshakeKind::Full);
     }
     assert_eq!([&old, &new].map(delivered), [HandshakeKind::Resumed; 2]);
     assert_eq!([&old, &new].map(delivered), [HandshakeKind::Resumed; 2], "and again");

@@ -387,6 +387,7 @@ impl<'b> Literal<'b> {
 /// there. Most of a body is such text, so it is looked at by eight bytes at once, and a long one by
 /// sixty-four, for which the compiler has wider instructions.
 fn plain(text: &[u8]) -> usize {
+    const NEAR: usize = 48; // most names, ids and words are shorter
     let mut at = 0;
     while let Some(word) = text[at..].first_chunk() {
         let special = special(u64::from_le_bytes(*word));
@@ -394,7 +395,7 @@ fn plain(text: &[u8]) -> usize {
             return at + special.trailing_zeros() as usize / 8;
         }
         at += 8;
-        while at >= 16 && text[at..].first_chunk::<64>().is_some_and(is_plain) {
+        while at % 64 == NEAR && text[at..].first_chunk::<64>().is_some_and(is_plain) {
             at += 64;
         }
     }
