@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::HandshakeKind;
+use rustls::{ClientConfig, HandshakeKind};
 
 use crate::support::gate::{run, same};
 use crate::support::{App, Sender, Signer, until};
@@ -36,7 +36,7 @@ fn a_sender_that_comes_again_resumes_its_session_however_many_came_between() {
     let app = App::ok();
     let gate = gate(&app, &authority.issue("first", 30)).start();
     let client = |version| Arc::new(authority.client(&[version], None));
-    let delivered = |client| deliver(&gate, client, &Signer::github().event());
+    let delivered = |client: &Arc<ClientConfig>| deliver(&gate, client, &Signer::github().event());
     let [old, new] = [&rustls::version::TLS12, &rustls::version::TLS13].map(client);
     assert_eq!([&old, &new].map(delivered), [HandshakeKind::Full; 2]);
     for _ in 0..150 {
