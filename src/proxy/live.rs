@@ -4,11 +4,13 @@
 use std::borrow::Borrow;
 use std::sync::Arc;
 
+use super::lane::Lane;
 use crate::config::provider::NamedSecret;
 use crate::config::route::KeyedRoute;
 use crate::gate::delivery::TrustedProxies;
 use crate::gate::reason::Reason;
 use crate::gate::route::{self, Route};
+use crate::keys::{KeySource, Rooms};
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::RouteMetrics;
 
@@ -23,6 +25,10 @@ pub struct Endpoint {
     pub metrics: Arc<RouteMetrics>,
     /// For diagnosis.
     pub secrets: Arc<[NamedSecret]>,
+    /// Where its deliveries wait for their turn, if they have to.
+    pub lane: Option<Arc<Lane>>,
+    /// Where its keys are looked up, if it holds none itself.
+    pub keys: Option<Arc<KeySource>>,
 }
 
 /// What was configured and is not in effect.
@@ -42,10 +48,17 @@ impl Borrow<Route> for Endpoint {
 }
 
 impl Live {
-    pub fn new(routes: Vec<KeyedRoute>, trusted_proxies: TrustedProxies, telemetry: &Telemetry) -> Self {
+    pub fn new(
+        routes: Vec<KeyedRoute>,
+        trusted_proxies: TrustedProxies,
+        telemetry: &Telemetry,
+        rooms: &Rooms,
+    ) -> Self {
         telemetry.metrics.keep_only(routes.iter().map(|keyed| &*keyed.route.name));
-        let endpoint = |KeyedRoute { route, secrets }| Endpoint {
+        let endpoint = |KeyedRoute { route, secrets, elsewhere }| Endpoint {
             metrics: telemetry.metrics.route(&route),
+            lane: Lane::new(route.deliver).map(Arc::new),
+            keys: elsewhere.as_ref().map(|elsewhere| rooms.source(&route, elsewhere)),
             route: Arc::new(route),
             secrets: secrets.into(),
         };
@@ -54,14 +67,26 @@ impl Live {
 
     /// What was configured anew, with what the limiters of the routes here remember.
     pub fn remembered_by(&self, routes: Vec<KeyedRoute>) -> Vec<KeyedRoute> {
-        let adopting = |KeyedRoute { route, secrets }| {
-            let before = self.endpoints.iter().find(|before| before.route.name == route.name);
+        let adopting = |keyed: KeyedRoute| {
+            let before = self.endpoints.iter().find(|before| before.route.name == keyed.route.name);
             match before {
-                None => KeyedRoute { route, secrets },
-                Some(before) => KeyedRoute { route: route.adopting(&before.route), secrets },
+                None => keyed,
+                Some(before) => KeyedRoute { route: keyed.route.adopting(&before.route), ..keyed },
             }
         };
         routes.into_iter().map(adopting).collect()
+    }
+
+    /// The same, with the lanes that deliveries wait in already, where those are as wide as before.
+    #[must_use]
+    pub fn in_lanes_of(mut self, before: &Live) -> Self {
+        for endpoint in &mut self.endpoints {
+            let old = before.endpoints.iter().find(|old| old.route.name == endpoint.route.name);
+            if let Some(old) = old.filter(|old| old.route.deliver == endpoint.route.deliver) {
+                endpoint.lane.clone_from(&old.lane);
+            }
+        }
+        self
     }
 
     /// Where a raw path leads.

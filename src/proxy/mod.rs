@@ -11,7 +11,9 @@ pub mod deadline;
 pub mod forward;
 pub mod framing;
 pub mod in_flight;
+pub mod lane;
 pub mod live;
+pub mod resign;
 pub mod respond;
 pub mod session;
 pub mod upstream;
@@ -33,6 +35,7 @@ use self::deadline::Deadline;
 use self::forward::Forward;
 use self::framing::{RequestHead, Unread};
 use self::in_flight::{Guard, InFlight};
+use self::lane::{Busy, Lane};
 use self::live::{Endpoint, Live, Unapplied};
 use self::session::Session;
 use self::upstream::{Reply, Undelivered, Upstream};
@@ -45,11 +48,14 @@ use crate::diagnosis::task::{self, Diagnosis, Suspect};
 use crate::diagnosis::trust;
 use crate::gate::chain::{Admission, Findings};
 use crate::gate::delivery::Head;
+use crate::gate::filter::body_limit::Admitted;
 use crate::gate::filter::freshness::Fresh;
 use crate::gate::filter::signature::Authentic;
 use crate::gate::handshake::HandshakeReply;
+use crate::gate::keys::Keys;
 use crate::gate::reason::{Reason, Reject, Said};
 use crate::gate::route::Route;
+use crate::keys::Rooms;
 use crate::store::deliveries::Deliveries;
 use crate::store::{Claim, Outcome, ReplayStore, Reservation};
 use crate::telemetry::metrics::UpstreamOutcome;
@@ -68,6 +74,8 @@ pub struct Sidecar {
     pub timeouts: Timeouts,
     pub in_flight: Arc<InFlight>,
     pub diagnosis: Diagnosis,
+    /// Where keys come from that are not files of a route.
+    pub rooms: Rooms,
 }
 
 /// Why a delivery ends without the application's answer.
@@ -97,7 +105,8 @@ impl Sidecar {
     ) -> Result<Reply, Ending> {
         // Find who speaks to whom.
         let live = self.live.load_full();
-        let Endpoint { route, metrics, secrets } = live.endpoint(head.path())?;
+        let endpoint = live.endpoint(head.path())?;
+        let Endpoint { route, metrics, secrets, lane, .. } = endpoint;
         record.route = Some((Arc::clone(route), Arc::clone(metrics)));
         let peer = session.peer().ok_or(Reason::AddressDenied)?;
         let (client, secure) = live.trusted_proxies.resolve(peer, head.headers());
@@ -123,11 +132,12 @@ impl Sidecar {
         record.body_size = body.size();
 
         // Judge the body: is it genuine, fresh, first-seen?
+        let keys = self.keys(endpoint, &admitted, &head, &body).await;
         let now = clock::after(record.arrived);
-        if let Some(said) = route.hear(&mut admitted, &head, &body.bytes, now, &mut findings)? {
+        if let Some(said) = route.hear(&mut admitted, &head, &body.bytes, &keys, now, &mut findings)? {
             return Err(Ending::Handshake(said));
         }
-        let authentic = route.authenticate(admitted, &head, &body.bytes, now, &mut findings);
+        let authentic = route.authenticate(admitted, &head, &body.bytes, &keys, now, &mut findings);
         let judged = clock::after(record.arrived);
         record.verify += judged.mono.saturating_sub(now.mono);
         let refused = matches!(authentic, Err(Reject { reason: Reason::SignatureMismatch, .. }));
@@ -138,7 +148,7 @@ impl Sidecar {
         record.proof = authentic.as_ref().map(Proof::from);
         let fresh = route.freshen(authentic, now, &mut findings)?;
         record.observed = findings.noted().to_vec();
-        if let Some(said) = route.answer_signed(fresh.as_ref(), &head, &body.bytes)? {
+        if let Some(said) = route.answer_signed(fresh.as_ref(), &head, &body.bytes, &keys)? {
             return Err(Ending::Handshake(said));
         }
         route.choose(fresh.as_ref(), &mut findings)?;
@@ -162,15 +172,27 @@ impl Sidecar {
         };
         let delivery = Delivery {
             upstream: Arc::clone(&self.upstream),
-            head: forward.to_bytes(),
+            head: resign::resigned(route, &keys, forward.to_bytes(), &body.bytes, record.arrived),
             body,
             claim,
+            lane: lane.clone(),
             limit: self.timeouts.call,
             arrived: record.arrived,
             _in_flight: self.in_flight.enter(),
         };
         let patience = route.patience.unwrap_or(self.timeouts.upstream);
         self.deliver(&session.deadline(), delivery, patience, record).await
+    }
+
+    /// The keys that judge the delivery. Where the route holds them, that is all there is to say.
+    async fn keys(&self, endpoint: &Endpoint, admitted: &Admitted, head: &Head<'_>, body: &Body) -> Keys {
+        match &endpoint.keys {
+            Some(source) if endpoint.route.needs_keys(admitted) => {
+                // On the heap, so that every other delivery's future stays small.
+                Box::pin(source.look_up(&endpoint.route, head, &body.bytes)).await
+            }
+            Some(_) | None => Keys::OfRoute,
+        }
     }
 
     /// Tells why a sender was not believed, now and then.
@@ -297,15 +319,15 @@ impl Sidecar {
         let ended = deadline.within(patience, task, || false).await;
         let took = started.elapsed();
         let (outcome, result) = match ended {
-            Ok(Ok(Ok(reply))) => (UpstreamOutcome::of_status(reply.status), Ok(reply)),
+            Ok(Ok(Ok(reply))) => (Some(UpstreamOutcome::of_status(reply.status)), Ok(reply)),
             Ok(Ok(Err(undelivered))) => {
-                record.fault = Some(undelivered.fault(self.upstream.url()));
-                (undelivered.outcome(), Err(undelivered.reason()))
+                record.fault = undelivered.fault(self.upstream.url());
+                (undelivered.outcome(), Err(undelivered.reject()))
             }
-            Ok(Err(_panicked)) => (UpstreamOutcome::Broken, Err(Reason::UpstreamFailed)),
-            Err(_) => (UpstreamOutcome::Timeout, Err(Reason::UpstreamTimeout)),
+            Ok(Err(_panicked)) => (Some(UpstreamOutcome::Broken), Err(Reason::UpstreamFailed.into())),
+            Err(_) => (Some(UpstreamOutcome::Timeout), Err(Reason::UpstreamTimeout.into())),
         };
-        record.upstream = Some((outcome, took));
+        record.upstream = outcome.map(|outcome| (outcome, took));
         Ok(result?)
     }
 
@@ -429,6 +451,7 @@ struct Delivery {
     head: Vec<u8>,
     body: Body,
     claim: Option<Claim>,
+    lane: Option<Arc<Lane>>,
     limit: Duration,
     arrived: Now,
     _in_flight: Guard,
@@ -437,7 +460,13 @@ struct Delivery {
 impl Delivery {
     async fn run(self) -> Result<Reply, Undelivered> {
         let Body { bytes, mut share } = self.body;
-        let mut result = self.upstream.exchange(&self.head, &bytes, self.limit, &mut share).await;
+        let mut result = match &self.lane {
+            None => self.upstream.exchange(&self.head, &bytes, self.limit, &mut share).await,
+            Some(lane) => match lane.turn().await {
+                Ok(_turn) => self.upstream.exchange(&self.head, &bytes, self.limit, &mut share).await,
+                Err(busy) => Err(Undelivered::Waited(busy)),
+            },
+        };
         if let Some(claim) = self.claim {
             claim.settle(outcome(&result), clock::after(self.arrived)).await;
         }
@@ -469,20 +498,29 @@ impl Undelivered {
     fn reason(&self) -> Reason {
         match self {
             Undelivered::Unreachable(_) => Reason::UpstreamUnreachable,
+            Undelivered::Waited(_) => Reason::Overloaded,
             Undelivered::Broken | Undelivered::Lost(_) | Undelivered::Cut { .. } => Reason::UpstreamFailed,
             Undelivered::TimedOut => Reason::UpstreamTimeout,
         }
     }
 
-    /// What an operator needs to find the cause.
-    fn fault(&self, url: &UpstreamUrl) -> Fault {
+    fn reject(&self) -> Reject {
+        match self {
+            Undelivered::Waited(Busy { retry_after }) => Reject::retry_after(self.reason(), *retry_after),
+            _ => self.reason().into(),
+        }
+    }
+
+    /// What an operator needs to find the cause, if that is with the application.
+    fn fault(&self, url: &UpstreamUrl) -> Option<Fault> {
         let (server, error) = match self {
+            Undelivered::Waited(_) => return None,
             Undelivered::Unreachable(Some((address, error))) => (address.clone(), Some(error)),
             Undelivered::Lost(error) => (url.address(), Some(error)),
             _ => (url.address(), None),
         };
         let kind = match self {
-            Undelivered::Unreachable(None) => "connection_closed".to_owned(),
+            Undelivered::Unreachable(None) | Undelivered::Waited(_) => "connection_closed".to_owned(),
             Undelivered::Broken => "answer_broken".to_owned(),
             Undelivered::Cut { .. } => "answer_cut".to_owned(),
             Undelivered::TimedOut => "timed_out".to_owned(),
@@ -490,15 +528,17 @@ impl Undelivered {
                 error.kind().to_string().replace(' ', "_")
             }
         };
-        Fault { server, kind, message: error.map(ToString::to_string) }
+        Some(Fault { server, kind, message: error.map(ToString::to_string) })
     }
 
-    fn outcome(&self) -> UpstreamOutcome {
+    /// What became of the call, if there was one.
+    fn outcome(&self) -> Option<UpstreamOutcome> {
         match self {
-            Undelivered::Unreachable(_) => UpstreamOutcome::ConnectError,
-            Undelivered::Broken | Undelivered::Lost(_) => UpstreamOutcome::Broken,
-            Undelivered::TimedOut => UpstreamOutcome::Timeout,
-            Undelivered::Cut { status } => UpstreamOutcome::of_status(*status),
+            Undelivered::Waited(_) => None,
+            Undelivered::Unreachable(_) => Some(UpstreamOutcome::ConnectError),
+            Undelivered::Broken | Undelivered::Lost(_) => Some(UpstreamOutcome::Broken),
+            Undelivered::TimedOut => Some(UpstreamOutcome::Timeout),
+            Undelivered::Cut { status } => Some(UpstreamOutcome::of_status(*status)),
         }
     }
 }

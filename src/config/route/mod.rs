@@ -1,8 +1,10 @@
 //! What one endpoint demands: the words of a route, over its provider's preset, compiled.
 
+mod deliver;
 mod events;
 mod handshakes;
 mod pass;
+mod resign;
 mod sender;
 mod senders;
 mod signing;
@@ -30,12 +32,18 @@ const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::fro
 pub struct KeyedRoute {
     pub route: Route,
     pub secrets: Vec<NamedSecret>,
+    /// Where its keys are looked up for each delivery; then it has no secrets.
+    pub elsewhere: Option<Elsewhere>,
 }
+
+/// Where keys are looked up that are not files of the route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Elsewhere {}
 
 impl KeyedRoute {
     /// Who, where, with which keys, how, and where it leads.
     pub fn in_words(&self, upstream: &UpstreamUrl) -> String {
-        let KeyedRoute { route, secrets } = self;
+        let KeyedRoute { route, secrets, .. } = self;
         let prints: Vec<_> = secrets.iter().map(|key| key.secret.fingerprint()).collect();
         let keys = match prints.len() {
             0 => "no key".to_owned(),
@@ -130,7 +138,7 @@ impl Loader {
     /// A secret on several routes makes what is signed for one good for the others.
     fn warn_of_shared(&mut self, routes: &[KeyedRoute]) {
         let mut uses: Vec<(&NamedSecret, Vec<&str>)> = Vec::new();
-        for KeyedRoute { route, secrets } in routes {
+        for KeyedRoute { route, secrets, .. } in routes {
             for secret in secrets {
                 match uses.iter_mut().find(|(known, _)| known.secret == secret.secret) {
                     Some((_, names)) if names.contains(&&*route.name) => {}
@@ -174,11 +182,13 @@ impl Endpoint<'_> {
         let mut recipes = self.recipes(&schemes);
         self.public_url(path.as_ref(), &mut recipes);
         self.assurance(&name, &recipes);
+        let elsewhere = None;
         let secrets = self.secrets(only);
         let handshakes = self.handshakes(&provider, &recipes, &secrets);
         let rotation = self.rotation(&name, &secrets);
         let identity = self.identity(&name, &recipes);
         let methods = self.methods();
+        let resign = self.resign(&name, &recipes);
         let signature = self.signature(&provider, recipes, &secrets);
         let signature = signature.map(|signature| self.events(signature.identified(identity)));
         let signature = signature.map(|s| if secrets.is_empty() { s.awaiting_keys() } else { s });
@@ -190,6 +200,7 @@ impl Endpoint<'_> {
         let expect_every = self.expect_every();
         let answers = self.answers();
         let patience = self.patience(&name);
+        let deliver = self.deliver(patience);
         self.tell_of_sender(&name);
         if self.loader.problems() > before {
             return None;
@@ -210,14 +221,17 @@ impl Endpoint<'_> {
             max_body,
             signature,
             rotation,
+            looks_keys_up: elsewhere.is_some(),
             handshakes,
             mode,
             expect_every,
             answers,
             patience,
+            deliver,
+            resign,
             awaits: std::mem::take(&mut self.awaits),
         };
-        Some(KeyedRoute { route, secrets })
+        Some(KeyedRoute { route, secrets, elsewhere })
     }
 
     /// What `check` shows as one word, or not at all.

@@ -41,6 +41,7 @@ impl Endpoint<'_> {
         let allowlist = self.allowlist();
         let rate_limit = self.rate_limit();
         let max_body = self.max_body();
+        let deliver = self.deliver(None);
         if self.loader.problems() > before {
             return None;
         }
@@ -62,14 +63,17 @@ impl Endpoint<'_> {
             max_body,
             signature: Signature::new(Vec::new()),
             rotation: provider::rotation(&[]),
+            looks_keys_up: false,
             handshakes: Handshakes::default(),
             mode: Mode::Pass,
             awaits: Vec::new(),
             expect_every: None,
             answers: Answers::default(),
             patience: None,
+            deliver,
+            resign: None,
         };
-        Some(KeyedRoute { route, secrets: Vec::new() })
+        Some(KeyedRoute { route, secrets: Vec::new(), elsewhere: None })
     }
 }
 

@@ -119,6 +119,30 @@ overlay! {
         /// Answers instead of the usual ones.
         #[arg(skip)]
         pub status: Option<Status>,
+
+        /// How the application is shown that an event came through the gate; not at all if absent.
+        #[arg(skip)]
+        pub resign: Option<Resign>,
+
+        /// How much of the route reaches the application, and how fast; without bounds if absent.
+        #[command(flatten)]
+        pub deliver: Deliver,
+    }
+}
+
+overlay! {
+    /// How much of a route reaches the application at once, and how fast. What has to wait longer than its sender
+    /// would is answered 503.
+    #[derive(Clone, Debug, Default, Args, Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct Deliver {
+        /// Deliveries of one route to the application at once; more wait a moment, then get 503 [default: without bound]
+        #[arg(long, value_name = "N", help_heading = "Limits")]
+        pub max_concurrent: Option<Located<usize>>,
+
+        /// Deliveries of the route in a time, such as `50/s`; more wait a moment, then get 503.
+        #[arg(skip)]
+        pub rate: Option<Located<Rate>>,
     }
 }
 
@@ -171,6 +195,7 @@ impl RouteWords {
             ("identity", place(self.identity.as_ref())),
             ("events", place(self.events.as_ref())),
             ("status", self.status.as_ref().map(|_| unplaced())),
+            ("resign", place(self.resign.as_ref().map(|resign| &resign.manner))),
         ];
         keys.into_iter().filter_map(|(key, given)| Some((key, given?))).collect()
     }
@@ -268,6 +293,18 @@ impl JsonSchema for RateLimit {
         let shared = generator.subschema_for::<SharedRateLimit>();
         schemars::json_schema!({ "anyOf": [plain, shared] })
     }
+}
+
+/// The signature that the application gets: `{ as: standard-webhooks, secrets: [{ file: … }] }`, or `{ as: same }`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resign {
+    /// A preset whose way of signing is symmetric; or `same`: the provider's own, with its secret and a fresh time.
+    #[serde(rename = "as")]
+    pub manner: Located<String>,
+    /// What gate and application share, newest first.
+    #[serde(default)]
+    pub secrets: Vec<SecretSource>,
 }
 
 /// A secret and the id that stands for it in logs and metrics.
