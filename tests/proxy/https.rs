@@ -1,14 +1,15 @@
 //! The HTTPS listener: who is served, with which certificate, and what happens when the
 //! files change. Certificates are made on the spot with the `openssl` command.
 
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::{ClientConfig, HandshakeKind};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 
 use crate::support::gate::{run, same};
-use crate::support::{App, Sender, Signer, until};
-use crate::tls::{Authority, Pair, certificate, connect, deliver, gate, install};
+use crate::support::{App, Gate, Request, Sender, Signer, until};
+use crate::tls::{Authority, NAME, Pair, certificate, connect, gate, install};
 
 #[test]
 fn https_is_served_in_both_versions_and_plain_http_beside_it_is_not_enough() {
@@ -163,4 +164,16 @@ fn a_broken_certificate_is_no_start() {
     let run = run(&mut gate(&app, &mismatched).command("run"));
     assert_eq!(run.code, Some(78), "{}", run.err);
     assert!(run.err.contains("tls.key") && run.err.contains("certificate"), "{}", run.err);
+}
+
+/// Delivers something on a connection of its own; tells how the handshake went.
+fn deliver(gate: &Gate, client: &Arc<ClientConfig>, request: &Request) -> HandshakeKind {
+    let mut socket = TcpStream::connect(gate.tls_address()).unwrap();
+    let mut tls = ClientConnection::new(Arc::clone(client), NAME.try_into().unwrap()).unwrap();
+    tls.complete_io(&mut socket).unwrap();
+    let kind = tls.handshake_kind().unwrap();
+    let raw = socket.try_clone().unwrap();
+    let mut sender = Sender::over(Box::new(StreamOwned::new(tls, socket)), raw);
+    assert_eq!(sender.exchange(request).status, 200);
+    kind
 }

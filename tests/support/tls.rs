@@ -7,14 +7,12 @@ use std::process::Command;
 use std::sync::Arc;
 
 use rustls::crypto::ring;
-use rustls::{
-    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned, SupportedProtocolVersion,
-};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::support::gate::program;
-use crate::support::{App, Builder, Dir, Gate, LIMIT, Request, Sender};
+use crate::support::{App, Builder, Dir, Gate, LIMIT, Sender};
 
 pub const NAME: &str = "hooks.example";
 
@@ -120,16 +118,4 @@ pub fn over(
     let shown = tls.peer_certificates().unwrap()[0].clone().into_owned();
     let raw = socket.try_clone()?;
     Ok((Sender::over(Box::new(StreamOwned::new(tls, socket)), raw), shown))
-}
-
-/// Delivers something on a connection of its own; tells how the handshake went.
-pub fn deliver(gate: &Gate, client: &Arc<ClientConfig>, request: &Request) -> HandshakeKind {
-    let mut socket = TcpStream::connect(gate.tls_address()).unwrap();
-    let mut tls = ClientConnection::new(Arc::clone(client), NAME.try_into().unwrap()).unwrap();
-    tls.complete_io(&mut socket).unwrap();
-    let kind = tls.handshake_kind().unwrap();
-    let raw = socket.try_clone().unwrap();
-    let mut sender = Sender::over(Box::new(StreamOwned::new(tls, socket)), raw);
-    assert_eq!(sender.exchange(request).status, 200);
-    kind
 }
