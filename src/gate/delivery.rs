@@ -67,7 +67,7 @@ pub struct Line {
 }
 
 impl Line {
-    fn is(&self, name: &str, raw: &[u8]) -> bool {
+    fn is(self, name: &str, raw: &[u8]) -> bool {
         usize::from(self.name.1 - self.name.0) == name.len() // nearly always tells
             && slice(raw, self.name).eq_ignore_ascii_case(name.as_bytes())
     }

@@ -404,7 +404,8 @@ fn plain(text: &[u8]) -> usize {
 
 fn is_plain<const N: usize>(block: &[u8; N]) -> bool {
     // Without branches, as a loop that is to become wide must be.
-    !block.iter().fold(false, |special, b| special | (*b < b' ') | (*b == b'"') | (*b == b'\\'))
+    let special = |b: u8| u8::from(b < b' ') | u8::from(b == b'"') | u8::from(b == b'\\');
+    block.iter().fold(0, |any, b| any | special(*b)) == 0
 }
 
 /// The high bit of the first byte that does not stand for itself, and perhaps others above it.

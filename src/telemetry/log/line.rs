@@ -286,8 +286,9 @@ pub fn write_address(out: &mut Vec<u8>, address: IpAddr) {
 /// Stands for itself in both formats, and is one value without quotes. Every byte is looked at, which
 /// many instructions can do for several of them at once.
 fn is_all_plain(value: &[u8]) -> bool {
-    let is_plain = |b: u8| b.is_ascii_graphic() & (b != b'"') & (b != b'\\') & (b != b'=');
-    !value.is_empty() && value.iter().fold(true, |all, b| all & is_plain(*b))
+    let special = |b: u8| u8::from(b == b'"') | u8::from(b == b'\\') | u8::from(b == b'=');
+    let odd = |b: u8| special(b) | u8::from(!b.is_ascii_graphic());
+    !value.is_empty() && value.iter().fold(0, |any, b| any | odd(*b)) == 0
 }
 
 /// What a terminal or a reader of lines might act on: controls, ends of lines, and what hides or
