@@ -59,15 +59,25 @@ pub fn keyed(
     secrets: &[NamedSecret],
     short_allowed: bool,
 ) -> (Scheme, Vec<(Arc<str>, KeyError)>) {
+    let (keys, unfit) = keys(&recipe, secrets, short_allowed);
+    (Scheme::new(recipe, keys), unfit)
+}
+
+/// The keys that secrets are under a recipe, and why others are none.
+pub fn keys(
+    recipe: &Recipe,
+    secrets: &[NamedSecret],
+    short_allowed: bool,
+) -> (Vec<Key>, Vec<(Arc<str>, KeyError)>) {
     let mut keys = Vec::new();
     let mut unfit = Vec::new();
     for NamedSecret { id, secret, .. } in secrets.iter().filter(|named| !named.secret.is_unseen()) {
-        match verifier(&recipe, secret, short_allowed) {
+        match verifier(recipe, secret, short_allowed) {
             Ok(verifier) => keys.push(Key { id: Arc::clone(id), verifier }),
             Err(error) => unfit.push((Arc::clone(id), error)),
         }
     }
-    (Scheme::new(recipe, keys), unfit)
+    (keys, unfit)
 }
 
 fn verifier(recipe: &Recipe, secret: &Secret, short_allowed: bool) -> Result<Verifier, KeyError> {

@@ -56,6 +56,7 @@ impl Loader {
             short_secret: trust.short_secret,
             strict: process.strict_start(self),
             may_share: sharing.store.is_some(),
+            reload_interval: lifecycle.reload_interval,
             max_buffered: held.max_buffered,
             application: &application,
             exchange: &exchange,

@@ -20,6 +20,7 @@ use crate::gate::route::{Mode, Route};
 use crate::gate::scheme::timestamp::TimestampRule;
 use crate::proxy::live::Live;
 use crate::telemetry::activity::{Activity, Counts, Tally};
+use crate::telemetry::tenants::Tenants;
 
 /// The answer of `/report`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,26 @@ pub struct Report {
     /// When it was made.
     pub at: String,
     pub routes: Vec<RouteReport>,
+    /// What has become of the last deliveries of the tenant that was asked for, on each route that it has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tenants: Vec<TenantReport>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantReport {
+    pub route: String,
+    pub tenant: String,
+    pub ends: Vec<End>,
+}
+
+/// How deliveries ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    pub verdict: String,
+    pub reason: String,
+    pub count: u64,
+    pub first: String,
+    pub last: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -249,8 +270,25 @@ impl Report {
     pub fn of(live: &Live, replay_window: Duration, now: Now) -> Report {
         let routes =
             live.routes().map(|(route, metrics)| RouteReport::of(route, &metrics.activity, replay_window));
-        Report { at: moment(now.wall_ms), routes: routes.collect() }
+        Report { at: moment(now.wall_ms), routes: routes.collect(), tenants: Vec::new() }
     }
+}
+
+/// What is known of a tenant, on each route that has it.
+pub fn of_tenant(live: &Live, known: &Tenants, tenant: &str) -> Vec<TenantReport> {
+    let of_route = |route: &Route| {
+        let ends = known.of(&route.name, tenant).into_iter().map(|(verdict, reason, tally)| End {
+            verdict: verdict.label().to_owned(),
+            reason: reason.label().to_owned(),
+            count: tally.count,
+            first: moment(tally.first_ms),
+            last: moment(tally.last_ms),
+        });
+        let ends: Vec<_> = ends.collect();
+        let named = || TenantReport { route: route.name.to_string(), tenant: tenant.to_owned(), ends };
+        (route.tenant.is_some()).then(named).filter(|report| !report.ends.is_empty())
+    };
+    live.routes().filter_map(|(route, _)| of_route(route)).collect()
 }
 
 impl RouteReport {

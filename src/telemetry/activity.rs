@@ -42,7 +42,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, wall_ms: i64) {
+    pub(super) fn add(&mut self, wall_ms: i64) {
         if self.count == 0 {
             self.first_ms = wall_ms;
         }

@@ -74,6 +74,10 @@ impl Endpoint<'_> {
             Ok(url) => url,
             Err(message) => return self.loader.located_problem(&key, raw, message),
         };
+        if url.has_path() && matches!(path, Some(PathPattern::Tenant(..))) {
+            let message = "names one path, and each tenant has its own: leave out all behind the host, as in https://example.com";
+            self.loader.located_problem(&key, raw, message);
+        }
         if !url.has_path() && matches!(path, Some(PathPattern::Prefix(_))) {
             let message =
                 "names no path, and the route has many: write the whole URL, or a route for each path";
@@ -135,7 +139,14 @@ impl Endpoint<'_> {
         }
         let mut secrets = Vec::<NamedSecret>::new();
         for (n, source) in sources.iter().enumerate() {
-            let (key, file) = (self.key(&format!("secrets[{n}].file")), &source.file);
+            let key = self.key(&format!("secrets[{n}].file"));
+            let Some(file) = &source.file else {
+                self.problem(
+                    &format!("secrets[{n}].file"),
+                    "is missing: name the file that holds the secret",
+                );
+                continue;
+            };
             let file_name = || file.value.file_name().map(|name| name.to_string_lossy().into_owned());
             let id = source.id.clone().or_else(file_name).unwrap_or_else(|| n.to_string());
             if !is_name(&id) {
@@ -256,7 +267,7 @@ impl Endpoint<'_> {
         recipes: Vec<Recipe>,
         secrets: &[NamedSecret],
     ) -> Option<Signature> {
-        if secrets.is_empty() && !self.awaits.is_empty() {
+        if secrets.is_empty() && (!self.awaits.is_empty() || self.looks_keys_up) {
             let unkeyed = |recipe| Scheme::new(recipe, Vec::new());
             return Some(Signature::new(recipes.into_iter().map(unkeyed).collect()));
         }

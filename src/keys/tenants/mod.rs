@@ -1,0 +1,425 @@
+//! The keys of tenants: looked up by the name that a delivery gives, in a [folder](directory), in a hash of
+//! the shared store, or behind a [socket], and [remembered](cache).
+//!
+//! - A name that is no tenant's is judged with the same work, by keys that nobody has, and gets the same answer.
+//! - What is older than `cache` is looked up before it is used. If the source is away, the keys that are
+//!   remembered go on; where there are none, nobody can say, which is a 503 and no refusal.
+//! - A signature that no key made has the source asked again, at most once in `negative`: a secret or a tenant
+//!   that is new is found at once, and a forgery costs the same for every name.
+//! - One question at a time is asked for a name, and it outlives who asked.
+
+mod answer;
+mod cache;
+mod directory;
+mod ring;
+mod socket;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+
+use self::cache::{Cache, Remembered};
+pub use self::directory::Directory;
+use self::socket::Socket;
+use crate::clock;
+use crate::config::provider::{self, NamedSecret};
+use crate::config::route::{TenantSecrets, Where};
+use crate::config::secret::Secret;
+use crate::gate::keys::Keys;
+use crate::gate::route::Route;
+use crate::gate::scheme::Recipe;
+use crate::gate::scheme::key::KeyError;
+use crate::store::ReplayStore;
+use crate::store::redis::Breaker;
+use crate::telemetry::event::Event;
+use crate::telemetry::metrics::{Lookup, TenantMetrics};
+
+/// Secrets of one tenant.
+const MOST_SECRETS: usize = 16;
+/// The longest of them: a public key of RSA has half a kilobyte.
+const MOST_TEXT: usize = 16 * 1024;
+/// Names that are asked for at the same time. Others are told to come again.
+const MOST_ASKED: usize = 4096;
+/// Questions to the source at the same time.
+const AT_ONCE: usize = 64;
+/// For a question to a folder or the store; a socket has its own.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The tenants of one route.
+pub struct Tenants {
+    from: TenantSecrets,
+    route: Arc<str>,
+    source: Source,
+    cache: Cache,
+    /// What is older than that, in seconds of the monotonic clock, is looked up again.
+    since: AtomicU32,
+    asking: Mutex<HashMap<Arc<str>, watch::Receiver<Option<bool>>>>,
+    places: Semaphore,
+    breaker: Breaker,
+    /// Why the source is away, or what it said of a tenant that could not be understood.
+    trouble: Mutex<Option<String>>,
+    told_away: AtomicBool,
+    metrics: Arc<TenantMetrics>,
+    /// Secrets that nobody has, like those that were found last.
+    decoys: Mutex<Vec<NamedSecret>>,
+    recipes: Vec<Recipe>,
+}
+
+enum Source {
+    Directory(Arc<Directory>),
+    Store(ReplayStore, String),
+    Socket(Socket),
+}
+
+/// Why nobody can say what a tenant's secrets are.
+pub enum Trouble {
+    /// The source is away.
+    Source(String),
+    /// It is there, and what it holds of this tenant cannot be read.
+    Tenant(String),
+}
+
+impl Tenants {
+    pub fn new(route: &Route, from: TenantSecrets, store: ReplayStore, metrics: Arc<TenantMetrics>) -> Self {
+        let source = Source::new(&from.place, store);
+        let recipes = ring::recipes(route);
+        Tenants {
+            cache: Cache::new(from.max),
+            from,
+            route: Arc::clone(&route.name),
+            source,
+            since: AtomicU32::new(0),
+            asking: Mutex::default(),
+            places: Semaphore::new(AT_ONCE),
+            breaker: Breaker::default(),
+            trouble: Mutex::default(),
+            told_away: AtomicBool::new(false),
+            metrics,
+            decoys: Mutex::new(ring::decoys(&recipes, &[])),
+            recipes,
+        }
+    }
+
+    /// Whether it would be made anew as it is.
+    pub fn is_as(&self, route: &Route, from: &TenantSecrets) -> bool {
+        self.from == *from && self.route == route.name && self.recipes == ring::recipes(route)
+    }
+
+    /// The keys of the tenant; of one that does not exist, some that nobody has.
+    pub async fn look_up(self: &Arc<Self>, route: &Route, tenant: Option<&str>) -> Keys {
+        let Some(name) = tenant else {
+            let decoys = lock(&self.decoys).clone();
+            return Keys::Found(Arc::new(ring::ring(route, None, &decoys, self.from.short_allowed)));
+        };
+        let remembered = self.remembered(name);
+        if let Some(remembered) = remembered.as_ref().filter(|found| self.is_good(found)) {
+            return self.keys(route, name, remembered);
+        }
+        if self.ask(name).await {
+            return self.remembered(name).map_or(Keys::Unavailable, |found| self.keys(route, name, &found));
+        }
+        match remembered {
+            Some(stale) if stale.is_known => {
+                self.metrics.served_stale();
+                self.keys(route, name, &stale)
+            }
+            Some(_) | None => Keys::Unavailable,
+        }
+    }
+
+    /// The keys of the tenant as they are now, if they were not looked up just now.
+    pub async fn newer(self: &Arc<Self>, route: &Route, name: &str) -> Option<Keys> {
+        if self.remembered(name).is_some_and(|found| found.age < self.from.negative) {
+            return None;
+        }
+        Some(if self.ask(name).await {
+            self.remembered(name).map_or(Keys::Unavailable, |found| self.keys(route, name, &found))
+        } else {
+            Keys::Unavailable
+        })
+    }
+
+    /// The secrets that are remembered of the tenant, and what is to be said if there are none.
+    pub fn told(&self, tenant: Option<&str>) -> (Vec<NamedSecret>, Option<String>) {
+        let Some(name) = tenant else {
+            let hint =
+                "the delivery names no tenant, or what it names cannot be one: [A-Za-z0-9._-], at most 128";
+            return (Vec::new(), Some(hint.to_owned()));
+        };
+        match self.remembered(name).filter(|found| found.is_known) {
+            Some(found) => (found.secrets(), None),
+            None => (Vec::new(), Some(format!("there is no tenant {name} in {}", self.from.place))),
+        }
+    }
+
+    /// Tells when the source is away, and when it is back; and what could not be understood.
+    pub fn news(&self, tell: impl FnOnce(Event<'_>)) {
+        self.metrics.set(self.cache.tenants(), !self.breaker.is_open());
+        let trouble = lock(&self.trouble).take();
+        let (route, was_away) = (&*self.route, self.told_away.load(Ordering::Relaxed));
+        let is_away = self.breaker.is_open();
+        if is_away != was_away {
+            self.told_away.store(is_away, Ordering::Relaxed);
+        }
+        match trouble {
+            Some(why) if is_away && !was_away => tell(Event::TenantsAway { route, why: &why }),
+            Some(why) if !is_away => tell(Event::TenantUnreadable { route, why: &why }),
+            _ if was_away && !is_away => tell(Event::TenantsBack { route }),
+            _ => {}
+        }
+    }
+
+    pub fn forget_age(&self) {
+        let now = u32::try_from(clock::now().mono.as_secs()).unwrap_or(u32::MAX);
+        self.since.store(now.saturating_add(1), Ordering::Relaxed);
+    }
+
+    fn remembered(&self, name: &str) -> Option<Remembered> {
+        self.cache.get(name, clock::now().mono)
+    }
+
+    /// Whether it is used without asking. Of a name that is no tenant's that is so for as long as of one that is:
+    /// if its signature does not hold, which it never does, the source is asked again.
+    fn is_good(&self, found: &Remembered) -> bool {
+        found.age < self.from.cache && found.at >= self.since.load(Ordering::Relaxed)
+    }
+
+    fn keys(&self, route: &Route, name: &str, found: &Remembered) -> Keys {
+        let tenant = Arc::<str>::from(name);
+        let tenant = found.is_known.then_some(tenant);
+        Keys::Found(Arc::new(ring::ring(route, tenant, &found.secrets(), self.from.short_allowed)))
+    }
+
+    /// Asks the source, and remembers what it says; `false` if it cannot say. Who asks for a name that is
+    /// asked for already waits for that answer.
+    async fn ask(self: &Arc<Self>, name: &str) -> bool {
+        let mut answered = {
+            let mut asking = lock(&self.asking);
+            match asking.get(name) {
+                Some(answered) => answered.clone(),
+                None => {
+                    if asking.len() >= MOST_ASKED || !self.breaker.lets_through(clock::now().mono) {
+                        self.metrics.looked_up(Lookup::Failed);
+                        return false;
+                    }
+                    let (tell, answered) = watch::channel(None);
+                    let name = Arc::<str>::from(name);
+                    asking.insert(Arc::clone(&name), answered.clone());
+                    let question = Question { tenants: Arc::clone(self), name, tell };
+                    tokio::spawn(question.ask());
+                    answered
+                }
+            }
+        };
+        let answer = answered.wait_for(Option::is_some).await;
+        answer.is_ok_and(|answer| *answer == Some(true))
+    }
+
+    fn remember(&self, name: &str, found: Result<Option<Vec<NamedSecret>>, Trouble>) -> bool {
+        let now = clock::now().mono;
+        match found {
+            Ok(Some(secrets)) => {
+                self.breaker.succeeded();
+                self.metrics.looked_up(Lookup::Found);
+                self.cache.put(name, &secrets, true, now);
+                let decoys = ring::decoys(&self.recipes, &secrets);
+                *lock(&self.decoys) = decoys;
+                true
+            }
+            Ok(None) => {
+                self.breaker.succeeded();
+                self.metrics.looked_up(Lookup::Unknown);
+                let decoys = lock(&self.decoys).clone();
+                self.cache.put(name, &decoys, false, now);
+                true
+            }
+            Err(trouble) => {
+                self.metrics.looked_up(Lookup::Failed);
+                let why = match trouble {
+                    Trouble::Source(why) => {
+                        self.breaker.failed(now);
+                        why
+                    }
+                    Trouble::Tenant(why) => {
+                        self.breaker.succeeded();
+                        why
+                    }
+                };
+                *lock(&self.trouble) = Some(why);
+                false
+            }
+        }
+    }
+}
+
+impl Source {
+    fn new(place: &Where, store: ReplayStore) -> Self {
+        match place {
+            Where::Dir(path) => Source::Directory(Arc::new(Directory::new(path.clone()))),
+            Where::Store(hash) => Source::Store(store, hash.clone()),
+            Where::Socket(path) => Source::Socket(Socket::new(path.clone())),
+        }
+    }
+
+    async fn secrets(&self, route: &str, name: &str) -> Result<Option<Vec<NamedSecret>>, Trouble> {
+        match self {
+            Source::Socket(socket) => socket.secrets(route, name).await,
+            Source::Store(store, hash) => {
+                let value = store.field(hash, name).await.map_err(Trouble::Source)?;
+                value.map_or(Ok(None), |value| of_field(hash, name, &value))
+            }
+            Source::Directory(directory) => {
+                let (directory, name) = (Arc::clone(directory), name.to_owned());
+                // Files of a slow volume must not hold up deliveries.
+                let read = tokio::task::spawn_blocking(move || directory.secrets(&name));
+                match tokio::time::timeout(PATIENCE, read).await {
+                    Ok(Ok(found)) => found,
+                    Ok(Err(_)) | Err(_) => Err(Trouble::Source("the folder does not answer".to_owned())),
+                }
+            }
+        }
+    }
+}
+
+/// Looks the secrets of one tenant up, once and by itself; empty if there is no such tenant. It blocks.
+pub fn ask_now(
+    route: &str,
+    from: &TenantSecrets,
+    store: ReplayStore,
+    tenant: &str,
+) -> Result<Vec<NamedSecret>, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    match runtime.block_on(async { Source::new(&from.place, store).secrets(route, tenant).await }) {
+        Ok(secrets) => Ok(secrets.unwrap_or_default()),
+        Err(Trouble::Source(why) | Trouble::Tenant(why)) => Err(why),
+    }
+}
+
+/// A field of the hash: the secret itself, or what a socket would answer.
+fn of_field(hash: &str, name: &str, value: &[u8]) -> Result<Option<Vec<NamedSecret>>, Trouble> {
+    if value.trim_ascii_start().starts_with(b"{") {
+        return answer::secrets(value).map_err(|why| Trouble::Tenant(format!("{name} in {hash}: {why}")));
+    }
+    if value.len() > MOST_TEXT {
+        return Err(Trouble::Tenant(format!("{name} in {hash} is larger than {} KiB", MOST_TEXT >> 10)));
+    }
+    let (secret, _) = Secret::from_bytes(value.to_vec());
+    let named = NamedSecret { id: name.into(), secret, not_after_ms: None };
+    Ok((!named.secret.is_empty()).then(|| vec![named]))
+}
+
+/// A question that is under way. However it ends, those who wait are told.
+struct Question {
+    tenants: Arc<Tenants>,
+    name: Arc<str>,
+    tell: watch::Sender<Option<bool>>,
+}
+
+impl Question {
+    async fn ask(self) {
+        let place = self.tenants.places.acquire().await;
+        let found = self.tenants.source.secrets(&self.tenants.route, &self.name).await;
+        drop(place);
+        let is_answered = self.tenants.remember(&self.name, found);
+        self.tell.send_replace(Some(is_answered));
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        lock(&self.tenants.asking).remove(&self.name);
+    }
+}
+
+/// Each of these is changed in one step, so that it is whole after a panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a folder of tenants holds, for who asks before it is used.
+#[derive(Debug, Default)]
+pub struct Survey {
+    pub tenants: usize,
+    /// The first of them, by their names.
+    pub samples: Vec<String>,
+    /// What is wrong, one sentence each.
+    pub wrong: Vec<String>,
+    /// How much more is.
+    pub more: usize,
+}
+
+const SAMPLES: usize = 3;
+const MOST_WRONG: usize = 10;
+
+/// Looks at every tenant in a folder.
+pub fn survey(from: &TenantSecrets, recipes: &[Recipe]) -> Option<Result<Survey, String>> {
+    let Where::Dir(path) = &from.place else { return None };
+    let directory = Directory::new(path.clone());
+    let mut names = match directory.names() {
+        Ok(names) => names,
+        Err(error) => return Some(Err(format!("cannot read {}: {error}", path.display()))),
+    };
+    names.sort_unstable();
+    let mut survey = Survey::default();
+    let mut wrong = |what: String| {
+        if survey.wrong.len() < MOST_WRONG { survey.wrong.push(what) } else { survey.more += 1 }
+    };
+    let mut uses = HashMap::<Vec<u8>, String>::new();
+    let (mut tenants, mut samples) = (0, Vec::new());
+    for name in names {
+        if !crate::gate::tenant::is_tenant(name.as_bytes()) {
+            wrong(format!("{name:?} can be no tenant: names are [A-Za-z0-9._-], at most 128; rename it"));
+            continue;
+        }
+        let secrets = match directory.secrets(&name) {
+            Ok(Some(secrets)) => secrets,
+            Ok(None) => {
+                wrong(format!("{name} is empty: nothing is accepted for it"));
+                continue;
+            }
+            Err(Trouble::Source(why) | Trouble::Tenant(why)) => {
+                wrong(why);
+                continue;
+            }
+        };
+        tenants += 1;
+        if samples.len() < SAMPLES {
+            samples.push(name.clone());
+        }
+        for secret in &secrets {
+            if let Some(why) = unusable(recipes, secret, from.short_allowed) {
+                wrong(format!("{name}: the secret {} cannot be used: {why}", secret.id));
+            }
+            if let Some(oddity) = secret.secret.oddity() {
+                wrong(format!("{name}: the secret {} {oddity}", secret.id));
+            }
+            if let Some(other) = uses.insert(print(secret), name.clone()).filter(|other| *other != name) {
+                wrong(format!(
+                    "{other} and {name} share a secret: whoever signs for one signs for the other; give each its own"
+                ));
+            }
+        }
+    }
+    Some(Ok(Survey { tenants, samples, ..survey }))
+}
+
+fn print(secret: &NamedSecret) -> Vec<u8> {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(secret.secret.expose())[..16].to_vec()
+}
+
+/// Why no scheme can use the secret.
+fn unusable(recipes: &[Recipe], secret: &NamedSecret, short_allowed: bool) -> Option<KeyError> {
+    let mut why = None;
+    for recipe in recipes {
+        match provider::keys(recipe, std::slice::from_ref(secret), short_allowed).1.pop() {
+            Some((_, error)) => _ = why.get_or_insert(error),
+            None => return None,
+        }
+    }
+    why
+}
