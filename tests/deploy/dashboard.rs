@@ -24,6 +24,10 @@ routes:
     provider: stripe
     expect_every: 1h
     secrets: [{ id: a, file: DIR/key-1, not_after: 2099-12-31 }]
+  - name: tenants
+    path: /tenants/{tenant}
+    provider: github
+    secrets: { dir: DIR }
 ";
 
 fn dashboard() -> Value {
