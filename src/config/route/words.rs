@@ -60,6 +60,7 @@ overlay! {
         /// For trials, HOOKGATE_SECRET may hold the secret itself
         #[arg(long = "secret-file", value_name = "PATH", value_delimiter = ',')]
         #[serde(deserialize_with = "list::of_keys")]
+        #[schemars(schema_with = "list::schema_of_keys::<RouteSecret>")]
         pub secrets: Option<Vec<RouteSecret>>,
 
         /// Who answers the provider's handshakes: answer is the gate, forward the application, off nobody [default: answer]

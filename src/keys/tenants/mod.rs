@@ -110,16 +110,20 @@ impl Tenants {
 
     /// The keys of the tenant; of one that does not exist, some that nobody has.
     pub async fn look_up(self: &Arc<Self>, route: &Route, tenant: Option<&str>) -> Keys {
+        self.look_up_at(route, tenant, clock::now().mono).await
+    }
+
+    async fn look_up_at(self: &Arc<Self>, route: &Route, tenant: Option<&str>, now: Duration) -> Keys {
         let Some(name) = tenant else {
             let decoys = lock(&self.decoys).clone();
             return Keys::Found(Arc::new(ring::ring(route, None, &decoys, self.from.short_allowed)));
         };
-        let remembered = self.remembered(name);
+        let remembered = self.cache.get(name, now);
         if let Some(remembered) = remembered.as_ref().filter(|found| self.is_good(found)) {
             return self.keys(route, name, remembered);
         }
-        if self.ask(name).await {
-            return self.remembered(name).map_or(Keys::Unavailable, |found| self.keys(route, name, &found));
+        if self.ask(name, now).await {
+            return self.remembered(route, name, now);
         }
         match remembered {
             Some(stale) if stale.is_known => {
@@ -132,14 +136,11 @@ impl Tenants {
 
     /// The keys of the tenant as they are now, if they were not looked up just now.
     pub async fn newer(self: &Arc<Self>, route: &Route, name: &str) -> Option<Keys> {
-        if self.remembered(name).is_some_and(|found| found.age < self.from.negative) {
+        let now = clock::now().mono;
+        if self.cache.get(name, now).is_some_and(|found| found.age < self.from.negative) {
             return None;
         }
-        Some(if self.ask(name).await {
-            self.remembered(name).map_or(Keys::Unavailable, |found| self.keys(route, name, &found))
-        } else {
-            Keys::Unavailable
-        })
+        Some(if self.ask(name, now).await { self.remembered(route, name, now) } else { Keys::Unavailable })
     }
 
     /// The secrets that are remembered of the tenant, and what is to be said if there are none.
@@ -149,7 +150,7 @@ impl Tenants {
                 "the delivery names no tenant, or what it names cannot be one: [A-Za-z0-9._-], at most 128";
             return (Vec::new(), Some(hint.to_owned()));
         };
-        match self.remembered(name).filter(|found| found.is_known) {
+        match self.cache.get(name, clock::now().mono).filter(|found| found.is_known) {
             Some(found) => (found.secrets(), None),
             None => (Vec::new(), Some(format!("there is no tenant {name} in {}", self.from.place))),
         }
@@ -177,8 +178,9 @@ impl Tenants {
         self.since.store(now.saturating_add(1), Ordering::Relaxed);
     }
 
-    fn remembered(&self, name: &str) -> Option<Remembered> {
-        self.cache.get(name, clock::now().mono)
+    /// What was just looked up.
+    fn remembered(&self, route: &Route, name: &str, now: Duration) -> Keys {
+        self.cache.get(name, now).map_or(Keys::Unavailable, |found| self.keys(route, name, &found))
     }
 
     /// Whether it is used without asking. Of a name that is no tenant's that is so for as long as of one that is:
@@ -195,20 +197,21 @@ impl Tenants {
 
     /// Asks the source, and remembers what it says; `false` if it cannot say. Who asks for a name that is
     /// asked for already waits for that answer.
-    async fn ask(self: &Arc<Self>, name: &str) -> bool {
+    async fn ask(self: &Arc<Self>, name: &str, now: Duration) -> bool {
         let mut answered = {
             let mut asking = lock(&self.asking);
             match asking.get(name) {
                 Some(answered) => answered.clone(),
                 None => {
-                    if asking.len() >= MOST_ASKED || !self.breaker.lets_through(clock::now().mono) {
+                    if asking.len() >= MOST_ASKED || !self.breaker.lets_through(now) {
                         self.metrics.looked_up(Lookup::Failed);
                         return false;
                     }
                     let (tell, answered) = watch::channel(None);
                     let name = Arc::<str>::from(name);
                     asking.insert(Arc::clone(&name), answered.clone());
-                    let question = Question { tenants: Arc::clone(self), name, tell };
+                    let question =
+                        Question { tenants: Arc::clone(self), name, now, tell, is_answered: false };
                     tokio::spawn(question.ask());
                     answered
                 }
@@ -218,8 +221,7 @@ impl Tenants {
         answer.is_ok_and(|answer| *answer == Some(true))
     }
 
-    fn remember(&self, name: &str, found: Result<Option<Vec<NamedSecret>>, Trouble>) -> bool {
-        let now = clock::now().mono;
+    fn remember(&self, name: &str, found: Result<Option<Vec<NamedSecret>>, Trouble>, now: Duration) -> bool {
         match found {
             Ok(Some(secrets)) => {
                 self.breaker.succeeded();
@@ -316,22 +318,26 @@ fn of_field(hash: &str, name: &str, value: &[u8]) -> Result<Option<Vec<NamedSecr
 struct Question {
     tenants: Arc<Tenants>,
     name: Arc<str>,
+    /// When it was asked.
+    now: Duration,
     tell: watch::Sender<Option<bool>>,
+    is_answered: bool,
 }
 
 impl Question {
-    async fn ask(self) {
+    async fn ask(mut self) {
         let place = self.tenants.places.acquire().await;
         let found = self.tenants.source.secrets(&self.tenants.route, &self.name).await;
         drop(place);
-        let is_answered = self.tenants.remember(&self.name, found);
-        self.tell.send_replace(Some(is_answered));
+        self.is_answered = self.tenants.remember(&self.name, found, self.now);
     }
 }
 
 impl Drop for Question {
+    /// Who asks from now on is not told what was found before.
     fn drop(&mut self) {
         lock(&self.tenants.asking).remove(&self.name);
+        self.tell.send_replace(Some(self.is_answered));
     }
 }
 
@@ -422,4 +428,146 @@ fn unusable(recipes: &[Recipe], secret: &NamedSecret, short_allowed: bool) -> Op
         }
     }
     why
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::config::flags::{Given, RunArgs};
+    use crate::config::route::{Elsewhere, KeyedRoute};
+    use crate::store::Memory;
+    use crate::telemetry::metrics::Metrics;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path =
+                std::env::temp_dir().join(format!("hookgate-of-tenants-{name}-{}", std::process::id()));
+            _ = std::fs::remove_dir_all(&path);
+            std::fs::create_dir_all(path.join("in")).unwrap();
+            Folder(path)
+        }
+
+        fn put(&self, tenant: &str) {
+            std::fs::write(
+                self.0.join("in").join(tenant),
+                format!("a secret of {tenant}, and nobody else's"),
+            )
+            .unwrap();
+        }
+
+        /// The route, and its tenants with these settings.
+        fn tenants(&self, provider: &str, settings: &str) -> (Route, Arc<Tenants>) {
+            let file = self.0.join("hookgate.yaml");
+            let dir = self.0.join("in");
+            let route = format!("name: t, path: '/t/{{tenant}}', provider: {provider}");
+            let secrets = format!("{{ dir: {}, {settings} }}", dir.display());
+            std::fs::write(
+                &file,
+                format!("insecure_allow_http: true\nroutes:\n  - {{ {route}, secrets: {secrets} }}\n"),
+            )
+            .unwrap();
+            let args = RunArgs { config: Some(file.into()), ..RunArgs::default() };
+            let mut config =
+                Config::load(&Given::flags(args)).unwrap_or_else(|problems| panic!("{problems}"));
+            let KeyedRoute { route, elsewhere, .. } = config.routes.remove(0);
+            let Some(Elsewhere::Tenants(from)) = elsewhere else { panic!("it has tenants") };
+            let store =
+                ReplayStore::Memory(Memory::new(config.startup.replay, config.startup.stale_after, 1));
+            let counters = Metrics::new().tenants("t");
+            let tenants = Arc::new(Tenants::new(&route, from, store, counters));
+            (route, tenants)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn told(keys: &Keys) -> &str {
+        match keys {
+            Keys::Found(ring) => ring.tenant.as_deref().unwrap_or("a decoy"),
+            Keys::OfRoute => "the route's own",
+            Keys::Unavailable => "nobody can say",
+        }
+    }
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(future)
+    }
+
+    #[test]
+    fn while_the_source_is_away_for_an_hour_known_tenants_go_on() {
+        let folder = Folder::new("hour");
+        folder.put("acme");
+        let (route, tenants) = folder.tenants("github", "cache: 10s, negative: 10s");
+        let at = Duration::from_secs;
+        run(async {
+            let start = at(1000);
+            assert_eq!(told(&tenants.look_up_at(&route, Some("acme"), start).await), "acme");
+            assert_eq!(told(&tenants.look_up_at(&route, Some("initech"), start).await), "a decoy");
+            std::fs::rename(folder.0.join("in"), folder.0.join("away")).unwrap();
+            for second in (0..=3600).step_by(5) {
+                let now = start + at(second);
+                assert_eq!(told(&tenants.look_up_at(&route, Some("acme"), now).await), "acme", "{second}");
+                let unknown = tenants.look_up_at(&route, Some("initech"), now).await;
+                let expected = if second < 10 { "a decoy" } else { "nobody can say" };
+                assert_eq!(told(&unknown), expected, "{second}");
+                let never = tenants.look_up_at(&route, Some("globex"), now).await;
+                assert_eq!(told(&never), "nobody can say", "{second}");
+            }
+            std::fs::rename(folder.0.join("away"), folder.0.join("in")).unwrap();
+            std::fs::remove_file(folder.0.join("in").join("acme")).unwrap();
+            let later = start + at(3700);
+            assert_eq!(told(&tenants.look_up_at(&route, Some("acme"), later).await), "a decoy", "it is gone");
+        });
+    }
+
+    #[test]
+    fn a_removed_key_is_used_for_as_long_as_the_cache_says_and_no_longer() {
+        let folder = Folder::new("removed");
+        folder.put("acme");
+        let (route, tenants) = folder.tenants("github", "cache: 60s");
+        run(async {
+            let look = |second| tenants.look_up_at(&route, Some("acme"), Duration::from_secs(second));
+            assert_eq!(told(&look(100).await), "acme");
+            std::fs::remove_file(folder.0.join("in").join("acme")).unwrap();
+            assert_eq!(told(&look(159).await), "acme");
+            assert_eq!(told(&look(160).await), "a decoy");
+        });
+    }
+
+    /// For every preset: keys that nobody has are as many and of the same kind as those of a tenant.
+    #[test]
+    fn keys_that_nobody_has_are_like_those_of_a_tenant() {
+        for (name, _) in provider::PRESETS {
+            let preset = provider::preset(name).unwrap();
+            let recipes: Vec<_> = (preset.schemes.iter())
+                .map(|scheme| crate::config::scheme::compile(scheme, None, None).unwrap())
+                .collect();
+            let usable = |secrets: &[NamedSecret]| {
+                let keys = recipes.iter().map(|recipe| provider::keys(recipe, secrets, false));
+                keys.map(|(keys, _)| keys.len()).collect::<Vec<_>>()
+            };
+            let first = ring::decoys(&recipes, &[]);
+            let again = ring::decoys(&recipes, &first);
+            assert!(usable(&first).iter().any(|count| *count == 1), "{name}: {:?}", usable(&first));
+            assert_eq!(usable(&first), usable(&again), "{name}");
+            assert_eq!(first[0].secret.expose().len(), again[0].secret.expose().len(), "{name}");
+            if !recipes[0].algorithm.is_public() {
+                assert_ne!(first[0].secret.expose(), again[0].secret.expose(), "{name}");
+            }
+        }
+    }
 }
