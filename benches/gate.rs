@@ -14,7 +14,7 @@ use hookgate::config::route::words::{RateLimit, RouteWords};
 use hookgate::config::secret::Secret;
 use hookgate::config::{Config, units};
 use hookgate::gate::chain::{Admission, Findings};
-use hookgate::gate::delivery::{Client, Head};
+use hookgate::gate::delivery::{Client, Head, Headers};
 use hookgate::gate::filter::body_limit::Admitted;
 use hookgate::gate::filter::freshness::Fresh;
 use hookgate::gate::reason::{Reason, Reject, Verdict};
@@ -84,7 +84,7 @@ impl Delivery {
             method: &Method::POST,
             path: b"/webhooks",
             query: None,
-            headers: &self.headers,
+            headers: Headers::Made(&self.headers),
             client: Client::Known([127, 0, 0, 1].into()),
             secure: true,
             content_length: Some(self.body.len() as u64),

@@ -62,7 +62,6 @@ impl Budget {
         let (counter, limit) = match what {
             What::Body => (&self.bodies, self.limit),
             What::Room => (&self.all, self.most),
-            What::Courtesy => (&self.all, self.most / 2),
             What::Head => (&self.heads, self.most / 8),
         };
         let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= limit);
@@ -103,8 +102,6 @@ pub fn one_sender(ip: IpAddr) -> IpAddr {
 enum What {
     Body,
     Room,
-    /// Room as well, but less of it.
-    Courtesy,
     Head,
 }
 
@@ -205,13 +202,6 @@ impl Share {
         Ok(())
     }
 
-    /// Takes room for a courtesy: only while half of it is free, so that nobody lacks it.
-    pub fn try_room(&mut self, bytes: usize) -> bool {
-        let taken = self.budget.take(What::Courtesy, bytes);
-        self.room += if taken { bytes } else { 0 };
-        taken
-    }
-
     pub fn give_back_room(&mut self, bytes: usize) {
         self.budget.all.fetch_sub(bytes, Ordering::Relaxed);
         self.room -= bytes;
@@ -261,7 +251,7 @@ impl Drop for Share {
 }
 
 /// Counts a connection's bytes while a head is expected (or the handshake of TLS). Nobody else
-/// sees a head before it is complete, and Pingora would read a megabyte of it.
+/// sees a head before it is complete.
 pub struct Intake {
     budget: Arc<Budget>,
     counts: AtomicBool,
@@ -270,6 +260,21 @@ pub struct Intake {
     /// What every connection takes anyway.
     free: usize,
     fault: OnceLock<Reason>,
+    /// Whether a head was ever complete.
+    served: AtomicBool,
+    /// How the connection ended, if that was before the end of a head.
+    cut: OnceLock<Cut>,
+}
+
+/// A connection that ended without a whole head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The sender left.
+    Left,
+    /// It was closed here: the time was over.
+    Late,
+    /// And nothing had come at all.
+    Silent,
 }
 
 impl Intake {
@@ -281,6 +286,8 @@ impl Intake {
             charged: AtomicUsize::new(0),
             free,
             fault: OnceLock::new(),
+            served: AtomicBool::new(false),
+            cut: OnceLock::new(),
         })
     }
 
@@ -294,6 +301,25 @@ impl Intake {
     /// It is complete: what follows is no head. Its memory stays charged.
     pub fn end(&self) {
         self.counts.store(false, Ordering::Relaxed);
+        self.served.store(true, Ordering::Relaxed);
+    }
+
+    /// The connection is closed. Up to `few` bytes are no beginning of a head.
+    pub fn close(&self, left: bool, few: usize) {
+        if !self.is_idle() || self.fault().is_some() {
+            return;
+        }
+        let cut = match (self.read.load(Ordering::Relaxed) > few, self.served.load(Ordering::Relaxed)) {
+            (true, _) if left => Cut::Left,
+            (true, _) => Cut::Late,
+            (false, false) => Cut::Silent,
+            (false, true) => return, // it was kept for another request, and none came
+        };
+        _ = self.cut.set(cut); // closed once
+    }
+
+    pub fn cut(&self) -> Option<Cut> {
+        self.cut.get().copied()
     }
 
     /// Whoever goes on with the head has charged it.

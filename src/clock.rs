@@ -46,6 +46,8 @@ pub enum Doubt {
 
 /// No clock that is set shows an earlier time than this: 2026-01-01.
 const WRITTEN_MS: i64 = 1_767_225_600_000;
+/// The last year of four digits begins.
+const YEAR_9999_MS: u64 = 253_370_764_800_000;
 /// Smaller differences are the clock being disciplined.
 const STEADY_MS: i64 = 1000;
 /// After so long the wall clock is believed again, jump or not.
@@ -84,6 +86,17 @@ fn boot_id() -> BootId {
     let hex = text.trim().replace('-', "");
     let decoded = data_encoding::HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).unwrap_or_default();
     decoded.try_into().unwrap_or_default()
+}
+
+/// The time now, as far as the monotonic clock tells it: of one delivery the wall clock is read once.
+pub fn after(then: Now) -> Now {
+    let mono = mono();
+    let passed = millis(mono.saturating_sub(then.mono));
+    let doubt = match then.doubt {
+        Doubt::Jumped { otherwise_ms } => Doubt::Jumped { otherwise_ms: otherwise_ms + passed },
+        doubt => doubt,
+    };
+    Now { wall_ms: then.wall_ms + passed, mono, doubt }
 }
 
 /// How long ago that was.
@@ -141,7 +154,9 @@ fn doubt(wall_ms: i64, mono: Duration, offset: i64) -> Doubt {
 }
 
 fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+    // `as_millis` divides 128 bits, which takes longer than to read a clock.
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    seconds.saturating_mul(1000).saturating_add(duration.subsec_millis().into())
 }
 
 impl Now {
@@ -151,11 +166,28 @@ impl Now {
     }
 }
 
-/// Milliseconds since the epoch as RFC 3339 in UTC.
+/// Milliseconds since the epoch as RFC 3339 in UTC, with a fraction where there is one.
 pub fn to_rfc3339(ms: i64) -> String {
+    // What stands in every delivery is written by the faster of two libraries, which knows no time
+    // before 1970.
+    if let Ok(since) = u64::try_from(ms)
+        && since < YEAR_9999_MS
+    {
+        let time = UNIX_EPOCH + Duration::from_millis(since);
+        return match ms % 1000 {
+            0 => humantime::format_rfc3339_seconds(time).to_string(),
+            _ => humantime::format_rfc3339_millis(time).to_string(),
+        };
+    }
     chrono::DateTime::from_timestamp_millis(ms)
         .unwrap_or_default()
         .to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
+}
+
+/// The time now, as the `Date` of an answer (RFC 9110, section 5.6.7).
+#[expect(clippy::disallowed_methods, reason = "this module owns the clocks")]
+pub fn http_date() -> String {
+    httpdate::fmt_http_date(SystemTime::now())
 }
 
 #[cfg(test)]

@@ -28,11 +28,19 @@ pub enum Output {
 }
 
 pub fn check(given: &Given, output: Output) -> ExitCode {
-    let loaded = Config::load(given).and_then(with_replay_file);
+    told(&Config::load(given).and_then(with_replay_file), output)
+}
+
+/// What is wrong before anything is loaded.
+pub fn refuse(problems: Problems, output: Output) -> ExitCode {
+    told(&Err(problems), output)
+}
+
+fn told(loaded: &Result<Config, Problems>, output: Output) -> ExitCode {
     let code = if loaded.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(INVALID_CONFIGURATION) };
     match output {
-        Output::Text => print_text(&loaded),
-        Output::Json => print_json(&loaded),
+        Output::Text => print_text(loaded),
+        Output::Json => print_json(loaded),
     }
     code
 }

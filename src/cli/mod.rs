@@ -5,6 +5,7 @@
 pub mod check;
 pub mod completions;
 pub mod demo;
+mod environment;
 pub mod forget;
 pub mod healthcheck;
 pub mod ops;
@@ -19,8 +20,10 @@ pub mod verify;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::config::Problems;
 use crate::config::flags::{Given, RunArgs};
 use crate::config::secret::Secret;
 use crate::telemetry::log::is_active;
@@ -42,6 +45,7 @@ const VERSION: &str = concat!(
 #[command(name = "hookgate", version = VERSION, max_term_width = 120)]
 #[command(
     after_help = "Without a command, hookgate runs: `hookgate --listen …` is `hookgate run --listen …`.\n\
+    All flags of the gate: `hookgate run --help`. To see it at work without any file: `hookgate demo`.\n\
     Exit codes: 0 fine, 1 failed at run time, 2 bad flags, 78 invalid configuration."
 )]
 pub struct Cli {
@@ -91,15 +95,31 @@ pub fn command() -> clap::Command {
 
 /// Parses the command line and runs the command.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = with_default_command(args.into_iter().collect());
+    let args: Vec<_> = args.into_iter().collect();
+    let variables = environment::ours();
+    if args.len() < 2 && variables.is_empty() {
+        eprintln!("{FIRST_STEPS}");
+        return ExitCode::from(run::INVALID_CONFIGURATION);
+    }
+    let args = with_default_command(args);
     let early = args.get(1).filter(|command| *command == "run").map(|_| run::Early::new());
-    let matches = command().get_matches_from(args);
+    let known = environment::adapted(command(), &variables);
+    let matches = match known.try_get_matches_from(&args) {
+        Ok(matches) => matches,
+        Err(error) => return refused(&error, &args, &variables),
+    };
     let command = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli.command,
         Err(error) => error.exit(),
     };
+    let faults = Problems(environment::faults(&variables));
     let given = |args: RunArgs| Given { args, secret: trial_secret() };
     match command {
+        Command::Run(_) if !faults.0.is_empty() => {
+            eprintln!("{faults}");
+            ExitCode::from(run::INVALID_CONFIGURATION)
+        }
+        Command::Check(args) if !faults.0.is_empty() => check::refuse(faults, args.output),
         Command::Run(args) => run::run(&given(*args), early.unwrap_or_else(run::Early::new)),
         Command::Check(args) => check::check(&given(args.run), args.output),
         Command::Demo(args) => demo::demo(&args),
@@ -113,6 +133,38 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Report(args) => report::report(&args),
         Command::Completions(args) => completions::completions(&args),
     }
+}
+
+/// For somebody who has nothing yet.
+const FIRST_STEPS: &str =
+    "hookgate has nothing to go by: no secret, no file, no flag, no HOOKGATE_… variable.
+  see it at work:     hookgate demo
+  one provider:       hookgate --provider github --secret-file FILE --upstream http://127.0.0.1:8080
+  several routes:     hookgate --config hookgate.yaml     (hookgate schema describes the file)
+  try it without TLS: add --insecure-allow-http
+All flags: hookgate run --help. All commands: hookgate --help. All providers: hookgate providers.";
+
+/// What clap says of the command line, and what it does not know: where a value came from, and that
+/// a command stands first.
+fn refused(error: &clap::Error, args: &[OsString], variables: &environment::Variables) -> ExitCode {
+    _ = error.print();
+    let said = error.to_string();
+    let remedies = [
+        ("invalid socket address syntax", "tip: write an address and a port, such as 0.0.0.0:17080"),
+        ("invalid digit found in string", "tip: write a whole number, such as 4, or leave the flag out"),
+    ];
+    for (_, remedy) in remedies.iter().filter(|(what, _)| said.contains(what)) {
+        eprintln!("{remedy}");
+    }
+    if let Some(ContextValue::String(what)) = error.get(ContextKind::InvalidArg) {
+        if error.kind() == ErrorKind::UnknownArgument && Cli::command().find_subcommand(what).is_some() {
+            eprintln!("tip: the command comes first: hookgate {what} …");
+        }
+        if let Some(name) = environment::origin(what, args, variables) {
+            eprintln!("tip: the value stands in the variable {name}");
+        }
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 /// Prints a line. A reader that has seen enough, such as `head`, is no failure.

@@ -7,10 +7,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::print;
 use super::run::INVALID_CONFIGURATION;
+use super::verify::route_of_file;
+use super::{print, trial_secret};
 use crate::clock;
-use crate::config::provider::{preset, unknown};
+use crate::config::provider::{NamedSecret, preset, unknown};
+use crate::config::route::KeyedRoute;
 use crate::config::scheme::compile;
 use crate::config::secret::Secret;
 use crate::gate::scheme::Recipe;
@@ -21,13 +23,21 @@ use crate::telemetry::RequestId;
 /// Who signs, and with what. `send` takes the same.
 #[derive(Debug, Args)]
 pub struct SignerArgs {
-    /// Whose way of signing: the name of a preset
-    #[arg(long, value_name = "NAME", default_value = "scalekit")]
-    pub provider: String,
+    /// Whose way of signing: the name of a preset [default: scalekit]
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    pub provider: Option<String>,
 
-    /// File with the signing secret; of any length here
-    #[arg(long, value_name = "PATH")]
-    pub secret_file: PathBuf,
+    /// File with the signing secret; of any length here [default: HOOKGATE_SECRET]
+    #[arg(long, value_name = "PATH", conflicts_with = "config")]
+    pub secret_file: Option<PathBuf>,
+
+    /// Sign for a route of this configuration file instead, with its newest secret
+    #[arg(short, long, value_name = "PATH")]
+    pub config: Option<PathBuf>,
+
+    /// Which route, if the file has several
+    #[arg(long, value_name = "NAME", requires = "config")]
+    pub route: Option<String>,
 
     /// The event's id, where the provider sends one in a header [default: a new one]
     #[arg(long)]
@@ -130,10 +140,9 @@ fn body_file<'a>(args: &'a SignArgs, body: &[u8], signed: &Signed) -> Result<Opt
         return Ok(Some(file));
     }
     if signed.body != body {
-        let provider = &args.signer.provider;
-        return Err(Unable::usage(format!(
-            "{provider} puts its signature into the body: say where to write it with --body-out"
-        )));
+        return Err(Unable::usage(
+            "this provider puts its signature into the body: say where to write it with --body-out",
+        ));
     }
     Ok(Some(args.body.as_path()).filter(|path| *path != Path::new("-")))
 }
@@ -148,18 +157,53 @@ impl SignerArgs {
     /// What the provider would send for a body to this URL, signed `age_ms` ago.
     pub fn sign(&self, body: &[u8], age_ms: i64, url: Option<&str>) -> Result<Signed, Unable> {
         let url = url.map(str::parse).transpose().map_err(Unable::usage)?;
-        let recipe = recipe(&self.provider)?.at(url.as_ref());
+        let Signer { provider, recipe, secret, place } = self.signer()?;
+        // A route knows the URL that its provider was given.
+        let recipe = if recipe.url.is_some() { recipe } else { recipe.at(url.as_ref()) };
         if recipe.url.is_none() && recipe.needs_url() {
-            return Err(Unable::usage(format!("{} signs the URL: give --url", self.provider)));
+            return Err(Unable::usage(format!("{provider} signs the URL: give --url")));
         }
-        let secret = secret(&self.secret_file)?;
-        let key = recipe
-            .signer(secret.expose())
-            .map_err(|e| Unable::configuration(format!("{}: {e}", self.secret_file.display())))?;
+        let key =
+            recipe.signer(secret.expose()).map_err(|e| Unable::configuration(format!("{place}: {e}")))?;
         let id = self.id();
         let time_ms = self.now.unwrap_or_else(|| clock::now().wall_ms) - age_ms;
         recipe.sign(&key, Unsigned { id: &id, time_ms, body }).ok_or_else(|| {
-            Unable::usage(format!("the id \"{id}\" or the body cannot be sent in {}'s way", self.provider))
+            Unable::usage(format!("the id \"{id}\" or the body cannot be sent in {provider}'s way"))
+        })
+    }
+
+    fn signer(&self) -> Result<Signer, Unable> {
+        if self.config.is_some() {
+            return self.signer_of_route();
+        }
+        let provider = self.provider.clone().unwrap_or_else(|| "scalekit".to_owned());
+        let recipe = recipe(&provider)?;
+        let (secret, place) = match &self.secret_file {
+            Some(path) => (secret(path)?, path.display().to_string()),
+            None => {
+                let missing = "no secret: give --secret-file, or --config and --route, or HOOKGATE_SECRET";
+                (trial_secret().ok_or_else(|| Unable::usage(missing))?, "HOOKGATE_SECRET".to_owned())
+            }
+        };
+        Ok(Signer { provider, recipe, secret, place })
+    }
+
+    /// The first of the route's schemes, with the first of its secrets that has not ended.
+    fn signer_of_route(&self) -> Result<Signer, Unable> {
+        let (KeyedRoute { route, secrets }, _) = route_of_file(self.config.as_ref(), self.route.as_deref())?;
+        let now = self.now.unwrap_or_else(|| clock::now().wall_ms);
+        let ended = |secret: &NamedSecret| secret.not_after_ms.is_some_and(|end| now > end);
+        let newest = secrets.iter().find(|secret| !ended(secret)).or(secrets.first());
+        let (Some(NamedSecret { id, secret, .. }), Some(scheme)) =
+            (newest, route.signature.schemes().first())
+        else {
+            return Err(Unable::configuration(format!("route {} has no secret", route.name)));
+        };
+        Ok(Signer {
+            provider: route.provider.to_string(),
+            recipe: scheme.recipe().clone(),
+            secret: secret.clone(),
+            place: format!("secret {id} of route {}", route.name),
         })
     }
 
@@ -167,6 +211,14 @@ impl SignerArgs {
         let new = || format!("evt_{}", String::from_utf8_lossy(&RequestId::next().hex()));
         self.id.clone().unwrap_or_else(new)
     }
+}
+
+/// Who signs, with what, and where that secret stands.
+struct Signer {
+    provider: String,
+    recipe: Recipe,
+    secret: Secret,
+    place: String,
 }
 
 fn recipe(provider: &str) -> Result<Recipe, Unable> {
@@ -198,5 +250,5 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Unable> {
 /// Unix seconds or RFC 3339, as milliseconds since the epoch.
 pub fn parse_time(text: &str) -> Result<i64, String> {
     let time = TimeUnit::S.parse(text.as_bytes()).or_else(|| TimeUnit::Rfc3339.parse(text.as_bytes()));
-    time.ok_or_else(|| format!("\"{text}\" is no time: write 1700000000 or 2023-11-14T22:13:20Z"))
+    time.ok_or_else(|| format!("\"{text}\" is not a time: write 1700000000 or 2023-11-14T22:13:20Z"))
 }

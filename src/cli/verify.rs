@@ -1,32 +1,42 @@
 //! `hookgate verify FILE`: judge a captured raw HTTP request offline, and say what would
 //! have made its signature hold.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
+use bytes::BytesMut;
+use clap::{Args, ValueEnum};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::sign::{Unable, parse_time, read, secret};
-use super::{print, shown};
+use super::{print, shown, trial_secret};
 use crate::clock::{self, Doubt, Now};
 use crate::config::Config;
 use crate::config::flags::{Given, RunArgs};
-use crate::config::provider::{NamedSecret, keyed, preset, rotation, unknown};
+use crate::config::provider::{NamedSecret, keyed, methods, preset, rotation, unknown};
 use crate::config::route::KeyedRoute;
 use crate::config::scheme::compile;
-use crate::diagnosis::{Case, hints};
+use crate::diagnosis::task::recipes_of;
+use crate::diagnosis::{Case, Other, hints};
 use crate::gate::delivery::{Head, split_target};
 use crate::gate::filter::freshness;
 use crate::gate::filter::signature::{Authentic, Named, Signature};
 use crate::gate::parse::url::PublicUrl;
 use crate::gate::reason::Reason;
 use crate::gate::scheme::Recipe;
+use crate::proxy::framing::{RequestHead, Unread};
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// The raw request: request line, headers, an empty line, body; `-` is standard input
+    /// The raw request: request line, headers, an empty line, body; `-` is standard input.
+    /// Without a request line it is taken for a POST
     file: PathBuf,
+
+    /// How the result is printed: `auto` is text on a terminal, and one JSON object elsewhere
+    #[arg(short, long, value_name = "FORMAT", default_value = "auto")]
+    output: Format,
 
     /// Whose way of signing: the name of a preset [default: scalekit]
     #[arg(long, value_name = "NAME", conflicts_with = "config")]
@@ -53,14 +63,77 @@ pub struct VerifyArgs {
     url: Option<String>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Auto,
+    Text,
+    Json,
+}
+
 /// Exit 0 accepted, 1 refused.
 pub fn verify(args: &VerifyArgs) -> ExitCode {
-    match judged(args) {
-        Ok((accepted, json)) => {
-            print(shown(&json.to_string()));
-            if accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let judged = match judged(args) {
+        Ok(judged) => judged,
+        Err(unable) => return unable.exit(),
+    };
+    match args.output {
+        Format::Text => judged.print_text(),
+        Format::Auto if std::io::stdout().is_terminal() => judged.print_text(),
+        Format::Json | Format::Auto => print(shown(&judged.to_json().to_string())),
+    }
+    if judged.reason == Reason::Accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What came of it.
+struct Judged {
+    reason: Reason,
+    authentic: Option<Authentic>,
+    hints: Vec<String>,
+}
+
+impl Judged {
+    fn refused(reason: Reason, hint: impl Into<String>) -> Self {
+        Judged { reason, authentic: None, hints: vec![hint.into()] }
+    }
+
+    fn named(&self, name: fn(&Authentic) -> Option<&Named>) -> Option<&str> {
+        Some(&name(self.authentic.as_ref()?)?.text)
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let authentic = self.authentic.as_ref();
+        serde_json::json!({
+            "verdict": self.reason.verdict().label(),
+            "reason": self.reason.label(),
+            "key_id": authentic.map(|a| &**a.key_id()),
+            "assurance": authentic.map(|a| a.assurance().label()),
+            "event_id": self.named(Authentic::event_id),
+            "event_type": self.named(Authentic::event_type),
+            "hints": self.hints,
+        })
+    }
+
+    fn print_text(&self) {
+        let (verdict, reason) = (self.reason.verdict().label(), self.reason.label());
+        if verdict == reason {
+            print(verdict);
+        } else {
+            print(format_args!("{verdict}: {reason}"));
         }
-        Err(unable) => unable.exit(),
+        let told = [
+            ("key", self.authentic.as_ref().map(|a| &**a.key_id())),
+            ("assurance", self.authentic.as_ref().map(|a| a.assurance().label())),
+            ("event id", self.named(Authentic::event_id)),
+            ("event type", self.named(Authentic::event_type)),
+        ];
+        for (what, told) in told {
+            if let Some(told) = told {
+                print(format_args!("{what}: {}", shown(told)));
+            }
+        }
+        for hint in &self.hints {
+            print(format_args!("hint: {}", shown(hint)));
+        }
     }
 }
 
@@ -68,8 +141,11 @@ pub fn verify(args: &VerifyArgs) -> ExitCode {
 struct Demands {
     provider: String,
     route: String,
+    methods: Vec<Method>,
     recipes: Vec<Recipe>,
     secrets: Vec<NamedSecret>,
+    /// The other routes of the file, with what they take.
+    others: Vec<(Vec<Recipe>, KeyedRoute)>,
 }
 
 impl Demands {
@@ -82,7 +158,7 @@ impl Demands {
     }
 }
 
-fn judged(args: &VerifyArgs) -> Result<(bool, serde_json::Value), Unable> {
+fn judged(args: &VerifyArgs) -> Result<Judged, Unable> {
     let url: Option<PublicUrl> = args.url.as_deref().map(str::parse).transpose().map_err(Unable::usage)?;
     let mut demands = demands(args)?;
     demands.recipes = demands.recipes.into_iter().map(|recipe| recipe.at(url.as_ref())).collect();
@@ -91,6 +167,9 @@ fn judged(args: &VerifyArgs) -> Result<(bool, serde_json::Value), Unable> {
         return Err(Unable::usage(format!("{} signs the URL, in {place}: give --url", demands.provider)));
     }
     let captured = Captured::parse(&read(&args.file)?).map_err(|message| Unable::usage(shown(&message)))?;
+    if let Err((reason, hint)) = &captured.framing {
+        return Ok(Judged::refused(*reason, hint));
+    }
     let head = captured.head();
     let wall_ms = args.now.unwrap_or_else(|| clock::now().wall_ms);
     let now = Now { wall_ms, mono: std::time::Duration::ZERO, doubt: Doubt::None };
@@ -105,23 +184,24 @@ fn judged(args: &VerifyArgs) -> Result<(bool, serde_json::Value), Unable> {
         Ok(_) => Reason::Accepted,
         Err(reason) => reason,
     };
-    let hints = if reason.is_signature() {
-        let Demands { provider, recipes, secrets, .. } = &demands;
-        hints(&Case { provider, recipes, secrets, head: &head, body: &captured.body, now })
+    let mut hints = if reason.is_signature() {
+        let Demands { provider, recipes, secrets, others, .. } = &demands;
+        let others: Vec<_> = others
+            .iter()
+            .map(|(recipes, other)| Other { route: &other.route.name, recipes, secrets: &other.secrets })
+            .collect();
+        hints(&Case { provider, recipes, secrets, others: &others, head: &head, body: &captured.body, now })
     } else {
         Vec::new()
     };
-    let named = |name: fn(&Authentic) -> Option<&Named>| Some(&name(authentic.as_ref()?)?.text);
-    let json = serde_json::json!({
-        "verdict": reason.verdict().label(),
-        "reason": reason.label(),
-        "key_id": authentic.as_ref().map(|a| &**a.key_id()),
-        "assurance": authentic.as_ref().map(|a| a.assurance().label()),
-        "event_id": named(Authentic::event_id),
-        "event_type": named(Authentic::event_type),
-        "hints": hints,
-    });
-    Ok((reason == Reason::Accepted, json))
+    // The gate looks at the method first; what else is wrong is told as well.
+    if !demands.methods.contains(head.method) {
+        let taken: Vec<_> = demands.methods.iter().map(Method::as_str).collect();
+        hints
+            .insert(0, format!("{} sends {}, this is {}", demands.provider, taken.join(" or "), head.method));
+        return Ok(Judged { reason: Reason::MethodNotAllowed, authentic: None, hints });
+    }
+    Ok(Judged { reason, authentic, hints })
 }
 
 fn demands(args: &VerifyArgs) -> Result<Demands, Unable> {
@@ -134,41 +214,63 @@ fn demands(args: &VerifyArgs) -> Result<Demands, Unable> {
 fn demands_of_preset(args: &VerifyArgs) -> Result<Demands, Unable> {
     let provider = args.provider.clone().unwrap_or_else(|| "scalekit".to_owned());
     let preset = preset(&provider).ok_or_else(|| Unable::usage(unknown(&provider)))?;
-    if args.secret_file.is_empty() {
-        return Err(Unable::usage("no secret: give --secret-file, or --config and --route"));
-    }
     let mut secrets = Vec::new();
     for path in &args.secret_file {
         let id = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         secrets.push(NamedSecret { id: id.as_ref().into(), secret: secret(path)?, not_after_ms: None });
     }
+    if secrets.is_empty() {
+        let trial = trial_secret().ok_or_else(|| {
+            Unable::usage("no secret: give --secret-file, or --config and --route, or HOOKGATE_SECRET")
+        })?;
+        secrets.push(NamedSecret { id: "env".into(), secret: trial, not_after_ms: None });
+    }
     let mut recipes = Vec::new();
     for scheme in &preset.schemes {
         recipes.push(compile(scheme, None, None).map_err(|fault| Unable::failed(fault.message))?);
     }
-    Ok(Demands { route: provider.clone(), provider, recipes, secrets })
+    let methods = methods(&preset);
+    Ok(Demands { route: provider.clone(), provider, methods, recipes, secrets, others: Vec::new() })
 }
 
 fn demands_of_route(args: &VerifyArgs) -> Result<Demands, Unable> {
-    let given = Given::flags(RunArgs { config: args.config.clone().map(Into::into), ..RunArgs::default() });
-    let config = Config::load(&given).map_err(|problems| Unable::configuration(problems.to_string()))?;
-    let KeyedRoute { route, secrets } = asked_for(config.routes, args.route.as_deref())?;
+    let (KeyedRoute { route, secrets }, others) = route_of_file(args.config.as_ref(), args.route.as_deref())?;
     Ok(Demands {
         provider: route.provider.to_string(),
         route: route.name.to_string(),
-        recipes: route.signature.schemes().iter().map(|scheme| scheme.recipe().clone()).collect(),
+        methods: route.methods.clone(),
+        recipes: recipes_of(&route),
         secrets,
+        others: others.into_iter().map(|other| (recipes_of(&other.route), other)).collect(),
     })
 }
 
-fn asked_for(mut routes: Vec<KeyedRoute>, name: Option<&str>) -> Result<KeyedRoute, Unable> {
+/// The route of a configuration file that is meant, and the others.
+pub fn route_of_file(
+    file: Option<&PathBuf>,
+    name: Option<&str>,
+) -> Result<(KeyedRoute, Vec<KeyedRoute>), Unable> {
+    let args = RunArgs { config: file.cloned().map(Into::into), ..RunArgs::default() };
+    let given = Given { secret: trial_secret(), ..Given::flags(args) };
+    let config = Config::load(&given).map_err(|problems| Unable::configuration(problems.to_string()))?;
+    asked_for(config.routes, name)
+}
+
+fn asked_for(
+    mut routes: Vec<KeyedRoute>,
+    name: Option<&str>,
+) -> Result<(KeyedRoute, Vec<KeyedRoute>), Unable> {
     let names = routes.iter().map(|keyed| &*keyed.route.name).collect::<Vec<_>>().join(", ");
-    match name {
-        None if routes.len() > 1 => Err(Unable::usage(format!("which route? --route is one of {names}"))),
-        None => Ok(routes.remove(0)),
-        Some(name) => (routes.into_iter().find(|keyed| *keyed.route.name == *name))
-            .ok_or_else(|| Unable::usage(format!("no route is called {name}: write one of {names}"))),
-    }
+    let index = match name {
+        None if routes.len() > 1 => {
+            return Err(Unable::usage(format!("which route? --route is one of {names}")));
+        }
+        None => 0,
+        Some(name) => (routes.iter().position(|keyed| *keyed.route.name == *name))
+            .ok_or_else(|| Unable::usage(format!("no route is called {name}: write one of {names}")))?,
+    };
+    let asked = routes.remove(index);
+    Ok((asked, routes))
 }
 
 /// A request as it was captured; line ends may be LF or CR LF.
@@ -179,40 +281,136 @@ pub struct Captured {
     pub target: Vec<u8>,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
+    /// Whether the gate would read such a request at all, and if not, what is to be said of it.
+    pub framing: Result<(), (Reason, String)>,
 }
 
 impl Captured {
     pub fn parse(raw: &[u8]) -> Result<Self, String> {
         let (head, body) =
             split(raw).ok_or("this is no HTTP request: an empty line must follow the headers")?;
-        let mut lines = head.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-        let mut first = lines.next().unwrap_or_default().split(|b| *b == b' ');
+        let lines = head.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let mut lines: Vec<_> = lines.skip_while(|line| line.is_empty()).collect();
+        // What is copied from a console begins with the headers.
+        if lines.first().is_some_and(|line| is_header(line)) {
+            lines.insert(0, b"POST / HTTP/1.1");
+        }
+        let mut first = lines.first().copied().unwrap_or_default().split(|b| *b == b' ');
         let (Some(method), Some(target)) = (first.next(), first.next()) else {
             return Err("this is no HTTP request: the first line is METHOD /path HTTP/1.1".to_owned());
         };
         let shown = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        let method =
+            Method::from_bytes(method).map_err(|_| format!("\"{}\" is not a method", shown(method)))?;
         let mut headers = HeaderMap::new();
-        for line in lines {
+        for line in &lines[1..] {
             let colon = line.iter().position(|b| *b == b':');
             let (name, value) =
-                line.split_at(colon.ok_or_else(|| format!("\"{}\" is no header", shown(line)))?);
-            let name =
-                HeaderName::from_bytes(name).map_err(|_| format!("\"{}\" is no header name", shown(name)))?;
+                line.split_at(colon.ok_or_else(|| format!("\"{}\" is not a header", shown(line)))?);
+            let name = HeaderName::from_bytes(name)
+                .map_err(|_| format!("\"{}\" is not a header name", shown(name)))?;
             let value = HeaderValue::from_bytes(value[1..].trim_ascii())
                 .map_err(|_| format!("the value of {name} cannot be read"))?;
             headers.append(name, value);
         }
-        let declared =
-            headers.get(http::header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
-        // A capture may have a newline after the body, or be cut.
-        let body = &body[..declared.unwrap_or(body.len()).min(body.len())];
-        let method = Method::from_bytes(method).map_err(|_| format!("\"{}\" is no method", shown(method)))?;
-        Ok(Captured { method, target: target.to_vec(), headers, body: body.to_vec() })
+        let mut framing = judged_framing(&lines, &headers);
+        let declared = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+        let body = if headers.contains_key(TRANSFER_ENCODING) {
+            // A tool that captures may have put the chunks together already.
+            match dechunked(body) {
+                Ok(body) => body,
+                Err(Chunks::None) => body.to_vec(),
+                Err(Chunks::Cut) => {
+                    let hint = "the chunked body is cut off: capture it to its last chunk, 0".to_owned();
+                    framing = framing.and(Err((Reason::FramingInvalid, hint)));
+                    body.to_vec()
+                }
+            }
+        } else {
+            // A capture may have a newline after the body, or be cut.
+            body[..declared.unwrap_or(body.len()).min(body.len())].to_vec()
+        };
+        let target = target.to_vec();
+        Ok(Captured { method, target, headers, body, framing })
     }
 
     fn head(&self) -> Head<'_> {
         let head = Head::offline(&self.method, split_target(&self.target), &self.headers);
         Head { content_length: Some(self.body.len() as u64), ..head }
+    }
+}
+
+/// `Name: value`, and no `METHOD /path HTTP/1.1`.
+fn is_header(line: &[u8]) -> bool {
+    let name = line.iter().position(|b| *b == b':').map(|colon| &line[..colon]);
+    name.is_some_and(|name| HeaderName::from_bytes(name).is_ok())
+}
+
+/// The head, judged as the gate does. What a capture often leaves out is not held against it.
+fn judged_framing(lines: &[&[u8]], headers: &HeaderMap) -> Result<(), (Reason, String)> {
+    let mut head = Vec::new();
+    for (n, line) in lines.iter().enumerate() {
+        // Tools name the version in their own way, such as HTTP/2.
+        let version = line.windows(6).rposition(|w| w.eq_ignore_ascii_case(b" HTTP/")).filter(|_| n == 0);
+        match version.map(|at| line.split_at(at)) {
+            Some((line, version)) if !version.ends_with(b"1.0") => {
+                head.extend_from_slice(line);
+                head.extend_from_slice(b" HTTP/1.1");
+            }
+            None if n == 0 => {
+                head.extend_from_slice(line);
+                head.extend_from_slice(b" HTTP/1.1");
+            }
+            _ => head.extend_from_slice(line),
+        }
+        head.extend_from_slice(b"\r\n");
+        if n == 0 && !headers.contains_key(HOST) {
+            head.extend_from_slice(b"Host: captured\r\n");
+        }
+    }
+    head.extend_from_slice(b"\r\n");
+    let judged = RequestHead::take(&mut BytesMut::from(&head[..]));
+    judged.map(drop).map_err(|Unread { reason, .. }| {
+        let hint = match reason {
+            Reason::MethodNotAllowed => "CONNECT asks for a tunnel, and is no delivery",
+            Reason::HeadersTooLarge => "the gate takes no head of that size",
+            _ => {
+                "two servers could read this head in two ways (Host, Content-Length, Transfer-Encoding, Connection, \
+                 Upgrade, Expect or the first line), so the gate answers 400"
+            }
+        };
+        (reason, hint.to_owned())
+    })
+}
+
+/// Why a body is not put together from chunks.
+enum Chunks {
+    /// It does not begin with one.
+    None,
+    Cut,
+}
+
+/// The body that was sent in chunks (RFC 9112, section 7.1); line ends may be LF.
+fn dechunked(mut rest: &[u8]) -> Result<Vec<u8>, Chunks> {
+    let mut body = Vec::new();
+    let mut first = true;
+    loop {
+        let amiss = if first { Chunks::None } else { Chunks::Cut };
+        let end = rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len());
+        let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
+        let size = line.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+        let size = std::str::from_utf8(size).ok().filter(|size| !size.starts_with('+'));
+        let Some(size) = size.and_then(|size| usize::from_str_radix(size, 16).ok()) else {
+            return Err(amiss);
+        };
+        rest = rest.get(end + 1..).unwrap_or_default();
+        if size == 0 {
+            return Ok(body);
+        }
+        body.extend_from_slice(rest.get(..size).ok_or(Chunks::Cut)?);
+        rest = &rest[size..];
+        rest = rest.strip_prefix(b"\r\n").or_else(|| rest.strip_prefix(b"\n")).ok_or(Chunks::Cut)?;
+        first = false;
     }
 }
 

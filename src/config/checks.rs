@@ -7,6 +7,7 @@ use clap::builder::EnumValueParser;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
+use super::list;
 use super::loader::Loader;
 use super::located::{Located, overlay, read_by};
 use super::store::Replay;
@@ -21,6 +22,7 @@ overlay! {
         /// Proxy whose X-Forwarded-For and X-Forwarded-Proto count: its own network, none that senders are in;
         /// repeatable [default: none]
         #[arg(long = "trusted-proxy", value_name = "CIDR", value_delimiter = ',')]
+        #[serde(deserialize_with = "list::of_any")]
         pub trusted_proxies: Option<Vec<Located<Cidr>>>,
 
         /// Header in which trusted proxies name the sender [default: x-forwarded-for]

@@ -146,7 +146,25 @@ fn fault(error: &serde_saphyr::Error) -> FileFault {
         Some(at) => &text[..at],
         None => text,
     };
-    FileFault { at: error.location(), message: with_hint(message.to_owned()) }
+    FileFault { at: error.location(), message: with_hint(remedied(message)) }
+}
+
+/// What the readers of numbers, addresses and lists say, with what to write instead.
+fn remedied(message: &str) -> String {
+    const NUMBERS: [&str; 4] = ["invalid u64", "invalid u32", "invalid u16", "invalid usize"];
+    match message {
+        "expected sequence start" => "a list is wanted here: write [ before and ] after it".to_owned(),
+        "expected mapping start" => {
+            "keys are wanted here, such as { file: /etc/hookgate/secrets/github }".to_owned()
+        }
+        "invalid socket address syntax" => {
+            "not an address with a port: write for example 0.0.0.0:17080".to_owned()
+        }
+        _ if NUMBERS.contains(&message) => {
+            "not a whole number: write for example 4, or leave the key out".to_owned()
+        }
+        _ => message.to_owned(),
+    }
 }
 
 /// With what may have been meant by a misspelt key.

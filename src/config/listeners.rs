@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::Origin;
 use super::certificates::{Part, TlsMaterial};
+use super::list;
 use super::loader::{Loader, join};
 use super::located::{Located, overlay};
 use super::units::HostName;
@@ -23,11 +24,13 @@ overlay! {
         /// Address for plain HTTP; repeatable [default: 0.0.0.0:17080]
         #[arg(long, value_name = "ADDR", value_delimiter = ',')]
         #[schemars(with = "Option<Vec<String>>")]
+        #[serde(deserialize_with = "list::of_any")]
         pub listen: Option<Vec<Located<SocketAddr>>>,
 
         /// Address for HTTPS; repeatable
         #[arg(long, value_name = "ADDR", value_delimiter = ',')]
         #[schemars(with = "Option<Vec<String>>")]
+        #[serde(deserialize_with = "list::of_any")]
         pub listen_tls: Option<Vec<Located<SocketAddr>>>,
 
         /// Certificate chain (PEM), leaf first; reloaded on change
@@ -50,6 +53,7 @@ overlay! {
 
         /// Host name under which health and metrics may be asked, beside addresses and localhost; repeatable
         #[arg(long = "ops-host", value_name = "NAME", value_delimiter = ',')]
+        #[serde(deserialize_with = "list::of_any")]
         pub ops_hosts: Option<Vec<Located<HostName>>>,
     }
 }

@@ -38,6 +38,11 @@ pub struct Gathered {
 }
 
 impl Loader {
+    /// Whether there is a file at all.
+    pub fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
     pub fn new(file: Option<&Located<PathBuf>>) -> Self {
         Loader {
             file: file.cloned(),

@@ -122,6 +122,11 @@ where
             ValueSource::EnvVariable => (Origin::Env, variable(arg)),
             _ => (Origin::Flag, flag(arg)),
         };
+        // A variable holds a list as people write one: with spaces after the commas.
+        let value = match value.to_str().filter(|_| origin == Origin::Env) {
+            Some(text) => OsStr::new(text.trim()),
+            None => value,
+        };
         let value = self.0.parse_ref(cmd, arg, value)?;
         Ok(Located { given_as, ..Located::new(value, origin) }.into())
     }

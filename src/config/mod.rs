@@ -12,6 +12,7 @@ pub mod file;
 pub mod flags;
 pub mod handshake;
 pub mod limits;
+mod list;
 pub mod listeners;
 mod loader;
 pub mod located;
@@ -36,6 +37,7 @@ use self::checks::ProxyProtocol;
 use self::file::File;
 use self::flags::Given;
 use self::listeners::Sockets;
+pub use self::loader::closest;
 use self::loader::{Gathered, Loader};
 use self::process::Lifecycle;
 use self::route::KeyedRoute;
@@ -83,6 +85,8 @@ pub struct Startup {
     /// How the store is reached that gates share; `None` if each remembers by itself.
     pub shared_store: Option<redis::Settings>,
     pub on_store_error: OnStoreError,
+    /// Whether the gate is ready while the shared store is away.
+    pub ready_without_store: bool,
     /// Where the replay memory outlives the process.
     pub replay_file: Option<PathBuf>,
     /// Where an operator reaches the gate.

@@ -19,6 +19,12 @@ pub fn preset(name: &str) -> Option<raw::Preset> {
     Some(parse(text).expect("the catalogue is tested: every preset in it parses"))
 }
 
+/// The methods that a provider sends with.
+pub fn methods(preset: &raw::Preset) -> Vec<http::Method> {
+    let methods: Vec<_> = preset.methods.iter().filter_map(|name| name.parse().ok()).collect();
+    if methods.is_empty() { vec![http::Method::POST] } else { methods }
+}
+
 /// What to say of a name that is no preset's.
 pub fn unknown(name: &str) -> String {
     let names: Vec<_> = PRESETS.iter().map(|(name, _)| *name).collect();

@@ -71,6 +71,7 @@ impl Loader {
             replay_capacity,
             shared_store: sharing.store,
             on_store_error: sharing.on_error,
+            ready_without_store: sharing.ready_without,
             replay_file,
             control_socket,
             lifecycle,

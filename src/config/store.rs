@@ -58,6 +58,12 @@ overlay! {
         #[arg(long, value_name = "WHAT", help_heading = "Shared store")]
         pub on_store_error: Option<Located<OnStoreError>>,
 
+        /// Stay ready while the shared store is away: the pod keeps its Services for its other duties, and events are
+        /// answered as --on-store-error says
+        #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
+              help_heading = "Shared store")]
+        pub ready_without_store: Option<Located<bool>>,
+
         /// Keep the memory of events in this file, so that a restart forgets none [default: no file]
         #[arg(long = "replay-file", value_name = "PATH")]
         pub file: Option<Located<PathBuf>>,
@@ -81,6 +87,8 @@ pub struct Sharing {
     /// `None` if each gate remembers by itself.
     pub store: Option<Settings>,
     pub on_error: OnStoreError,
+    /// Whether a gate is ready while the store is away.
+    pub ready_without: bool,
 }
 
 const WINDOW: Duration = Duration::from_secs(24 * 3600);
@@ -93,7 +101,9 @@ impl Replay {
         let store = self.shared_store(loader, upstream);
         let on_error =
             loader.pick("replay.on_store_error", self.on_store_error.as_ref(), OnStoreError::Refuse);
-        Sharing { store, on_error }
+        let ready_without =
+            loader.pick("replay.ready_without_store", self.ready_without_store.as_ref(), false);
+        Sharing { store, on_error, ready_without }
     }
 
     pub fn capacity(&self, loader: &mut Loader) -> usize {

@@ -286,6 +286,14 @@ fn is_of_host(byte: u8) -> bool {
 }
 
 impl UpstreamUrl {
+    /// Where it is, for who looks for it.
+    pub fn address(&self) -> String {
+        match self {
+            UpstreamUrl::Tcp { .. } => self.authority(),
+            UpstreamUrl::Unix(path) => path.display().to_string(),
+        }
+    }
+
     /// What a request names as its `Host`. A Unix socket has no name of its own.
     pub fn authority(&self) -> String {
         match self {

@@ -3,7 +3,10 @@
 //! Each finding is one plain sentence with the remedy, for the operator. It is never
 //! shown to a sender, and nothing here decides anything.
 
+mod json;
+mod secret;
 pub mod task;
+pub mod trust;
 
 use http::HeaderName;
 
@@ -18,7 +21,7 @@ use crate::gate::scheme::presented::Shown;
 use crate::gate::scheme::reading::Reading;
 use crate::gate::scheme::source::Source;
 use crate::gate::scheme::timestamp::TimeUnit;
-use crate::gate::scheme::{Recipe, Verifier};
+use crate::gate::scheme::{Recipe, SignatureFormat, Verifier};
 
 /// Headers that are tried as places of a signature.
 const MOST_HEADERS: usize = 40;
@@ -29,9 +32,19 @@ pub struct Case<'c> {
     pub provider: &'c str,
     pub recipes: &'c [Recipe],
     pub secrets: &'c [NamedSecret],
+    /// What other routes of the same gate are judged by.
+    pub others: &'c [Other<'c>],
     pub head: &'c Head<'c>,
     pub body: &'c [u8],
     pub now: Now,
+}
+
+/// Another route, whose secret may have been meant.
+#[derive(Clone, Copy)]
+pub struct Other<'c> {
+    pub route: &'c str,
+    pub recipes: &'c [Recipe],
+    pub secrets: &'c [NamedSecret],
 }
 
 /// What would have made the signature hold.
@@ -59,13 +72,66 @@ pub fn hints(case: &Case<'_>) -> Vec<String> {
             }
         }
     }
-    if hints.is_empty() {
-        hints.extend(other_preset(case));
+    let more = [other_route, other_preset, missing_header, missing_value, no_tag];
+    for look in more {
+        if hints.is_empty() {
+            hints.extend(look(case));
+        }
     }
     if hints.is_empty() {
-        hints.extend(missing_header(case));
+        hints.extend(case.secrets.iter().map(|secret| no_reading(case, secret)));
     }
     hints
+}
+
+/// What is to be said of a secret when nothing that was tried makes the signature hold.
+fn no_reading(case: &Case<'_>, NamedSecret { id, secret, .. }: &NamedSecret) -> String {
+    let print = secret::fingerprint(secret.expose());
+    let mut unusable = case.recipes.iter().map(|recipe| recipe.key.decode(secret.expose()).err());
+    match unusable.next() {
+        Some(Some(error)) if unusable.all(|error| error.is_some()) => {
+            format!("key {id} ({print}) cannot be used: {error}; store it as the provider shows it")
+        }
+        _ => format!(
+            "no reading of key {id} ({print}) fits: it is another secret, or the request is forged or was changed; \
+             compare it with the one that the provider shows"
+        ),
+    }
+}
+
+/// The place of the signature is there, and what stands in it is no signature.
+fn no_tag(case: &Case<'_>) -> Option<String> {
+    let malformed = |recipe: &&Recipe| {
+        recipe.is_present(case.head) == Ok(true)
+            && match recipe.presented(case.head) {
+                Ok(Shown::Tags(_)) => false,
+                Ok(Shown::InBody) => Reading::new(recipe, case.head, case.body).tags().is_err(),
+                Ok(Shown::Nothing(_)) | Err(_) => true,
+            }
+    };
+    let recipe = case.recipes.iter().find(malformed)?;
+    let place = recipe.signature.from.first()?;
+    let name = ALGORITHMS.iter().find(|(algorithm, _)| *algorithm == recipe.algorithm).map(|(_, name)| *name);
+    let what = name.map_or_else(|| "signature".to_owned(), |name| format!("{name} signature"));
+    Some(format!(
+        "{place} is there, but what it holds is no {what} as {} writes it: was it cut, changed or sent twice?",
+        case.provider
+    ))
+}
+
+/// A value in the head that is signed, and is not there.
+fn missing_value(case: &Case<'_>) -> Option<String> {
+    let present = case.recipes.iter().filter(|recipe| recipe.is_present(case.head) == Ok(true));
+    for recipe in present {
+        let values =
+            recipe.content.values().filter(|(_, source, required)| *required && !source.is_in_body());
+        for (_, source, _) in values {
+            if recipe.value(source, case.head) == Ok(None) {
+                return Some(format!("{} signs {source}, and that is not there", case.provider));
+            }
+        }
+    }
+    None
 }
 
 /// Whether a tag that the sender presents is the right one under this recipe and key.
@@ -84,89 +150,124 @@ fn holds(recipe: &Recipe, key: &[u8], head: &Head<'_>, body: &[u8]) -> bool {
 }
 
 /// The secret, read in another way.
-fn other_key(case: &Case<'_>, recipe: &Recipe, secret: &[u8]) -> Option<String> {
+fn other_key(case: &Case<'_>, recipe: &Recipe, text: &[u8]) -> Option<String> {
+    let fits = |rule: &KeyRule, text: &[u8]| {
+        rule.decode(text).is_ok_and(|key| holds(recipe, &key, case.head, case.body))
+    };
+    let mended = secret::readings(text, &recipe.key.strip);
+    if let Some((_, hint)) = mended.into_iter().find(|(text, _)| fits(&recipe.key, text)) {
+        return Some(hint);
+    }
     let rule = |decode| KeyRule { decode, ..recipe.key.clone() };
-    let text = KeyRule::default();
     let ways = [
-        (secret.trim_ascii(), recipe.key.clone(), "has white space around it: remove that from the file"),
         (
-            secret,
-            text,
+            KeyRule::default(),
             "is used as text by the sender, prefix and all: the key needs decode: utf8 and no strip",
         ),
         (
-            secret,
             rule(KeyDecoding::Utf8),
             "is used as text by the sender, without its prefix: the key needs decode: utf8",
         ),
-        (secret, rule(KeyDecoding::Base64), "is base64 to the sender: the key needs decode: base64"),
-        (secret, rule(KeyDecoding::Hex), "is hexadecimal to the sender: the key needs decode: hex"),
+        (
+            rule(KeyDecoding::Base64),
+            "is base64 to the sender: store it decoded (what stands under data: of a Kubernetes Secret is base64 \
+             already), or give an own scheme's key decode: base64",
+        ),
+        (
+            rule(KeyDecoding::Hex),
+            "is hexadecimal to the sender: store it decoded, or give an own scheme's key decode: hex",
+        ),
     ];
-    ways.into_iter().find_map(|(secret, rule, hint)| {
-        let key = rule.decode(secret).ok()?;
-        holds(recipe, &key, case.head, case.body).then(|| hint.to_owned())
-    })
+    ways.into_iter().find_map(|(rule, hint)| fits(&rule, text).then(|| hint.to_owned()))
+}
+
+/// A secret of another route of this gate, or what that route takes.
+fn other_route(case: &Case<'_>) -> Option<String> {
+    for other in case.others {
+        for NamedSecret { id, secret, .. } in other.secrets {
+            let fits = |recipe: &Recipe| {
+                recipe.key.decode(secret.expose()).is_ok_and(|key| holds(recipe, &key, case.head, case.body))
+            };
+            if case.recipes.iter().any(fits) {
+                return Some(format!(
+                    "the secret {id} of the route {} fits: this route has another one; are the two swapped?",
+                    other.route
+                ));
+            }
+            if other.recipes.iter().any(fits) {
+                return Some(format!(
+                    "it is signed for the route {} (secret {id}): the provider sends it to the wrong path",
+                    other.route
+                ));
+            }
+        }
+    }
+    None
 }
 
 /// The body, as it was before something in between changed it.
 fn other_body(case: &Case<'_>, recipe: &Recipe, key: &[u8]) -> Option<String> {
     type Change = fn(&[u8]) -> Option<Vec<u8>>;
-    let changes: [(Change, &str); 10] = [
+    const BOM: &[u8] = b"\xef\xbb\xbf";
+    let changes: [(Change, &str); 8] = [
         (
             without_newline,
             "a newline was added to the end of the body: send the file as it is (curl --data-binary)",
         ),
         (|body| Some([body, b"\n"].concat()), "a newline was taken off the end of the body"),
+        (|body| Some([body, b"\r\n"].concat()), "a line end (CR LF) was taken off the end of the body"),
         (with_crlf, "line ends were changed from CR LF to LF"),
         (with_lf, "line ends were changed from LF to CR LF"),
+        (|body| Some([BOM, body].concat()), "a byte order mark was taken off the front of the body"),
         (
-            |body| json::reformat(body, json::Style::Compact),
-            "the JSON was re-formatted, the sender signs it without spaces: pass the body on untouched",
-        ),
-        (
-            |body| json::reformat(body, json::Style::Spaced),
-            "the JSON was re-formatted, the sender signs it with a space after ':' and ',': pass the body on untouched",
-        ),
-        (
-            |body| json::reformat(body, json::Style::Pretty),
-            "the JSON was re-formatted, the sender signs it indented: pass the body on untouched",
-        ),
-        (
-            json::sorted,
-            "the JSON was re-serialised, the sender signs it with sorted keys: pass the body on untouched",
-        ),
-        (
-            json::escaped,
-            "the JSON was re-serialised, the sender signs it with \\u escapes: pass the body on untouched",
+            |body| body.strip_prefix(BOM).map(<[u8]>::to_vec),
+            "a byte order mark was put in front of the body: send the file without it",
         ),
         (
             decompressed,
             "the body arrives compressed, but the sender signs it uncompressed: this needs its own scheme",
         ),
     ];
-    let fits = |change: &Change| change(case.body).is_some_and(|body| holds(recipe, key, case.head, &body));
-    changes.iter().find(|(change, _)| fits(change)).map(|(_, hint)| (*hint).to_owned())
+    let fits = |body: &[u8]| body != case.body && holds(recipe, key, case.head, body);
+    let is_it = |change: &Change| change(case.body).is_some_and(|body| fits(&body));
+    if let Some((_, hint)) = changes.iter().find(|(change, _)| is_it(change)) {
+        return Some((*hint).to_owned());
+    }
+    let how = json::spellings(case.body).find(|(body, _)| fits(body)).map(|(_, how)| how)?;
+    Some(format!("the JSON was re-serialised, the sender signs it {how}: pass the body on untouched"))
 }
 
 /// The recipe, with one word changed.
 fn other_recipe(case: &Case<'_>, recipe: &Recipe, key: &[u8]) -> Option<String> {
-    const ALGORITHMS: [(Algorithm, &str); 4] = [
-        (Algorithm::HmacSha1, "hmac-sha1"),
-        (Algorithm::HmacSha256, "hmac-sha256"),
-        (Algorithm::HmacSha384, "hmac-sha384"),
-        (Algorithm::HmacSha512, "hmac-sha512"),
-    ];
     const ENCODINGS: [(Encoding, &str); 3] =
         [(Encoding::Hex, "hex"), (Encoding::Base64, "base64"), (Encoding::Base64url, "base64url")];
+    const PREFIXES: [&str; 9] =
+        ["", "sha256=", "sha1=", "sha512=", "v1=", "v0=", "v1,", "hmac-sha256 ", "Bearer "];
 
-    for (algorithm, algorithm_name) in ALGORITHMS {
+    let written = match &recipe.signature.format {
+        SignatureFormat::Plain { prefix, split: None } => Some(prefix),
+        _ => None,
+    };
+    let alike =
+        ALGORITHMS.iter().filter(|(algorithm, _)| algorithm.is_public() == recipe.algorithm.is_public());
+    for (algorithm, algorithm_name) in alike {
         for (encoding, encoding_name) in ENCODINGS {
-            let mut other = Recipe { algorithm, ..recipe.clone() };
+            let mut other = Recipe { algorithm: *algorithm, ..recipe.clone() };
             other.signature.encoding = encoding;
             if holds(&other, key, case.head, case.body) {
                 return Some(format!(
                     "the sender signs with {algorithm_name}, encoded as {encoding_name}: the scheme must say so"
                 ));
+            }
+            for prefix in PREFIXES.iter().filter(|prefix| written.is_some_and(|w| w != prefix.as_bytes())) {
+                other.signature.format =
+                    SignatureFormat::Plain { prefix: prefix.as_bytes().into(), split: None };
+                if holds(&other, key, case.head, case.body) {
+                    return Some(format!(
+                        "the sender signs with {algorithm_name}, encoded as {encoding_name}, and writes \"{prefix}\" \
+                         before it: the scheme must say so (signature.prefix)"
+                    ));
+                }
             }
         }
     }
@@ -188,6 +289,20 @@ fn other_recipe(case: &Case<'_>, recipe: &Recipe, key: &[u8]) -> Option<String> 
     None
 }
 
+const ALGORITHMS: [(Algorithm, &str); 11] = [
+    (Algorithm::HmacSha1, "hmac-sha1"),
+    (Algorithm::HmacSha256, "hmac-sha256"),
+    (Algorithm::HmacSha384, "hmac-sha384"),
+    (Algorithm::HmacSha512, "hmac-sha512"),
+    (Algorithm::HmacMd5, "hmac-md5"),
+    (Algorithm::Ed25519, "ed25519"),
+    (Algorithm::EcdsaP256Sha256, "ecdsa-p256-sha256"),
+    (Algorithm::EcdsaP521Sha512, "ecdsa-p521-sha512"),
+    (Algorithm::RsaSha256, "rsa-sha256"),
+    (Algorithm::RsaSha1, "rsa-sha1"),
+    (Algorithm::RsaSha512, "rsa-sha512"),
+];
+
 /// The signature, where another scheme of the provider or no scheme at all looks for it.
 fn other_place(case: &Case<'_>, recipe: &Recipe, key: &[u8]) -> Option<String> {
     let place = recipe.signature.from.first()?;
@@ -197,7 +312,8 @@ fn other_place(case: &Case<'_>, recipe: &Recipe, key: &[u8]) -> Option<String> {
         return Some(format!("the signature in {place} holds, but {decides} is there too and decides alone"));
     }
     let known = |name: &HeaderName| recipe.signature_headers().any(|known| known == name);
-    case.head.headers.keys().filter(|name| !known(name)).take(MOST_HEADERS).find_map(|name| {
+    let names = case.head.headers.iter().filter_map(|(name, _)| HeaderName::from_bytes(name).ok());
+    names.filter(|name| !known(name)).take(MOST_HEADERS).find_map(|name| {
         let mut other = recipe.clone();
         other.signature.from = vec![Source::Header(name.clone())];
         let found = holds(&other, key, case.head, case.body);
@@ -301,110 +417,4 @@ fn decompressed(body: &[u8]) -> Option<Vec<u8>> {
         flate2::read::ZlibDecoder::new(body).take(MOST).read_to_end(&mut plain).ok()?;
     }
     Some(plain)
-}
-
-/// JSON as other programs write it.
-mod json {
-    use std::fmt::Write;
-
-    #[derive(Clone, Copy, PartialEq, Eq)]
-    pub enum Style {
-        Compact,
-        /// A space after `:` and `,`.
-        Spaced,
-        /// Two spaces a level.
-        Pretty,
-    }
-
-    /// The same tokens in the same order, with other white space between them.
-    pub fn reformat(body: &[u8], style: Style) -> Option<Vec<u8>> {
-        serde_json::from_slice::<serde::de::IgnoredAny>(body).ok()?;
-        let mut out = Vec::with_capacity(body.len() * 2);
-        let mut level = 0usize;
-        let mut raw = body.iter().copied();
-        let mut previous = 0;
-        while let Some(byte) = raw.next() {
-            match byte {
-                b'"' => {
-                    first_in_line(&mut out, previous, level, style);
-                    out.push(byte);
-                    let mut escaped = false;
-                    for inner in raw.by_ref() {
-                        out.push(inner);
-                        if inner == b'"' && !escaped {
-                            break;
-                        }
-                        escaped = inner == b'\\' && !escaped;
-                    }
-                }
-                b if b.is_ascii_whitespace() => continue,
-                b'{' | b'[' => {
-                    first_in_line(&mut out, previous, level, style);
-                    out.push(byte);
-                    level += 1;
-                }
-                b'}' | b']' => {
-                    level = level.saturating_sub(1);
-                    if style == Style::Pretty && !matches!(previous, b'{' | b'[') {
-                        new_line(&mut out, level);
-                    }
-                    out.push(byte);
-                }
-                b',' => {
-                    out.push(byte);
-                    match style {
-                        Style::Compact => {}
-                        Style::Spaced => out.push(b' '),
-                        Style::Pretty => new_line(&mut out, level),
-                    }
-                }
-                b':' => {
-                    out.push(byte);
-                    if style != Style::Compact {
-                        out.push(b' ');
-                    }
-                }
-                _ => {
-                    first_in_line(&mut out, previous, level, style);
-                    out.push(byte);
-                }
-            }
-            previous = byte;
-        }
-        Some(out)
-    }
-
-    /// The first value of an object or array has a line of its own.
-    fn first_in_line(out: &mut Vec<u8>, previous: u8, level: usize, style: Style) {
-        if style == Style::Pretty && matches!(previous, b'{' | b'[') {
-            new_line(out, level);
-        }
-    }
-
-    fn new_line(out: &mut Vec<u8>, level: usize) {
-        out.push(b'\n');
-        out.extend(std::iter::repeat_n(b' ', level * 2));
-    }
-
-    pub fn sorted(body: &[u8]) -> Option<Vec<u8>> {
-        let value: serde_json::Value = serde_json::from_slice(body).ok()?;
-        serde_json::to_vec(&value).ok()
-    }
-
-    /// Everything beyond ASCII as `\u` escapes.
-    pub fn escaped(body: &[u8]) -> Option<Vec<u8>> {
-        let text = std::str::from_utf8(body).ok().filter(|text| !text.is_ascii())?;
-        let mut out = String::with_capacity(text.len() * 2);
-        for c in text.chars() {
-            if c.is_ascii() {
-                out.push(c);
-            } else {
-                let mut units = [0; 2];
-                for unit in c.encode_utf16(&mut units) {
-                    _ = write!(out, "\\u{unit:04x}");
-                }
-            }
-        }
-        Some(out.into_bytes())
-    }
 }

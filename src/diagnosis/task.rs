@@ -9,16 +9,19 @@ use http::{HeaderMap, Method};
 
 use crate::clock::{self, Now};
 use crate::config::provider::NamedSecret;
-use crate::diagnosis::{Case, hints};
+use crate::diagnosis::{Case, Other, hints};
 use crate::gate::delivery::{Client, Head, split_target};
 use crate::gate::filter::rate_limit::{Quota, RateLimit};
 use crate::gate::route::Route;
+use crate::gate::scheme::Recipe;
 use crate::telemetry::{RequestId, Telemetry};
 
 /// A delivery whose signature does not hold, kept for a closer look.
 pub struct Suspect {
     pub route: Arc<Route>,
     pub secrets: Arc<[NamedSecret]>,
+    /// The other routes, with their secrets.
+    pub others: Vec<(Arc<Route>, Arc<[NamedSecret]>)>,
     pub method: Method,
     /// Path and query.
     pub target: Bytes,
@@ -30,6 +33,8 @@ pub struct Suspect {
 /// How often anything is diagnosed at all.
 pub struct Diagnosis {
     limit: Option<RateLimit>,
+    /// Of what is said of senders and the proxies between: that costs no time, only lines.
+    of_senders: Option<RateLimit>,
 }
 
 const A_MINUTE: Duration = Duration::from_secs(60);
@@ -39,12 +44,18 @@ pub const MAX_BODY: usize = 256 * 1024;
 
 impl Diagnosis {
     pub fn new() -> Self {
-        Diagnosis { limit: Quota::new(MOST_A_MINUTE, A_MINUTE).map(RateLimit::new) }
+        let limit = || Quota::new(MOST_A_MINUTE, A_MINUTE).map(RateLimit::new);
+        Diagnosis { limit: limit(), of_senders: limit() }
     }
 
     /// Whether there is time for one more.
     pub fn has_time(&self, now: Now) -> bool {
         self.limit.as_ref().is_some_and(|limit| limit.check(Client::Unknown, now).is_ok())
+    }
+
+    /// Whether one more may be told of its sender.
+    pub fn has_line(&self, now: Now) -> bool {
+        self.of_senders.as_ref().is_some_and(|limit| limit.check(Client::Unknown, now).is_ok())
     }
 }
 
@@ -66,15 +77,28 @@ impl Suspect {
     }
 
     fn hints(&self) -> Vec<String> {
-        let recipes: Vec<_> = self.route.signature.schemes().iter().map(|s| s.recipe().clone()).collect();
+        let recipes = recipes_of(&self.route);
+        let of_others: Vec<_> = self.others.iter().map(|(route, _)| recipes_of(route)).collect();
+        let others: Vec<_> = self
+            .others
+            .iter()
+            .zip(&of_others)
+            .map(|((route, secrets), recipes)| Other { route: &route.name, recipes, secrets })
+            .collect();
         let head = Head::offline(&self.method, split_target(&self.target), &self.headers);
         hints(&Case {
             provider: &self.route.provider,
             recipes: &recipes,
             secrets: &self.secrets,
+            others: &others,
             head: &head,
             body: &self.body,
             now: clock::now(),
         })
     }
+}
+
+/// What a route takes.
+pub fn recipes_of(route: &Route) -> Vec<Recipe> {
+    route.signature.schemes().iter().map(|scheme| scheme.recipe().clone()).collect()
 }

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
 use super::parse::Unreadable;
@@ -18,7 +18,7 @@ pub struct Head<'r> {
     pub path: &'r [u8],
     /// What follows the first `?`, as it was sent.
     pub query: Option<&'r [u8]>,
-    pub headers: &'r HeaderMap,
+    pub headers: Headers<'r>,
     pub client: Client,
     /// Whether the sender spoke HTTPS, to us or to a trusted proxy.
     pub secure: bool,
@@ -34,6 +34,7 @@ impl<'r> Head<'r> {
         (path, query): (&'r [u8], Option<&'r [u8]>),
         headers: &'r HeaderMap,
     ) -> Self {
+        let headers = Headers::Made(headers);
         Head { method, path, query, headers, client: Client::Unknown, secure: true, content_length: None }
     }
 
@@ -43,14 +44,80 @@ impl<'r> Head<'r> {
     }
 
     /// The value of a header that must not be ambiguous: `Err` if it came more than once.
-    pub fn single(&self, name: &http::HeaderName) -> Result<Option<&'r [u8]>, Unreadable> {
-        let mut values = self.headers.get_all(name).iter();
+    pub fn single(&self, name: &HeaderName) -> Result<Option<&'r [u8]>, Unreadable> {
+        let mut values = self.headers.get_all(name.as_str());
         match (values.next(), values.next()) {
             (None, _) => Ok(None),
-            (Some(value), None) => Ok(Some(value.as_bytes())),
+            (Some(value), None) => Ok(Some(value)),
             (Some(_), Some(_)) => Err(Unreadable),
         }
     }
+}
+
+/// The header lines of a request, in their order.
+#[derive(Clone, Copy, Debug)]
+pub enum Headers<'r> {
+    /// As they stand in the bytes of the head.
+    Read(&'r [u8], &'r [Line]),
+    /// Of a request that came over no wire.
+    Made(&'r HeaderMap),
+}
+
+/// Where a header line stands in a head. No head is longer than such a number tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Line {
+    pub name: (u16, u16),
+    pub value: (u16, u16),
+}
+
+impl<'r> Headers<'r> {
+    pub fn get(self, name: &str) -> Option<&'r [u8]> {
+        self.get_all(name).next()
+    }
+
+    pub fn contains_key(self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    pub fn get_all(self, name: &str) -> impl DoubleEndedIterator<Item = &'r [u8]> {
+        let (raw, lines, made) = match self {
+            Headers::Read(raw, lines) => (raw, lines, None),
+            Headers::Made(map) => (&[][..], &[][..], Some(map)),
+        };
+        let is = move |line: &&Line| {
+            usize::from(line.name.1 - line.name.0) == name.len() // nearly always tells
+                && slice(raw, line.name).eq_ignore_ascii_case(name.as_bytes())
+        };
+        let read = lines.iter().filter(is).map(move |line| slice(raw, line.value));
+        let made = made.into_iter().flat_map(move |map| map.get_all(name));
+        read.chain(made.map(HeaderValue::as_bytes))
+    }
+
+    /// Name and value of each line, as they were sent.
+    pub fn iter(self) -> impl Iterator<Item = (&'r [u8], &'r [u8])> {
+        let (raw, lines, made) = match self {
+            Headers::Read(raw, lines) => (raw, lines, None),
+            Headers::Made(map) => (&[][..], &[][..], Some(map)),
+        };
+        let read = lines.iter().map(move |line| (slice(raw, line.name), slice(raw, line.value)));
+        let made = made.into_iter().flatten();
+        read.chain(made.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())))
+    }
+
+    /// The same, made: for who keeps it longer than the head is there.
+    pub fn to_map(self) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in self.iter() {
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+                map.append(name, value);
+            }
+        }
+        map
+    }
+}
+
+fn slice(raw: &[u8], (start, end): (u16, u16)) -> &[u8] {
+    &raw[usize::from(start)..usize::from(end)]
 }
 
 /// The path and the query of a request's target.
@@ -113,12 +180,19 @@ impl TrustedProxies {
         contains(&self.networks, address)
     }
 
+    /// Where a trusted proxy names the sender.
+    pub fn address_header(&self) -> &'static str {
+        match self.header {
+            AddressHeader::Chain(name) | AddressHeader::Single(name) => name,
+        }
+    }
+
     /// Who sent this, and did they use HTTPS?
     ///
     /// The forwarded list is walked from the right, because each proxy appends the
     /// address it saw: the first address that is not a trusted proxy is the sender.
     /// What stands further left was written by the sender and proves nothing.
-    pub fn resolve(&self, peer: Peer, headers: &HeaderMap) -> (Client, bool) {
+    pub fn resolve(&self, peer: Peer, headers: Headers<'_>) -> (Client, bool) {
         let peer_address = peer.address.to_canonical();
         if self.networks.is_empty() || !self.trusts(peer_address) {
             return (Client::Known(peer_address), peer.tls);
@@ -130,10 +204,9 @@ impl TrustedProxies {
         (client, peer.tls || forwarded_https(headers))
     }
 
-    fn walk(&self, name: &str, peer: IpAddr, headers: &HeaderMap) -> Client {
+    fn walk(&self, name: &str, peer: IpAddr, headers: Headers<'_>) -> Client {
         let mut client = peer;
-        let lines: Vec<_> = headers.get_all(name).iter().collect();
-        let hops = lines.iter().rev().flat_map(|line| line.as_bytes().rsplit(|b| *b == b','));
+        let hops = headers.get_all(name).rev().flat_map(|line| line.rsplit(|b| *b == b','));
         for (n, hop) in hops.enumerate() {
             let Some(address) = parse_address(hop).filter(|_| n < MAX_HOPS) else {
                 return Client::Unknown;
@@ -148,21 +221,20 @@ impl TrustedProxies {
 }
 
 /// The only value of a header; twice, or no address, makes the sender unknown.
-fn single(name: &str, peer: IpAddr, headers: &HeaderMap) -> Client {
-    let mut values = headers.get_all(name).iter();
+fn single(name: &str, peer: IpAddr, headers: Headers<'_>) -> Client {
+    let mut values = headers.get_all(name);
     match (values.next(), values.next()) {
         (None, _) => Client::Known(peer),
-        (Some(value), None) => parse_address(value.as_bytes()).map_or(Client::Unknown, Client::Known),
+        (Some(value), None) => parse_address(value).map_or(Client::Unknown, Client::Known),
         (Some(_), Some(_)) => Client::Unknown,
     }
 }
 
 /// A single `https`, or a list in which every hop says so.
-fn forwarded_https(headers: &HeaderMap) -> bool {
+fn forwarded_https(headers: Headers<'_>) -> bool {
     let mut said = headers
         .get_all("x-forwarded-proto")
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+        .flat_map(|line| line.split(|b| *b == b','))
         .map(<[u8]>::trim_ascii)
         .peekable();
     said.peek().is_some() && said.all(|proto| proto.eq_ignore_ascii_case(b"https"))
@@ -184,7 +256,6 @@ pub fn contains(networks: &[IpNet], address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
@@ -200,7 +271,7 @@ mod tests {
 
     fn client(peer: &str, lines: &[(&'static str, &'static str)]) -> String {
         let peer = Peer { address: peer.parse().unwrap(), tls: false };
-        proxies().resolve(peer, &headers(lines)).0.to_string()
+        proxies().resolve(peer, Headers::Made(&headers(lines))).0.to_string()
     }
 
     #[test]
@@ -240,7 +311,7 @@ mod tests {
         );
         let client = |peer: &str, lines: &[(&'static str, &'static str)]| {
             let peer = Peer { address: peer.parse().unwrap(), tls: false };
-            proxies.resolve(peer, &headers(lines)).0.to_string()
+            proxies.resolve(peer, Headers::Made(&headers(lines))).0.to_string()
         };
         let named = ("cf-connecting-ip", "203.0.113.1");
         assert_eq!(client("10.0.0.1", &[named]), "203.0.113.1");
@@ -271,7 +342,7 @@ mod tests {
     fn https_is_believed_from_tls_or_from_a_trusted_proxy_only() {
         let secure = |peer: &str, tls, lines: &[(&'static str, &'static str)]| {
             let peer = Peer { address: peer.parse().unwrap(), tls };
-            proxies().resolve(peer, &headers(lines)).1
+            proxies().resolve(peer, Headers::Made(&headers(lines))).1
         };
         assert!(secure("192.0.2.9", true, &[]));
         assert!(!secure("192.0.2.9", false, &[("x-forwarded-proto", "https")]));

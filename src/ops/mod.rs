@@ -6,24 +6,27 @@ pub mod page;
 pub mod report;
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::{HeaderMap, Method, Response, StatusCode};
-use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
-use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::ServerSession;
+use http::{Method, Response, StatusCode};
+use pingora::apps::ServerApp;
+use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
-use tokio::time::timeout;
 
 use self::page::{Page, RouteView};
 use self::report::Report;
 use crate::clock::{self, Doubt};
+use crate::config::Startup;
 use crate::config::units::HostName;
-use crate::proxy::{Sidecar, facts};
+use crate::gate::delivery::Headers;
+use crate::gate::route::Mode;
+use crate::proxy::framing::RequestHead;
+use crate::proxy::session::Session;
+use crate::proxy::{Sidecar, respond};
 use crate::telemetry::metrics::Levels;
 
 /// Answers probes and scrapes.
@@ -35,6 +38,10 @@ pub struct Ops {
     replay_window: Duration,
     /// Names under which it may be asked.
     hosts: Vec<HostName>,
+    /// Where senders come in.
+    listeners: Vec<SocketAddr>,
+    /// Whether the gate is ready while its store is away.
+    ready_without_store: bool,
     connections: Box<dyn Fn() -> usize + Send + Sync>,
 }
 
@@ -42,8 +49,6 @@ pub struct Ops {
 const HEAD: Duration = Duration::from_secs(2);
 /// Between two requests.
 const IDLE: Duration = Duration::from_secs(5);
-/// How long a reader may take for an answer. Nobody waits for one that never reads.
-const ANSWER: Duration = Duration::from_secs(5);
 
 const MISDIRECTED: &str =
     "This listener is not known by that name: ask by address or as localhost, or name it in --ops-host\n";
@@ -52,24 +57,45 @@ const MISDIRECTED: &str =
 struct Check {
     name: &'static str,
     fine: bool,
+    /// Whether it decides.
+    counts: bool,
+    /// What it means for traffic.
+    means: Option<String>,
 }
+
+impl Check {
+    fn new(name: &'static str, fine: bool) -> Self {
+        Check { name, fine, counts: true, means: None }
+    }
+}
+
+/// More routes are not named.
+const MOST_NAMED: usize = 20;
 
 impl Ops {
     pub fn new(
         sidecar: Arc<Sidecar>,
         started: Arc<AtomicBool>,
-        replay_window: Duration,
-        hosts: Vec<HostName>,
+        startup: &Startup,
         connections: Box<dyn Fn() -> usize + Send + Sync>,
     ) -> Self {
-        Ops { sidecar, started, replay_window, hosts, connections }
+        let sockets = &startup.sockets;
+        Ops {
+            sidecar,
+            started,
+            replay_window: startup.replay.window(),
+            hosts: sockets.ops_hosts.clone(),
+            listeners: [&*sockets.listen, &sockets.listen_tls].concat(),
+            ready_without_store: startup.ready_without_store,
+            connections,
+        }
     }
 
     /// A page in a browser can ask under any name whose address its owner sets (DNS rebinding),
     /// and would read the answer. It cannot choose an address, `localhost`, or a name of ours.
-    fn is_asked_by_its_name(&self, headers: &HeaderMap) -> bool {
-        headers.get_all(http::header::HOST).iter().all(|host| {
-            let Ok(host) = host.to_str() else { return false };
+    fn is_asked_by_its_name(&self, headers: Headers<'_>) -> bool {
+        headers.get_all("host").all(|host| {
+            let Ok(host) = std::str::from_utf8(host) else { return false };
             let (name, port) = match host.rfind(':').filter(|_| !host.ends_with(']')) {
                 Some(colon) => (&host[..colon], &host[colon + 1..]),
                 None => (host, ""),
@@ -84,16 +110,16 @@ impl Ops {
         })
     }
 
-    fn answer(&self, request: &RequestHeader) -> Response<Vec<u8>> {
+    fn answer(&self, request: &RequestHead) -> Response<Vec<u8>> {
         if !matches!(request.method, Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed\n");
             response.headers_mut().insert(http::header::ALLOW, http::HeaderValue::from_static("GET, HEAD"));
             return response;
         }
-        if !self.is_asked_by_its_name(&request.headers) {
+        if !self.is_asked_by_its_name(request.headers()) {
             return text(StatusCode::MISDIRECTED_REQUEST, MISDIRECTED);
         }
-        let target = String::from_utf8_lossy(request.raw_path());
+        let target = String::from_utf8_lossy(request.target());
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         match path {
             "/" => self.page(),
@@ -108,16 +134,42 @@ impl Ops {
     }
 
     fn startup(&self) -> Check {
-        Check { name: "started", fine: self.started.load(Ordering::Acquire) }
+        Check::new("started", self.started.load(Ordering::Acquire))
     }
 
     fn readiness(&self) -> [Check; 4] {
         [
             self.startup(),
-            Check { name: "clock believable", fine: clock_is_believable() },
-            Check { name: "not draining", fine: !self.sidecar.in_flight.is_draining() },
-            Check { name: "replay store usable", fine: self.sidecar.store.is_usable() },
+            Check::new("clock believable", clock_is_believable()),
+            Check::new("not draining", !self.sidecar.in_flight.is_draining()),
+            Check {
+                counts: !self.ready_without_store,
+                means: self.store_means(),
+                ..Check::new("replay store usable", self.sidecar.store.is_usable())
+            },
         ]
+    }
+
+    /// Whose traffic a store that is away affects, and how.
+    fn store_means(&self) -> Option<String> {
+        let store = &self.sidecar.store;
+        if store.is_up() && store.is_usable() {
+            return None;
+        }
+        let live = self.sidecar.live.load();
+        let enforcing = live.routes().filter(|(route, _)| route.mode == Mode::Enforce);
+        let names: Vec<&str> = enforcing.map(|(route, _)| &*route.name).collect();
+        let listeners: Vec<_> = self.listeners.iter().map(SocketAddr::to_string).collect();
+        let mut told = names[..names.len().min(MOST_NAMED)].join(", ");
+        if names.len() > MOST_NAMED {
+            _ = write!(told, " and {} more", names.len() - MOST_NAMED);
+        }
+        let how = if store.is_usable() {
+            "the store is away, and this gate remembers events by itself"
+        } else {
+            "verified events are answered 503"
+        };
+        Some(format!("{how}: routes {told} on {}", listeners.join(", ")))
     }
 
     fn report(&self) -> Report {
@@ -148,7 +200,7 @@ impl Ops {
     fn metrics(&self) -> Response<Vec<u8>> {
         let Sidecar { store, in_flight, budget, telemetry, .. } = &*self.sidecar;
         let exposition = telemetry.metrics.text(&Levels {
-            ready: self.readiness().iter().all(|check| check.fine),
+            ready: self.readiness().iter().all(|check| check.fine || !check.counts),
             draining: in_flight.is_draining(),
             connections: (self.connections)(),
             in_flight: in_flight.count(),
@@ -173,12 +225,20 @@ fn clock_is_believable() -> bool {
 
 /// 200 if all is fine, else 503; with `?verbose` a line for each condition.
 fn health(checks: &[Check], query: &str) -> Response<Vec<u8>> {
-    let fine = checks.iter().all(|check| check.fine);
+    let fine = checks.iter().all(|check| check.fine || !check.counts);
     let status = if fine { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut body = String::new();
     if query.split('&').any(|part| part == "verbose" || part.starts_with("verbose=")) {
         for check in checks {
-            _ = writeln!(body, "{} {}", if check.fine { "[ok]" } else { "[no]" }, check.name);
+            _ = write!(body, "{} {}", if check.fine { "[ok]" } else { "[no]" }, check.name);
+            if let Some(means) = &check.means {
+                _ = write!(body, ": {means}");
+            }
+            body += if check.fine || check.counts {
+                "\n"
+            } else {
+                "; it is ready all the same (ready_without_store)\n"
+            };
         }
     }
     body += if fine { "ok\n" } else { "not ready\n" };
@@ -215,38 +275,29 @@ fn respond(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Res
     response
 }
 
-/// The answer to a request that was read.
-async fn write(session: &mut ServerSession, response: Response<Vec<u8>>) -> pingora::Result<()> {
-    let (parts, body) = response.into_parts();
-    session.write_response_header(Box::new(ResponseHeader::from(parts))).await?;
-    session.write_response_body(body.into(), true).await
-}
-
-/// Marks a connection that has served a request.
-struct Reused;
-
 #[async_trait]
-impl HttpServerApp for Ops {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        mut session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        let patience = if session.take_connection_user_context().is_some() { IDLE + HEAD } else { HEAD };
-        session.set_keepalive(Some(IDLE.as_secs()));
-        let intake = Arc::clone(facts::intake(&session)?);
-        intake.begin();
-        if !timeout(patience, session.read_request()).await.ok()?.ok()? {
-            return None;
+impl ServerApp for Ops {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let mut session = Session::new(stream);
+        while let Some(read) = session.read_head(IDLE, HEAD, || false).await {
+            if *shutdown.borrow() {
+                session.close();
+            }
+            let response = match read {
+                Ok(request) => self.answer(&request),
+                Err(_) => text(StatusCode::BAD_REQUEST, "Bad request\n"),
+            };
+            session.take_what_is_there().await;
+            let mut head = respond::status_line(response.status().as_u16());
+            for (name, value) in response.headers() {
+                respond::line(&mut head, name.as_str(), value);
+            }
+            session.answer(head, response.body()).await;
+            if !session.persists() {
+                session.end().await;
+                break;
+            }
         }
-        intake.end();
-        session.set_keepalive((!*shutdown.borrow()).then_some(IDLE.as_secs()));
-
-        let response = self.answer(session.req_header());
-        timeout(ANSWER, write(&mut session, response)).await.ok()?.ok()?;
-        let mut settings = HttpPersistentSettings::for_session(&session);
-        settings.set_user_context(Box::new(Reused));
-        let stream = timeout(ANSWER, session.finish()).await.ok()?.ok().flatten()?;
-        Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+        None
     }
 }

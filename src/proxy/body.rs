@@ -7,20 +7,18 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use pingora::protocols::http::ServerSession;
 use pingora_timeout::tokio_timeout;
 
+use super::session::{BUFFER, Piece, Session};
 use crate::budget::Share;
 use crate::gate::filter::body_limit::Admitted;
 use crate::gate::reason::Reason;
 
-/// Into which Pingora reads a body of unknown length; one of a known length needs no more
-/// than that. It lives as long as the request.
-pub const BUFFER: usize = 64 * 1024;
 /// What a delivery takes beside its body: task, head, connection, a short answer.
 const DELIVERY: usize = 16 * 1024;
 /// Of a body of unknown length.
 const LEAST_BLOCK: usize = 4096;
+const MOST_BLOCK: usize = 64 * 1024;
 
 /// A complete body and its share of the budget, given back when it is dropped.
 pub struct Body {
@@ -36,7 +34,7 @@ impl Body {
 
 /// Reads the body of an admitted request. `around` is what the request holds beside it.
 pub async fn read(
-    session: &mut ServerSession,
+    session: &mut Session,
     admitted: &Admitted,
     around: &mut Share,
     deadline: Duration,
@@ -45,6 +43,8 @@ pub async fn read(
     let reading = async {
         around.take_room(admitted.declared().unwrap_or(BUFFER).min(BUFFER)).await?;
         share.take_room(DELIVERY).await?;
+        // A sender that asks first has then passed every check of its head.
+        session.ask_for_body().await?;
         collect(session, admitted, around, &mut share).await
     };
     // A short body comes with its head: this kind of timer costs nothing then.
@@ -56,15 +56,31 @@ pub async fn read(
 }
 
 async fn collect(
-    session: &mut ServerSession,
+    session: &mut Session,
     admitted: &Admitted,
     around: &mut Share,
     share: &mut Share,
 ) -> Result<Bytes, Reason> {
-    continue_if_asked(session).await?;
     let mut first = Bytes::new();
     let mut pieces = Pieces::default();
-    while let Some(piece) = next_piece(session, around, share).await? {
+    loop {
+        let piece = match session.piece()? {
+            Piece::Came(piece) => piece,
+            Piece::End => break,
+            Piece::Wait => {
+                let is_first = first.is_empty() && pieces.0.is_empty();
+                let Some(declared) = admitted.declared().filter(|_| !is_first) else {
+                    sooner_or_later(around, share.room(), session.fill()).await?.map_err(broken_off)?;
+                    continue;
+                };
+                // Where its length is known, what is still to come goes to its place at once.
+                pieces.begin_with(&mut first, declared, share).await?;
+                let block = pieces.0.last_mut().ok_or(Reason::FramingInvalid)?;
+                let came = sooner_or_later(around, share.room(), session.fill_block(block)).await?;
+                share.take_body(came.map_err(broken_off)?).await?;
+                continue;
+            }
+        };
         if share.body() + piece.len() > admitted.limit() {
             return Err(Reason::BodyTooLarge);
         }
@@ -74,12 +90,8 @@ async fn collect(
             first = piece; // most bodies come in one piece, which is used as it is
             continue;
         }
-        if pieces.0.is_empty() {
-            pieces.begin(admitted.declared().unwrap_or(first.len()), share).await?;
-            pieces.push(&first, share).await?;
-            share.give_back_room(first.len());
-            first = Bytes::new();
-        }
+        let size = admitted.declared().unwrap_or(first.len());
+        pieces.begin_with(&mut first, size, share).await?;
         pieces.push(&piece, share).await?;
     }
     if pieces.0.is_empty() { Ok(first) } else { pieces.whole(share).await }
@@ -92,6 +104,17 @@ async fn collect(
 struct Pieces(Vec<BytesMut>);
 
 impl Pieces {
+    /// What came first is no longer alone.
+    async fn begin_with(&mut self, first: &mut Bytes, size: usize, share: &mut Share) -> Result<(), Reason> {
+        if self.0.is_empty() {
+            self.begin(size, share).await?;
+            self.push(first, share).await?;
+            share.give_back_room(first.len());
+            *first = Bytes::new();
+        }
+        Ok(())
+    }
+
     async fn begin(&mut self, size: usize, share: &mut Share) -> Result<(), Reason> {
         share.take_room(size).await?;
         self.0.push(BytesMut::with_capacity(size));
@@ -105,7 +128,7 @@ impl Pieces {
             piece = &piece[fits..];
         }
         if !piece.is_empty() {
-            self.begin(share.body().clamp(LEAST_BLOCK, BUFFER).max(piece.len()), share).await?;
+            self.begin(share.body().clamp(LEAST_BLOCK, MOST_BLOCK).max(piece.len()), share).await?;
             if let Some(block) = self.0.last_mut() {
                 block.extend_from_slice(piece);
             }
@@ -127,45 +150,24 @@ impl Pieces {
     }
 }
 
-/// What comes next. Only a request that has to wait for it can be told to give way.
-async fn next_piece(
-    session: &mut ServerSession,
+/// What comes. Only a request that has to wait for it can be told to give way.
+async fn sooner_or_later<T>(
     around: &mut Share,
-    share: &Share,
-) -> Result<Option<Bytes>, Reason> {
-    let mut reading = pin!(session.read_request_body());
-    let there = poll_fn(|cx| match reading.as_mut().poll(cx) {
-        Poll::Ready(piece) => Poll::Ready(Some(piece)),
+    also: usize,
+    sender: impl Future<Output = T>,
+) -> Result<T, Reason> {
+    let mut coming = pin!(sender);
+    let there = poll_fn(|cx| match coming.as_mut().poll(cx) {
+        Poll::Ready(came) => Poll::Ready(Some(came)),
         Poll::Pending => Poll::Ready(None),
     });
-    let piece = match there.await {
-        Some(piece) => piece,
-        None => around.wait(share.room(), reading).await?,
-    };
-    piece.map_err(|e| unread(&e))
-}
-
-/// `100 Continue` is said here and not earlier: a sender that asks first has then
-/// passed every check of its head.
-async fn continue_if_asked(session: &mut ServerSession) -> Result<(), Reason> {
-    if !expects_continue(session) {
-        return Ok(());
+    match there.await {
+        Some(came) => Ok(came),
+        None => around.wait(also, coming).await,
     }
-    let keepalive = session.get_keepalive();
-    session.write_continue_response().await.map_err(|e| unread(&e))?;
-    // Pingora gives up reuse when it writes before the body is read; here that is in order.
-    session.set_keepalive(keepalive);
-    Ok(())
 }
 
-pub fn expects_continue(session: &ServerSession) -> bool {
-    session.req_header().headers.contains_key(http::header::EXPECT)
-}
-
-/// A body that broke off or is wrongly framed is no body; the application never hears of it.
-fn unread(error: &pingora::Error) -> Reason {
-    match error.etype() {
-        pingora::ErrorType::ReadTimedout => Reason::BodyTimeout,
-        _ => Reason::FramingInvalid,
-    }
+/// A body that broke off is no body; the application never hears of it.
+fn broken_off(_: std::io::Error) -> Reason {
+    Reason::FramingInvalid
 }

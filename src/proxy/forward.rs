@@ -2,24 +2,21 @@
 //! belongs to the sender's connection and without anything that an application could take
 //! for our word or for a proxy's, and then our word.
 
-use std::fmt::Display;
-use std::io::Write;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
-use super::framing;
 use crate::clock::to_rfc3339;
 use crate::config::units::UpstreamUrl;
 use crate::gate::delivery::Head;
 use crate::gate::filter::signature::Authentic;
 use crate::gate::reason::Reason;
 use crate::gate::route::Route;
+use crate::telemetry::log::{digits, write_address};
 use crate::telemetry::trace::{Parent, TRACEPARENT, TRACESTATE, traceparent};
 use crate::telemetry::{RequestId, hex};
 
 /// A delivery that may go to the application.
 pub struct Forward<'f> {
-    pub raw_head: &'f [u8],
     pub head: &'f Head<'f>,
     pub peer: IpAddr,
     /// Whether the peer's forwarding headers are believed.
@@ -38,9 +35,9 @@ pub struct Forward<'f> {
 impl Forward<'_> {
     /// The request head as it is sent.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.raw_head.len() + 768);
+        let mut out = Vec::with_capacity(1536);
         self.request_line(&mut out);
-        for (name, value) in framing::headers(self.raw_head) {
+        for (name, value) in self.head.headers.iter() {
             if self.passes(name) {
                 line(&mut out, name, value);
             }
@@ -66,16 +63,20 @@ impl Forward<'_> {
     }
 
     fn request_line(&self, out: &mut Vec<u8>) {
-        let raw = self.raw_head.strip_prefix(b"\r\n").unwrap_or(self.raw_head);
-        let end = raw.iter().position(|b| *b == b'\r').unwrap_or(raw.len());
-        let target_end = raw[..end].iter().rposition(|b| *b == b' ').unwrap_or(end);
-        out.extend_from_slice(&raw[..target_end]);
+        out.extend_from_slice(self.head.method.as_str().as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(self.head.path);
+        if let Some(query) = self.head.query {
+            out.push(b'?');
+            out.extend_from_slice(query);
+        }
         out.extend_from_slice(b" HTTP/1.1\r\n");
     }
 
     fn gate_headers(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"Content-Length: ");
-        end(out, self.body_len);
+        digits(out, self.body_len);
+        out.extend_from_slice(b"\r\n");
         match self.observed {
             None => line(out, b"Hookgate-Verdict", b"accepted"),
             Some(reason) => {
@@ -112,21 +113,22 @@ impl Forward<'_> {
         out.extend_from_slice(b"X-Forwarded-For: ");
         if self.trusted {
             let before = self.head.headers.get_all("x-forwarded-for");
-            for value in before.iter().filter_map(|value| value.to_str().ok()) {
-                out.extend_from_slice(value.as_bytes());
+            for value in before.filter(|value| value.iter().all(|b| matches!(b, b'\t' | 0x20..=0x7e))) {
+                out.extend_from_slice(value);
                 out.extend_from_slice(b", ");
             }
         }
-        end(out, self.peer);
+        write_address(out, self.peer);
+        out.extend_from_slice(b"\r\n");
         line(out, b"X-Forwarded-Proto", if self.head.secure { b"https" } else { b"http" });
-        let host = self.head.headers.get(http::header::HOST);
+        let host = self.head.headers.get("host");
         if host.is_none() {
-            out.extend_from_slice(b"Host: "); // HTTP/1.0 goes without, HTTP/1.1 does not
-            end(out, self.upstream.authority());
+            // HTTP/1.0 goes without, HTTP/1.1 does not.
+            line(out, b"Host", self.upstream.authority().as_bytes());
         }
         let forwarded = self.head.headers.get("x-forwarded-host").filter(|_| self.trusted);
         if let Some(host) = forwarded.or(host) {
-            line(out, b"X-Forwarded-Host", host.as_bytes());
+            line(out, b"X-Forwarded-Host", host);
         }
     }
 
@@ -136,7 +138,7 @@ impl Forward<'_> {
         let exported = self.exported && parent.is_none_or(Parent::is_sampled);
         match self.head.headers.get(TRACEPARENT) {
             Some(sent) if parent.is_some() && !exported => {
-                line(out, TRACEPARENT.as_bytes(), sent.as_bytes());
+                line(out, TRACEPARENT.as_bytes(), sent);
             }
             Some(_) | None => {
                 line(out, TRACEPARENT.as_bytes(), &traceparent(self.id, parent, exported));
@@ -144,7 +146,7 @@ impl Forward<'_> {
         }
         if parent.is_some() {
             for state in self.head.headers.get_all(TRACESTATE) {
-                line(out, TRACESTATE.as_bytes(), state.as_bytes());
+                line(out, TRACESTATE.as_bytes(), state);
             }
         }
     }
@@ -155,11 +157,6 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
-}
-
-/// The value that a line ends with.
-fn end(out: &mut Vec<u8>, value: impl Display) {
-    _ = write!(out, "{value}\r\n"); // writing to memory does not fail
 }
 
 /// Headers by name, or with `*` by how the name begins; in lower case.

@@ -1,118 +1,238 @@
-//! Strict framing, judged on the raw head. Pingora's parser is tolerant where RFC 9112
-//! allows it; a gate must not be, because the application behind it might read the
-//! same bytes in another way (request smuggling).
+//! One strict reading of a request's head. The grammar is httparse's; what RFC 9112 lets a server
+//! overlook is refused here, because the application behind the gate might read the same bytes in
+//! another way (request smuggling). Nothing is parsed twice: what is forwarded, looked up and
+//! judged are the places that this one reading found.
 
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use http::Method;
+use smallvec::SmallVec;
+
+use crate::gate::delivery::{Client, Head, Headers, Line, split_target};
 use crate::gate::reason::Reason;
 
-/// Larger heads are refused with 431.
+/// Larger heads are refused with 431. Every place in a head fits into the numbers of a [`Line`].
 pub const MAX_HEAD: usize = 32 * 1024;
 /// More header lines are refused with 431.
 const MAX_HEADERS: usize = 100;
 
-/// Refuses a head that two readers might read in two ways.
-pub fn check(raw: &[u8]) -> Result<(), Reason> {
-    if raw.len() > MAX_HEAD {
-        return Err(Reason::HeadersTooLarge);
-    }
-    // One empty line before the request is tolerated (RFC 9112, section 2.2).
-    let raw = raw.strip_prefix(b"\r\n").unwrap_or(raw);
-    let mut lines = Lines(raw);
-    let version = request_line(lines.next().ok_or(Reason::FramingInvalid)??)?;
-    let mut seen = Seen::default();
-    for line in lines {
-        let line = line?;
-        if line.is_empty() {
-            break;
-        }
-        seen.header(line)?;
-    }
-    seen.judge(version)
+/// A head that can be read in one way only.
+pub struct RequestHead {
+    raw: Bytes,
+    pub method: Method,
+    /// Path and query, as they were sent.
+    target: Range<usize>,
+    lines: SmallVec<[Line; 24]>,
+    pub body: BodyFraming,
+    /// Whether the sender keeps the connection for another request.
+    pub persists: bool,
+    /// Whether it waits for `100 Continue` before it sends the body.
+    pub asks_first: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Version {
-    Http10,
-    Http11,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFraming {
+    Length(u64),
+    Chunked,
 }
 
-/// Lines that end in CR LF. A bare LF or CR is an error.
-struct Lines<'r>(&'r [u8]);
+/// A head that is refused, and what of it can be told.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unread {
+    pub reason: Reason,
+    pub method: Option<Method>,
+    pub path: Bytes,
+}
 
-impl<'r> Iterator for Lines<'r> {
-    type Item = Result<&'r [u8], Reason>;
+impl RequestHead {
+    /// Takes a head from the start of what was read; `None` if it is not complete.
+    pub fn take(buffer: &mut BytesMut) -> Result<Option<Self>, Unread> {
+        let mut slots = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+        let mut request = httparse::Request::new(&mut []);
+        let parsed = match request.parse_with_uninit_headers(buffer, &mut slots) {
+            Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => read(buffer, length, &request),
+            Ok(httparse::Status::Partial) if bare_line_end(buffer) => Err(Reason::FramingInvalid),
+            Ok(httparse::Status::Partial) if buffer.len() <= MAX_HEAD => return Ok(None),
+            Ok(_) | Err(httparse::Error::TooManyHeaders) => Err(Reason::HeadersTooLarge),
+            Err(_) => Err(Reason::FramingInvalid),
+        };
+        let (length, found) = parsed.map_err(|reason| Unread {
+            reason,
+            method: request.method.and_then(|method| method.parse().ok()),
+            path: Bytes::copy_from_slice(split_target(request.path.unwrap_or_default().as_bytes()).0),
+        })?;
+        Ok(Some(RequestHead { raw: buffer.split_to(length).freeze(), ..found }))
+    }
 
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let end = self.0.iter().position(|b| *b == b'\n')?;
-        let (line, rest) = (&self.0[..end], &self.0[end + 1..]);
-        self.0 = rest;
-        Some(match line.split_last() {
-            Some((b'\r', line)) if !line.contains(&b'\r') => Ok(line),
-            _ => Err(Reason::FramingInvalid),
-        })
+    /// The length of the head as it was sent.
+    pub fn size(&self) -> usize {
+        self.raw.len()
+    }
+
+    pub fn target(&self) -> &[u8] {
+        &self.raw[self.target.clone()]
+    }
+
+    /// The path as it was sent, without the query.
+    pub fn path(&self) -> &[u8] {
+        split_target(self.target()).0
+    }
+
+    /// The same, for longer.
+    pub fn path_bytes(&self) -> Bytes {
+        self.raw.slice_ref(self.path())
+    }
+
+    pub fn headers(&self) -> Headers<'_> {
+        Headers::Read(&self.raw, &self.lines)
+    }
+
+    /// The facts, once it is known who sent it.
+    pub fn facts(&self, client: Client, secure: bool) -> Head<'_> {
+        let content_length = match self.body {
+            BodyFraming::Length(length) => Some(length),
+            BodyFraming::Chunked => None,
+        };
+        let (path, query) = split_target(self.target());
+        Head { method: &self.method, path, query, headers: self.headers(), client, secure, content_length }
     }
 }
 
-/// `METHOD SP /target SP HTTP/1.x`, with single spaces, in origin form, visible ASCII only.
-fn request_line(line: &[u8]) -> Result<Version, Reason> {
-    let mut parts = line.split(|b| *b == b' ');
-    let (method, target, version) = (parts.next(), parts.next(), parts.next());
-    let (Some(method), Some(target), Some(version), None) = (method, target, version, parts.next()) else {
+/// Whether a head that is not complete has a line end that no complete one may have.
+fn bare_line_end(raw: &[u8]) -> bool {
+    let mut ends = raw.iter().enumerate().filter(|(_, b)| **b == b'\n');
+    raw.starts_with(b"\r\n") || ends.any(|(at, _)| at == 0 || raw[at - 1] != b'\r')
+}
+
+/// Goes once along what httparse read, and finds the place of everything. Where a line does not end
+/// where it should, a tolerance of the parser was used, and the head is refused.
+fn read(
+    raw: &[u8],
+    length: usize,
+    request: &httparse::Request<'_, '_>,
+) -> Result<(usize, RequestHead), Reason> {
+    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
         return Err(Reason::FramingInvalid);
     };
-    let visible = target.iter().all(|b| matches!(b, 0x21..=0x7e) && *b != b'#');
-    if method.is_empty() || !visible {
+    let target_at = method.len() + 1;
+    let mut place = Place { raw, at: target_at + target.len() + " HTTP/1.1".len() };
+    place.line_end()?;
+    let mut seen = Seen::default();
+    let mut lines = SmallVec::new();
+    for header in request.headers.iter() {
+        let name = place.advance(header.name.len())?;
+        place.at += 1; // the colon: httparse takes nothing between it and the name
+        place.white_space();
+        let value = place.advance(header.value.len())?;
+        place.white_space();
+        place.line_end()?;
+        seen.header(header.name.as_bytes(), header.value)?;
+        lines.push(Line { name, value });
+    }
+    place.line_end()?;
+    if place.at != length {
         return Err(Reason::FramingInvalid);
     }
-    if !target.starts_with(b"/") {
-        return Err(match method {
-            b"CONNECT" => Reason::MethodNotAllowed,
-            _ => Reason::FramingInvalid,
-        });
+    let path_at = origin_form(method, target, &seen)?;
+    let head = RequestHead {
+        raw: Bytes::new(),
+        method: method.parse().map_err(|_| Reason::FramingInvalid)?,
+        target: target_at + path_at..target_at + target.len(),
+        lines,
+        body: seen.body(version)?,
+        persists: seen.keeps.unwrap_or(version == 1),
+        asks_first: seen.asks_first && version == 1, // HTTP/1.0 knows no interim answers
+    };
+    Ok((length, head))
+}
+
+/// Where a path begins in a target of visible ASCII. One that names its authority is taken if that
+/// is the host (RFC 9112, section 3.2.2).
+fn origin_form(method: &str, target: &str, seen: &Seen<'_>) -> Result<usize, Reason> {
+    if !target.bytes().all(|b| matches!(b, 0x21..=0x7e) && b != b'#') {
+        return Err(Reason::FramingInvalid);
     }
-    match version {
-        b"HTTP/1.1" => Ok(Version::Http11),
-        b"HTTP/1.0" => Ok(Version::Http10),
+    if target.starts_with('/') {
+        return Ok(0);
+    }
+    if method == "CONNECT" {
+        return Err(Reason::MethodNotAllowed);
+    }
+    let scheme = ["http://", "https://"]
+        .into_iter()
+        .find(|scheme| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
+    let authority = scheme.ok_or(Reason::FramingInvalid)?.len();
+    let path = target[authority..].find('/').ok_or(Reason::FramingInvalid)?;
+    let named = &target.as_bytes()[authority..authority + path];
+    match seen.host {
+        Some(host) if named.eq_ignore_ascii_case(host) => Ok(authority + path),
         _ => Err(Reason::FramingInvalid),
     }
 }
 
-#[derive(Default)]
-struct Seen {
-    headers: usize,
-    hosts: usize,
-    length: bool,
-    chunked: bool,
+/// How far a head is read.
+struct Place<'r> {
+    raw: &'r [u8],
+    at: usize,
 }
 
-impl Seen {
-    fn header(&mut self, line: &[u8]) -> Result<(), Reason> {
-        self.headers += 1;
-        if self.headers > MAX_HEADERS {
-            return Err(Reason::HeadersTooLarge);
+impl Place<'_> {
+    fn advance(&mut self, by: usize) -> Result<(u16, u16), Reason> {
+        let start = self.at;
+        self.at += by;
+        match (u16::try_from(start), u16::try_from(self.at)) {
+            (Ok(start), Ok(end)) => Ok((start, end)),
+            _ => Err(Reason::HeadersTooLarge),
         }
-        let colon = line.iter().position(|b| *b == b':').ok_or(Reason::FramingInvalid)?;
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        if name.is_empty() || name.iter().any(|b| matches!(b, b' ' | b'\t')) {
-            return Err(Reason::FramingInvalid); // a folded line, or a space before the colon
+    }
+
+    fn white_space(&mut self) {
+        while matches!(self.raw.get(self.at), Some(b' ' | b'\t')) {
+            self.at += 1;
         }
+    }
+
+    fn line_end(&mut self) -> Result<(), Reason> {
+        let end = self.raw.get(self.at..).is_some_and(|rest| rest.starts_with(b"\r\n"));
+        self.at += 2;
+        if end { Ok(()) } else { Err(Reason::FramingInvalid) }
+    }
+}
+
+/// What the lines say about the connection and the body.
+#[derive(Default)]
+struct Seen<'r> {
+    host: Option<&'r [u8]>,
+    length: Option<u64>,
+    chunked: bool,
+    /// Whether the connection is to be kept, where that is said; `close` has the last word.
+    keeps: Option<bool>,
+    asks_first: bool,
+    /// `Expect` with another meaning.
+    expects: bool,
+}
+
+impl<'r> Seen<'r> {
+    fn header(&mut self, name: &[u8], value: &'r [u8]) -> Result<(), Reason> {
         let is = |wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
         let fine = match name.len() {
-            4 if is(b"host") => {
-                self.hosts += 1;
-                is_host(value)
+            4 if is(b"host") => self.host.replace(value).is_none() && is_host(value),
+            6 if is(b"expect") => {
+                let asks = value.eq_ignore_ascii_case(b"100-continue");
+                self.asks_first |= asks;
+                self.expects |= !asks && !value.is_empty();
+                true
             }
-            6 if is(b"expect") => value.eq_ignore_ascii_case(b"100-continue"),
-            7 if is(b"upgrade") => false,
-            10 if is(b"connection") => value.split(|b| *b == b',').all(|token| {
-                let token = token.trim_ascii();
-                token.is_empty()
-                    || token.eq_ignore_ascii_case(b"keep-alive")
-                    || token.eq_ignore_ascii_case(b"close")
-            }),
-            14 if is(b"content-length") => !std::mem::replace(&mut self.length, true) && is_length(value),
+            // An offer that needs no answer (RFC 9110, section 7.8). Whoever asks for another
+            // protocol would go on in it, and is told that this is none.
+            7 if is(b"upgrade") => value.is_empty() || value.eq_ignore_ascii_case(b"h2c"),
+            10 if is(b"connection") => value.split(|b| *b == b',').all(|option| self.option(option)),
+            14 if is(b"content-length") => {
+                let length = number(value);
+                self.length.replace(length.unwrap_or_default()).is_none() && length.is_some()
+            }
             14 if is(b"content_length") => false,
             17 if is(b"transfer-encoding") => {
                 !std::mem::replace(&mut self.chunked, true) && value.eq_ignore_ascii_case(b"chunked")
@@ -123,16 +243,35 @@ impl Seen {
         if fine { Ok(()) } else { Err(Reason::FramingInvalid) }
     }
 
-    fn judge(&self, version: Version) -> Result<(), Reason> {
-        let host = match version {
-            Version::Http11 => self.hosts == 1,
-            Version::Http10 => self.hosts <= 1,
+    /// An option names a header that ends here. These do so anyway; any other one would take away
+    /// what the application is to see.
+    fn option(&mut self, option: &[u8]) -> bool {
+        let option = option.trim_ascii();
+        let is = |wanted: &[u8]| option.eq_ignore_ascii_case(wanted);
+        if is(b"close") {
+            self.keeps = Some(false);
+        } else if is(b"keep-alive") {
+            self.keeps.get_or_insert(true);
+        }
+        option.is_empty()
+            || is(b"close")
+            || is(b"keep-alive")
+            || is(b"upgrade")
+            || is(b"te")
+            || is(b"http2-settings")
+    }
+
+    fn body(&self, version: u8) -> Result<BodyFraming, Reason> {
+        let may = match version {
+            1 => self.host.is_some() && !self.expects,
+            _ => !self.chunked,
         };
-        let chunked_1_0 = self.chunked && version == Version::Http10;
-        if host && !chunked_1_0 && !(self.length && self.chunked) {
-            Ok(())
-        } else {
-            Err(Reason::FramingInvalid)
+        match (self.length, self.chunked) {
+            _ if !may => Err(Reason::FramingInvalid),
+            (Some(_), true) => Err(Reason::FramingInvalid),
+            (None, true) => Ok(BodyFraming::Chunked),
+            // Neither: there is no body (RFC 9112, section 6.3).
+            (length, false) => Ok(BodyFraming::Length(length.unwrap_or_default())),
         }
     }
 }
@@ -140,38 +279,56 @@ impl Seen {
 /// A host, perhaps with a port (RFC 9110, section 7.2). Nothing that would begin a path or a
 /// query, end credentials, or separate two hosts, wherever the application puts it.
 fn is_host(value: &[u8]) -> bool {
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(b);
+    let plain = |b: &u8| {
+        b.is_ascii_alphanumeric()
+            || matches!(b, b'!' | b'$'..=b'+' | b'-' | b'.' | b':' | b';' | b'=' | b'[' | b']' | b'_' | b'~')
+    };
     !value.is_empty() && value.iter().all(plain)
 }
 
 /// One plain number without sign or leading zero.
-fn is_length(value: &[u8]) -> bool {
-    matches!(value, [b'0'] | [b'1'..=b'9', ..]) && value.len() <= 18 && value.iter().all(u8::is_ascii_digit)
+fn number(value: &[u8]) -> Option<u64> {
+    let plain = matches!(value, [b'0'] | [b'1'..=b'9', ..])
+        && value.len() <= 18
+        && value.iter().all(u8::is_ascii_digit);
+    plain.then(|| value.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
 }
 
-/// Why Pingora's parser took no head out of what was sent: too much of it, or no HTTP.
-pub fn unparsed(error: &pingora::Error) -> Reason {
-    let too_many = error.root_cause().downcast_ref() == Some(&httparse::Error::TooManyHeaders);
-    let too_large = error.context.as_ref().is_some_and(|context| context.as_str().contains("larger than"));
-    if too_many || too_large { Reason::HeadersTooLarge } else { Reason::FramingInvalid }
+/// The size of a chunk. Extensions mean nothing here.
+pub fn chunk_size(line: &[u8]) -> Result<u64, Reason> {
+    let end = line.iter().position(|b| !b.is_ascii_hexdigit()).unwrap_or(line.len());
+    let (digits, rest) = line.split_at(end);
+    let rest = rest.trim_ascii_start();
+    let extended = rest.is_empty() || rest.starts_with(b";");
+    let plain = rest.iter().all(|b| matches!(b, b'\t' | 0x20..=0x7e));
+    let text = std::str::from_utf8(digits).ok().filter(|digits| matches!(digits.len(), 1..=8));
+    match text.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
+        Some(size) if extended && plain => Ok(size),
+        _ => Err(Reason::FramingInvalid),
+    }
 }
 
-/// The lines of a head that passed [`check`]: name and value of each header, as sent.
-pub fn headers(raw: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let raw = raw.strip_prefix(b"\r\n").unwrap_or(raw);
-    Lines(raw).skip(1).map_while(|line| {
-        let line = line.ok()?;
-        let colon = line.iter().position(|b| *b == b':')?;
-        Some((&line[..colon], line[colon + 1..].trim_ascii()))
-    })
+/// The line at the start of what was read, without its end; `None` if it is not complete. LF ends
+/// none without CR, and CR stands nowhere else.
+pub fn line(buffer: &[u8]) -> Result<Option<&[u8]>, Reason> {
+    let end = buffer.iter().position(|b| matches!(b, b'\r' | b'\n'));
+    match end.map(|end| (end, &buffer[end..])) {
+        None | Some((_, b"\r")) => Ok(None),
+        Some((end, [b'\r', b'\n', ..])) => Ok(Some(&buffer[..end])),
+        Some(_) => Err(Reason::FramingInvalid),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn taken(head: &str) -> Result<Option<RequestHead>, Unread> {
+        RequestHead::take(&mut BytesMut::from(head))
+    }
+
     fn judged(head: &str) -> Result<(), Reason> {
-        check(head.as_bytes())
+        taken(head).map(|head| drop(head.expect("a whole head"))).map_err(|unread| unread.reason)
     }
 
     fn with(headers: &str) -> Result<(), Reason> {
@@ -186,13 +343,28 @@ mod tests {
             "Content-Length:  12 \r\n",
             "Transfer-Encoding: Chunked\r\n",
             "Expect: 100-Continue\r\n",
+            "Expect:\r\n",
             "Connection: Keep-Alive, close\r\n",
+            "Connection: upgrade\r\n",
+            "Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQ\r\nUpgrade: h2c\r\n",
+            "Connection: TE, close\r\nTE: deflate,gzip;q=0.3\r\n",
+            "Upgrade:\r\n",
             "X: \u{e9}\r\n",
         ] {
             assert_eq!(with(headers), Ok(()), "{headers:?}");
         }
         assert_eq!(judged("POST /hooks?a=1 HTTP/1.0\r\n\r\n"), Ok(()));
-        assert_eq!(judged("\r\nPOST / HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(()), "one empty line before");
+        assert_eq!(
+            judged("POST /hooks HTTP/1.0\r\nExpect: a miracle\r\n\r\n"),
+            Ok(()),
+            "HTTP/1.0 has no Expect"
+        );
+        for host in ["a", "A", "b.example:8080", "[2001:db8::1]:80"] {
+            let head =
+                format!("POST http://{host}/hooks?a=1 HTTP/1.1\r\nHost: {}\r\n\r\n", host.to_lowercase());
+            let head = taken(&head).unwrap().unwrap();
+            assert_eq!(head.target(), b"/hooks?a=1", "{host}");
+        }
     }
 
     #[test]
@@ -232,7 +404,13 @@ mod tests {
             "POST /a b HTTP/1.1",
             "POST /a#b HTTP/1.1",
             "POST hooks HTTP/1.1",
-            "POST http://a/hooks HTTP/1.1",
+            "POST http://b/hooks HTTP/1.1",
+            "POST http://a:80/hooks HTTP/1.1",
+            "POST http://u@a/hooks HTTP/1.1",
+            "POST http://a HTTP/1.1",
+            "POST http://a?/ HTTP/1.1",
+            "POST ftp://a/hooks HTTP/1.1",
+            "POST //a/hooks#b HTTP/1.1",
             "OPTIONS * HTTP/1.1",
             "POST /\u{e9} HTTP/1.1",
             "POST /hooks HTTP/1.2",
@@ -258,7 +436,6 @@ mod tests {
             judged("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"),
             Err(Reason::FramingInvalid)
         );
-        assert_eq!(judged("\r\n\r\nPOST / HTTP/1.1\r\nHost: a\r\n\r\n"), Err(Reason::FramingInvalid));
     }
 
     #[test]
@@ -269,9 +446,40 @@ mod tests {
     }
 
     #[test]
-    fn headers_come_out_as_they_were_sent() {
-        let raw = b"POST / HTTP/1.1\r\nHost: a\r\nX-A:  b:c \r\n\r\n";
-        let lines: Vec<_> = headers(raw).collect();
-        assert_eq!(lines, [(&b"Host"[..], &b"a"[..]), (b"X-A", b"b:c")]);
+    fn a_head_is_read_when_it_is_whole_and_refused_as_soon_as_it_is_none() {
+        let whole = "POST /hooks HTTP/1.1\r\nHost: a\r\nX-A:  b:c \t\r\nContent-Length: 2\r\n\r\n{}";
+        for end in 0..whole.len() - 2 {
+            assert!(taken(&whole[..end]).unwrap().is_none(), "{:?}", &whole[..end]);
+        }
+        let mut buffer = BytesMut::from(whole);
+        let head = RequestHead::take(&mut buffer).unwrap().unwrap();
+        assert_eq!((&buffer[..], head.body), (&b"{}"[..], BodyFraming::Length(2)));
+        let lines: Vec<_> = head.headers().iter().collect();
+        assert_eq!(lines[..2], [(&b"Host"[..], &b"a"[..]), (b"X-A", b"b:c")]);
+        assert_eq!((head.headers().get("x-a"), head.path()), (Some(&b"b:c"[..]), &b"/hooks"[..]));
+        for no_head in ["\x16\x03\x01\x02", "GET / HTTP/1.1\nHost", "POST / HTTP/1.1\r\n Host", "\0"] {
+            assert_eq!(taken(no_head).err().unwrap().reason, Reason::FramingInvalid, "{no_head:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_tells_its_method_and_path_where_they_can_be_read() {
+        let unread = taken("PUT /hooks?a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").err().unwrap();
+        assert_eq!((unread.method, &unread.path[..]), (Some(Method::PUT), &b"/hooks"[..]));
+    }
+
+    #[test]
+    fn lines_end_in_cr_lf_and_chunk_sizes_are_plain_hex() {
+        assert_eq!(line(b"1f\r\nrest"), Ok(Some(&b"1f"[..])));
+        assert_eq!((line(b"1f"), line(b"1f\r"), line(b"")), (Ok(None), Ok(None), Ok(None)));
+        for broken in ["1f\n", "1\rf\r\n", "\n"] {
+            assert_eq!(line(broken.as_bytes()), Err(Reason::FramingInvalid), "{broken:?}");
+        }
+        for (text, size) in [("1f", 31), ("1F;ext=1", 31), ("0", 0), ("00000001 ; a=\"b\"", 1)] {
+            assert_eq!(chunk_size(text.as_bytes()), Ok(size), "{text}");
+        }
+        for bad in ["", "0x3", "-1", "g", "123456789", "+1", " 1", "1 2", "1;\u{7f}", "1;\u{e9}"] {
+            assert_eq!(chunk_size(bad.as_bytes()), Err(Reason::FramingInvalid), "{bad:?}");
+        }
     }
 }

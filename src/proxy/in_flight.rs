@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
+use super::deadline;
+
 /// Requests and deliveries under way, and how far a shutdown has come.
 pub struct InFlight {
     count: AtomicUsize,
     draining: AtomicBool,
     closing: AtomicBool,
-    close: Notify,
     idle: Notify,
 }
 
@@ -23,7 +24,6 @@ impl InFlight {
             count: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),
-            close: Notify::new(),
             idle: Notify::new(),
         })
     }
@@ -49,16 +49,11 @@ impl InFlight {
     /// From now on connections that serve no request are closed.
     pub fn close(&self) {
         self.closing.store(true, Ordering::Release);
-        self.close.notify_waiters();
+        deadline::look();
     }
 
-    pub async fn closing(&self) {
-        let notified = self.close.notified();
-        tokio::pin!(notified);
-        notified.as_mut().enable();
-        if !self.closing.load(Ordering::Acquire) {
-            notified.await;
-        }
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     /// Returns when nothing is under way.

@@ -59,6 +59,12 @@ impl Live {
         route::of_path(&self.endpoints, path)
     }
 
+    /// Every other route, with its secrets.
+    pub fn others(&self, than: &Arc<Route>) -> Vec<(Arc<Route>, Arc<[NamedSecret]>)> {
+        let others = self.endpoints.iter().filter(|endpoint| !Arc::ptr_eq(&endpoint.route, than));
+        others.map(|other| (Arc::clone(&other.route), Arc::clone(&other.secrets))).collect()
+    }
+
     /// Each route and what is counted of it.
     pub fn routes(&self) -> impl Iterator<Item = (&Route, &RouteMetrics)> {
         self.endpoints.iter().map(|endpoint| (&*endpoint.route, &*endpoint.metrics))

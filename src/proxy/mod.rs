@@ -1,18 +1,19 @@
 //! The life of a delivery, top to bottom: [`Sidecar::handle`].
 //!
-//! The gate is an application on Pingora's HTTP server, not a set of its proxy hooks.
-//! Pingora's proxy contacts the application before it has the body, cuts the
-//! application's call when the sender hangs up, and answers heads that its parser
-//! refuses by itself, under its own name and out of reach of every counter. One
-//! straight function on the server below has none of these limits and is shorter.
+//! The gate is an application on Pingora's streams, with a [`session`] of its own, not a set of
+//! hooks in Pingora's proxy. That one contacts the application before it has the body, cuts the
+//! application's call when the sender hangs up, and answers heads that its parser refuses by
+//! itself, under its own name and out of reach of every counter. One straight function has none of
+//! these limits and is shorter.
 
 pub mod body;
-pub mod facts;
+pub mod deadline;
 pub mod forward;
 pub mod framing;
 pub mod in_flight;
 pub mod live;
 pub mod respond;
+pub mod session;
 pub mod upstream;
 
 use std::net::IpAddr;
@@ -22,30 +23,35 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
-use pingora::protocols::http::ServerSession;
+use pingora::apps::ServerApp;
+use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
-use pingora_timeout::timeout;
 
 use self::body::Body;
+use self::deadline::Deadline;
 use self::forward::Forward;
+use self::framing::{RequestHead, Unread};
 use self::in_flight::{Guard, InFlight};
 use self::live::{Endpoint, Live};
+use self::session::Session;
 use self::upstream::{Reply, Undelivered, Upstream};
 use crate::budget::{Budget, SHORT_HEAD, Share};
-use crate::clock;
+use crate::clock::{self, Now};
 use crate::config::Timeouts;
 use crate::config::provider::NamedSecret;
+use crate::config::units::UpstreamUrl;
 use crate::diagnosis::task::{self, Diagnosis, Suspect};
+use crate::diagnosis::trust;
 use crate::gate::chain::{Admission, Findings};
 use crate::gate::delivery::Head;
 use crate::gate::filter::freshness::Fresh;
 use crate::gate::handshake::HandshakeReply;
-use crate::gate::reason::{Reason, Reject};
+use crate::gate::reason::{Reason, Reject, Said};
 use crate::gate::route::Route;
 use crate::store::{Claim, Outcome, ReplayStore, Reservation};
 use crate::telemetry::metrics::UpstreamOutcome;
-use crate::telemetry::{Proof, Record, RequestId, Telemetry};
+use crate::telemetry::trace::Parent;
+use crate::telemetry::{Fault, Proof, Record, RequestId, Telemetry};
 
 /// The gate as Pingora sees it.
 pub struct Sidecar {
@@ -79,30 +85,30 @@ impl Sidecar {
     /// One delivery.
     async fn handle(
         &self,
-        session: &mut ServerSession,
+        session: &mut Session,
+        head: &RequestHead,
         record: &mut Record,
         around: &mut Share,
     ) -> Result<Reply, Ending> {
-        // Look at the head, and find who speaks to whom.
-        let raw_head = session.to_h1_raw();
-        framing::check(&raw_head)?;
+        // Find who speaks to whom.
         let live = self.live.load_full();
-        let Endpoint { route, metrics, secrets } = live.endpoint(facts::path(session.req_header()))?;
+        let Endpoint { route, metrics, secrets } = live.endpoint(head.path())?;
         record.route = Some((Arc::clone(route), Arc::clone(metrics)));
-        let peer = facts::peer(session).ok_or(Reason::AddressDenied)?;
-        let (client, secure) = live.trusted_proxies.resolve(peer, &session.req_header().headers);
+        let peer = session.peer().ok_or(Reason::AddressDenied)?;
+        let (client, secure) = live.trusted_proxies.resolve(peer, head.headers());
         record.client = Some(client);
         around.belongs_to(client);
-        around.take_room(head_room(&raw_head, session.req_header().headers.len())).await?;
-        if let Some(intake) = facts::intake(session) {
-            intake.release();
-        }
+        around.take_room(head_room(head)).await?;
+        session.release_head();
 
         // Judge the head; only then read the body.
         let mut findings = Findings::new(route.mode);
-        let head = facts::head(session.req_header(), client, secure);
+        let head = head.facts(client, secure);
         let admission = route.admit(&head, record.arrived, &mut findings);
         record.verify = clock::since(record.arrived);
+        if let Err(reject) = &admission {
+            self.doubt(reject.reason, peer.address, &live, &head, record);
+        }
         let admitted = match admission? {
             Admission::Read(admitted) => admitted,
             Admission::Answer(said) => return Err(Ending::Handshake(said)),
@@ -112,13 +118,12 @@ impl Sidecar {
         record.body_size = body.size();
 
         // Judge the body: is it genuine, fresh, first-seen?
-        let now = clock::now();
-        let head = facts::head(session.req_header(), client, secure);
+        let now = clock::after(record.arrived);
         let authentic = route.authenticate(admitted, &head, &body.bytes, now, &mut findings);
         record.verify += clock::since(now);
         let refused = matches!(authentic, Err(Reject { reason: Reason::SignatureMismatch, .. }));
         if refused || findings.noted().contains(&Reason::SignatureMismatch) {
-            self.suspect(route, secrets, &head, &body, record.request_id);
+            self.suspect(&live, (route, secrets), &head, &body, record.request_id);
         }
         let authentic = authentic?;
         record.proof = authentic.as_ref().map(Proof::from);
@@ -133,7 +138,6 @@ impl Sidecar {
 
         // Deliver it, in a task of its own that outlives the sender.
         let forward = Forward {
-            raw_head: &raw_head,
             head: &head,
             peer: peer.address,
             trusted: live.trusted_proxies.trusts(peer.address),
@@ -151,10 +155,20 @@ impl Sidecar {
             body,
             claim,
             limit: self.timeouts.call,
+            arrived: record.arrived,
             _in_flight: self.in_flight.enter(),
         };
         let patience = route.patience.unwrap_or(self.timeouts.upstream);
-        self.deliver(delivery, patience, record).await
+        self.deliver(&session.deadline(), delivery, patience, record).await
+    }
+
+    /// Tells why a sender was not believed, now and then.
+    fn doubt(&self, objection: Reason, peer: IpAddr, live: &Live, head: &Head<'_>, record: &Record) {
+        let hint = trust::hint(objection, peer, &live.trusted_proxies, head.headers);
+        if let Some(hint) = hint.filter(|_| self.diagnosis.has_line(record.arrived)) {
+            let route = record.route.as_ref().map_or("", |(route, _)| &*route.name);
+            self.telemetry.log.hints(route, record.request_id, &[hint]);
+        }
     }
 
     /// Counts the request together with what other gates let through, on routes that ask for
@@ -176,8 +190,8 @@ impl Sidecar {
     /// Has a delivery whose signature does not hold looked at, if there is time.
     fn suspect(
         &self,
-        route: &Arc<Route>,
-        secrets: &Arc<[NamedSecret]>,
+        live: &Live,
+        (route, secrets): (&Arc<Route>, &Arc<[NamedSecret]>),
         head: &Head<'_>,
         body: &Body,
         id: RequestId,
@@ -187,12 +201,13 @@ impl Sidecar {
             let suspect = Suspect {
                 route: Arc::clone(route),
                 secrets: Arc::clone(secrets),
+                others: live.others(route),
                 method: head.method.clone(),
                 target: match head.query {
                     Some(query) => [head.path, b"?", query].concat().into(),
                     None => Bytes::copy_from_slice(head.path),
                 },
-                headers: head.headers.clone(),
+                headers: head.headers.to_map(),
                 body: body.bytes.clone(),
                 id,
             };
@@ -209,7 +224,7 @@ impl Sidecar {
         record: &mut Record,
     ) -> Result<Option<Claim>, Ending> {
         let Some(fresh) = fresh else { return Ok(None) };
-        let now = clock::now();
+        let now = clock::after(record.arrived);
         let reserved = self.store.reserve(fresh, now).await;
         record.verify += clock::since(now);
         let refusal = match reserved {
@@ -229,17 +244,21 @@ impl Sidecar {
     /// Waits for the delivery as long as a sender should have to.
     async fn deliver(
         &self,
+        deadline: &Deadline,
         delivery: Delivery,
         patience: Duration,
         record: &mut Record,
     ) -> Result<Reply, Ending> {
         let started = Instant::now();
         let task = tokio::spawn(delivery.run());
-        let ended = timeout(patience, task).await;
+        let ended = deadline.within(patience, task, || false).await;
         let took = started.elapsed();
         let (outcome, result) = match ended {
-            Ok(Ok(Ok(reply))) => (UpstreamOutcome::of_status(reply.header.status.as_u16()), Ok(reply)),
-            Ok(Ok(Err(undelivered))) => (undelivered.outcome(), Err(undelivered.reason())),
+            Ok(Ok(Ok(reply))) => (UpstreamOutcome::of_status(reply.status), Ok(reply)),
+            Ok(Ok(Err(undelivered))) => {
+                record.fault = Some(undelivered.fault(self.upstream.url()));
+                (undelivered.outcome(), Err(undelivered.reason()))
+            }
             Ok(Err(_panicked)) => (UpstreamOutcome::Broken, Err(Reason::UpstreamFailed)),
             Err(_) => (UpstreamOutcome::Timeout, Err(Reason::UpstreamTimeout)),
         };
@@ -250,54 +269,53 @@ impl Sidecar {
     /// Answers, and tells what happened.
     async fn conclude(
         &self,
-        session: &mut ServerSession,
+        session: &mut Session,
         mut record: Record,
         ended: Result<Reply, Ending>,
-        around: &mut Share,
+        around: &Share,
     ) {
         match ended {
             Ok(reply) => {
-                record.status = reply.header.status.as_u16();
-                if !reply.header.status.is_success() {
+                record.status = reply.status;
+                if !(200..300).contains(&reply.status) {
                     record.reason = Reason::UpstreamStatus;
                 }
                 respond::reply(session, reply, record.request_id).await;
             }
             Err(Ending::Handshake(said)) => {
                 record.reason = Reason::Handshake;
-                respond::handshake(session, said, record.request_id).await;
+                respond::handshake(session, &said, record.request_id).await;
             }
             Err(Ending::Refused(reject)) => {
-                record.status = record.said(reject.reason).status;
-                self.refuse(session, reject, &mut record, around).await;
+                Self::refuse(session, reject, None, &mut record, around).await;
             }
             Err(Ending::As(reason, status)) => {
-                record.status = status;
-                self.refuse(session, reason.into(), &mut record, around).await;
+                Self::refuse(session, reason.into(), Some(status), &mut record, around).await;
             }
         }
         self.telemetry.finish(record);
     }
 
+    /// Refuses in the words of route and provider, or with the `status` that another copy of the event got.
     async fn refuse(
-        &self,
-        session: &mut ServerSession,
+        session: &mut Session,
         reject: Reject,
+        status: Option<u16>,
         record: &mut Record,
-        around: &mut Share,
+        around: &Share,
     ) {
         record.reason = reject.reason;
-        // To take in the rest of a body needs room; who gives way to somebody has none.
-        if around.gives_way() || !session.is_body_done() && !around.try_room(body::BUFFER) {
-            let refusal = respond::refuse_unread(session, reject, record.request_id);
-            _ = timeout(respond::FINISH, refusal).await;
-            return;
+        if around.gives_way() {
+            session.hurry(); // somebody waits for what it holds
         }
-        if reject.reason == Reason::FramingInvalid || self.in_flight.is_draining() {
-            session.set_keepalive(None);
+        if reject.reason == Reason::FramingInvalid {
+            session.close();
         }
-        let route = record.route.as_ref().map(|(route, _)| &**route);
-        respond::refuse(session, reject, record.status, record.request_id, route).await;
+        let route = record.route.as_ref().map(|(route, _)| Arc::clone(route));
+        let said = route.as_ref().map_or(reject.reason.said(), |route| route.answers.to(reject.reason));
+        record.status = status.unwrap_or(said.status);
+        let said = Said { status: record.status, ..said };
+        respond::refuse(session, reject, said, record.request_id, route.as_deref()).await;
     }
 
     /// A connection over the cap: it is counted, told, and given this answer.
@@ -308,82 +326,61 @@ impl Sidecar {
         answer
     }
 
-    /// Reads a head within its deadline. `None` ends the connection: the sender has gone,
-    /// was too slow, or sent what Pingora's parser refuses, which is answered here.
-    async fn read_head(&self, session: &mut ServerSession) -> Option<()> {
-        let reused = session.take_connection_user_context().is_some();
-        let deadline = if reused { self.timeouts.idle + self.timeouts.header } else { self.timeouts.header };
-        session.set_keepalive(Some(self.timeouts.idle.as_secs().max(1)));
-        let intake = facts::intake(session).cloned();
-        if let Some(intake) = &intake {
-            intake.begin();
+    /// One request, from its head to its answer. Tells whether another one may follow.
+    async fn serve(&self, session: &mut Session) -> bool {
+        // A connection without a request is closed when the gate shuts down.
+        let ends = || self.in_flight.is_closing();
+        let read = session.read_head(self.timeouts.idle, self.timeouts.header, ends).await;
+        let Some(read) = read else { return false };
+        let _in_flight = self.in_flight.enter();
+        match read {
+            Ok(head) => Box::pin(self.answer(session, &head)).await, // an idle connection holds none of it
+            Err(unread) => self.refuse_unread(session, unread).await,
         }
-        let read = tokio::select! {
-            biased;
-            read = timeout(deadline, session.read_request()) => read,
-            // A connection without a request is closed when the gate shuts down.
-            () = self.in_flight.closing() => return None,
+        if !session.persists() {
+            session.end().await;
+        }
+        session.persists()
+    }
+
+    async fn answer(&self, session: &mut Session, head: &RequestHead) {
+        let mut record = Record {
+            method: head.method.clone(),
+            path: head.path_bytes(),
+            trace: Parent::of(head.headers()),
+            ..Record::without_head(session.peer().map(|peer| peer.address), Reason::Accepted)
         };
-        let reason = match read {
-            Ok(Ok(true)) => {
-                if let Some(intake) = &intake {
-                    intake.end();
-                }
-                return Some(());
-            }
-            Ok(Err(error)) if *error.etype() == pingora::ErrorType::InvalidHTTPHeader => {
-                framing::unparsed(&error)
-            }
-            Ok(Err(_)) => intake?.fault()?,
-            Ok(Ok(false)) | Err(_) => return None,
-        };
-        let peer = facts::peer(session).map(|peer| peer.address);
-        let record = Record::without_head(peer, reason);
-        respond::refuse_unread(session, reason.into(), record.request_id).await;
+        if self.in_flight.is_draining() {
+            session.close();
+        }
+        let mut around = Share::new(&self.budget);
+        let ended = self.handle(session, head, &mut record, &mut around).await;
+        self.conclude(session, record, ended, &around).await;
+    }
+
+    async fn refuse_unread(&self, session: &mut Session, unread: Unread) {
+        let Unread { reason, method, path } = unread;
+        let peer = session.peer().map(|peer| peer.address);
+        let mut record = Record { path, ..Record::without_head(peer, reason) };
+        record.method = method.unwrap_or(record.method);
+        respond::refuse(session, reason.into(), reason.said(), record.request_id, None).await;
         self.telemetry.finish(record);
-        None
     }
 }
 
 #[async_trait]
-impl HttpServerApp for Sidecar {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        mut session: ServerSession,
-        _shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        self.read_head(&mut session).await?;
-        let _in_flight = self.in_flight.enter();
-        let mut record = facts::record(&session);
-        let idle = self.timeouts.idle.as_secs().max(1);
-        // HTTP/1.0 ends the connection after the answer unless it asked for more.
-        let reusable = session.get_keepalive().is_some() && !self.in_flight.is_draining();
-        session.set_keepalive(reusable.then_some(idle));
-
-        // Dropped after the session: only then is the memory free.
-        let mut around = Share::new(&self.budget);
-        let ended = self.handle(&mut session, &mut record, &mut around).await;
-        self.conclude(&mut session, record, ended, &mut around).await;
-
-        let mut settings = HttpPersistentSettings::for_session(&session);
-        settings.set_user_context(Box::new(Reused));
-        let finished = timeout(respond::FINISH, session.finish()).await;
-        let stream = finished.ok()?.ok().flatten()?;
-        Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+impl ServerApp for Sidecar {
+    async fn process_new(self: &Arc<Self>, stream: Stream, _: &ShutdownWatch) -> Option<Stream> {
+        let mut session = Session::new(stream);
+        while self.serve(&mut session).await {}
+        None
     }
 }
 
-/// What a head takes beyond what every connection takes: its bytes, a copy of the path, and an
-/// entry in two maps for each line.
-fn head_room(raw: &[u8], lines: usize) -> usize {
-    const FEW_LINES: usize = 16;
-    const LINE: usize = 320;
-    let long = if raw.len() > SHORT_HEAD { raw.len().next_power_of_two() + raw.len() } else { 0 };
-    long + lines.saturating_sub(FEW_LINES) * LINE
+/// What a head takes beyond what every connection takes: its bytes, and a place for each line.
+fn head_room(head: &RequestHead) -> usize {
+    if head.size() > SHORT_HEAD { head.size().next_power_of_two() + head.size() } else { 0 }
 }
-
-/// Marks a connection that has served a request.
-struct Reused;
 
 /// One call of the application. It settles its claim before anybody is told.
 struct Delivery {
@@ -392,6 +389,7 @@ struct Delivery {
     body: Body,
     claim: Option<Claim>,
     limit: Duration,
+    arrived: Now,
     _in_flight: Guard,
 }
 
@@ -400,7 +398,7 @@ impl Delivery {
         let Body { bytes, mut share } = self.body;
         let mut result = self.upstream.exchange(&self.head, &bytes, self.limit, &mut share).await;
         if let Some(claim) = self.claim {
-            claim.settle(outcome(&result), clock::now()).await;
+            claim.settle(outcome(&result), clock::after(self.arrived)).await;
         }
         if let Ok(reply) = &mut result {
             reply.share = Some(share);
@@ -414,7 +412,7 @@ impl Delivery {
 /// event again at each retry.
 fn outcome(result: &Result<Reply, Undelivered>) -> Outcome {
     match result {
-        Ok(reply) => match reply.header.status.as_u16() {
+        Ok(reply) => match reply.status {
             200..300 => Outcome::Delivered,
             status => Outcome::Failed { reason: Reason::UpstreamStatus, status },
         },
@@ -429,16 +427,35 @@ fn outcome(result: &Result<Reply, Undelivered>) -> Outcome {
 impl Undelivered {
     fn reason(&self) -> Reason {
         match self {
-            Undelivered::Unreachable => Reason::UpstreamUnreachable,
-            Undelivered::Broken | Undelivered::Cut { .. } => Reason::UpstreamFailed,
+            Undelivered::Unreachable(_) => Reason::UpstreamUnreachable,
+            Undelivered::Broken | Undelivered::Lost(_) | Undelivered::Cut { .. } => Reason::UpstreamFailed,
             Undelivered::TimedOut => Reason::UpstreamTimeout,
         }
     }
 
+    /// What an operator needs to find the cause.
+    fn fault(&self, url: &UpstreamUrl) -> Fault {
+        let (server, error) = match self {
+            Undelivered::Unreachable(Some((address, error))) => (address.clone(), Some(error)),
+            Undelivered::Lost(error) => (url.address(), Some(error)),
+            _ => (url.address(), None),
+        };
+        let kind = match self {
+            Undelivered::Unreachable(None) => "connection_closed".to_owned(),
+            Undelivered::Broken => "answer_broken".to_owned(),
+            Undelivered::Cut { .. } => "answer_cut".to_owned(),
+            Undelivered::TimedOut => "timed_out".to_owned(),
+            Undelivered::Unreachable(Some((_, error))) | Undelivered::Lost(error) => {
+                error.kind().to_string().replace(' ', "_")
+            }
+        };
+        Fault { server, kind, message: error.map(ToString::to_string) }
+    }
+
     fn outcome(&self) -> UpstreamOutcome {
         match self {
-            Undelivered::Unreachable => UpstreamOutcome::ConnectError,
-            Undelivered::Broken => UpstreamOutcome::Broken,
+            Undelivered::Unreachable(_) => UpstreamOutcome::ConnectError,
+            Undelivered::Broken | Undelivered::Lost(_) => UpstreamOutcome::Broken,
             Undelivered::TimedOut => UpstreamOutcome::Timeout,
             Undelivered::Cut { status } => UpstreamOutcome::of_status(*status),
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock;
 use crate::config::store::OnStoreError;
 use crate::proxy::Sidecar;
-use crate::store::Health;
+use crate::store::{Cause, Failures, Health, Trouble};
 use crate::telemetry::Telemetry;
 use crate::telemetry::event::Event;
 use crate::telemetry::keys::KeyWatch;
@@ -16,17 +16,28 @@ use crate::telemetry::silence::SilenceWatch;
 /// Between two looks at what has expired.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: u32 = 5;
+/// What a store fails to do while it is up is told once in so many looks, which take up to a second.
+const TELL_FAILURES_EVERY: u32 = 10;
 const LOOK_AT_KEYS_EVERY: u32 = 10;
 
 /// Asks a store outside the process whether it is there, also while no event does, and tells
-/// when that changes.
+/// when that changes, and how many calls fail.
 pub async fn watch_store(sidecar: Arc<Sidecar>, on_error: OnStoreError) {
     let Some(mut health) = sidecar.store.health() else { return };
-    loop {
+    let mut lately = Failures::default();
+    for tick in 0u32.. {
         sidecar.store.probe().await;
         if let Ok(Ok(())) = tokio::time::timeout(HOUSEKEEPING, health.changed()).await {
             let health = health.borrow_and_update().clone();
             tell_health(&sidecar.telemetry, &health, on_error);
+        }
+        let failures = sidecar.store.failures();
+        for cause in Cause::ALL {
+            sidecar.telemetry.metrics.store_failed(cause.label(), failures.of(cause));
+        }
+        lately.add(failures);
+        if tick.is_multiple_of(TELL_FAILURES_EVERY) {
+            tell_failures(&sidecar, &std::mem::take(&mut lately));
         }
     }
 }
@@ -35,8 +46,18 @@ fn tell_health(telemetry: &Telemetry, health: &Health, on_error: OnStoreError) {
     match health {
         Health::Unknown => {}
         Health::Up => telemetry.tell(Event::StoreUp),
-        Health::Down(reason) => telemetry.tell(Event::StoreDown { reason, meanwhile: on_error }),
+        Health::Down(Trouble { cause, reason }) => {
+            let refuses = *cause == Cause::Refused;
+            telemetry.tell(Event::StoreDown { refuses, reason, meanwhile: on_error });
+        }
     }
+}
+
+/// A store that fails now and then is up, and its failures are refused events all the same.
+fn tell_failures(sidecar: &Sidecar, failures: &Failures) {
+    let calls: u64 = failures.calls.iter().sum();
+    let Some(last) = failures.last.as_ref().filter(|_| sidecar.store.is_up()) else { return };
+    sidecar.telemetry.tell(Event::StoreFails { calls, last: &last.reason });
 }
 
 /// Forgets what has expired and closes connections that nobody uses.

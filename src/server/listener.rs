@@ -9,10 +9,10 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -32,17 +32,17 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use crate::budget::{Budget, Intake, SHORT_HEAD, one_sender};
+use crate::budget::{Budget, Cut, Intake, SHORT_HEAD, one_sender};
 use crate::config::certificates::TlsMaterial;
-use crate::server::proxy_protocol::{self, ProxyProtocol};
+use crate::server::handshake::{self, HANDSHAKE_TIMEOUT};
+use crate::server::hello;
+use crate::server::proxy_protocol::{self, ProxyProtocol, Refused};
+use crate::telemetry::dropped::Drop as Why;
 
 /// What shakes hands with these certificates.
 pub fn acceptor(material: &TlsMaterial) -> Acceptor {
     Acceptor::from_server_config(Arc::clone(material.config()))
 }
-
-/// How long a TLS handshake may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The caps on connections, shared by all listeners of a server.
 #[derive(Clone)]
@@ -76,27 +76,31 @@ impl Connections {
     /// `peer` is `None` for a trusted proxy, which speaks for many senders. When all places are
     /// taken, the oldest idle connection of the peer that has most gives way to one that has
     /// fewer. What comes beside the permit resolves when this connection has to do so.
-    fn enter(&self, peer: Option<IpAddr>, intake: &Arc<Intake>) -> Option<(Permit, oneshot::Receiver<()>)> {
+    fn enter(
+        &self,
+        peer: Option<IpAddr>,
+        intake: &Arc<Intake>,
+    ) -> Result<(Permit, oneshot::Receiver<()>), Why> {
         let mut inside = self.inside();
         let own = peer.map_or(0, |peer| inside.of(peer));
         let full = if peer.is_some() && own >= self.per_address {
-            Some(peer.filter(|_| self.renews)?)
+            Some(peer.filter(|_| self.renews).ok_or(Why::AddressFull)?)
         } else if inside.places.len() >= self.most {
-            Some(inside.fullest(if self.renews { own } else { own + 1 })?)
+            Some(inside.fullest(if self.renews { own } else { own + 1 }).ok_or(Why::Full)?)
         } else {
             None
         };
         if let Some(peer) = full {
             // Where everybody is busy, one who reads no answer may be among them.
             let busy = || inside.oldest(peer, |_| self.renews);
-            let oldest = inside.oldest(peer, Intake::is_idle).or_else(busy)?;
-            let place = inside.leave(oldest)?;
+            let oldest = inside.oldest(peer, Intake::is_idle).or_else(busy).ok_or(Why::Full)?;
+            let place = inside.leave(oldest).ok_or(Why::Full)?;
             _ = place.give_way.send(()); // it may have ended just now
         }
         let (give_way, told) = oneshot::channel();
         let number = inside.enter(Place { peer, intake: Arc::clone(intake), give_way });
         self.open.fetch_add(1, Ordering::Relaxed);
-        Some((Permit { connections: self.clone(), number }, told))
+        Ok((Permit { connections: self.clone(), number }, told))
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
@@ -180,22 +184,30 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Who sends, and what was read to find out. `None` drops the connection.
+    /// Who sends, and what was read to find out.
     async fn preamble(
         &self,
         stream: &mut TcpStream,
         peer: SocketAddr,
         trusted: bool,
-    ) -> Option<(SocketAddr, BytesMut)> {
+    ) -> Result<(SocketAddr, BytesMut), Why> {
         let mode = match (self.proxy_protocol, trusted) {
-            (ProxyProtocol::Required, false) => return None,
+            (ProxyProtocol::Required, false) => return Err(Why::ProxyUntrusted),
             (_, false) => ProxyProtocol::Off,
             (mode, true) => mode,
         };
-        let preamble = proxy_protocol::read(stream, mode, self.patience).await.ok()?;
-        Some((preamble.sender.unwrap_or(peer), preamble.ahead))
+        let preamble =
+            proxy_protocol::read(stream, mode, self.patience).await.map_err(|refused| match refused {
+                Refused::Malformed => Why::ProxyMalformed,
+                Refused::Missing => Why::ProxyMissing,
+                Refused::Silent => Why::Nothing,
+            })?;
+        Ok((preamble.sender.unwrap_or(peer), preamble.ahead))
     }
 }
+
+/// Tells why a connection of this peer ended, and what is known beside.
+pub type TellDropped = dyn Fn(Why, SocketAddr, Option<&str>) + Send + Sync;
 
 /// One listening socket and the application behind it.
 pub struct Listener<A> {
@@ -209,6 +221,12 @@ pub struct Listener<A> {
     pub shutdown: ShutdownWatch,
     /// Called for each connection over the cap: what it is told before it is closed.
     pub full: Arc<dyn Fn(IpAddr) -> Vec<u8> + Send + Sync>,
+    /// Called for each connection that ends before a request, with what is known beside the reason.
+    pub dropped: Arc<TellDropped>,
+    /// A descriptor from this one on is not for connections here.
+    pub first_of_the_last: Option<RawFd>,
+    /// Called when a connection cannot be accepted.
+    pub starved: Arc<dyn Fn(&io::Error) + Send + Sync>,
 }
 
 impl<A: ServerApp + Send + Sync + 'static> Listener<A> {
@@ -223,7 +241,10 @@ impl<A: ServerApp + Send + Sync + 'static> Listener<A> {
             match accepted {
                 Ok((stream, peer)) => self.accept(stream, peer),
                 // Out of descriptors or memory: let others finish first.
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                Err(error) => {
+                    (self.starved)(&error);
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
             }
         }
     }
@@ -232,13 +253,22 @@ impl<A: ServerApp + Send + Sync + 'static> Listener<A> {
         let trusted = (self.trust.trusts)(peer.ip());
         let free = if self.tls.is_some() { SHORT_HEAD + TLS_READ } else { SHORT_HEAD };
         let intake = Intake::new(&self.budget, free);
-        let entered = self.connections.enter((!trusted).then(|| one_sender(peer.ip())), &intake);
-        let Some((permit, told_to_leave)) = entered else {
-            let answer = (self.full)(peer.ip());
-            if self.tls.is_none() {
-                _ = stream.try_write(&answer); // it fits into the empty buffer of a new connection
+        let short = self.first_of_the_last.is_some_and(|first| stream.as_raw_fd() >= first);
+        let entered = if short {
+            Err(Why::NoDescriptor)
+        } else {
+            self.connections.enter((!trusted).then(|| one_sender(peer.ip())), &intake)
+        };
+        let (permit, told_to_leave) = match entered {
+            Ok(entered) => entered,
+            Err(why) => {
+                (self.dropped)(why, peer, None);
+                let answer = (self.full)(peer.ip());
+                if self.tls.is_none() {
+                    _ = stream.try_write(&answer); // it fits into the empty buffer of a new connection
+                }
+                return;
             }
-            return;
         };
         _ = stream.set_nodelay(true); // fails only on a connection that is gone
         let trust = self.trust.clone();
@@ -247,29 +277,53 @@ impl<A: ServerApp + Send + Sync + 'static> Listener<A> {
         let shutdown = self.shutdown.clone();
         let renews = self.connections.renews;
         let counts = Arc::clone(&intake);
+        let dropped = Arc::clone(&self.dropped);
+        let closing = self.shutdown.clone();
         // Boxed, because a future that is moved into another one takes its place twice.
         let mut served = Box::pin(async move {
-            let (sender, ahead) = trust.preamble(&mut stream, peer, trusted).await?;
-            let stream = Accepted::new(stream, sender, ahead, intake);
+            let (sender, ahead) =
+                trust.preamble(&mut stream, peer, trusted).await.map_err(|why| (why, None))?;
+            let mut stream = Accepted::new(stream, sender, ahead, intake);
             let stream: Stream = match tls {
                 None => Box::new(stream),
-                Some(tls) => Box::new(
-                    tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.tls_handshake(stream)).await.ok()?.ok()?,
-                ),
+                Some(tls) => {
+                    let overheard = stream.overhear();
+                    let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.tls_handshake(stream)).await;
+                    let shaken = shaken.map_or_else(|_| Err(None), |shaken| shaken.map_err(Some));
+                    Box::new(shaken.map_err(|error| handshake::why(error.as_deref(), &overheard.said()))?)
+                }
             };
-            app.process_new(stream, &shutdown).await
+            app.process_new(stream, &shutdown).await;
+            Ok(())
         });
         tokio::spawn(async move {
             let _permit = permit;
-            tokio::select! {
+            let ended = tokio::select! {
                 biased;
-                _ = &mut served => return,
-                _ = told_to_leave => {}
-            }
-            if !renews && !counts.is_idle() {
-                served.await; // a request has just begun: it ends first
+                ended = &mut served => ended,
+                // A request that has just begun ends first.
+                _ = told_to_leave => if renews || counts.is_idle() { Err((Why::GaveWay, None)) } else { served.await },
+            };
+            let cut = || counts.cut().filter(|_| !*closing.borrow());
+            match ended {
+                Err((why, more)) => dropped(why, peer, more.as_deref()),
+                Ok(()) => match cut() {
+                    Some(Cut::Left) => dropped(Why::HeadIncomplete, peer, None),
+                    Some(Cut::Late) => dropped(Why::HeadTimeout, peer, None),
+                    Some(Cut::Silent) => dropped(Why::Nothing, peer, None),
+                    None => {}
+                },
             }
         });
+    }
+}
+
+/// What a sender said in a handshake, as far as it is kept.
+struct Overheard(Arc<Mutex<Vec<u8>>>);
+
+impl Overheard {
+    fn said(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -282,12 +336,22 @@ pub struct Accepted {
     pending: BytesMut,
     digest: Arc<SocketDigest>,
     intake: Arc<Intake>,
+    /// Where the handshake is written down while somebody listens.
+    overheard: Weak<Mutex<Vec<u8>>>,
+    /// Whether this is TLS.
+    secure: bool,
+    /// Whether the other side has closed.
+    left: bool,
+    /// Whether the last word is ours.
+    answered: bool,
     /// How the intake reaches who reads the heads: the one thing that Pingora hands through.
     carrier: Option<Arc<ProxyDigest>>,
 }
 
 /// More is not gathered.
 const MAX_PENDING: usize = 64 * 1024;
+/// With TLS, who leaves politely says so in this many bytes at most.
+const FAREWELL: usize = 64;
 /// With TLS, a whole record is read at once.
 const TLS_READ: usize = 20 * 1024;
 
@@ -298,7 +362,33 @@ impl Accepted {
         let carrier = ResponseHeader::build(200, Some(0))
             .ok()
             .map(|unused| Arc::new(ProxyDigest::new(Box::new(unused), Some(Box::new(Arc::clone(&intake))))));
-        Accepted { stream, ahead, pending: BytesMut::new(), digest: Arc::new(digest), intake, carrier }
+        Accepted {
+            stream,
+            ahead,
+            pending: BytesMut::new(),
+            digest: Arc::new(digest),
+            intake,
+            overheard: Weak::new(),
+            secure: false,
+            left: false,
+            answered: false,
+            carrier,
+        }
+    }
+
+    /// A handshake begins: what the sender says in it is kept for as long as what this returns.
+    fn overhear(&mut self) -> Overheard {
+        let overheard = Arc::new(Mutex::new(Vec::new()));
+        (self.overheard, self.secure) = (Arc::downgrade(&overheard), true);
+        Overheard(overheard)
+    }
+
+    fn write_down(&mut self, came: &[u8]) {
+        if let Some(overheard) = self.overheard.upgrade() {
+            let mut kept = overheard.lock().unwrap_or_else(PoisonError::into_inner);
+            let room = hello::KEPT.saturating_sub(kept.len()).min(came.len());
+            kept.extend_from_slice(&came[..room]);
+        }
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -323,6 +413,9 @@ impl Drop for Accepted {
         if !self.pending.is_empty() {
             _ = self.stream.try_write(&self.pending);
         }
+        if !self.answered {
+            self.intake.close(self.left, if self.secure { FAREWELL } else { 0 });
+        }
     }
 }
 
@@ -334,12 +427,21 @@ impl AsyncRead for Accepted {
     ) -> Poll<io::Result<()>> {
         if !self.ahead.is_empty() {
             let taken = self.ahead.len().min(buf.remaining());
+            let before = buf.filled().len();
             buf.put_slice(&self.ahead.split_to(taken));
+            self.write_down(&buf.filled()[before..]);
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        let came = self.intake.came(buf.filled().len() - before);
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
+        let bytes = buf.filled().len() - before;
+        self.left = bytes == 0;
+        read?;
+        self.answered &= bytes == 0;
+        if self.overheard.strong_count() > 0 {
+            self.write_down(&buf.filled()[before..]);
+        }
+        let came = self.intake.came(bytes);
         Poll::Ready(came.map_err(|reason| io::Error::other(reason.label())))
     }
 }
@@ -351,6 +453,7 @@ impl AsyncWrite for Accepted {
         }
         let taken = bytes.len().min(MAX_PENDING);
         self.pending.extend_from_slice(&bytes[..taken]);
+        self.answered = true;
         Poll::Ready(Ok(taken))
     }
 

@@ -1,6 +1,9 @@
 //! Assembles a server from a configuration: binds, serves, and ends without losing a
 //! delivery. Several servers can live in one process; the demo and the tests do that.
 
+pub mod descriptors;
+pub mod handshake;
+pub mod hello;
 mod housekeeping;
 pub mod listener;
 pub mod proxy_protocol;
@@ -9,6 +12,7 @@ mod start;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +47,7 @@ use crate::server::proxy_protocol::ProxyProtocol;
 use crate::server::reload::Reloader;
 use crate::store::ReplayStore;
 use crate::telemetry::Telemetry;
+use crate::telemetry::dropped::DroppedAt;
 use crate::telemetry::event::Event;
 
 /// A server whose sockets are bound: nobody can take its ports any more.
@@ -84,8 +89,10 @@ const OPS_CONNECTIONS_PER_ADDRESS: usize = 8;
 impl Server {
     /// Binds every address of the configuration, and takes its files.
     pub fn bind(config: Config, given: Given, telemetry: Arc<Telemetry>) -> Result<Self, StartError> {
+        let sockets = &config.startup.sockets;
+        let named: Vec<_> = [&*sockets.listen, &sockets.listen_tls, &[sockets.ops_listen]].concat();
         let all = |addresses: &[SocketAddr], what| {
-            addresses.iter().map(|a| bind(*a, what)).collect::<Result<_, _>>()
+            addresses.iter().map(|a| bind(*a, what, &named)).collect::<Result<_, _>>()
         };
         let control = |path: &PathBuf| {
             control::Socket::bind(path).map_err(|error| StartError::Control(path.clone(), error))
@@ -94,7 +101,7 @@ impl Server {
         Ok(Server {
             plain: all(&startup.sockets.listen, "listen")?,
             tls: all(&startup.sockets.listen_tls, "listen_tls")?,
-            ops: bind(startup.sockets.ops_listen, "ops_listen")?,
+            ops: bind(startup.sockets.ops_listen, "ops_listen", &named)?,
             control: startup.control_socket.as_ref().map(control).transpose()?,
             store: store(startup, &telemetry)?,
             config,
@@ -147,22 +154,19 @@ impl Server {
         let (close, closing) = watch::channel(false);
         let (close_ops, closing_ops) = watch::channel(false);
         let listeners = Listeners::new(&startup, &sidecar);
-        for socket in plain {
-            listeners.open(socket, None, closing.clone());
+        for (socket, address) in plain.into_iter().zip(&startup.sockets.listen) {
+            listeners.open(socket, address, None, closing.clone());
         }
-        for socket in tls {
-            listeners.open(socket, acceptor.clone(), closing.clone());
+        for (socket, address) in tls.into_iter().zip(&startup.sockets.listen_tls) {
+            listeners.open(socket, address, acceptor.clone(), closing.clone());
         }
         let started = Arc::new(AtomicBool::new(false));
+        let connections = listeners.connections.clone();
         let answers = Ops::new(
             Arc::clone(&sidecar),
             Arc::clone(&started),
-            startup.replay.window(),
-            startup.sockets.ops_hosts.clone(),
-            {
-                let connections = listeners.connections.clone();
-                Box::new(move || connections.open())
-            },
+            &startup,
+            Box::new(move || connections.open()),
         );
         open_ops(ops, answers, closing_ops);
         if let Some(control) = control {
@@ -253,11 +257,14 @@ struct Listeners {
     sidecar: Arc<Sidecar>,
     connections: Connections,
     trust: Trust,
+    first_of_the_last: Option<RawFd>,
 }
 
 impl Listeners {
     fn new(startup: &Startup, sidecar: &Arc<Sidecar>) -> Self {
-        let (most, per_address) = (startup.max_connections, startup.max_connections_per_address);
+        let may_have = descriptors::raise();
+        let most = connections(startup, may_have, &sidecar.telemetry);
+        let per_address = startup.max_connections_per_address;
         let trusting = Arc::clone(sidecar);
         Listeners {
             sidecar: Arc::clone(sidecar),
@@ -267,10 +274,18 @@ impl Listeners {
                 proxy_protocol: startup.proxy_protocol,
                 patience: startup.timeouts.header,
             },
+            first_of_the_last: descriptors::first_of_the_last(may_have),
         }
     }
 
-    fn open(&self, socket: TcpListener, tls: Option<Arc<ArcSwap<Acceptor>>>, shutdown: ShutdownWatch) {
+    fn open(
+        &self,
+        socket: TcpListener,
+        address: &SocketAddr,
+        tls: Option<Arc<ArcSwap<Acceptor>>>,
+        shutdown: ShutdownWatch,
+    ) {
+        let ends = Arc::new(DroppedAt::new(address.to_string(), &self.sidecar.telemetry));
         spawn_listener(Listener {
             socket,
             tls,
@@ -283,8 +298,24 @@ impl Listeners {
                 let sidecar = Arc::clone(&self.sidecar);
                 Arc::new(move |peer| sidecar.refuse_connection(peer))
             },
+            dropped: {
+                let ends = Arc::clone(&ends);
+                Arc::new(move |why, peer, more| ends.dropped(why, peer, more))
+            },
+            first_of_the_last: self.first_of_the_last,
+            starved: Arc::new(move |error| ends.starved(error)),
         });
     }
+}
+
+/// How many connections of senders there may be: no more than there are open files for.
+fn connections(startup: &Startup, may_have: Option<u64>, telemetry: &Telemetry) -> usize {
+    let asked = startup.max_connections;
+    let most = descriptors::connections(asked, may_have);
+    if let Some(may_have) = may_have.filter(|_| most < asked) {
+        telemetry.tell(Event::FewFiles { asked, may_have, most });
+    }
+    most
 }
 
 /// Nobody in front of the ops listener is believed, and what it refuses is not told.
@@ -302,6 +333,9 @@ fn open_ops(socket: TcpListener, ops: Ops, shutdown: ShutdownWatch) {
         },
         shutdown,
         full: Arc::new(|_| Vec::new()),
+        dropped: Arc::new(|_, _, _| ()),
+        first_of_the_last: None,
+        starved: Arc::new(|_| ()),
     });
 }
 

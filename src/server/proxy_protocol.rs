@@ -31,9 +31,16 @@ pub struct Preamble {
     pub ahead: BytesMut,
 }
 
-/// There is no preamble where one is required, or it is malformed: drop the connection.
+/// Why a connection is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused;
+pub enum Refused {
+    /// It begins as a preamble does, and is none.
+    Malformed,
+    /// It begins with something else, and a preamble is required.
+    Missing,
+    /// Nothing came.
+    Silent,
+}
 
 /// Reads the preamble of a connection from a trusted proxy. `patience` is for the first byte.
 pub async fn read(
@@ -45,7 +52,9 @@ pub async fn read(
     if mode == ProxyProtocol::Off {
         return Ok(Preamble { sender: None, ahead });
     }
-    more(stream, &mut ahead, if mode == ProxyProtocol::Required { LINE_TIMEOUT } else { patience }).await?;
+    let patience = if mode == ProxyProtocol::Required { LINE_TIMEOUT } else { patience };
+    let first = tokio::time::timeout(patience, read_some(stream, &mut ahead)).await;
+    first.unwrap_or(Err(Refused::Silent)).map_err(|_| Refused::Silent)?;
     if mode == ProxyProtocol::Optional && !could_be_preamble(&ahead) {
         return Ok(Preamble { sender: None, ahead });
     }
@@ -57,23 +66,16 @@ pub async fn read(
             }
         }
     };
-    let (sender, length) = tokio::time::timeout(LINE_TIMEOUT, complete).await.unwrap_or(Err(Refused))?;
+    let (sender, length) =
+        tokio::time::timeout(LINE_TIMEOUT, complete).await.unwrap_or(Err(Refused::Malformed))?;
     ahead.advance(length);
     Ok(Preamble { sender, ahead })
-}
-
-async fn more(
-    stream: &mut (impl AsyncRead + Unpin),
-    ahead: &mut BytesMut,
-    patience: Duration,
-) -> Result<(), Refused> {
-    tokio::time::timeout(patience, read_some(stream, ahead)).await.unwrap_or(Err(Refused))
 }
 
 async fn read_some(stream: &mut (impl AsyncRead + Unpin), ahead: &mut BytesMut) -> Result<(), Refused> {
     match stream.read_buf(ahead).await {
         Ok(read) if read > 0 => Ok(()),
-        Ok(_) | Err(_) => Err(Refused),
+        Ok(_) | Err(_) => Err(Refused::Malformed),
     }
 }
 
@@ -93,22 +95,22 @@ fn parse(bytes: &[u8]) -> Result<Option<Parsed>, Refused> {
     } else if could_be_preamble(bytes) {
         Ok(None)
     } else {
-        Err(Refused)
+        Err(Refused::Missing)
     }
 }
 
 /// Version 1: `PROXY TCP4 source destination port port` and CR LF.
 fn line(bytes: &[u8]) -> Result<Option<Parsed>, Refused> {
     let Some(end) = bytes.iter().take(MAX_LINE).position(|b| *b == b'\n') else {
-        return if bytes.len() < MAX_LINE { Ok(None) } else { Err(Refused) };
+        return if bytes.len() < MAX_LINE { Ok(None) } else { Err(Refused::Malformed) };
     };
-    let line = bytes[..end].strip_suffix(b"\r").ok_or(Refused)?;
-    let mut words = std::str::from_utf8(line).map_err(|_| Refused)?.split(' ').skip(1);
+    let line = bytes[..end].strip_suffix(b"\r").ok_or(Refused::Malformed)?;
+    let mut words = std::str::from_utf8(line).map_err(|_| Refused::Malformed)?.split(' ').skip(1);
     let sender = match words.next() {
         Some("UNKNOWN") => None, // whatever follows
         Some("TCP4") => Some(addresses::<Ipv4Addr>(words)?),
         Some("TCP6") => Some(addresses::<Ipv6Addr>(words)?),
-        Some(_) | None => return Err(Refused),
+        Some(_) | None => return Err(Refused::Malformed),
     };
     Ok(Some((sender, end + 1)))
 }
@@ -117,15 +119,15 @@ fn line(bytes: &[u8]) -> Result<Option<Parsed>, Refused> {
 fn addresses<'w, A: FromStr + Into<IpAddr>>(
     mut words: impl Iterator<Item = &'w str>,
 ) -> Result<SocketAddr, Refused> {
-    let mut address = || words.next().and_then(|word| word.parse::<A>().ok()).ok_or(Refused);
+    let mut address = || words.next().and_then(|word| word.parse::<A>().ok()).ok_or(Refused::Malformed);
     let (source, _destination) = (address()?, address()?);
     let mut port = || {
         let word = words.next().filter(|word| word.bytes().all(|b| b.is_ascii_digit()));
-        word.and_then(|word| word.parse::<u16>().ok()).ok_or(Refused)
+        word.and_then(|word| word.parse::<u16>().ok()).ok_or(Refused::Malformed)
     };
     let (source_port, _destination_port) = (port()?, port()?);
     if words.next().is_some() {
-        return Err(Refused);
+        return Err(Refused::Malformed);
     }
     Ok(SocketAddr::new(source.into(), source_port))
 }
@@ -136,7 +138,7 @@ fn block(bytes: &[u8]) -> Result<Option<Parsed>, Refused> {
     let start = V2.len() + 4;
     let end = start + usize::from(u16::from_be_bytes([high, low]));
     if end > MAX_BLOCK {
-        return Err(Refused);
+        return Err(Refused::Malformed);
     }
     let Some(block) = bytes.get(start..end) else { return Ok(None) };
     let sender = match (command, family) {
@@ -144,7 +146,7 @@ fn block(bytes: &[u8]) -> Result<Option<Parsed>, Refused> {
         (LOCAL, _) | (PROXY, 0x00 | 0x31) => None,
         (PROXY, 0x11) => Some(source::<4>(block)?),
         (PROXY, 0x21) => Some(source::<16>(block)?),
-        _ => return Err(Refused),
+        _ => return Err(Refused::Malformed),
     };
     Ok(Some((sender, end)))
 }
@@ -154,8 +156,8 @@ fn source<const N: usize>(block: &[u8]) -> Result<SocketAddr, Refused>
 where
     IpAddr: From<[u8; N]>,
 {
-    let ports = block.get(2 * N..2 * N + 4).ok_or(Refused)?;
-    let address = block.first_chunk::<N>().ok_or(Refused)?;
+    let ports = block.get(2 * N..2 * N + 4).ok_or(Refused::Malformed)?;
+    let address = block.first_chunk::<N>().ok_or(Refused::Malformed)?;
     Ok(SocketAddr::new(IpAddr::from(*address), u16::from_be_bytes([ports[0], ports[1]])))
 }
 
@@ -243,9 +245,11 @@ mod tests {
     async fn what_is_no_preamble_is_refused_where_one_is_required() {
         let v2 = |rest: &[u8]| [V2, rest, b"GET / HTTP/1.1\r\n\r\n"].concat();
         let endless = format!("PROXY UNKNOWN {}\r\n", "x".repeat(200));
+        let other = b"POST / HTTP/1.1\r\n\r\n".as_slice();
+        assert_eq!(preamble(other, ProxyProtocol::Required).await, Err(Refused::Missing));
+        assert_eq!(preamble(b"", ProxyProtocol::Required).await, Err(Refused::Silent));
         for bad in [
-            b"POST / HTTP/1.1\r\n\r\n".as_slice(),
-            b"PROXY TCP4 not an address\r\n",
+            b"PROXY TCP4 not an address\r\n".as_slice(),
             b"PROXY TCP4 192.0.2.1",
             b"PROXY TCP4 192.0.2.1 10.0.0.1 +1 443\r\n",
             b"PROXY TCP4 192.0.2.1 10.0.0.1 1 65536\r\n",
@@ -262,12 +266,14 @@ mod tests {
             &v2(&[0x21, 0x12, 0, 12, 192, 0, 2, 1, 10, 0, 0, 1, 0x12, 0x67, 1, 0xbb]),
             &v2(&[0x22, 0x11, 0, 12, 192, 0, 2, 1, 10, 0, 0, 1, 0x12, 0x67, 1, 0xbb]),
             &v2(&[0x11, 0, 0, 0]),
-            b"",
         ] {
-            assert_eq!(preamble(bad, ProxyProtocol::Required).await, Err(Refused), "{bad:?}");
+            assert_eq!(preamble(bad, ProxyProtocol::Required).await, Err(Refused::Malformed), "{bad:?}");
         }
         let request = b"POST / HTTP/1.1\r\n\r\n";
         assert_eq!(preamble(request, ProxyProtocol::Optional).await, Ok((None, request.to_vec())));
-        assert_eq!(preamble(b"PROXY TCP4 garbage\r\n", ProxyProtocol::Optional).await, Err(Refused));
+        assert_eq!(
+            preamble(b"PROXY TCP4 garbage\r\n", ProxyProtocol::Optional).await,
+            Err(Refused::Malformed)
+        );
     }
 }

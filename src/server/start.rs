@@ -74,9 +74,14 @@ impl fmt::Display for BindError {
 
 const BACKLOG: u32 = 4096;
 
-pub fn bind(address: SocketAddr, what: &'static str) -> Result<TcpListener, BindError> {
+/// `[::]` takes IPv4 as well, unless an address that is `named` beside it does on the same port.
+pub fn bind(address: SocketAddr, what: &'static str, named: &[SocketAddr]) -> Result<TcpListener, BindError> {
+    let has_v4 = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port() && other.port() != 0;
     let listen = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        if address.is_ipv6() && named.iter().any(has_v4) {
+            rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+        }
         socket.set_reuseaddr(true)?; // a restart need not wait for old connections to fade
         socket.bind(address)?;
         socket.listen(BACKLOG)

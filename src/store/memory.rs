@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Slot;
+use foldhash::fast::RandomState;
 use tokio::sync::watch;
 
 use super::journal::{self, Delivered, Fault, Journal, Judged, Kept, ReplayFile, Reporter};
@@ -29,7 +30,8 @@ struct Inner {
     /// The longest time for which any route's deliveries stay fresh, plus a margin.
     stale_after: Duration,
     capacity: usize,
-    entries: DashMap<ReplayKey, Entry>,
+    /// The keys are digests, so the hash need not spread them; its seed is drawn at the start.
+    entries: DashMap<ReplayKey, Entry, RandomState>,
     /// Kept beside the map, whose own count visits every shard.
     len: AtomicUsize,
     followers: DashMap<HolderId, watch::Sender<Option<Outcome>>>,
@@ -54,7 +56,7 @@ impl Memory {
                 policy,
                 stale_after,
                 capacity,
-                entries: DashMap::with_shard_amount(SHARDS),
+                entries: DashMap::with_hasher_and_shard_amount(RandomState::default(), SHARDS),
                 len: AtomicUsize::new(0),
                 followers: DashMap::with_shard_amount(2),
                 last_holder: AtomicU32::new(0),

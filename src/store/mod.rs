@@ -20,7 +20,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::sync::watch;
 
-pub use self::redis::{Health, Redis};
+pub use self::redis::{Cause, Failures, Health, Redis, Trouble};
 use crate::clock::Now;
 use crate::gate::filter::freshness::Fresh;
 use crate::gate::filter::rate_limit::SharedCell;
@@ -171,6 +171,14 @@ impl ReplayStore {
         match self {
             ReplayStore::Memory(_) => {}
             ReplayStore::Redis(redis) => redis.probe().await,
+        }
+    }
+
+    /// The calls of a store outside the process that failed since this was last asked.
+    pub fn failures(&self) -> Failures {
+        match self {
+            ReplayStore::Memory(_) => Failures::default(),
+            ReplayStore::Redis(redis) => redis.failures(),
         }
     }
 

@@ -51,8 +51,28 @@ pub enum Event<'e> {
     ReplayFileIncomplete,
     StoreUp,
     StoreDown {
+        /// Whether it answers, and does not do what it is asked.
+        refuses: bool,
         reason: &'e str,
         meanwhile: OnStoreError,
+    },
+    /// It is up, and some calls fail.
+    StoreFails {
+        calls: u64,
+        last: &'e str,
+    },
+    /// Fewer connections are taken than were asked for.
+    FewFiles {
+        asked: usize,
+        may_have: u64,
+        most: usize,
+    },
+    /// A connection ended before a request.
+    Dropped(&'e str),
+    /// No connection can be accepted.
+    Starved {
+        listener: &'e str,
+        error: &'e std::io::Error,
     },
     ClockJumped {
         ms: i64,
@@ -93,6 +113,7 @@ pub enum Event<'e> {
 
 impl Event<'_> {
     /// Its name, its severity, and what it says to people.
+    #[expect(clippy::too_many_lines, reason = "one entry for each event")]
     pub(super) fn told(&self) -> (&'static str, Severity, Cow<'_, str>) {
         use Severity::{Error, Info, Warn};
         match *self {
@@ -142,13 +163,37 @@ impl Event<'_> {
                 "the replay file does not have all that was delivered: the disk did not take it".into(),
             ),
             Event::StoreUp => ("hookgate.store", Info, "the replay store answers".into()),
-            Event::StoreDown { reason, meanwhile } => {
+            Event::StoreDown { refuses, reason, meanwhile } => {
+                let what = if refuses { "does not take what it is told" } else { "does not answer" };
                 let meanwhile = match meanwhile {
                     OnStoreError::Refuse => "events are answered 503 until it does, and lost unless they are sent again",
-                    OnStoreError::Local => "until it does, events are remembered in this process alone",
+                    OnStoreError::Local => {
+                        "until it does, this gate is on its own: events are remembered in this process alone"
+                    }
                 };
-                let message = format!("the replay store does not answer: {meanwhile}: {reason}");
-                ("hookgate.store", Error, message.into())
+                ("hookgate.store", Error, format!("the replay store {what}: {meanwhile}: {reason}").into())
+            }
+            Event::StoreFails { calls, last } => {
+                let message = format!(
+                    "the replay store is there, and {calls} calls failed lately, the last one: {last}"
+                );
+                ("hookgate.store", Warn, message.into())
+            }
+            Event::FewFiles { asked, may_have, most } => {
+                let message = format!(
+                    "limits.max_connections is {asked}, and this process may have {may_have} open files: {most} \
+                     connections are taken at once, so that health checks, the application and the store are reached; \
+                     raise the limit (ulimit -Hn, LimitNOFILE) or lower max_connections"
+                );
+                ("hookgate.notice", Warn, message.into())
+            }
+            Event::Dropped(message) => ("hookgate.connection", Warn, message.into()),
+            Event::Starved { listener, error } => {
+                let message = format!(
+                    "{listener} accepts no connection: {error}; senders wait until others have ended: raise the limit \
+                     of open files, or lower limits.max_connections"
+                );
+                ("hookgate.connection", Error, message.into())
             }
             Event::ClockJumped { ms } => (
                 "hookgate.clock",

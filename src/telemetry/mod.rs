@@ -3,6 +3,7 @@
 //! request-level emissions in the tree.
 
 pub mod activity;
+pub mod dropped;
 pub mod event;
 pub mod keys;
 pub mod log;
@@ -27,7 +28,7 @@ use self::trace::Parent;
 use crate::clock::{self, Now};
 use crate::gate::delivery::Client;
 use crate::gate::filter::signature::Authentic;
-use crate::gate::reason::{Reason, Said, Verdict};
+use crate::gate::reason::{Reason, Verdict};
 use crate::gate::route::Route;
 use crate::gate::scheme::Assurance;
 
@@ -62,6 +63,17 @@ pub struct Record {
     /// The gate's own work, without waiting for the body or the application.
     pub verify: Duration,
     pub upstream: Option<(UpstreamOutcome, Duration)>,
+    /// Why the application's answer could not be passed on.
+    pub fault: Option<Fault>,
+}
+
+/// What became of a call of the application that failed.
+pub struct Fault {
+    /// Where it was looked for.
+    pub server: String,
+    pub kind: String,
+    /// What the operating system said.
+    pub message: Option<String>,
 }
 
 /// What may be told of a delivery once its signature holds.
@@ -104,12 +116,8 @@ impl Record {
             body_size: 0,
             verify: Duration::ZERO,
             upstream: None,
+            fault: None,
         }
-    }
-
-    /// What the sender reads for a reason, as the route or its provider demands it.
-    pub fn said(&self, reason: Reason) -> Said<'_> {
-        self.route.as_ref().map_or(reason.said(), |(route, _)| route.answers.to(reason))
     }
 
     /// The verdict: an observing route's objections show only if the delivery went through.
@@ -173,7 +181,7 @@ impl Telemetry {
     /// The one emission for a delivery.
     #[cfg_attr(not(feature = "otel"), expect(clippy::needless_pass_by_value, reason = "it becomes a span"))]
     pub fn finish(&self, record: Record) {
-        let now = clock::now();
+        let now = clock::after(record.arrived);
         let total = now.mono.saturating_sub(record.arrived.mono);
         let (verdict, reason) = record.verdict();
         self.count(&record, verdict, reason, now);
@@ -265,7 +273,7 @@ fn mix(mut x: u64) -> u64 {
 /// Lower-case hex digits.
 pub fn hex(bytes: &[u8; 16]) -> [u8; 32] {
     let mut out = [0; 32];
-    data_encoding::HEXLOWER.encode_mut(bytes, &mut out);
+    _ = faster_hex::hex_encode(bytes, &mut out); // it fits
     out
 }
 

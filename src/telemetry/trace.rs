@@ -1,8 +1,7 @@
 //! Where a delivery stands in a trace: W3C Trace Context, as it came and as it goes on.
 
-use http::HeaderMap;
-
 use super::RequestId;
+use crate::gate::delivery::Headers;
 
 /// W3C Trace Context, section 3.2.
 pub const TRACEPARENT: &str = "traceparent";
@@ -24,10 +23,10 @@ const KNOWN: u8 = 0b11;
 
 impl Parent {
     /// What the sender says. One that came twice says nothing.
-    pub fn of(headers: &HeaderMap) -> Option<Parent> {
-        let mut values = headers.get_all(TRACEPARENT).iter();
+    pub fn of(headers: Headers<'_>) -> Option<Parent> {
+        let mut values = headers.get_all(TRACEPARENT);
         let value = values.next()?;
-        values.next().is_none().then(|| Parent::parse(value.as_bytes()))?
+        values.next().is_none().then(|| Parent::parse(value))?
     }
 
     fn parse(value: &[u8]) -> Option<Parent> {
@@ -70,6 +69,8 @@ pub fn traceparent(id: RequestId, parent: Option<Parent>, exported: bool) -> [u8
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     const VALID: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -79,7 +80,7 @@ mod tests {
         for value in values {
             headers.append(TRACEPARENT, value.parse().unwrap());
         }
-        Parent::of(&headers)
+        Parent::of(Headers::Made(&headers))
     }
 
     #[test]

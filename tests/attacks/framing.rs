@@ -110,6 +110,7 @@ fn a135_a_chunk_is_what_it_says_it_is() {
     let head = event.head("Transfer-Encoding: chunked\r\n");
     for (what, body) in [
         ("a line end in an extension", "12;a=\"\r\n\"\r\n0123456789 of A135\r\n0\r\n\r\n"),
+        ("no size", "\r\n0123456789 of A135\r\n0\r\n\r\n"),
         ("a prefix", "0x12\r\n0123456789 of A135\r\n0\r\n\r\n"),
         ("a sign", "-12\r\n0123456789 of A135\r\n0\r\n\r\n"),
         ("another sign", "+12\r\n0123456789 of A135\r\n0\r\n\r\n"),
@@ -123,11 +124,6 @@ fn a135_a_chunk_is_what_it_says_it_is() {
     ] {
         gate.expect_cut(what, head.clone() + body, FRAMING);
     }
-    // Pingora takes a size without digits for zero: the body is empty, and not what was signed.
-    let mut sender = gate.gate.connect();
-    sender.send(head.clone() + "\r\n0123456789 of A135\r\n0\r\n\r\n");
-    assert_eq!(sender.response().said(), (401, MISMATCH.text.to_owned()));
-    gate.wait_for_in_flight(0);
     gate.delivers("genuine after all", &event);
 }
 
@@ -224,16 +220,26 @@ fn a140_no_upgrade_is_negotiated() {
             HOST,
             "Host: hooks.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
         ),
-        (
-            "h2c",
-            HOST,
-            "Host: hooks.example\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n",
-        ),
-        ("without Connection", HOST, "Host: hooks.example\r\nUpgrade: h2c\r\n"),
-        ("Connection alone", HOST, "Host: hooks.example\r\nConnection: Upgrade\r\n"),
+        ("without Connection", HOST, "Host: hooks.example\r\nUpgrade: websocket\r\n"),
+        ("one of two", HOST, "Host: hooks.example\r\nConnection: Upgrade\r\nUpgrade: h2c, websocket\r\n"),
     ]);
-    // What was smuggled behind it is not read, whatever the protocol.
+    // The catalogue refuses an offer of h2c and the option alone as well. Common clients and proxies
+    // send these with every request, and a server may pass them over (RFC 9110, section 7.8): the
+    // answer is HTTP/1.1, and none of it reaches the application.
     let gate = GATE.enter();
+    for (what, lines) in [
+        ("h2c", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n"),
+        ("the option alone", "Connection: Upgrade\r\n"),
+    ] {
+        let (_, text) = genuine();
+        let seen = gate.app.seen();
+        gate.expect(what, text.replace(HOST, &format!("{HOST}{lines}")), DELIVERED);
+        let request = &gate.app.requests()[seen];
+        for name in ["Connection", "Upgrade", "HTTP2-Settings"] {
+            assert_eq!(request.header(name), None, "{what}: {name}");
+        }
+    }
+    // What was smuggled behind it is not read, whatever the protocol.
     let attack = "POST /hooks/gh HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\nContent-Length: 0\r\n\r\n\
                   POST /admin HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
     gate.expect("smuggled behind an upgrade", attack, FRAMING);
@@ -245,8 +251,8 @@ fn a141_there_is_no_proxy_no_echo_and_no_server_wide_target() {
     let (_, text) = genuine();
     let instead = |line: &str| text.replacen(LINE.trim_end(), line, 1);
     let connect = instead("CONNECT app:8080 HTTP/1.1");
-    gate.expect("CONNECT", connect.replace(HOST, "Host: app:8080\r\n"), NOT_ALLOWED);
-    gate.expect("CONNECT elsewhere than its host", connect, FRAMING);
+    gate.expect("CONNECT", connect.replace(HOST, "Host: app:8080\r\n"), NOT_ALLOWED.closing());
+    gate.expect("CONNECT elsewhere than its host", connect, NOT_ALLOWED.closing());
     gate.expect("CONNECT to a path", instead("CONNECT /hooks/gh HTTP/1.1"), NOT_ALLOWED);
     let traced = gate.expect("TRACE", instead("TRACE /hooks/gh HTTP/1.1"), NOT_ALLOWED);
     assert!(!traced.text().contains("hooks.example"), "nothing is echoed");
@@ -291,12 +297,23 @@ fn a143_a_target_begins_with_a_slash() {
 }
 
 #[test]
-fn a144_an_absolute_target_is_refused_whoever_it_names() {
+fn a144_an_absolute_target_names_the_host_or_is_refused() {
     refused(&[
-        ("the same host", LINE, "POST http://hooks.example/hooks/gh HTTP/1.1\r\n"),
-        ("HTTPS", LINE, "POST https://hooks.example/hooks/gh HTTP/1.1\r\n"),
         ("another host", LINE, "POST http://other.example/hooks/gh HTTP/1.1\r\n"),
+        ("another port", LINE, "POST http://hooks.example:81/hooks/gh HTTP/1.1\r\n"),
+        ("a user", LINE, "POST http://a@hooks.example/hooks/gh HTTP/1.1\r\n"),
+        ("another scheme", LINE, "POST ftp://hooks.example/hooks/gh HTTP/1.1\r\n"),
+        ("no path", LINE, "POST http://hooks.example HTTP/1.1\r\n"),
     ]);
+    // The catalogue refuses its own host too; a server must take that (RFC 9112, section 3.2.2). The
+    // application gets the path alone, so nothing can be read in two ways.
+    let gate = GATE.enter();
+    for target in ["http://hooks.example/hooks/gh", "HTTPS://Hooks.Example/hooks/gh"] {
+        let (_, text) = genuine();
+        let seen = gate.app.seen();
+        gate.expect(target, text.replacen("/hooks/gh", target, 1), DELIVERED);
+        assert_eq!(gate.app.requests()[seen].line, "POST /hooks/gh HTTP/1.1");
+    }
 }
 
 #[test]
@@ -387,8 +404,18 @@ fn a148_only_the_standard_expectation_is_met() {
     let event = github().event();
     let ask = |what: &str| event.head(&format!("Content-Length: {}\r\nExpect: {what}\r\n", event.body.len()));
     // The contract has no 417.
-    for expectation in ["x", "100-continue, x", "200-ok", ""] {
+    for expectation in ["x", "100-continue, x", "200-ok"] {
         gate.expect(expectation, ask(expectation) + std::str::from_utf8(&event.body).unwrap(), FRAMING);
+    }
+    let whole = |event: &Request, expect: &str, version: &str| {
+        let head = event.head(&format!("Content-Length: {}\r\nExpect: {expect}\r\n", event.body.len()));
+        head.replacen("HTTP/1.1", version, 1) + std::str::from_utf8(&event.body).unwrap()
+    };
+    gate.expect("an empty one expects nothing", whole(&github().event(), "", "HTTP/1.1"), DELIVERED);
+    for expectation in ["100-continue", "x"] {
+        // HTTP/1.0 has no expectations, and no interim answers (RFC 9110, section 10.1.1).
+        let old = whole(&github().event(), expectation, "HTTP/1.0");
+        gate.expect(expectation, old, DELIVERED.closing());
     }
     let mut sender = gate.gate.connect();
     sender.send(ask("100-continue"));
@@ -407,8 +434,6 @@ fn a148_only_the_standard_expectation_is_met() {
     fixture.delivers("genuine after all", &event);
 }
 
-/// Pingora writes white space and control characters in a target as `%20` and the like before
-/// the gate sees them, so that is another path and no framing error; the gate judges and forwards the same target.
 #[test]
 fn a149_a_path_is_visible_ascii_and_well_formed() {
     refused(&[
@@ -424,7 +449,7 @@ fn a149_a_path_is_visible_ascii_and_well_formed() {
     for path in
         ["/hooks/gh x", "/hooks/gh ", "/hooks/gh\tx", "/hooks/gh\u{7f}", "/hooks/gh\u{1}", "/public/a b"]
     {
-        gate.expect(path, github().event().to(path).bytes(), NOT_FOUND);
+        gate.expect(path, github().event().to(path).bytes(), FRAMING);
     }
     // A route's path is compared, never decoded: a stray `%` is another path.
     gate.expect("a percent sign alone", github().event().to("/hooks/gh%").bytes(), NOT_FOUND);

@@ -179,6 +179,14 @@ fn near_misses_are_told_their_remedy() {
     let padded = file("padded", " a secret of some length ");
     let encoded = file("encoded", "YSBzZWNyZXQgb2Ygc29tZSBsZW5ndGg=");
     let spelled = file("spelled", "6120736563726574206f6620736f6d65206c656e677468");
+    let quoted = file("quoted", "\"a secret of some length\"\n");
+    let marked = file("marked", "\u{feff}a secret of some length");
+    let assigned = file("assigned", "SECRET='a secret of some length'");
+    let prefixed = file("prefixed", "whsec_a secret of some length");
+    let other = file("other", "another secret!!");
+    let wide = file("wide", "");
+    let units = "\u{feff}a secret of some length".encode_utf16().flat_map(u16::to_le_bytes);
+    std::fs::write(&wide, units.collect::<Vec<_>>()).unwrap();
     let body = BODY.as_bytes();
     let spaced = r#"{"id": "evt_1", "type": "order.paid", "note": "café"}"#.as_bytes();
     let pretty = "{\n  \"id\": \"evt_1\",\n  \"type\": \"order.paid\",\n  \"note\": \"café\"\n}".as_bytes();
@@ -198,6 +206,16 @@ fn near_misses_are_told_their_remedy() {
         (pretty, body, &plain, "signs it indented"),
         (sorted, body, &plain, "sorted keys"),
         (escaped, body, &plain, "\\u escapes"),
+        (body, escaped, &plain, "without \\u and \\/ escapes"),
+        (br#"{"a":"\/"}"#, br#"{"a":"/"}"#, &plain, "with \\/ for each slash"),
+        (br#"{"a":"\u003c"}"#, br#"{"a":"<"}"#, &plain, "with \\u003c"),
+        (b"[1]\r\n", b"[1]", &plain, "a line end (CR LF) was taken off"),
+        (body, body, &quoted, "has quotes around it"),
+        (body, body, &marked, "has a byte order mark before it"),
+        (body, body, &wide, "is UTF-16"),
+        (body, body, &assigned, "KEY=VALUE"),
+        (body, body, &prefixed, "has whsec_ at its front"),
+        (body, body, &other, "no reading of key other (sha256 8a33…, 16 bytes) fits: it is another secret"),
     ] {
         let raw = captured("github", &plain, signed, arrived);
         let result = verified(&raw, &["--provider", "github", "--secret-file", secret]);
@@ -205,6 +223,78 @@ fn near_misses_are_told_their_remedy() {
         assert!(hints(&result).contains(says), "{says}: {}", result.1);
     }
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_secret_that_another_route_holds_is_told() {
+    let folder = std::env::temp_dir().join(format!("hookgate-swapped-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = |name: &str, text: &str| {
+        std::fs::write(folder.join(name), text).unwrap();
+        folder.join(name).to_str().unwrap().to_owned()
+    };
+    let (one, two) = (file("one", "the first secret of two"), file("two", "the second secret of two"));
+    let route = |name: &str, provider: &str, secret: &str| {
+        format!(
+            "  - {{ name: {name}, path: /{name}, provider: {provider}, secrets: [{{ id: k, file: {secret} }}] }}\n"
+        )
+    };
+    let routes = format!("routes:\n{}{}", route("github", "github", &one), route("stripe", "stripe", &two));
+    let config = file("hookgate.yaml", &routes);
+    for (provider, secret, says) in [
+        ("github", &two, "the secret k of the route stripe fits"),
+        ("stripe", &two, "it is signed for the route stripe (secret k)"),
+    ] {
+        let raw = captured(provider, secret, b"{}", b"{}");
+        let result = verified(&raw, &["-c", &config, "--route", "github"]);
+        assert!(hints(&result).contains(says), "{}", result.1);
+    }
+    let url = ["sign", "-c", &config, "--route", "stripe"];
+    let raw = request(&text(&hookgate(&url, b"{}")), b"{}");
+    assert_eq!(verified(&raw, &["-c", &config, "--route", "stripe"]).1["reason"], "accepted");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_capture_is_judged_as_the_gate_would() {
+    let judge = |raw: &str| verified(raw.as_bytes(), &["--provider=github", "--secret-file", SECRET]);
+    let raw = String::from_utf8(captured("github", SECRET, b"hello", b"hello")).unwrap();
+    let chunked = raw.replace("Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n");
+    let pasted = raw.split_once("\r\n").unwrap().1;
+    for (raw, reason) in [
+        (raw.clone(), "accepted"),
+        (raw.replace("\r\n", "\n"), "accepted"),
+        (pasted.to_owned(), "accepted"),
+        (raw.replace("HTTP/1.1", "HTTP/2"), "accepted"),
+        (format!("{chunked}2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\n\r\n"), "accepted"),
+        (format!("{chunked}2\nhe\n3\nllo\n0"), "accepted"),
+        (format!("{chunked}hello"), "accepted"),
+        (format!("{chunked}2\r\nhe\r\n3\r\nl"), "framing_invalid"),
+        (raw.replace("POST", "GET"), "method_not_allowed"),
+        (raw.replace("Content-Length", "Transfer-Encoding: chunked\r\nContent-Length"), "framing_invalid"),
+        (raw.replace("Host: app.example", "Host: a\r\nHost: b"), "framing_invalid"),
+    ] {
+        let (code, json) = judge(&raw);
+        assert_eq!(json["reason"], reason, "{raw}: {json}");
+        assert_eq!(code, Some(i32::from(reason != "accepted")));
+        assert!(reason == "accepted" || !json["hints"].as_array().unwrap().is_empty(), "{json}");
+    }
+}
+
+#[test]
+fn text_is_for_people_and_json_for_scripts() {
+    let raw = captured("github", SECRET, b"x", b"x");
+    let args = ["verify", "-", "--provider=github", "--secret-file", SECRET, "-o"];
+    let said = |format: &str, raw: &[u8]| {
+        String::from_utf8(hookgate(&[&args[..], &[format]].concat(), raw).stdout).unwrap()
+    };
+    assert!(said("text", &raw).starts_with("accepted\nkey: secret\n"), "{}", said("text", &raw));
+    let refused = said("text", &captured("github", SECRET, b"x", b"other"));
+    assert!(refused.starts_with("refused: signature_mismatch\nhint: "), "{refused}");
+    assert!(
+        said("json", &raw).starts_with('{') && said("auto", &raw).starts_with('{'),
+        "a pipe is for scripts"
+    );
 }
 
 #[test]

@@ -7,5 +7,7 @@
 mod commands;
 // Configuration files and flags, and what is said about their faults.
 mod files;
+// What a newcomer gets wrong, and the answers.
+mod newcomer;
 // What is known of the senders of the presets.
 mod senders;

@@ -13,6 +13,8 @@ mod support;
 
 // Lists of addresses, and how they are read again.
 mod addresses;
+// How many files it may have open.
+mod descriptors;
 // Every series, and what none of them tells.
 mod metrics;
 // A route that says what it would refuse, and forwards it.

@@ -51,7 +51,7 @@ const REASONS: [(&str, &str); 28] = [
 ];
 
 /// The contract's names, with their types.
-const NAMES: [(&str, &str); 27] = [
+const NAMES: [(&str, &str); 30] = [
     ("hookgate_requests_total", "counter"),
     ("hookgate_request_duration_seconds", "histogram"),
     ("hookgate_verify_duration_seconds", "histogram"),
@@ -63,6 +63,9 @@ const NAMES: [(&str, &str); 27] = [
     ("hookgate_requests_in_flight", "gauge"),
     ("hookgate_buffered_body_bytes", "gauge"),
     ("hookgate_connections", "gauge"),
+    ("hookgate_connections_dropped_total", "counter"),
+    ("hookgate_accept_failures_total", "counter"),
+    ("hookgate_replay_store_failures_total", "counter"),
     ("hookgate_replay_entries", "gauge"),
     ("hookgate_replay_capacity", "gauge"),
     ("hookgate_replay_store_up", "gauge"),

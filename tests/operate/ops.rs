@@ -270,5 +270,9 @@ fn the_ops_listener_answers_to_addresses_localhost_and_its_names_only() {
     }
     let without = |version: &str| format!("GET /livez HTTP/{version}\r\nConnection: close\r\n\r\n");
     assert_eq!(status_from(&gate, "127.0.0.1", &without("1.0")), 200, "an old client names no host");
-    assert_eq!(status_from(&gate, "127.0.0.1", &without("1.1")), 200, "nor does a plain one");
+    assert_eq!(
+        status_from(&gate, "127.0.0.1", &without("1.1")),
+        400,
+        "HTTP/1.1 has to (RFC 9112, section 3.2)"
+    );
 }

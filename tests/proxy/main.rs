@@ -13,6 +13,8 @@ mod tls;
 mod contract;
 // Bytes and answers on their way, and whatever breaks on either side.
 mod delivery;
+// What is told of those that come to no request.
+mod endings;
 // Which verified events reach it.
 mod events;
 // Which headers reach the application.
@@ -21,5 +23,7 @@ mod forwarding;
 mod handshake;
 // The listener with TLS.
 mod https;
+// What is taken although it could be refused.
+mod liberal;
 // Whose word is believed about the sender's address.
 mod trust;

@@ -18,7 +18,7 @@ use hookgate::gate::scheme::algorithm::Algorithm;
 use super::{CONFIGURATION, PROVIDERS, README, between, hookgate, read, stands_after};
 
 /// Another value than the default, for each key that stands above the routes and needs no certificate.
-const OTHER_VALUES: [(&str, &str); 32] = [
+const OTHER_VALUES: [(&str, &str); 33] = [
     ("listen", "listen: [127.0.0.1:1]"),
     ("ops_listen", "ops_listen: 127.0.0.1:1"),
     ("ops_hosts", "ops_hosts: [ops.example]"),
@@ -41,6 +41,7 @@ const OTHER_VALUES: [(&str, &str); 32] = [
     ),
     ("replay.timeout", "replay: { store: redis://127.0.0.1:1, prefix: a, timeout: 300ms }"),
     ("replay.on_store_error", "replay: { on_store_error: local }"),
+    ("replay.ready_without_store", "replay: { ready_without_store: true }"),
     ("limits.max_buffered", "limits: { max_buffered: 32MiB }"),
     ("limits.max_connections", "limits: { max_connections: 512 }"),
     ("limits.max_connections_per_address", "limits: { max_connections_per_address: 7 }"),

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use hookgate::clock::Now;
 use hookgate::config::scheme::compile;
-use hookgate::gate::delivery::{Client, Head};
+use hookgate::gate::delivery::{Client, Head, Headers};
 use hookgate::gate::filter::freshness::{self, Fresh};
 use hookgate::gate::filter::signature::{Authentic, Scheme, Signature};
 use hookgate::gate::reason::Reason;
@@ -64,7 +64,7 @@ impl Delivery {
             method: &self.method,
             path: self.path.as_bytes(),
             query: self.query.as_deref().map(str::as_bytes),
-            headers: &self.headers,
+            headers: Headers::Made(&self.headers),
             client: self.client,
             secure: self.secure,
             content_length: self.content_length,

@@ -1,10 +1,12 @@
 //! A real redis-server of the test's own: on a free port of the loopback network, in a directory
 //! of its own, and gone when its owner is.
 
-use std::net::TcpListener;
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// The most that a start may take on a slow and loaded machine.
@@ -16,7 +18,7 @@ pub struct Server {
     port: u16,
     args: Vec<String>,
     /// Where it leaves what it must, such as what it sends to a replica.
-    _dir: Dir,
+    dir: Dir,
 }
 
 /// A directory that is gone when its owner is.
@@ -67,7 +69,8 @@ impl Server {
 
     /// `None` if it ends at once.
     pub fn start_on(port: u16, args: &[String]) -> Option<Self> {
-        let secure = args.iter().any(|arg| arg == "--tls-cert-file");
+        let secure =
+            args.iter().any(|arg| arg == "--tls-cert-file") && !args.iter().any(|arg| arg == "--tls-port");
         let mut all = words("--bind 127.0.0.1 --appendonly no --loglevel warning --save");
         all.push(String::new());
         all.extend(words(&if secure {
@@ -84,13 +87,23 @@ impl Server {
         Server::spawn(port, words(&format!("{conf} --sentinel --bind 127.0.0.1 --port {port}")))
     }
 
+    /// The same over TLS alone.
+    pub fn secure_sentinel(port: u16, conf: &str, tls: &[String]) -> Option<Self> {
+        let mut args = words(&format!("{conf} --sentinel --bind 127.0.0.1 --port 0 --tls-port {port}"));
+        args.extend_from_slice(tls);
+        Server::spawn(port, args)
+    }
+
     fn spawn(port: u16, args: Vec<String>) -> Option<Self> {
-        let dir = Dir::new();
+        Server::spawn_in(Dir::new(), port, args)
+    }
+
+    fn spawn_in(dir: Dir, port: u16, args: Vec<String>) -> Option<Self> {
         let mut command = Command::new("redis-server");
         command.args(&args).current_dir(&dir.0).stdin(Stdio::null()).stdout(Stdio::null());
-        let mut server = Server { child: command.spawn().unwrap(), port, args, _dir: dir };
+        let mut server = Server { child: command.spawn().unwrap(), port, args, dir };
         let started = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
             if server.child.try_wait().unwrap().is_some() {
                 return None;
             }
@@ -147,6 +160,23 @@ impl Server {
         _ = self.child.wait();
     }
 
+    /// Starts it again where it was, with what it wrote down there.
+    pub fn revive(&mut self) {
+        self.kill();
+        let started = Instant::now();
+        while TcpListener::bind(("127.0.0.1", self.port)).is_err() {
+            assert!(started.elapsed() < LIMIT, "the port is not free again");
+            std::thread::sleep(LOOK);
+        }
+        let dir = std::mem::replace(&mut self.dir, Dir::new());
+        *self = Server::spawn_in(dir, self.port, self.args.clone()).expect("it ran before");
+    }
+
+    /// Where it keeps its files.
+    pub fn dir(&self) -> &Path {
+        &self.dir.0
+    }
+
     /// Starts it again on its port, empty.
     pub fn restart(&mut self) {
         self.kill();
@@ -160,12 +190,69 @@ impl Server {
     }
 }
 
+/// A name that leads to one server or another: connections that are there stay where they are.
+pub struct Relay {
+    port: u16,
+    to: Arc<AtomicU16>,
+}
+
+impl Relay {
+    /// Each piece of what a server says passes `pause` first, with its number.
+    pub fn start(to: u16, pause: impl Fn(usize) -> Duration + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let relay = Relay { port: listener.local_addr().unwrap().port(), to: Arc::new(AtomicU16::new(to)) };
+        let (to, pause) = (Arc::clone(&relay.to), Arc::new(pause));
+        std::thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                let Ok(far) = TcpStream::connect(("127.0.0.1", to.load(Ordering::Relaxed))) else { continue };
+                let (near_again, far_again) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+                let pause = Arc::clone(&pause);
+                std::thread::spawn(move || copy(near, &far, |_| Duration::ZERO));
+                std::thread::spawn(move || copy(far_again, &near_again, |n| pause(n)));
+            }
+        });
+        relay
+    }
+
+    /// New connections go there from now on.
+    pub fn lead_to(&self, port: u16) {
+        self.to.store(port, Ordering::Relaxed);
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+}
+
+fn copy(mut from: TcpStream, mut to: &TcpStream, pause: impl Fn(usize) -> Duration) {
+    let mut buffer = [0; 16 * 1024];
+    for number in 1.. {
+        let read = from.read(&mut buffer).unwrap_or(0);
+        std::thread::sleep(pause(number));
+        if read == 0 || to.write_all(&buffer[..read]).is_err() {
+            _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+            return;
+        }
+    }
+}
+
 /// Three masters that know each other.
 pub struct Cluster(pub Vec<Server>);
 
 impl Cluster {
     /// `None`, and said aloud, where the programs are not there.
     pub fn start() -> Option<Self> {
+        Cluster::start_with(&[])
+    }
+
+    /// With more arguments for each node. Nodes find out in a second that one is gone.
+    pub fn start_with(args: &[&str]) -> Option<Self> {
+        let args: Vec<_> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        Cluster::start_from(|| args.clone())
+    }
+
+    /// With what more arguments each node gets.
+    fn start_from(more: impl Fn() -> Vec<String>) -> Option<Self> {
         let tool = Command::new("redis-cli").arg("--version").stdout(Stdio::null()).status();
         if !tool.is_ok_and(|status| status.success()) {
             eprintln!("SKIPPED: redis-cli is not on PATH");
@@ -173,7 +260,9 @@ impl Cluster {
         }
         let node = |_| {
             let bus = free_port().to_string();
-            Server::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus])
+            let own = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", &bus];
+            let more = more();
+            Server::start_with(&own.into_iter().chain(more.iter().map(String::as_str)).collect::<Vec<_>>())
         };
         let nodes = (0..3).map(node).collect::<Option<Vec<_>>>()?;
         let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port()));
@@ -184,13 +273,37 @@ impl Cluster {
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
-        let agrees = |node: &Server| node.run::<String>(&["CLUSTER", "INFO"]).contains("cluster_state:ok");
+        let cluster = Cluster(nodes);
         let started = Instant::now();
-        while !nodes.iter().all(agrees) {
+        while !cluster.is_whole() {
             assert!(started.elapsed() < LIMIT, "the nodes do not agree");
             std::thread::sleep(LOOK);
         }
-        Some(Cluster(nodes))
+        Some(cluster)
+    }
+
+    /// Whether every node says that every slot is served by a node that it can reach.
+    pub fn is_whole(&self) -> bool {
+        self.0.iter().all(|node| {
+            let info = node.run::<String>(&["CLUSTER", "INFO"]);
+            ["cluster_state:ok", "cluster_slots_ok:16384"].iter().all(|fact| info.contains(fact))
+        })
+    }
+
+    /// Each node has a second port, for TLS with these arguments.
+    pub fn start_secure(tls: &[String]) -> Option<Self> {
+        let tls: Vec<_> = tls.iter().map(String::as_str).collect();
+        Cluster::start_from(|| {
+            let port = free_port().to_string();
+            [&["--tls-port", &port], &tls[..]].concat().into_iter().map(str::to_owned).collect()
+        })
+    }
+
+    /// As [`Cluster::url`], over TLS.
+    pub fn secure_url(&self) -> String {
+        let port =
+            |node: &Server| node.args.iter().skip_while(|arg| *arg != "--tls-port").nth(1).unwrap().clone();
+        format!("rediss+cluster://127.0.0.1:{},127.0.0.1:{}", port(&self.0[0]), port(&self.0[1]))
     }
 
     /// Names two of the three; they tell of the third.

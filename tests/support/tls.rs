@@ -48,7 +48,12 @@ impl Authority {
 
     /// A negative number of days makes one that has expired.
     pub fn issue(&self, name: &str, days: i32) -> Pair {
-        self.dir.write("extensions", format!("subjectAltName=DNS:{NAME},DNS:localhost\n"));
+        self.issue_for(name, days, &format!("DNS:{NAME},DNS:localhost"))
+    }
+
+    /// For servers under these names and addresses.
+    pub fn issue_for(&self, name: &str, days: i32, servers: &str) -> Pair {
+        self.dir.write("extensions", format!("subjectAltName={servers}\n"));
         self.openssl(&format!("req -new {NEW_KEY} -keyout {name}.key -out {name}.csr -subj /CN={name}"));
         self.openssl(&format!(
             "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days {days} -extfile extensions -out {name}.pem"

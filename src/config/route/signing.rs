@@ -170,8 +170,12 @@ impl Endpoint<'_> {
 
     pub(super) fn trial_secret(&mut self, only: bool) -> Option<NamedSecret> {
         let Some(secret) = self.all.trial_secret.filter(|_| only).cloned() else {
-            let remedy =
-                "no secret: give --secret-file, or secrets in the route, or HOOKGATE_SECRET for a trial";
+            let remedy = if only && self.raw.provider.is_none() && self.loader.has_file() {
+                "no secret: the file holds no routes; write them there (routes: with name, path, provider and \
+                 secrets), or give --provider and --secret-file"
+            } else {
+                "no secret: give --secret-file, or secrets in the route, or HOOKGATE_SECRET for a trial"
+            };
             self.problem("secrets", remedy);
             return None;
         };

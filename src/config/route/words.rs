@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::config::checks::Mode;
 use crate::config::handshake;
+use crate::config::list;
 use crate::config::located::{FlagValue, Located, Locating, Overlay, overlay, read_by_from_str};
 use crate::config::raw::{Events, Methods, SchemeWords, Status};
 use crate::config::units::{ByteSize, Moment, Rate, Senders, Span};
@@ -49,6 +50,7 @@ overlay! {
         /// File with a signing secret; repeatable, newest first; its name is the key's id.
         /// For trials, HOOKGATE_SECRET may hold the secret itself
         #[arg(long = "secret-file", value_name = "PATH", value_delimiter = ',')]
+        #[serde(deserialize_with = "list::of_keys")]
         pub secrets: Option<Vec<SecretSource>>,
 
         /// Who answers the provider's handshakes: answer is the gate, forward the application, off nobody [default: answer]
@@ -66,6 +68,7 @@ overlay! {
         /// Network that may send, or published for the addresses that the provider publishes; repeatable [default: the
         /// networks that the provider's preset demands, else any]
         #[arg(long = "allow-ip", value_name = "CIDR", value_delimiter = ',', help_heading = "Checks")]
+        #[serde(deserialize_with = "list::of_any")]
         pub allow_ips: Option<Vec<Located<Senders>>>,
 
         /// File with one network a line, added to --allow-ip; reloaded on change

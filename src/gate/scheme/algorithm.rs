@@ -1,7 +1,7 @@
 //! The codes and signatures that providers use, keyed once per secret and cloned per
 //! request, and the text forms in which they travel.
 
-use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
+use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
 use hmac::{Hmac, KeyInit, Mac};
 use md5::Md5;
 use serde::{Deserialize, Serialize};
@@ -193,6 +193,16 @@ impl Tag {
         Tag::new(&Sha256::digest(token))
     }
 
+    /// The bytes, if a tag of the algorithm has so many.
+    fn of(bytes: SmallVec<[u8; 64]>, algorithm: Algorithm) -> Option<Self> {
+        match algorithm.tag_len() {
+            None if bytes.is_empty() => None,
+            None if algorithm == Algorithm::Token => Some(Tag::of_token(&bytes)),
+            Some(wanted) if bytes.len() != wanted => None,
+            None | Some(_) => Some(Tag(bytes)),
+        }
+    }
+
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -223,7 +233,8 @@ impl Encoding {
     /// The tag in `text`, if it is exactly one tag of `algorithm`.
     pub fn decode(self, text: &[u8], algorithm: Algorithm) -> Option<Tag> {
         let codec = match self {
-            Encoding::Hex => HEXLOWER_PERMISSIVE,
+            Encoding::Hex if algorithm.tag_len().is_some_and(|len| text.len() != 2 * len) => return None,
+            Encoding::Hex => return hex(text).and_then(|bytes| Tag::of(bytes, algorithm)),
             Encoding::Base64 => BASE64,
             Encoding::Base64url => BASE64URL_NOPAD,
             Encoding::Text if text.is_empty() || algorithm != Algorithm::Token => return None,
@@ -240,12 +251,7 @@ impl Encoding {
         if codec.encode_len(len) != text.len() {
             return None;
         }
-        match algorithm.tag_len() {
-            None if len == 0 => None,
-            None if algorithm == Algorithm::Token => Some(Tag::of_token(&bytes)),
-            Some(wanted) if len != wanted => None,
-            None | Some(_) => Some(Tag(bytes)),
-        }
+        Tag::of(bytes, algorithm)
     }
 
     pub fn encode(self, tag: impl AsRef<[u8]>) -> String {
@@ -257,6 +263,13 @@ impl Encoding {
             Encoding::Text => String::from_utf8_lossy(tag).into_owned(),
         }
     }
+}
+
+/// In letters of either case.
+fn hex(text: &[u8]) -> Option<SmallVec<[u8; 64]>> {
+    let mut bytes = SmallVec::from_elem(0, text.len() / 2);
+    faster_hex::hex_decode(text, &mut bytes).ok()?;
+    Some(bytes)
 }
 
 #[cfg(test)]

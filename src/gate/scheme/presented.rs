@@ -37,7 +37,7 @@ impl Recipe {
     /// not looked into yet, so a recipe whose signature stands there is used if nothing speaks against it.
     pub fn is_present(&self, head: &Head<'_>) -> Result<bool, Unreadable> {
         let is_there = |source: &Source| match source {
-            Source::Header(name) => Ok(head.headers.contains_key(name)),
+            Source::Header(name) => Ok(head.headers.contains_key(name.as_str())),
             Source::Query(name) => Ok(head.query()?.single(name)?.is_some()),
             Source::Json(_) | Source::Form(_) | Source::Multipart(_) => Ok(head.content_length != Some(0)),
             Source::Field(_) | Source::Claim(_) => Ok(false),
@@ -136,7 +136,7 @@ impl Recipe {
         let times = self.timestamp.iter().flat_map(|rule| &rule.from);
         let equal = self.also.iter().map(|equality| &equality.source);
         Ok(times.chain(&self.id).chain(equal).all(|source| match source {
-            Source::Header(name) => !head.headers.contains_key(name) || listed.contains(name),
+            Source::Header(name) => !head.headers.contains_key(name.as_str()) || listed.contains(name),
             _ => true,
         }))
     }

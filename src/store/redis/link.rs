@@ -1,6 +1,10 @@
 //! The way to a Redis: one connection that all calls share, a deadline for each call, and a
 //! breaker for all of them.
 //!
+//! Only an answer by which something was written shows that the store is well: a replica, or a
+//! store that is full, answers whoever reads. A cluster is watched in parts, so that the loss of
+//! one node shows although the others answer.
+//!
 //! The connection is made when it is first needed, by a task of its own, because a call's
 //! deadline is shorter than a TLS handshake may take. Addresses, password and authorities are
 //! looked up each time, so that a failover or a rotated password needs no restart. (The
@@ -8,8 +12,8 @@
 //! stays with the first answer to its password.)
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -18,14 +22,14 @@ use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
-    RedisConnectionInfo, RedisResult, ServerErrorKind, TlsCertificates, TlsMode, Value,
+    RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind, TlsCertificates, TlsMode, Value,
 };
 use sha1::{Digest, Sha1};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::address::{Address, Server, Servers};
-use super::breaker::Breaker;
+use super::parts::{Part, Parts};
 use crate::clock;
 use crate::files;
 
@@ -50,7 +54,82 @@ pub enum Health {
     Unknown,
     Up,
     /// Calls fail, and why the last one did.
-    Down(String),
+    Down(Trouble),
+}
+
+/// Why a call failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trouble {
+    pub cause: Cause,
+    /// In the words of whoever knows.
+    pub reason: String,
+}
+
+/// The closed list of what can be wrong with a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cause {
+    /// There is no connection, or it broke.
+    #[default]
+    Connection,
+    /// What answers is no Redis.
+    Nonsense,
+    /// It answers, and does not do what it is asked.
+    Refused,
+    /// It did not answer in time.
+    Timeout,
+}
+
+impl Cause {
+    pub const ALL: [Cause; 4] = [Cause::Connection, Cause::Nonsense, Cause::Refused, Cause::Timeout];
+
+    pub const fn label(self) -> &'static str {
+        match self {
+            Cause::Connection => "connection",
+            Cause::Nonsense => "nonsense",
+            Cause::Refused => "refused",
+            Cause::Timeout => "timeout",
+        }
+    }
+}
+
+impl Trouble {
+    fn new(cause: Cause, reason: impl Into<String>) -> Self {
+        Trouble { cause, reason: reason.into() }
+    }
+
+    fn of(error: &RedisError) -> Self {
+        match error.kind() {
+            ErrorKind::Server(_) | ErrorKind::Extension => {
+                let (code, detail) = (error.code().unwrap_or("ERR"), error.detail().unwrap_or_default());
+                Trouble::new(Cause::Refused, format!("{code} {detail}"))
+            }
+            ErrorKind::AuthenticationFailed => Trouble::new(Cause::Refused, error.to_string()),
+            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => {
+                Trouble::new(Cause::Nonsense, error.to_string())
+            }
+            _ => Trouble::new(Cause::Connection, error.to_string()),
+        }
+    }
+}
+
+/// The calls that failed since they were last looked at, by [`Cause`], and what the last one met.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failures {
+    pub calls: [u64; Cause::ALL.len()],
+    pub last: Option<Trouble>,
+}
+
+impl Failures {
+    pub fn of(&self, cause: Cause) -> u64 {
+        self.calls[cause as usize]
+    }
+
+    pub fn add(&mut self, more: Failures) {
+        for (calls, more) in self.calls.iter_mut().zip(more.calls) {
+            *calls += more;
+        }
+        self.last = more.last.or(self.last.take());
+    }
 }
 
 /// Why there is no answer.
@@ -66,11 +145,19 @@ pub enum Failure {
 pub struct Script {
     code: &'static str,
     digest: String,
+    /// Whether it does no more when it runs twice with the same arguments.
+    repeatable: bool,
 }
 
 impl Script {
-    pub fn new(code: &'static str) -> Self {
-        Script { code, digest: data_encoding::HEXLOWER.encode(&Sha1::digest(code)) }
+    /// One that may have run before: its first argument names the call.
+    pub fn repeatable(code: &'static str) -> Self {
+        Script { repeatable: true, ..Script::once(code) }
+    }
+
+    pub fn once(code: &'static str) -> Self {
+        let digest = data_encoding::HEXLOWER.encode(&Sha1::digest(code));
+        Script { code, digest, repeatable: false }
     }
 
     fn command(&self, how: &str, keys: &[&str], args: &[&str]) -> Cmd {
@@ -83,11 +170,13 @@ impl Script {
 pub struct Link {
     settings: Settings,
     line: watch::Sender<Line>,
-    breaker: Breaker,
+    parts: Parts,
     health: watch::Sender<Health>,
-    /// When the store last answered, in milliseconds.
-    answered: AtomicU64,
+    failures: Mutex<Failures>,
 }
+
+/// What scripts answer that have written something.
+const WRITTEN: &[u8] = b"+";
 
 /// How long a connection may take, with its handshakes; longer than any call waits.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -96,7 +185,7 @@ const MAX_REASON: usize = 200;
 
 #[derive(Clone)]
 enum Line {
-    Closed(String),
+    Closed(Trouble),
     Opening,
     Open(Connection, u64),
 }
@@ -109,12 +198,13 @@ enum Connection {
 
 impl Link {
     pub fn new(settings: Settings) -> Arc<Self> {
+        let parts = Parts::of(&settings.address.servers);
         Arc::new(Link {
             settings,
-            line: watch::Sender::new(Line::Closed(String::new())),
-            breaker: Breaker::default(),
+            line: watch::Sender::new(Line::Closed(Trouble::default())),
+            parts,
             health: watch::Sender::new(Health::Unknown),
-            answered: AtomicU64::new(0),
+            failures: Mutex::default(),
         })
     }
 
@@ -130,10 +220,21 @@ impl Link {
         self.health.subscribe()
     }
 
-    /// How long ago the store last answered.
-    pub fn silent_for(&self) -> Duration {
-        let answered = Duration::from_millis(self.answered.load(Ordering::Relaxed));
-        clock::now().mono.saturating_sub(answered)
+    /// What failed since this was last asked.
+    pub fn failures(&self) -> Failures {
+        std::mem::take(&mut self.lock_failures())
+    }
+
+    /// Whether calls about this key are held back, but for those that try.
+    pub fn holds_back(&self, key: &str) -> bool {
+        self.parts.with(key).breaker.is_open()
+    }
+
+    /// What to ask to learn whether the store takes writes, where none was taken for so long.
+    pub fn unproven(&self, since: Duration) -> Vec<String> {
+        let now = clock::now().mono;
+        let unproven = self.parts.unproven(now, since, !self.is_up());
+        unproven.map(|probe| format!("{}probe{probe}", self.settings.prefix)).collect()
     }
 
     /// Runs a script within the deadline. Its answer begins with its first argument, which no
@@ -144,78 +245,100 @@ impl Link {
         keys: &[&str],
         args: &[&str],
     ) -> Result<Vec<u8>, Failure> {
-        if !self.breaker.lets_through(clock::now().mono) {
+        let part = self.parts.with(keys[0]);
+        if !part.breaker.lets_through(clock::now().mono) {
             return Err(Failure::Unasked);
         }
-        let reason = match timeout(self.settings.timeout, self.run(script, keys, args)).await {
+        let trouble = match timeout(self.settings.timeout, self.run(script, keys, args)).await {
             Ok(Ok(Value::BulkString(answer))) if answer.starts_with(args[0].as_bytes()) => {
-                self.succeeded();
-                return Ok(answer[args[0].len()..].to_vec());
+                let answer = answer[args[0].len()..].to_vec();
+                if answer == WRITTEN {
+                    self.wrote(part);
+                }
+                return Ok(answer);
             }
-            Ok(Ok(_)) => "what answers there is no Redis".to_owned(),
-            Ok(Err(reason)) => reason,
-            Err(_) => format!("no answer within {} ms", self.settings.timeout.as_millis()),
+            Ok(Ok(_)) => Trouble::new(Cause::Nonsense, "what answers there is no Redis"),
+            Ok(Err(trouble)) => trouble,
+            Err(_) => {
+                let reason = format!("no answer within {} ms", self.settings.timeout.as_millis());
+                Trouble::new(Cause::Timeout, reason)
+            }
         };
-        self.failed(&reason);
+        self.failed(part, trouble);
         Err(Failure::Unanswered)
     }
 
-    async fn run(self: &Arc<Self>, script: &Script, keys: &[&str], args: &[&str]) -> Result<Value, String> {
-        let (mut connection, number) = self.connection().await?;
-        let mut result = connection.send(&script.command("EVALSHA", keys, args)).await;
-        if result.as_ref().is_err_and(|e| e.kind() == ErrorKind::Server(ServerErrorKind::NoScript)) {
-            result = connection.send(&script.command("EVAL", keys, args)).await;
-        }
-        result.map_err(|error| {
-            // A cluster's connection is many, and mends itself.
-            if error.is_unrecoverable_error() && matches!(connection, Connection::One(_)) {
-                self.hang_up(|open| open == number, &error.to_string());
+    /// Asks, and asks once more on a new connection where the one there was led nowhere.
+    async fn run(self: &Arc<Self>, script: &Script, keys: &[&str], args: &[&str]) -> Result<Value, Trouble> {
+        let mut once_more = script.repeatable;
+        loop {
+            let (mut connection, number) = self.connection().await?;
+            let mut result = connection.send(&script.command("EVALSHA", keys, args)).await;
+            if result.as_ref().is_err_and(|e| e.kind() == ErrorKind::Server(ServerErrorKind::NoScript)) {
+                result = connection.send(&script.command("EVAL", keys, args)).await;
             }
-            error.to_string()
-        })
+            let error = match result {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let lost = connection.is_lost_by(&error);
+            if lost {
+                self.hang_up(|open| open == number, &Trouble::of(&error));
+            }
+            if !(lost && once_more) {
+                return Err(Trouble::of(&error));
+            }
+            once_more = false;
+        }
     }
 
-    fn succeeded(&self) {
-        let now = u64::try_from(clock::now().mono.as_millis()).unwrap_or(u64::MAX);
-        self.answered.store(now, Ordering::Relaxed);
-        self.breaker.succeeded();
-        if !self.is_up() {
+    fn wrote(&self, part: &Part) {
+        part.wrote(clock::now().mono);
+        if !self.is_up() && !self.parts.any_open() {
             self.health.send_replace(Health::Up);
         }
     }
 
-    fn failed(&self, reason: &str) {
-        let reason: String = reason.chars().take(MAX_REASON).collect();
-        self.breaker.failed(clock::now().mono);
-        if self.breaker.is_open() {
+    fn failed(&self, part: &Part, mut trouble: Trouble) {
+        trouble.reason = trouble.reason.chars().take(MAX_REASON).collect();
+        part.breaker.failed(clock::now().mono);
+        if self.parts.all_open() {
             // Another server may have taken over, and a connection may be dead without a word.
-            self.hang_up(|_| true, &reason);
+            self.hang_up(|_| true, &trouble);
         }
+        let mut failures = self.lock_failures();
+        failures.calls[trouble.cause as usize] += 1;
+        failures.last = Some(trouble.clone());
+        drop(failures);
         self.health.send_if_modified(|health| {
             let changes = match health {
                 Health::Unknown => true,
-                Health::Up => self.breaker.is_open(),
+                Health::Up => part.breaker.is_open(),
                 Health::Down(_) => false,
             };
             if changes {
-                *health = Health::Down(reason);
+                *health = Health::Down(trouble);
             }
             changes
         });
     }
 
-    fn hang_up(&self, which: impl Fn(u64) -> bool, reason: &str) {
+    fn lock_failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hang_up(&self, which: impl Fn(u64) -> bool, why: &Trouble) {
         self.line.send_if_modified(|line| {
             let ours = matches!(line, Line::Open(_, number) if which(*number));
             if ours {
-                *line = Line::Closed(reason.to_owned());
+                *line = Line::Closed(why.clone());
             }
             ours
         });
     }
 
     /// The connection, and its number. Whoever finds none has one made; all wait for it.
-    async fn connection(self: &Arc<Self>) -> Result<(Connection, u64), String> {
+    async fn connection(self: &Arc<Self>) -> Result<(Connection, u64), Trouble> {
         let mut line = self.line.subscribe();
         let closed = self.line.send_if_modified(|line| {
             let closed = matches!(line, Line::Closed(_));
@@ -230,8 +353,8 @@ impl Link {
         let line = line.wait_for(|line| !matches!(line, Line::Opening)).await;
         match line.as_deref() {
             Ok(Line::Open(connection, number)) => Ok((connection.clone(), *number)),
-            Ok(Line::Closed(reason)) => Err(reason.clone()),
-            Ok(Line::Opening) | Err(_) => Err("the store is closed".to_owned()),
+            Ok(Line::Closed(trouble)) => Err(trouble.clone()),
+            Ok(Line::Opening) | Err(_) => Err(Trouble::new(Cause::Connection, "the store is closed")),
         }
     }
 
@@ -239,8 +362,11 @@ impl Link {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let line = match timeout(CONNECT, connect(&self.settings)).await {
             Ok(Ok(connection)) => Line::Open(connection, NUMBER.fetch_add(1, Ordering::Relaxed)),
-            Ok(Err(reason)) => Line::Closed(reason),
-            Err(_) => Line::Closed(format!("no connection within {} s", CONNECT.as_secs())),
+            Ok(Err(trouble)) => Line::Closed(trouble),
+            Err(_) => {
+                let reason = format!("no connection within {} s", CONNECT.as_secs());
+                Line::Closed(Trouble::new(Cause::Connection, reason))
+            }
         };
         self.line.send_replace(line);
     }
@@ -253,10 +379,28 @@ impl Connection {
             Connection::Cluster(cluster) => command.query_async(cluster).await,
         }
     }
+
+    /// Whether it is broken, or leads to a server that cannot help: a replica, one that still reads
+    /// its disk, one that does not know us any more. Another one may have taken over under its name.
+    fn is_lost_by(&self, error: &RedisError) -> bool {
+        let leads_astray = match error.kind() {
+            ErrorKind::Server(kind) => match kind {
+                ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown | ServerErrorKind::ReadOnly => {
+                    true
+                }
+                // What stopped a script, in the words of servers before 7.
+                ServerErrorKind::ResponseError => error.detail().is_some_and(|d| d.contains("-READONLY ")),
+                _ => false,
+            },
+            _ => error.code() == Some("NOAUTH"),
+        };
+        // A cluster's connection is many, and mends those that broke.
+        leads_astray || matches!(self, Connection::One(_)) && error.is_unrecoverable_error()
+    }
 }
 
-async fn connect(settings: &Settings) -> Result<Connection, String> {
-    let access = Access::read(settings)?;
+async fn connect(settings: &Settings) -> Result<Connection, Trouble> {
+    let access = Access::read(settings).map_err(|reason| Trouble::new(Cause::Connection, reason))?;
     let connection = match &settings.address.servers {
         Servers::One(server) => access.one(server).await.map(Connection::One),
         Servers::Cluster(nodes) => access.cluster(nodes).await.map(Connection::Cluster),
@@ -264,7 +408,7 @@ async fn connect(settings: &Settings) -> Result<Connection, String> {
             access.sentinel(sentinels, master).await.map(Connection::One)
         }
     };
-    connection.map_err(|error| error.to_string())
+    connection.map_err(|error| Trouble::of(&error))
 }
 
 /// What servers demand before they take commands.

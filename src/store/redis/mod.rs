@@ -14,6 +14,7 @@
 pub mod address;
 mod breaker;
 mod link;
+mod parts;
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -21,22 +22,23 @@ use std::time::Duration;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 pub use self::address::Address;
+pub use self::link::{Cause, Failures, Health, Settings, Trouble, password};
 use self::link::{Failure, Link, Script};
-pub use self::link::{Health, Settings, password};
 use super::{Found, Holder, Memory, Outcome, Swept, Unavailable, Way};
 use crate::clock::Now;
 use crate::gate::filter::rate_limit::SharedCell;
 use crate::gate::filter::replay::{Forgotten, ReplayKey, ReplayPolicy};
 use crate::gate::reason::Reason;
 
-static RESERVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("reserve.lua")));
-static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("settle.lua")));
-static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("forget.lua")));
-static OUTCOME: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("outcome.lua")));
-static RATE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("rate.lua")));
+static RESERVE: LazyLock<Script> = LazyLock::new(|| Script::repeatable(include_str!("reserve.lua")));
+static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::repeatable(include_str!("settle.lua")));
+static FORGET: LazyLock<Script> = LazyLock::new(|| Script::once(include_str!("forget.lua")));
+static OUTCOME: LazyLock<Script> = LazyLock::new(|| Script::repeatable(include_str!("outcome.lua")));
+static RATE: LazyLock<Script> = LazyLock::new(|| Script::once(include_str!("rate.lua")));
 
 /// Between two questions of a follower: from soon to seldom.
 const FIRST_LOOK: Duration = Duration::from_millis(25);
@@ -45,7 +47,7 @@ const LATER_LOOKS: Duration = Duration::from_millis(250);
 const SETTLE_AGAIN: Duration = Duration::from_millis(500);
 /// An outcome outlives the wait of those who ask for it.
 const OUTCOME_MARGIN: Duration = Duration::from_secs(1);
-/// A store that answered so lately needs no asking whether it is there.
+/// A store that took a write so lately needs no asking whether it is there.
 const RECENTLY: Duration = Duration::from_millis(900);
 
 /// Cloning shares the connection.
@@ -129,11 +131,16 @@ impl Redis {
     /// Asks whether the store is there, unless it said so just now: with the very call that an
     /// event makes, so that a store which reads but does not write is not taken for usable.
     pub(super) async fn probe(&self) {
-        let Ok(token) = Token::random() else { return };
-        if self.link.silent_for() >= RECENTLY || !self.link.is_up() {
-            let key = format!("{}probe", self.link.settings().prefix);
-            _ = self.link.ask(&RESERVE, &[&key], &[token.as_str(), "1"]).await;
+        let mut probes = JoinSet::new();
+        for key in self.link.unproven(RECENTLY) {
+            let (Ok(token), link) = (Token::random(), Arc::clone(&self.link)) else { return };
+            probes.spawn(async move { link.ask(&RESERVE, &[&key], &[token.as_str(), "1"]).await });
         }
+        probes.join_all().await;
+    }
+
+    pub(super) fn failures(&self) -> Failures {
+        self.link.failures()
     }
 
     pub(super) fn health(&self) -> watch::Receiver<Health> {
@@ -187,7 +194,12 @@ impl Holding {
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
             let until = Instant::now() + self.redis.policy.lease();
-            while self.try_settle(outcome).await.is_err() && Instant::now() < until {
+            let event = self.redis.event(self.key);
+            // The calls that try a store are for those that write: whoever only lets go waits.
+            while self.redis.link.holds_back(&event) || self.try_settle(outcome).await.is_err() {
+                if Instant::now() >= until {
+                    return;
+                }
                 sleep(SETTLE_AGAIN).await;
             }
         });

@@ -4,7 +4,7 @@
 -- see it by the event.
 -- KEYS: the event, the outcome.
 -- ARGV: our token, the window in ms if it was delivered and 0 if not, the outcome or
--- nothing, for how many ms it is kept.
+-- nothing, for how many ms it is kept. The answer is + only if something was written.
 local stored = redis.pcall('GET', KEYS[1])
 if type(stored) == 'table' then
   return ARGV[1] .. '!'
@@ -17,7 +17,8 @@ end
 if ours then
   redis.call('DEL', KEYS[1])
 end
-if ARGV[3] ~= '' then
-  redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4])
+if ARGV[3] == '' then
+  return ARGV[1] .. '-'
 end
+redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4])
 return ARGV[1] .. '+'

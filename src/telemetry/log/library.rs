@@ -6,13 +6,14 @@ use super::{Severity, Sink};
 use crate::telemetry::event::Event;
 
 /// Passes warnings of the libraries underneath on. Their lower levels print request
-/// heads, which hold signatures: they stay silent at every log level.
+/// heads, which hold signatures: they stay silent at every log level. So does rustls, which
+/// warns of whatever name a stranger asks for: a handshake that fails is told by ourselves.
 pub fn adopt_library_logs(sink: Arc<Sink>) {
     struct Libraries(Arc<Sink>);
 
     impl ::log::Log for Libraries {
         fn enabled(&self, metadata: &::log::Metadata<'_>) -> bool {
-            metadata.level() <= ::log::Level::Warn
+            metadata.level() <= ::log::Level::Warn && !metadata.target().starts_with("rustls")
         }
 
         fn log(&self, record: &::log::Record<'_>) {

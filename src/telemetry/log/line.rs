@@ -110,20 +110,8 @@ impl<'l> Line<'l> {
         self.thousandths(micros % 1000);
     }
 
-    /// A dozen numbers stand in each line: through `fmt` they would cost as much as all
-    /// the rest of it.
-    fn digits(&mut self, mut number: usize) {
-        let mut text = [0; 20]; // what the greatest number takes
-        let mut start = text.len();
-        loop {
-            start -= 1;
-            text[start] = DIGITS[number % 10];
-            number /= 10;
-            if number == 0 {
-                break;
-            }
-        }
-        self.out.extend_from_slice(&text[start..]);
+    fn digits(&mut self, number: usize) {
+        digits(self.out, number);
     }
 
     fn thousandths(&mut self, number: usize) {
@@ -133,17 +121,7 @@ impl<'l> Line<'l> {
     fn address(&mut self, key: &str, address: IpAddr) {
         self.key(key);
         self.quote();
-        match address {
-            IpAddr::V4(v4) => {
-                for (n, octet) in v4.octets().into_iter().enumerate() {
-                    if n > 0 {
-                        self.push(".");
-                    }
-                    self.digits(octet.into());
-                }
-            }
-            IpAddr::V6(v6) => self.write(format_args!("{v6}")),
-        }
+        write_address(self.out, address);
         self.quote();
     }
 
@@ -235,6 +213,13 @@ impl<'l> Line<'l> {
         if let Some((_, took)) = record.upstream {
             self.millis("hookgate.duration.upstream_ms", took);
         }
+        if let Some(fault) = &record.fault {
+            self.text("server.address", &fault.server);
+            self.text("error.type", &fault.kind);
+            if let Some(message) = &fault.message {
+                self.text("error.message", message);
+            }
+        }
     }
 
     fn proof(&mut self, proof: &Proof) {
@@ -249,6 +234,25 @@ impl<'l> Line<'l> {
         if let Some(ms) = proof.event_time_ms {
             self.word("hookgate.event.time", &to_rfc3339(ms));
         }
+    }
+}
+
+/// A dozen numbers stand in each line: through `fmt` they would cost as much as all the rest of it.
+pub fn digits(out: &mut Vec<u8>, number: usize) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+pub fn write_address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(v4) => {
+            for (n, octet) in v4.octets().into_iter().enumerate() {
+                if n > 0 {
+                    out.push(b'.');
+                }
+                digits(out, octet.into());
+            }
+        }
+        IpAddr::V6(v6) => _ = write!(out, "{v6}"), // writing to memory does not fail
     }
 }
 

@@ -14,6 +14,7 @@ pub use self::library::adopt_library_logs;
 pub(super) use self::line::MAX_FIELD;
 pub use self::line::is_active;
 use self::line::{Line, Second};
+pub use self::line::{digits, write_address};
 use super::event::Event;
 use super::metrics::Metrics;
 use super::worker::{Output, Queue, Worker};

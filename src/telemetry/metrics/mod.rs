@@ -17,6 +17,7 @@ pub use self::levels::Levels;
 use self::register::{counter, counters, gauge, gauges, number};
 use self::route::Routes;
 pub use self::route::{RouteMetrics, UpstreamOutcome};
+use super::dropped::Drop;
 use crate::gate::reason::Reason;
 use crate::gate::route::Route;
 
@@ -43,6 +44,7 @@ pub struct Metrics {
     routes: Routes,
     levels: LevelGauges,
     replay: Replay,
+    connections: Connections,
     reloads: Reloads,
     certificate_not_after: GaugeVec,
     panics: IntCounter,
@@ -54,6 +56,13 @@ pub struct Metrics {
 struct Replay {
     evictions: IntCounterVec,
     file_errors: IntCounter,
+    store_failures: IntCounterVec,
+}
+
+/// Those that come to no request.
+struct Connections {
+    dropped: IntCounterVec,
+    accept_failures: IntCounterVec,
 }
 
 struct Reloads {
@@ -85,6 +94,7 @@ impl Metrics {
             routes: Routes::new(r),
             levels: LevelGauges::new(r),
             replay: Replay::new(r),
+            connections: Connections::new(r),
             reloads: Reloads::new(r),
             certificate_not_after: gauges(
                 r,
@@ -126,6 +136,28 @@ impl Metrics {
     /// So many deliveries were not written down at once, or attempts to write failed.
     pub fn replay_file_failed(&self, count: u64) {
         self.replay.file_errors.inc_by(count);
+    }
+
+    /// So many calls of a shared store failed.
+    pub fn store_failed(&self, cause: &str, calls: u64) {
+        self.replay.store_failures.with_label_values(&[cause]).inc_by(calls);
+    }
+
+    /// The series of a listener, all at zero.
+    pub(super) fn listens(&self, listener: &str) {
+        for drop in Drop::ALL {
+            self.connections.dropped.with_label_values(&[listener, drop.label()]);
+        }
+        self.connections.accept_failures.with_label_values(&[listener]);
+    }
+
+    pub(super) fn dropped(&self, listener: &str, drop: Drop) {
+        self.connections.dropped.with_label_values(&[listener, drop.label()]).inc();
+    }
+
+    /// It could not accept a connection.
+    pub(super) fn starved(&self, listener: &str) {
+        self.connections.accept_failures.with_label_values(&[listener]).inc();
     }
 
     pub fn reloaded(&self, source: ReloadSource, success: bool, wall_ms: i64) {
@@ -199,7 +231,35 @@ impl Replay {
             "hookgate_replay_file_errors_total",
             "Deliveries that were not written down at once, and failed attempts to write.",
         );
-        Replay { evictions, file_errors }
+        let store_failures = counters(
+            r,
+            "hookgate_replay_store_failures_total",
+            "Calls of a shared replay store that failed, by cause.",
+            &["cause"],
+        );
+        for cause in ["connection", "nonsense", "refused", "timeout"] {
+            store_failures.with_label_values(&[cause]);
+        }
+        Replay { evictions, file_errors, store_failures }
+    }
+}
+
+impl Connections {
+    fn new(r: &Registry) -> Self {
+        Connections {
+            dropped: counters(
+                r,
+                "hookgate_connections_dropped_total",
+                "Connections that ended before a request, by reason.",
+                &["listener", "reason"],
+            ),
+            accept_failures: counters(
+                r,
+                "hookgate_accept_failures_total",
+                "Connections that had to wait because none could be accepted.",
+                &["listener"],
+            ),
+        }
     }
 }
 

@@ -1,5 +1,4 @@
-//! A whole request, or several on one connection: through Pingora's parser, our framing and every
-//! check, to an application that takes nothing for granted.
+//! A whole request, or several on one connection: through the session and every check, to an application that takes nothing for granted.
 
 use std::io;
 use std::net::SocketAddr;

@@ -4,15 +4,16 @@ use std::fmt::{Debug, Display};
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use bytes::BytesMut;
 use hookgate::config::units::{ByteSize, Cidr, Rate, Span, UpstreamUrl};
-use hookgate::gate::delivery::{AddressHeader, Client, Peer, TrustedProxies};
+use hookgate::gate::delivery::{AddressHeader, Client, Headers, Peer, TrustedProxies};
 use hookgate::gate::parse::json::{self, Pointer};
 use hookgate::gate::route::PathPattern;
 use hookgate::gate::scheme::content::Content;
 use hookgate::gate::scheme::key::{KeyDecoding, KeyRule};
 use hookgate::gate::scheme::source::Source;
 use hookgate::gate::scheme::timestamp::TimeUnit;
-use hookgate::proxy::framing;
+use hookgate::proxy::framing::{self, RequestHead};
 use http::{HeaderMap, HeaderValue};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -39,8 +40,8 @@ proptest! {
 
     #[test]
     fn no_bytes_make_a_parser_panic(bytes in bytes()) {
-        _ = framing::check(&bytes);
-        framing::headers(&bytes).for_each(drop);
+        _ = RequestHead::take(&mut BytesMut::from(&bytes[..]));
+        _ = framing::chunk_size(&bytes);
         _ = json::pick(&bytes, &[&"/id".parse().unwrap(), &"/data/0/id".parse().unwrap()]);
         for unit in [TimeUnit::S, TimeUnit::Ms, TimeUnit::Rfc3339, TimeUnit::HttpDate] {
             _ = unit.parse(&bytes);
@@ -115,7 +116,7 @@ fn sender(lines: &[&[u8]]) -> Client {
     let peer = Peer { address: IpAddr::from([10, 0, 0, 1]), tls: false };
     let lines = lines.iter().filter_map(|line| HeaderValue::from_bytes(line).ok());
     let headers: HeaderMap = lines.map(|line| (X_FORWARDED_FOR, line)).collect();
-    trusted.resolve(peer, &headers).0
+    trusted.resolve(peer, Headers::Made(&headers)).0
 }
 
 const X_FORWARDED_FOR: http::HeaderName = http::HeaderName::from_static("x-forwarded-for");

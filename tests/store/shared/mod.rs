@@ -1,6 +1,7 @@
 //! Several gates and one Redis: real processes, real connections. Each part says aloud that it
 //! is skipped where there is no redis-server.
 
+mod faults;
 mod outages;
 mod reaching;
 mod replicas;

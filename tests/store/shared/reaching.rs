@@ -1,10 +1,12 @@
 //! The ways to a store: a password from a file, TLS with an authority of one's own, a cluster,
 //! sentinels.
 
+use std::path::Path;
+
 use super::{delivered, duplicate, key_of_event, launch, with_store, with_store_at};
 use crate::redis_server::{Cluster, Server, free_port};
 use crate::support::{App, Dir, Gate, Signer, eventually, until};
-use crate::tls::{Authority, NAME};
+use crate::tls::{Authority, NAME, Pair};
 
 #[test]
 fn a_password_comes_from_a_file_and_is_read_again_when_it_changes() {
@@ -53,17 +55,12 @@ fn a_user_of_an_access_list_needs_no_more_than_scripts_over_our_keys() {
 fn tls_believes_the_authority_that_is_named_and_no_other() {
     let (Some(authority), Some(other)) = (Authority::new(), Authority::new()) else { return };
     let pair = authority.issue("store", 30);
-    let files = [
-        ("--tls-cert-file", &pair.cert),
-        ("--tls-key-file", &pair.key),
-        ("--tls-ca-cert-file", &authority.root()),
-    ]
-    .map(|(flag, path)| [flag.to_owned(), path.to_str().unwrap().to_owned()]);
-    let mut args: Vec<_> = files.iter().flatten().map(String::as_str).collect();
-    args.extend(["--tls-auth-clients", "no"]);
-    let Some(server) = Server::start_with(&args) else { return };
+    let args = shows(&authority, &pair);
+    let Some(server) = Server::start_with(&args.iter().map(String::as_str).collect::<Vec<_>>()) else {
+        return;
+    };
     let app = App::ok();
-    let gate = |host: &str, root: &std::path::Path| {
+    let gate = |host: &str, root: &Path| {
         let store = with_store_at(&app, &format!("rediss://{host}:{}", server.port()));
         launch(store.with("replay-store-ca-file", root.display()).with("replay-store-timeout", "2s"))
     };
@@ -80,6 +77,69 @@ fn tls_believes_the_authority_that_is_named_and_no_other() {
     assert!(misnamed.contains("certificate"), "its name is {NAME} and localhost: {misnamed}");
 
     let gate = gate("localhost", &authority.root());
+    until("readiness", || gate.ops("/readyz").status == 200);
+    let event = Signer::github().event();
+    assert_eq!(gate.send(&event).said(), delivered());
+    assert_eq!(gate.send(&event).said(), duplicate());
+}
+
+/// Arguments by which a server shows this certificate.
+fn shows(authority: &Authority, pair: &Pair) -> Vec<String> {
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    [
+        ("--tls-cert-file", path(&pair.cert)),
+        ("--tls-key-file", path(&pair.key)),
+        ("--tls-ca-cert-file", path(&authority.root())),
+        ("--tls-auth-clients", "no".to_owned()),
+    ]
+    .into_iter()
+    .flat_map(|(flag, value)| [flag.to_owned(), value])
+    .collect()
+}
+
+#[test]
+fn a_cluster_is_reached_over_tls_on_all_of_its_nodes() {
+    let Some(authority) = Authority::new() else { return };
+    let pair = authority.issue_for("cluster", 30, "DNS:localhost,IP:127.0.0.1");
+    // The plain port is for the test; the nodes name the one for TLS to whoever comes over TLS.
+    let args = [shows(&authority, &pair), vec!["--tls-cluster".to_owned(), "yes".to_owned()]].concat();
+    let Some(nodes) = Cluster::start_secure(&args) else { return };
+    let app = App::ok();
+    let gate = with_store_at(&app, &nodes.secure_url())
+        .with("replay-store-ca-file", authority.root().display())
+        .with("replay-store-timeout", "2s")
+        .start();
+    for _ in 0..30 {
+        let event = Signer::github().event();
+        assert_eq!(gate.send(&event).said(), delivered());
+        assert_eq!(gate.send(&event).said(), duplicate());
+    }
+    for node in &nodes.0 {
+        assert!(node.run::<usize>(&["DBSIZE"]) > 0, "each node has its share");
+    }
+}
+
+#[test]
+fn sentinels_and_their_master_are_reached_over_tls() {
+    let Some(authority) = Authority::new() else { return };
+    let pair = authority.issue_for("sentinels", 30, "DNS:localhost,IP:127.0.0.1");
+    let secure = shows(&authority, &pair);
+    let Some(master) = Server::start_with(&secure.iter().map(String::as_str).collect::<Vec<_>>()) else {
+        return;
+    };
+    let dir = Dir::new();
+    let sentinel = eventually("a sentinel", || {
+        let conf =
+            dir.write("sentinel.conf", format!("sentinel monitor main 127.0.0.1 {} 1\n", master.port()));
+        let tls = [&secure[..], &["--tls-replication".to_owned(), "yes".to_owned()]].concat();
+        Server::secure_sentinel(free_port(), conf.to_str().unwrap(), &tls)
+    });
+    let app = App::ok();
+    let gate = launch(
+        with_store_at(&app, &format!("rediss+sentinel://localhost:{}/main", sentinel.port()))
+            .with("replay-store-ca-file", authority.root().display())
+            .with("replay-store-timeout", "2s"),
+    );
     until("readiness", || gate.ops("/readyz").status == 200);
     let event = Signer::github().event();
     assert_eq!(gate.send(&event).said(), delivered());
