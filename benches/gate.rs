@@ -226,6 +226,7 @@ fn remember(c: &mut Criterion) {
     let record = Record {
         route: Some((Arc::clone(&route), Arc::clone(&metrics))),
         proof: Some(Proof {
+            key: None,
             key_id: "2026-11".into(),
             assurance: Assurance::Verified,
             event_id: Some("evt_32315241358".to_owned()),

@@ -14,6 +14,7 @@
 //! | [`telemetry`] | one record per delivery, one log line, all metrics, and a closed set of [events](telemetry::event) |
 //! | [`server`] | assembling, accepting, reload, drain |
 //! | [`ops`] | probes, metrics, what there is to see, and the control socket |
+//! | [`inject`] | the gate into Kubernetes manifests |
 //! | [`cli`] | one file per command |
 //! | [`files`] | the only reader of the files that a configuration names |
 //! | [`budget`] | what all requests together may hold |
@@ -32,6 +33,7 @@ pub mod diagnosis;
 pub mod files;
 pub mod gate;
 pub mod inbox;
+pub mod inject;
 pub mod ops;
 pub mod proxy;
 pub mod server;

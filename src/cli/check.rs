@@ -68,11 +68,18 @@ fn print_text(loaded: &Result<Config, Problems>) {
             for setting in &config.settings {
                 print(format_args!("{:width$}  {}  [{}]", setting.key, setting.value, setting.origin));
             }
+            for route in config.routes_in_words() {
+                print(format_args!("route: {route}"));
+            }
             print(format_args!("memory: {}", bound(config)));
-            for notice in &config.notices {
+            for notice in config.notices.iter().cloned().chain(config.awaits()) {
                 print(format_args!("note: {notice}"));
             }
-            print("ok: the configuration is valid");
+            print(match config.awaits().count() {
+                0 => "ok: the configuration is valid".to_owned(),
+                1 => "ok: the configuration is valid, but a secret is missing".to_owned(),
+                n => format!("ok: the configuration is valid, but {n} secrets are missing"),
+            });
         }
         Err(problems) => eprintln!("{problems}"),
     }
@@ -103,8 +110,9 @@ fn print_json(loaded: &Result<Config, Problems>) {
                 "value": s.value,
                 "origin": s.origin.to_string(),
             })).collect::<Vec<_>>(),
+            "routes": config.routes_in_words().collect::<Vec<_>>(),
             "memory": memory_json(bound(config)),
-            "notices": config.notices,
+            "notices": config.notices.iter().cloned().chain(config.awaits()).collect::<Vec<_>>(),
         }),
         Err(problems) => serde_json::json!({
             "valid": false,

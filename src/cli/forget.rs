@@ -15,7 +15,7 @@ use crate::ops::control::{Answer, Event, Request};
 
 #[derive(Debug, Args)]
 pub struct ForgetArgs {
-    /// The event's id, which its provider signs; with --route. Again for an event that has two ids,
+    /// The event's id, which its provider signs, or the delivery id of one that this gate saw lately; with --route. Again for an event that has two ids,
     /// as Scalekit's have: one in a header and one in the body
     #[arg(
         long,

@@ -8,6 +8,7 @@ pub mod demo;
 mod environment;
 pub mod forget;
 pub mod healthcheck;
+pub mod inject;
 pub mod ops;
 pub mod providers;
 pub mod report;
@@ -61,6 +62,8 @@ pub enum Command {
     Check(Box<check::CheckArgs>),
     /// Show the gate at work on real signed traffic, in one process
     Demo(demo::DemoArgs),
+    /// Put the gate into Kubernetes manifests
+    Inject(Box<inject::InjectArgs>),
     /// List the presets, or show one
     Providers(providers::ProvidersArgs),
     /// Print the headers that a provider would send for a body
@@ -90,7 +93,10 @@ pub fn command() -> clap::Command {
              A flag wins over the environment, that over the file, that over the provider's preset.",
         )
     };
-    Cli::command().mut_subcommand("run", quiet).mut_subcommand("check", quiet)
+    Cli::command()
+        .mut_subcommand("run", quiet)
+        .mut_subcommand("check", quiet)
+        .mut_subcommand("inject", inject::in_help)
 }
 
 /// Parses the command line and runs the command.
@@ -113,9 +119,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => error.exit(),
     };
     let faults = Problems(environment::faults(&variables));
-    let given = |args: RunArgs| Given { args, secret: trial_secret() };
+    let given = |args: RunArgs| Given { args, secret: trial_secret(), pod: None };
     match command {
-        Command::Run(_) if !faults.0.is_empty() => {
+        Command::Run(_) | Command::Inject(_) if !faults.0.is_empty() => {
             eprintln!("{faults}");
             ExitCode::from(run::INVALID_CONFIGURATION)
         }
@@ -123,6 +129,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(args) => run::run(&given(*args), early.unwrap_or_else(run::Early::new)),
         Command::Check(args) => check::check(&given(args.run), args.output),
         Command::Demo(args) => demo::demo(&args),
+        Command::Inject(args) => inject::inject(&args, matches.subcommand().expect("it was parsed").1),
         Command::Providers(args) => providers::providers(&args),
         Command::Sign(args) => sign::sign(&args),
         Command::Send(args) => send::send(&args),

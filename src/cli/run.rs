@@ -94,10 +94,11 @@ async fn serve(config: Config, given: &Given, signals: Signals) -> ExitCode {
     for notice in &config.notices {
         telemetry.tell(Event::Notice(notice));
     }
+    let routes: Vec<_> = config.routes_in_words().collect();
     let mut end = None;
     let code = match Server::bind(config, given.clone(), Arc::clone(&telemetry)) {
         Ok(server) => {
-            announce(&server, &telemetry);
+            announce(&server, &routes, &telemetry);
             let Signals { mut terminate, mut interrupt, hangup } = signals;
             let stop = async {
                 let how = stop(&mut terminate, &mut interrupt).await;
@@ -151,9 +152,12 @@ fn count_panics(telemetry: &Arc<Telemetry>) {
     }));
 }
 
-fn announce(server: &Server, telemetry: &Telemetry) {
+fn announce(server: &Server, routes: &[String], telemetry: &Telemetry) {
     let (plain, tls) = (&server.addresses(), &server.tls_addresses());
     telemetry.tell(Event::Start { plain, tls, ops: server.ops_address() });
+    for route in routes {
+        telemetry.tell(Event::Route(route));
+    }
 }
 
 /// Without the buffer of the standard library, which may keep lines back.

@@ -25,6 +25,7 @@ use crate::gate::filter::freshness;
 use crate::gate::filter::signature::{Authentic, Named, Signature};
 use crate::gate::parse::url::PublicUrl;
 use crate::gate::reason::Reason;
+use crate::gate::route::Mode;
 use crate::gate::scheme::Recipe;
 use crate::proxy::framing::{RequestHead, Unread};
 
@@ -235,6 +236,10 @@ fn demands_of_preset(args: &VerifyArgs) -> Result<Demands, Unable> {
 
 fn demands_of_route(args: &VerifyArgs) -> Result<Demands, Unable> {
     let (KeyedRoute { route, secrets }, others) = route_of_file(args.config.as_ref(), args.route.as_deref())?;
+    if route.mode == Mode::Pass {
+        let message = format!("route {} passes on what comes: there is nothing to verify", route.name);
+        return Err(Unable::usage(message));
+    }
     Ok(Demands {
         provider: route.provider.to_string(),
         route: route.name.to_string(),

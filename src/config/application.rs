@@ -40,9 +40,22 @@ pub struct Exchange {
     pub connect_timeout: Duration,
 }
 
+/// What the system allows (`sun_path` of unix(7), with the zero at its end).
+const LONGEST_SOCKET: usize = 107;
+
 impl Application {
     pub fn exchange(&self, loader: &mut Loader) -> Exchange {
         let default = UpstreamUrl::Tcp { host: "127.0.0.1".into(), port: 8080 };
+        if let Some(upstream) = &self.upstream
+            && let UpstreamUrl::Unix(path) = &upstream.value
+            && path.as_os_str().len() > LONGEST_SOCKET
+        {
+            let message = format!(
+                "the path is too long: {} bytes, and a Unix socket's may have {LONGEST_SOCKET}; choose a shorter one",
+                path.as_os_str().len()
+            );
+            loader.located_problem("upstream", upstream, message);
+        }
         Exchange {
             upstream: loader.pick("upstream", self.upstream.as_ref(), default),
             timeout: loader.span("upstream_timeout", self.upstream_timeout.as_ref(), "10s"),

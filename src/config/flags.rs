@@ -12,6 +12,7 @@ use super::checks::Checks;
 use super::limits::Limits;
 use super::listeners::Listeners;
 use super::located::Located;
+use super::pod::PodFiles;
 use super::process::Process;
 use super::route::words::{RouteWords, SecretSource};
 use super::secret::Secret;
@@ -58,6 +59,8 @@ pub struct Given {
     pub args: RunArgs,
     /// `HOOKGATE_SECRET`
     pub secret: Option<Secret>,
+    /// The gate's files, if it will run elsewhere: those here do not count then.
+    pub pod: Option<PodFiles>,
 }
 
 impl Given {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use super::Fault;
 use super::located::FlagValue;
 use super::secret::Secret;
-use crate::gate::handshake::{Answer, Asked, Handshake, Literal, Part, Piece, Token};
+use crate::gate::handshake::{Answer, Asked, Handshake, Kind, Literal, Part, Piece, Token};
 use crate::gate::scheme::algorithm::Encoding;
 use crate::gate::scheme::source::Source;
 
@@ -45,7 +45,8 @@ pub struct Raw {
     pub signed: bool,
     /// Of a question that is not signed.
     pub method: Option<Ask>,
-    /// What must stand where: `query:name`, `header:Name`, or `json:/pointer` if it is signed.
+    /// What must stand where: `json:/pointer` if it is signed; else `query:name`, `header:Name`, and of a
+    /// POST `form:name` or `json:/pointer`.
     #[serde(default)]
     pub when: BTreeMap<String, Scalar>,
     /// Where the token stands that the operator gave to the provider.
@@ -69,6 +70,10 @@ pub enum Ask {
 pub enum RawAnswer {
     /// Nothing but 200.
     Empty,
+    /// Nothing but this status.
+    Status(u16),
+    /// What only the application can tell: it gets the question, marked as observed.
+    Application,
     /// The value as plain text.
     Text,
     /// The value in the header that it came in.
@@ -150,18 +155,26 @@ pub fn compile(raw: &Raw, token: Option<&Secret>) -> Result<Option<Handshake>, F
         }
         (false, Some(Ask::Get)) => Asked::Bare(Method::GET),
         (false, Some(Ask::Head)) => Asked::Bare(Method::HEAD),
-        (false, Some(Ask::Post)) => Asked::Bare(Method::POST),
+        (false, Some(Ask::Post)) => posted(raw)?.map_or(Asked::Bare(Method::POST), Asked::Posted),
         (false, None) => {
             return Err(fault("how is it asked? write signed: true, or method: GET, HEAD or POST"));
         }
     };
-    let place = |text: &str| place(text, &asked);
+    let token_or_when = |text: &str| place(text, &asked);
+    // What is sent back decides nothing, so of a signed question it need not be signed.
+    let value_place = |text: &str| match (&asked, text.parse()) {
+        (Asked::Signed, Ok(source @ Source::Header(_))) if !raw.when.is_empty() => Ok(source),
+        _ => place(text, &asked),
+    };
     let mut when = Vec::new();
     for (at, literal) in &raw.when {
-        when.push((place(at)?, literal.compile()));
+        when.push((token_or_when(at)?, literal.compile()));
     }
-    let value = raw.value.as_deref().map(place).transpose()?;
+    let value = raw.value.as_deref().map(value_place).transpose()?;
     let answer = answer(&raw.answer, value.as_ref())?;
+    if raw.signed && answer == Answer::Application {
+        return Err(fault("what is signed reaches the application anyway: leave this one out"));
+    }
     if answer.tells_value() && value.is_none() {
         return Err(fault(
             "the answer tells a value: say where that stands, for example value: \"query:challenge\"",
@@ -178,7 +191,7 @@ pub fn compile(raw: &Raw, token: Option<&Secret>) -> Result<Option<Handshake>, F
             return Err(fault("the signature is the proof: leave token out"));
         }
         (Some(at), token) => {
-            let at = place(at)?;
+            let at = token_or_when(at)?;
             let Some(token) = token else { return Ok(None) };
             Some((at, Token::new(token.expose())))
         }
@@ -190,12 +203,35 @@ fn fault(message: impl Into<String>) -> Fault {
     Fault::new("handshake", message)
 }
 
+/// Of what kind the body has to be that asks it; `None` if the head asks it.
+fn posted(raw: &Raw) -> Result<Option<Kind>, Fault> {
+    let mut kind = None;
+    for text in raw.when.keys().chain(&raw.token).chain(&raw.value) {
+        let of = match text.parse() {
+            Ok(Source::Form(_)) => Kind::Form,
+            Ok(Source::Json(_)) => Kind::Json,
+            Ok(_) | Err(_) => continue,
+        };
+        if kind.replace(of).is_some_and(|other| other != of) {
+            return Err(fault("no body is a form and JSON at once: write form:name or json:/pointer"));
+        }
+    }
+    Ok(kind)
+}
+
 /// Only what is signed may make a delivery a question: otherwise anybody on the way could keep
-/// an event from the application. And the body of what is not signed is not read.
+/// an event from the application. What is not signed is a question only without a signature.
 fn place(text: &str, asked: &Asked) -> Result<Source, Fault> {
     let remedy = match (asked, text.parse()) {
         (Asked::Signed, Ok(source @ Source::Json(_)))
-        | (Asked::Bare(_), Ok(source @ (Source::Query(_) | Source::Header(_)))) => return Ok(source),
+        | (Asked::Bare(_), Ok(source @ (Source::Query(_) | Source::Header(_))))
+        | (
+            Asked::Posted(_),
+            Ok(source @ (Source::Query(_) | Source::Header(_) | Source::Form(_) | Source::Json(_))),
+        ) => return Ok(source),
+        (Asked::Posted(_), _) => {
+            "is not in such a body: write form:name, json:/pointer, query:name or header:Name"
+        }
         (Asked::Signed, _) => "is not in the signed body: write json:/pointer",
         (Asked::Bare(_), _) => "is not in the head: write query:name or header:Name",
     };
@@ -204,7 +240,12 @@ fn place(text: &str, asked: &Asked) -> Result<Source, Fault> {
 
 fn answer(raw: &RawAnswer, value: Option<&Source>) -> Result<Answer, Fault> {
     Ok(match raw {
-        RawAnswer::Empty => Answer::Empty,
+        RawAnswer::Empty => Answer::Status(200),
+        RawAnswer::Status(status @ 200..300) => Answer::Status(*status),
+        RawAnswer::Status(_) => {
+            return Err(fault("the answer says that all is well: write a status from 200 to 299"));
+        }
+        RawAnswer::Application => Answer::Application,
         RawAnswer::Text => Answer::Text,
         RawAnswer::Header => match value {
             Some(Source::Header(name)) => Answer::Header(name.clone()),
@@ -304,6 +345,21 @@ mod tests {
                 "{hmac:sha1} is unknown",
             ),
             ("{ signed: true, value: 'json:/a', token: 'json:/b', answer: text }", "leave token out"),
+            (
+                "{ method: POST, when: { 'form:a': 1 }, value: 'json:/b', answer: text }",
+                "a form and JSON at once",
+            ),
+            (
+                "{ method: POST, when: { 'form:a': 1 }, value: 'multipart:b', answer: text }",
+                "not in such a body",
+            ),
+            ("{ method: HEAD, value: 'form:a', answer: empty }", "not in the head"),
+            ("{ signed: true, value: 'header:X', answer: text }", "not in the signed body"),
+            ("{ method: GET, answer: { status: 301 } }", "from 200 to 299"),
+            (
+                "{ signed: true, when: { 'json:/a': 1 }, answer: application }",
+                "reaches the application anyway",
+            ),
         ] {
             let fault = compiled(yaml).unwrap_err();
             assert!(fault.message.contains(says), "{yaml}: {}", fault.message);

@@ -2,6 +2,8 @@
 
 #![allow(clippy::doc_markdown, reason = "doc comments are the help text, which shows no backticks")]
 
+use std::time::Duration;
+
 use clap::Args;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -79,6 +81,31 @@ impl Limits {
             idle: loader.span("idle_timeout", self.idle_timeout.as_ref(), "30s"),
             upstream: exchange.timeout,
             call: exchange.call_limit(),
+        }
+    }
+}
+
+/// For how long nginx, ingress-nginx and AWS's balancers wait for an answer, and keep a connection that is
+/// idle, unless they are told otherwise.
+const BALANCERS: Duration = Duration::from_secs(60);
+
+impl Timeouts {
+    /// What does not fit the proxy in front, if that is one of the usual ones as it comes.
+    pub fn beside_balancers(&self, loader: &mut Loader) {
+        if self.upstream >= BALANCERS {
+            loader.notice(
+                "upstream_timeout: nginx and AWS's balancers answer 504 by themselves after 60s unless they are told \
+                 to wait longer: the sender then sees a failure although the application may still take the event; \
+                 write less than 60s, or let the proxy wait longer",
+            );
+        }
+        if self.idle <= BALANCERS {
+            let shown = Span(self.idle);
+            loader.notice(format!(
+                "idle_timeout: {shown} is no longer than the 60s for which nginx and AWS's balancers keep an idle \
+                 connection: now and then they send an event into one that is being closed, and the sender sees 502; \
+                 write 75s (650s behind Google's), or let the proxy close first"
+            ));
         }
     }
 }

@@ -12,16 +12,24 @@ use sha2::{Digest, Sha256};
 
 use super::located::Located;
 use super::outline::Outline;
+use super::pod::{Found, PodFiles};
+use super::secret::Secret;
 use super::units::Span;
-use super::{AddressFile, Origin, Place, Problem, Problems, Setting};
+use super::{AddressFile, Origin, Place, Print, Problem, Problems, Setting};
 use crate::files;
 
 pub struct Loader {
     /// The configuration file.
     file: Option<Located<PathBuf>>,
+    /// The files of a gate that will run elsewhere.
+    pod: Option<PodFiles>,
     outline: Outline,
     problems: Vec<Problem>,
+    /// Secrets that are not there, which stop their own route only.
+    missing: Vec<Problem>,
     settings: Vec<Setting>,
+    /// Digests of what is in effect and not shown, by their keys.
+    contents: Vec<(String, Print)>,
     /// The flag or the variable that each setting came by, if it did.
     given_as: HashMap<String, Arc<str>>,
     notices: Vec<String>,
@@ -32,9 +40,10 @@ pub struct Loader {
 /// What is told of a configuration, whatever is in it.
 pub struct Gathered {
     pub settings: Vec<Setting>,
+    pub contents: Vec<(String, Print)>,
     pub notices: Vec<String>,
     pub address_files: Vec<AddressFile>,
-    pub fingerprint: [u8; 32],
+    pub fingerprint: Print,
 }
 
 impl Loader {
@@ -43,12 +52,15 @@ impl Loader {
         self.file.is_some()
     }
 
-    pub fn new(file: Option<&Located<PathBuf>>) -> Self {
+    pub fn new(file: Option<&Located<PathBuf>>, pod: Option<&PodFiles>) -> Self {
         Loader {
             file: file.cloned(),
+            pod: pod.cloned(),
             outline: Outline::default(),
             problems: Vec::new(),
+            missing: Vec::new(),
             settings: Vec::new(),
+            contents: Vec::new(),
             given_as: HashMap::new(),
             notices: Vec::new(),
             address_files: Vec::new(),
@@ -57,12 +69,14 @@ impl Loader {
     }
 
     /// What was gathered, or all that is wrong.
-    pub fn finish(self) -> Result<Gathered, Problems> {
+    pub fn finish(mut self) -> Result<Gathered, Problems> {
         if !self.problems.is_empty() {
+            self.problems.append(&mut self.missing);
             return Err(Problems(self.problems));
         }
         Ok(Gathered {
             settings: self.settings,
+            contents: self.contents,
             notices: self.notices,
             address_files: self.address_files,
             fingerprint: self.digest.finalize().into(),
@@ -73,7 +87,9 @@ impl Loader {
     pub fn text(&mut self) -> Option<String> {
         let Some(file) = self.file.clone() else { return Some(String::new()) };
         let path = &file.value;
-        match files::read(path).map(String::from_utf8) {
+        let of_pod = self.pod.as_ref().and_then(|pod| pod.known.get(path));
+        let bytes = of_pod.map_or_else(|| files::read(path), |bytes| Ok(bytes.clone()));
+        match bytes.map(String::from_utf8) {
             Ok(Ok(text)) => {
                 self.digest(text.as_bytes());
                 Some(text)
@@ -147,28 +163,77 @@ impl Loader {
         let shown = path.value.display();
         self.given(key, &shown, path);
         let folder = path.value.parent().filter(|folder| !folder.as_os_str().is_empty());
-        if path.value.file_name().is_none() || path.value.is_dir() {
+        if path.value.file_name().is_none() || (self.pod.is_none() && path.value.is_dir()) {
             self.located_problem(key, path, format!("{shown} names no file: write its name too"));
-        } else if folder.is_some_and(|folder| !folder.is_dir()) {
+        } else if folder.is_some_and(|folder| !self.has_folder(folder)) {
             let message = format!("{shown}: there is no such folder: mount it or correct the path");
             self.located_problem(key, path, message);
         }
         Some(path.value.clone())
     }
 
+    /// Whether the gate will run in a pod that is only described here.
+    pub fn is_for_elsewhere(&self) -> bool {
+        self.pod.is_some()
+    }
+
+    fn has_folder(&self, folder: &Path) -> bool {
+        self.pod.as_ref().map_or_else(|| folder.is_dir(), |pod| pod.has_folder(folder))
+    }
+
     /// Reads a file that the configuration names, and remembers its content for the fingerprint.
     pub fn read(&mut self, key: &str, path: &Located<PathBuf>) -> Option<Vec<u8>> {
-        match files::read(&path.value) {
-            Ok(bytes) => {
-                self.digest.update((bytes.len() as u64).to_be_bytes());
-                self.digest.update(&bytes);
-                Some(bytes)
-            }
-            Err(error) => {
-                self.located_problem(key, path, unreadable(&path.value, &error));
+        match self.try_read(key, path) {
+            Ok(bytes) => bytes,
+            Err(problem) => {
+                self.problems.push(problem);
                 None
             }
         }
+    }
+
+    /// The same, of a file without which something else goes on. `None` is a file of a gate that will run
+    /// elsewhere, which cannot be seen from here.
+    pub fn try_read(&mut self, key: &str, path: &Located<PathBuf>) -> Result<Option<Vec<u8>>, Problem> {
+        let found = match self.pod.as_ref().map(|pod| pod.find(&path.value)) {
+            None => files::read(&path.value),
+            Some(Found::Known(bytes)) => Ok(bytes.to_vec()),
+            Some(Found::Unseen) => return Ok(None),
+            Some(Found::Missing(remedy)) => {
+                let message = format!("{} will not be there: {remedy}", path.value.display());
+                return Err(self.problem_of(key, path, message));
+            }
+        };
+        match found {
+            Ok(bytes) => {
+                self.digest.update((bytes.len() as u64).to_be_bytes());
+                self.digest.update(&bytes);
+                self.content(key, &bytes);
+                Ok(Some(bytes))
+            }
+            Err(error) => Err(self.problem_of(key, path, unreadable(&path.value, &error))),
+        }
+    }
+
+    /// Remembers what is in effect and is not shown, so that a change of it can be told.
+    pub fn content(&mut self, key: &str, bytes: &[u8]) {
+        self.contents.push((key.to_owned(), Sha256::digest(bytes).into()));
+    }
+
+    /// A secret that is not there: its own route waits for it.
+    pub fn missing(&mut self, problem: Problem) {
+        self.missing.push(problem);
+    }
+
+    /// Nothing waits for secrets that are not there: they are problems.
+    pub fn demand_the_missing(&mut self) {
+        self.problems.append(&mut self.missing);
+    }
+
+    /// What stands for a secret that is in the cluster, and not here.
+    pub fn unseen_secret(&self, path: &Path) -> Option<Secret> {
+        let found = self.pod.as_ref()?.find(path);
+        matches!(found, Found::Unseen).then(|| Secret::unseen(path))
     }
 
     /// A setting that was given.
@@ -238,7 +303,13 @@ impl Loader {
 
     /// Something is wrong with a value that was given: it is told at the value, or of the flag.
     pub fn located_problem<T>(&mut self, key: &str, given: &Located<T>, message: impl Into<String>) {
-        self.problem_at(self.place(given.at), given.given_as.as_deref().unwrap_or(key), message);
+        let problem = self.problem_of(key, given, message);
+        self.problems.push(problem);
+    }
+
+    fn problem_of<T>(&self, key: &str, given: &Located<T>, message: impl Into<String>) -> Problem {
+        let key = given.given_as.as_deref().unwrap_or(key).to_owned();
+        Problem { place: self.place(given.at), key, message: message.into() }
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub mod application;
 pub mod certificates;
+pub mod changes;
 pub mod checks;
 pub mod file;
 pub mod flags;
@@ -18,6 +19,7 @@ mod loader;
 pub mod located;
 pub mod memory;
 mod outline;
+pub mod pod;
 pub mod process;
 pub mod provider;
 pub mod raw;
@@ -32,12 +34,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::loader::closest;
+
 use self::certificates::TlsMaterial;
 use self::checks::ProxyProtocol;
 use self::file::File;
 use self::flags::Given;
 use self::listeners::Sockets;
-pub use self::loader::closest;
 use self::loader::{Gathered, Loader};
 use self::process::Lifecycle;
 use self::route::KeyedRoute;
@@ -59,13 +62,18 @@ pub struct Config {
     pub tls: Option<TlsMaterial>,
     /// Each value in effect and where it came from; secrets by id only.
     pub settings: Vec<Setting>,
+    /// Digests of what is in effect and not shown, by their keys.
+    pub contents: Vec<(String, Print)>,
     /// The lists of addresses that were read.
     pub address_files: Vec<AddressFile>,
     /// What the operator should know, though it is no error.
     pub notices: Vec<String>,
     /// Changes when anything that was read has changed.
-    pub fingerprint: [u8; 32],
+    pub fingerprint: Print,
 }
+
+/// A SHA-256.
+pub type Print = [u8; 32];
 
 /// What cannot change while running: sockets, sizes, time-outs.
 #[derive(Clone, Debug, PartialEq)]
@@ -206,10 +214,34 @@ impl std::error::Error for Problems {}
 
 impl Config {
     pub fn load(given: &Given) -> Result<Config, Problems> {
-        let mut loader = Loader::new(given.args.config.as_ref());
+        let mut loader = Loader::new(given.args.config.as_ref(), given.pod.as_ref());
         let built = File::load(&mut loader).map(|file| loader.config(given, file));
-        let Gathered { settings, notices, address_files, fingerprint } = loader.finish()?;
+        let Gathered { settings, contents, notices, address_files, fingerprint } = loader.finish()?;
         let Built { startup, routes, trusted_proxies, tls } = built.expect("what is wrong was told");
-        Ok(Config { startup, routes, trusted_proxies, tls, settings, address_files, notices, fingerprint })
+        Ok(Config {
+            startup,
+            routes,
+            trusted_proxies,
+            tls,
+            settings,
+            contents,
+            address_files,
+            notices,
+            fingerprint,
+        })
+    }
+
+    /// A line for each route: who, where, with which keys, how, and where it leads.
+    pub fn routes_in_words(&self) -> impl Iterator<Item = String> {
+        self.routes.iter().map(|keyed| keyed.in_words(&self.startup.upstream))
+    }
+
+    /// What each secret that is not there means.
+    pub fn awaits(&self) -> impl Iterator<Item = String> {
+        let routes = self.routes.iter().map(|keyed| &keyed.route);
+        routes.flat_map(|route| {
+            let serves = !route.signature.awaits_keys();
+            route.awaits.iter().map(move |awaited| awaited.in_words(&route.name, serves))
+        })
     }
 }

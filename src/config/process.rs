@@ -23,6 +23,11 @@ overlay! {
         #[arg(long, value_name = "PATH")]
         pub control_socket: Option<Located<PathBuf>>,
 
+        /// Do not start while the secret of any route is missing. Else such a route answers 503 until it comes, and
+        /// the others serve
+        #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+        pub strict_start: Option<Located<bool>>,
+
         /// After SIGTERM, keep accepting for so long [default: 5s]
         #[arg(long, value_name = "DURATION")]
         pub shutdown_delay: Option<Located<Span>>,
@@ -91,6 +96,11 @@ pub struct Lifecycle {
 const LONGEST_SOCKET: usize = 100;
 
 impl Process {
+    /// Whether a secret that is missing stops everything.
+    pub fn strict_start(&self, loader: &mut Loader) -> bool {
+        loader.pick("strict_start", self.strict_start.as_ref(), false)
+    }
+
     pub fn lifecycle(&self, loader: &mut Loader) -> Lifecycle {
         let shutdown_delay = loader.span_or_zero("shutdown_delay", self.shutdown_delay.as_ref(), "5s");
         let shutdown_timeout = loader.span_or_zero("shutdown_timeout", self.shutdown_timeout.as_ref(), "20s");

@@ -61,7 +61,7 @@ pub fn keyed(
 ) -> (Scheme, Vec<(Arc<str>, KeyError)>) {
     let mut keys = Vec::new();
     let mut unfit = Vec::new();
-    for NamedSecret { id, secret, .. } in secrets {
+    for NamedSecret { id, secret, .. } in secrets.iter().filter(|named| !named.secret.is_unseen()) {
         match verifier(&recipe, secret, short_allowed) {
             Ok(verifier) => keys.push(Key { id: Arc::clone(id), verifier }),
             Err(error) => unfit.push((Arc::clone(id), error)),

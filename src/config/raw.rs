@@ -384,8 +384,11 @@ pub struct Preset {
     pub evidence: Evidence,
     /// What the user should know.
     pub notes: Option<String>,
+    /// How the provider's API keys begin, where they are mistaken for the secret of its webhooks.
+    #[serde(default)]
+    pub api_keys: Vec<String>,
     /// The addresses that events must come from unless the route says otherwise.
-    pub allow_ips: Option<Vec<Cidr>>,
+    pub allow_ips: Option<PublishedIps>,
     /// The addresses that the provider publishes and changes: in effect where a route asks for them.
     pub published_ips: Option<PublishedIps>,
     pub rate_limit: Option<Rate>,

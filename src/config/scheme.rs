@@ -72,7 +72,10 @@ pub fn check_choice(recipes: &[Recipe]) -> Result<(), Fault> {
                 );
                 return Err(Fault::new("when", message));
             }
-            if alike && first.when == second.when {
+            // Whichever key it is, what is signed is one and the same.
+            let but_for_the_key = Recipe { key: second.key.clone(), ..first.clone() } == *second;
+            let told_by_key = but_for_the_key && first.key != second.key;
+            if alike && first.when == second.when && !told_by_key {
                 let message = format!(
                     "two schemes read {place}, and nothing tells which one a delivery is of: give the first a condition in when, or write both forms of the content into one scheme"
                 );

@@ -36,13 +36,25 @@ impl Loader {
         let exchange = application.exchange(self);
         let trust = checks.trust(self);
         listeners.way_past_certificates(self, &sockets.listen, trust.allow_http);
+        let behind_proxy = !trust.proxies.is_empty();
+        if !trust.allow_http && !behind_proxy && sockets.listen_tls.is_empty() {
+            self.notice(
+                "nothing can arrive: HTTPS is required, nothing listens for it (listen_tls), and no proxy is trusted \
+                 to say that it was used (trusted_proxies): every request is answered 403; for a trial over plain \
+                 HTTP there is insecure_allow_http",
+            );
+        }
         let held = limits.limits.held(self);
         let timeouts = limits.timeouts(self, &exchange);
+        if behind_proxy {
+            timeouts.beside_balancers(self);
+        }
         let lifecycle = process.lifecycle(self);
         let sharing = checks.replay.sharing(self, &exchange.upstream);
         let for_all = ForAll {
             https: if trust.allow_http { Https::Optional } else { Https::Required },
             short_secret: trust.short_secret,
+            strict: process.strict_start(self),
             may_share: sharing.store.is_some(),
             max_buffered: held.max_buffered,
             application: &application,

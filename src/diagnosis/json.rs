@@ -55,20 +55,21 @@ const ESCAPES: [(Escapes, &str); 7] = [
 pub fn spellings(body: &[u8]) -> impl Iterator<Item = (Vec<u8>, String)> {
     let tree = Node::parse(body);
     let sorted = tree.clone().and_then(|mut tree| tree.sort().then_some(tree));
+    // In the order in which it came: another order says nothing of its white space.
+    let as_received =
+        |white: &White| tree.as_ref().is_some_and(|tree| tree.written(*white, Escapes::AsReceived) == body);
+    let as_it_was = WHITE.into_iter().map(|(white, _)| white).find(as_received);
     let both = [(tree, ""), (sorted, "with sorted keys")];
     let received = both.into_iter().filter_map(|(tree, order)| Some((tree?, order)));
     let small = body.len() <= SMALL;
-    let body = body.to_vec();
     received.flat_map(move |(tree, order)| {
         let all =
             ESCAPES.into_iter().flat_map(|escapes| WHITE.into_iter().map(move |white| (escapes, white)));
         let tried = all.filter(move |((escapes, _), (white, _))| {
             small || *escapes == Escapes::AsReceived || *white == White::None
         });
-        let as_it_was =
-            WHITE.into_iter().find(|(white, _)| tree.written(*white, Escapes::AsReceived) == body);
         tried.map(move |((escapes, said), (white, spaces))| {
-            let spaces = if as_it_was.is_some_and(|(was, _)| was == white) { "" } else { spaces };
+            let spaces = if as_it_was == Some(white) { "" } else { spaces };
             let words: Vec<_> = [spaces, said, order].into_iter().filter(|word| !word.is_empty()).collect();
             (tree.written(white, escapes), words.join(" and "))
         })

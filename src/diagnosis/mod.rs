@@ -86,7 +86,7 @@ pub fn hints(case: &Case<'_>) -> Vec<String> {
 
 /// What is to be said of a secret when nothing that was tried makes the signature hold.
 fn no_reading(case: &Case<'_>, NamedSecret { id, secret, .. }: &NamedSecret) -> String {
-    let print = secret::fingerprint(secret.expose());
+    let print = format!("{}, {} bytes", secret.fingerprint(), secret.expose().len());
     let mut unusable = case.recipes.iter().map(|recipe| recipe.key.decode(secret.expose()).err());
     match unusable.next() {
         Some(Some(error)) if unusable.all(|error| error.is_some()) => {

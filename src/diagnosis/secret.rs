@@ -1,8 +1,5 @@
 //! A secret as its file may have been meant: what editors, shells and copying put around it.
 
-use std::fmt::Write;
-
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 /// Prefixes that providers write before their secrets, and that are part of some of them.
@@ -126,15 +123,6 @@ fn from_utf16(text: &[u8]) -> Option<Vec<u8>> {
     String::from_utf16(&units).ok().map(String::into_bytes)
 }
 
-/// What tells one secret from another, and nobody what it is.
-pub fn fingerprint(secret: &[u8]) -> String {
-    let mut text = "sha256 ".to_owned();
-    for byte in Sha256::digest(secret).iter().take(2) {
-        _ = write!(text, "{byte:02x}");
-    }
-    format!("{text}…, {} bytes", secret.len())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,11 +152,5 @@ mod tests {
         assert!(lacking.iter().any(|(text, hint)| text.as_slice() == b"pdl_s3cret"
             && hint.contains("quotes")
             && hint.contains("lacks pdl_")));
-    }
-
-    #[test]
-    fn a_fingerprint_is_the_start_of_a_digest() {
-        // FIPS 180-2, appendix B.1.
-        assert_eq!(fingerprint(b"abc"), "sha256 ba78…, 3 bytes");
     }
 }

@@ -8,7 +8,7 @@ use crate::gate::reason::Reason;
 /// What is to be said of a delivery that was refused for how, or from where, it came.
 pub fn hint(reason: Reason, peer: IpAddr, proxies: &TrustedProxies, headers: Headers<'_>) -> Option<String> {
     let name = match reason {
-        Reason::HttpsRequired => "x-forwarded-proto",
+        Reason::HttpsRequired => proxies.scheme_header(),
         Reason::AddressDenied => proxies.address_header(),
         _ => return None,
     };

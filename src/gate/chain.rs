@@ -8,7 +8,7 @@ use super::filter::body_limit::{self, Admitted, Proof};
 use super::filter::freshness::{self, Fresh};
 use super::filter::rate_limit::SharedCell;
 use super::filter::signature::Authentic;
-use super::handshake::HandshakeReply;
+use super::handshake::{HandshakeReply, Unanswerable};
 use super::reason::{Reason, Reject};
 use super::route::{Mode, Route};
 use crate::clock::Now;
@@ -16,11 +16,31 @@ use crate::clock::Now;
 impl Route {
     /// Judges the head of a delivery. What comes back is the permission to read the body.
     fn admit_delivery(&self, head: &Head<'_>, now: Now, findings: &mut Findings) -> Result<Admitted, Reject> {
-        self.method(head)?;
+        if !self.methods.contains(head.method) {
+            return self.admit_other(head, now, findings);
+        }
         self.sender(head, now, findings)?;
-        let presented = findings.note(self.charged(head, now, self.signature.presented(head)))?;
+        let presented = self.signature.presented(head);
+        if presented.as_ref().is_err_and(|_| self.may_ask(head)) {
+            return Ok(body_limit::admit(self.max_body, head, Proof::Open)?);
+        }
+        let presented = findings.note(self.charged(head, now, presented))?;
         let proof = presented.map_or(Proof::Nothing, Proof::Presented);
         Ok(body_limit::admit(self.max_body, head, proof)?)
+    }
+
+    /// What is no delivery: it is refused, unless the route passes on whatever comes.
+    fn admit_other(&self, head: &Head<'_>, now: Now, findings: &mut Findings) -> Result<Admitted, Reject> {
+        if self.mode != Mode::Pass {
+            return Err(Reason::MethodNotAllowed.into());
+        }
+        self.sender(head, now, findings)?;
+        Ok(body_limit::admit(self.max_body, head, Proof::Nothing)?)
+    }
+
+    /// Whether nothing is signed, and the body may be a question that comes so.
+    fn may_ask(&self, head: &Head<'_>) -> bool {
+        self.handshakes.may_be_posted(head) && !self.signature.is_present(head)
     }
 
     /// Who sends, how, and how much.
@@ -33,7 +53,7 @@ impl Route {
     }
 
     /// Judges the head of whatever comes: a delivery, or a question that the provider asks
-    /// without signing it, to answer which nothing of its body is read.
+    /// without signing it. Of a question that the head asks, nothing of the body is read.
     pub fn admit(&self, head: &Head<'_>, now: Now, findings: &mut Findings) -> Result<Admission, Reject> {
         let Some(question) = self.handshakes.bare(head, || self.signature.is_present(head)) else {
             return self.admit_delivery(head, now, findings).map(Admission::Read);
@@ -45,25 +65,67 @@ impl Route {
         }
         let usable = |id: &str| self.rotation.is_usable(id, now);
         let answer = self.handshakes.answer_bare(question, head, usable);
+        Ok(Admission::Answer(self.answered(head, now, answer)?))
+    }
+
+    /// Meets what the head left open: whether an unsigned body asks a question. What asks none is as
+    /// unsigned as it was.
+    pub fn hear(
+        &self,
+        admitted: &mut Admitted,
+        head: &Head<'_>,
+        body: &[u8],
+        now: Now,
+        findings: &mut Findings,
+    ) -> Result<Option<Box<HandshakeReply>>, Reject> {
+        if !admitted.is_open() {
+            return Ok(None);
+        }
+        let Some(question) = self.handshakes.posted(head, body) else {
+            findings.note(self.charged(head, now, Err::<(), _>(Reason::SignatureMissing)))?;
+            admitted.judged_by(Proof::Nothing);
+            return Ok(None);
+        };
+        if self.handshakes.forwards(question) {
+            findings.noted.insert(0, Reason::Handshake);
+            admitted.judged_by(Proof::Asked);
+            return Ok(None);
+        }
+        let usable = |id: &str| self.rotation.is_usable(id, now);
+        let answer = self.handshakes.answer_posted(question, head, body, usable);
+        Ok(Some(self.answered(head, now, answer)?))
+    }
+
+    /// The answer to a question that nobody signed. Who asks wrongly is charged as for a bad signature.
+    fn answered(
+        &self,
+        head: &Head<'_>,
+        now: Now,
+        answer: Result<HandshakeReply, Unanswerable>,
+    ) -> Result<Box<HandshakeReply>, Reason> {
+        if answer.is_err() && self.signature.awaits_keys() {
+            return Err(Reason::Overloaded);
+        }
         if let (Err(_), Some(budget)) = (&answer, &self.failure_budget) {
             budget.charge(head.client, now);
         }
-        Ok(Admission::Answer(Box::new(answer.map_err(|_| Reason::HandshakeRefused)?)))
+        answer.map(Box::new).map_err(|_| Reason::HandshakeRefused)
     }
 
     /// Meets a question that the provider asks as a delivery, once that is fresh.
     pub fn answer_signed(
         &self,
         fresh: Option<&Fresh>,
+        head: &Head<'_>,
         body: &[u8],
     ) -> Result<Option<Box<HandshakeReply>>, Reject> {
         let Some(fresh) = fresh else { return Ok(None) };
-        let answer = self.handshakes.answer_signed(body, fresh.authentic().key_id());
+        let answer = self.handshakes.answer_signed(head, body, fresh.authentic().key_id());
         Ok(answer.transpose().map_err(|_| Reason::HandshakeRefused)?.map(Box::new))
     }
 
     /// Judges the body. What comes back is the proof that a key of the route signed it; `None` if none
-    /// did and the route only observes, or the application is to answer an unsigned question itself.
+    /// did and the route only observes or passes on, or the application is to answer an unsigned question itself.
     pub fn authenticate(
         &self,
         admitted: Admitted,
@@ -75,6 +137,8 @@ impl Route {
         let presented = match admitted.into_proof() {
             Proof::Presented(presented) => presented,
             Proof::Nothing | Proof::Asked => return Ok(None),
+            // Nobody has looked whether it is a question, so it is none.
+            Proof::Open => return Err(Reason::SignatureMissing.into()),
         };
         let usable = |id: &str| self.rotation.is_usable(id, now);
         let verified = self.signature.verify(&presented, &self.name, head, body, usable);
@@ -111,10 +175,6 @@ impl Route {
             }
             Some(_) | None => Ok(()),
         }
-    }
-
-    fn method(&self, head: &Head<'_>) -> Result<(), Reason> {
-        if self.methods.contains(head.method) { Ok(()) } else { Err(Reason::MethodNotAllowed) }
     }
 
     fn rate_limit(&self, head: &Head<'_>, now: Now) -> Result<(), Reject> {
@@ -169,7 +229,7 @@ impl Findings {
             Ok(proof) => Ok(Some(proof)),
             Err(objection) => {
                 let reject = objection.into();
-                if self.mode == Mode::Enforce || !reject.reason.observable() {
+                if self.mode != Mode::Observe || !reject.reason.observable() {
                     return Err(reject);
                 }
                 self.noted.push(reject.reason);

@@ -38,20 +38,45 @@ pub struct Route {
     pub patience: Option<Duration>,
     /// Headers that this route gives a meaning to; spellings that look like them are removed.
     pub headers: Vec<HeaderName>,
+    /// Secrets that could not be read yet. What needs them is refused until a reload brings them.
+    pub awaits: Vec<Awaited>,
 }
 
-/// Whether a route refuses, or only says what it would have refused.
+/// A secret that is configured and not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    /// The key's id.
+    pub key: Arc<str>,
+    /// What was found instead.
+    pub why: Arc<str>,
+}
+
+impl Awaited {
+    /// What that means; `serves` if the route has other keys.
+    pub fn in_words(&self, route: &str, serves: bool) -> String {
+        let Awaited { key, why } = self;
+        let means = if serves { "what needs it is refused" } else { "the route answers 503" };
+        format!(
+            "route {route}: the secret {key} is missing: {means} until it comes and a reload reads it; {why}"
+        )
+    }
+}
+
+/// Whether a route refuses, only says what it would have refused, or has nothing to do with webhooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Enforce,
     Observe,
+    /// The application's other traffic: nothing is verified, and nothing is said to be. It names no
+    /// methods and no schemes, so whoever forgets to ask for the mode refuses.
+    Pass,
 }
 
 impl Route {
     /// The longest time for which a delivery stays fresh; `None` if no time is signed
     /// under one of the route's schemes.
     pub fn freshness_window(&self) -> Option<Duration> {
-        let rules = self.signature.schemes().iter().map(|s| s.recipe().timestamp.as_ref());
+        let rules = self.signature.every_scheme().map(|s| s.recipe().timestamp.as_ref());
         rules.map(|rule| rule.map(|r| r.tolerance + r.future_tolerance)).max().flatten()
     }
 
@@ -74,12 +99,22 @@ pub fn of_path<'e, E: Borrow<Route>>(all: &'e [E], path: &[u8]) -> Result<&'e E,
     let pattern = |one: &'e E| &one.borrow().path;
     let fitting = all.iter().filter_map(|one| Some((pattern(one).matches(path)?, one)));
     let (rank, best) = fitting.max_by_key(|(rank, _)| *rank).ok_or(Reason::RouteUnmatched)?;
+    if rank < usize::MAX && best.borrow().mode == Mode::Pass && is_shadowed(all, path, rank) {
+        return Err(Reason::RouteUnmatched);
+    }
     // Below a prefix an escape could spell the path of a route that demands another secret.
     let read = if rank < usize::MAX && path.contains(&b'%') { decoded(path) } else { None };
     if read.is_some_and(|read| all.iter().any(|other| pattern(other).is_read_in(&read, rank))) {
         return Err(Reason::RouteUnmatched);
     }
     Ok(best)
+}
+
+/// Whether an application that reads paths loosely would take this one, which no route verifies, for one
+/// that a more special route does.
+fn is_shadowed<E: Borrow<Route>>(all: &[E], path: &[u8], rank: usize) -> bool {
+    let verified = all.iter().map(Borrow::borrow).filter(|other| other.mode != Mode::Pass);
+    verified.map(|other| &other.path).any(|other| other.length() > rank && other.is_loosely(path))
 }
 
 /// A raw path; a trailing `*` makes it a prefix.
@@ -97,6 +132,31 @@ impl PathPattern {
             PathPattern::Prefix(prefix) => {
                 (path.starts_with(prefix.as_bytes()) && is_unambiguous(path)).then_some(prefix.len())
             }
+        }
+    }
+
+    fn length(&self) -> usize {
+        match self {
+            PathPattern::Exact(path) | PathPattern::Prefix(path) => path.len(),
+        }
+    }
+
+    /// Whether some application could read the path as one of this pattern. Frameworks drop a slash at the
+    /// end, take capitals for small letters, and cut off what looks like a suffix (`.json`).
+    pub fn is_loosely(&self, path: &[u8]) -> bool {
+        let loosely = |path: &[u8]| Some(String::from_utf8(decoded(path)?).ok()?.to_lowercase());
+        let Some(path) = loosely(path) else { return true };
+        let begins = |pattern: &str| Some(path.strip_prefix(&loosely(pattern.as_bytes())?)?.to_owned());
+        let ends_a_word =
+            |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '-' | '_'));
+        match self {
+            PathPattern::Exact(exact) => {
+                begins(exact.trim_end_matches('/')).is_some_and(|rest| ends_a_word(&rest))
+            }
+            PathPattern::Prefix(prefix) => match prefix.strip_suffix('/') {
+                Some(folder) => begins(folder).is_some_and(|rest| ends_a_word(&rest)),
+                None => begins(prefix).is_some(),
+            },
         }
     }
 

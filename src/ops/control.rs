@@ -191,10 +191,12 @@ fn key(sidecar: &Sidecar, event: &Event) -> Result<ReplayKey, String> {
                 let names: Vec<&str> = live.routes().map(|(route, _)| &*route.name).collect();
                 return Err(format!("there is no such route; the routes are: {}", names.join(", ")));
             };
-            route.signature.key_of(&route.name, event).ok_or_else(|| {
-                let message = "the provider of this route signs no id, so events are told apart by their \
-                               content: name the event by --key, with the Hookgate-Idempotency-Key that the \
-                               application was sent";
+            let by_id = route.signature.key_of(&route.name, event);
+            by_id.or_else(|| sidecar.deliveries.key_of(&route.name, event)).ok_or_else(|| {
+                let message = "events of this route are told apart by more than their id, and this gate has seen \
+                               none of that id lately: name the event by --key, with the \
+                               Hookgate-Idempotency-Key that the application was sent, which the log has too \
+                               (hookgate.idempotency_key)";
                 message.to_owned()
             })
         }

@@ -124,8 +124,8 @@ impl Ops {
         match path {
             "/" => self.page(),
             "/livez" => text(StatusCode::OK, "ok\n"),
-            "/startupz" => health(&[self.startup()], query),
-            "/readyz" => health(&self.readiness(), query),
+            "/startupz" => health(&[self.startup()], &[], query),
+            "/readyz" => health(&self.readiness(), &self.standing(), query),
             "/metrics" => self.metrics(),
             "/report" => json(&self.report()),
             "/version" => json(&version()),
@@ -148,6 +148,27 @@ impl Ops {
                 ..Check::new("replay store usable", self.sidecar.store.is_usable())
             },
         ]
+    }
+
+    /// What is not as it was configured. The gate is ready all the same: taken out of its Service, it
+    /// would serve nobody.
+    fn standing(&self) -> Vec<String> {
+        let (live, unapplied) = (self.sidecar.live.load(), self.sidecar.unapplied.load());
+        let mut lines = Vec::new();
+        if unapplied.failed {
+            lines.push("the last reload failed: the log says why".to_owned());
+        }
+        if !unapplied.keys.is_empty() {
+            lines.push(format!("restart pending: {}", unapplied.keys.join(", ")));
+        }
+        for (route, _) in live.routes() {
+            let means = if route.signature.awaits_keys() { "answers 503" } else { "refuses what needs it" };
+            for awaited in &route.awaits {
+                lines
+                    .push(format!("route {}: the secret {} is missing: it {means}", route.name, awaited.key));
+            }
+        }
+        lines
     }
 
     /// Whose traffic a store that is away affects, and how.
@@ -208,6 +229,7 @@ impl Ops {
             replay_entries: store.entries(),
             replay_capacity: store.capacity(),
             replay_store_up: store.is_up(),
+            restart_pending: !self.sidecar.unapplied.load().keys.is_empty(),
         });
         respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", exposition)
     }
@@ -223,8 +245,8 @@ fn clock_is_believable() -> bool {
     }
 }
 
-/// 200 if all is fine, else 503; with `?verbose` a line for each condition.
-fn health(checks: &[Check], query: &str) -> Response<Vec<u8>> {
+/// 200 if all is fine, else 503; with `?verbose` a line for each condition, and for what decides nothing.
+fn health(checks: &[Check], standing: &[String], query: &str) -> Response<Vec<u8>> {
     let fine = checks.iter().all(|check| check.fine || !check.counts);
     let status = if fine { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut body = String::new();
@@ -239,6 +261,9 @@ fn health(checks: &[Check], query: &str) -> Response<Vec<u8>> {
             } else {
                 "; it is ready all the same (ready_without_store)\n"
             };
+        }
+        for line in standing {
+            _ = writeln!(body, "[--] {line}");
         }
     }
     body += if fine { "ok\n" } else { "not ready\n" };

@@ -34,7 +34,7 @@ pub struct RouteReport {
     pub route: String,
     pub provider: String,
     pub path: String,
-    /// `enforce` or `observe`.
+    /// `enforce`, `observe` or `pass`.
     pub mode: String,
     /// When the counting began: the start, or when the route came.
     pub since: String,
@@ -152,7 +152,12 @@ impl Step {
 
     /// What the check demands, and whether it can refuse anything.
     fn demands(self, route: &Route, replay_window: Duration) -> (String, bool) {
+        let passes = route.mode == Mode::Pass;
         match self {
+            Step::Signature | Step::Freshness | Step::Events | Step::Replay if passes => {
+                ("off: what comes is passed on".to_owned(), false)
+            }
+            Step::Method if passes => ("off: any method".to_owned(), false),
             Step::Method => (words(route.methods.iter().map(http::Method::as_str)), true),
             Step::Https => match route.https {
                 Https::Required => ("HTTPS".to_owned(), true),
@@ -175,12 +180,15 @@ impl Step {
             Step::Handshake if route.handshakes.is_empty() => ("none".to_owned(), false),
             Step::Handshake => ("what the provider asks".to_owned(), true),
             Step::Body => (format!("at most {}", ByteSize(route.max_body)), true),
+            Step::Signature if route.signature.awaits_keys() => {
+                ("its secret is missing: everything is answered 503".to_owned(), true)
+            }
             Step::Signature => {
                 let schemes = route.signature.schemes().iter().map(|scheme| scheme_in_words(route, scheme));
                 (words(schemes.collect::<Vec<_>>().iter().map(String::as_str)), true)
             }
             Step::Freshness => {
-                let schemes = route.signature.schemes().iter().map(Scheme::recipe);
+                let schemes = route.signature.every_scheme().map(Scheme::recipe);
                 let each = distinct(schemes.map(|recipe| match &recipe.timestamp {
                     None => "off: the provider signs no time".to_owned(),
                     Some(TimestampRule { tolerance, future_tolerance, .. }) => {
@@ -279,6 +287,7 @@ fn mode(mode: Mode) -> &'static str {
     match mode {
         Mode::Enforce => "enforce",
         Mode::Observe => "observe",
+        Mode::Pass => "pass",
     }
 }
 
@@ -314,8 +323,10 @@ fn objection(reason: Reason, ended: &Tally, objections: &Tally) -> Option<Object
 
 /// Whether the route could enforce, and why.
 fn judge(mode: Mode, report: &RouteReport, counts: &Counts) -> (Option<bool>, String) {
-    if mode == Mode::Enforce {
-        return (None, "it enforces".to_owned());
+    match mode {
+        Mode::Enforce => return (None, "it enforces".to_owned()),
+        Mode::Pass => return (None, "it passes on what comes, unverified".to_owned()),
+        Mode::Observe => {}
     }
     if report.seen == 0 {
         return (Some(false), "not safe to enforce yet: nothing has been seen".to_owned());

@@ -40,17 +40,16 @@ pub async fn read(
     deadline: Duration,
 ) -> Result<Body, Reason> {
     let mut share = around.beside();
-    let reading = async {
-        around.take_room(admitted.declared().unwrap_or(BUFFER).min(BUFFER)).await?;
-        share.take_room(DELIVERY).await?;
-        // A sender that asks first has then passed every check of its head.
-        session.ask_for_body().await?;
-        collect(session, admitted, around, &mut share).await
-    };
-    // A short body comes with its head: this kind of timer costs nothing then.
-    let bytes = match tokio_timeout(deadline, reading).await {
-        Ok(result) => result?,
-        Err(_) => return Err(Reason::BodyTimeout),
+    let bytes = {
+        let reading = pin!(async {
+            around.take_room(admitted.declared().unwrap_or(BUFFER).min(BUFFER)).await?;
+            share.take_room(DELIVERY).await?;
+            // A sender that asks first has then passed every check of its head.
+            session.ask_for_body().await?;
+            collect(session, admitted, around, &mut share).await
+        });
+        // A short body comes with its head: this kind of timer costs nothing then.
+        tokio_timeout(deadline, reading).await.unwrap_or(Err(Reason::BodyTimeout))?
     };
     Ok(Body { bytes, share })
 }

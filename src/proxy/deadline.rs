@@ -4,7 +4,7 @@
 //! tenths of a second late, and cost next to nothing.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError, Weak};
 use std::task::Poll;
@@ -33,14 +33,14 @@ impl Deadline {
         deadline
     }
 
-    /// Waits for this, but not longer than that, and not if `ends` when it is [looked at](look).
+    /// Waits for this, but not longer than that, and not if `ends` when it is [looked at](look). What is
+    /// waited for stays where it is pinned: moved into here, it would be there twice.
     pub async fn within<T>(
         &self,
         limit: Duration,
-        future: impl Future<Output = T>,
+        mut future: Pin<&mut impl Future<Output = T>>,
         ends: impl Fn() -> bool,
     ) -> Result<T, Elapsed> {
-        let mut future = pin!(future);
         let mut due = NEVER;
         poll_fn(|cx| {
             if let Poll::Ready(value) = future.as_mut().poll(cx) {
@@ -116,6 +116,8 @@ impl Ticker {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     #[tokio::test]
@@ -123,9 +125,9 @@ mod tests {
         let deadline = Deadline::new();
         let never = || false;
         let short = Duration::from_millis(50);
-        assert_eq!(deadline.within(short, std::future::ready(1), never).await, Ok(1));
-        assert_eq!(deadline.within(short, std::future::pending::<()>(), never).await, Err(Elapsed));
-        let soon = tokio::time::sleep(Duration::from_millis(300));
+        assert_eq!(deadline.within(short, pin!(std::future::ready(1)), never).await, Ok(1));
+        assert_eq!(deadline.within(short, pin!(std::future::pending::<()>()), never).await, Err(Elapsed));
+        let soon = pin!(tokio::time::sleep(Duration::from_millis(300)));
         assert_eq!(deadline.within(Duration::from_secs(60), soon, never).await, Ok(()));
     }
 
@@ -135,7 +137,8 @@ mod tests {
         let sees = Arc::clone(&told);
         let waits = tokio::spawn(async move {
             let ends = || sees.load(Ordering::Relaxed) > 0;
-            Deadline::new().within(Duration::from_secs(60), std::future::pending::<()>(), ends).await
+            let forever = pin!(std::future::pending::<()>());
+            Deadline::new().within(Duration::from_secs(60), forever, ends).await
         });
         tokio::time::sleep(Duration::from_millis(20)).await;
         told.store(1, Ordering::Relaxed);

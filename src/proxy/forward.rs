@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use crate::clock::to_rfc3339;
 use crate::config::units::UpstreamUrl;
-use crate::gate::delivery::Head;
+use crate::gate::delivery::{Client, Head};
 use crate::gate::filter::signature::Authentic;
 use crate::gate::reason::Reason;
 use crate::gate::route::Route;
@@ -21,6 +21,8 @@ pub struct Forward<'f> {
     pub peer: IpAddr,
     /// Whether the peer's forwarding headers are believed.
     pub trusted: bool,
+    /// Whether its `X-Forwarded-For` is.
+    pub list_believed: bool,
     pub route: &'f Route,
     pub upstream: &'f UpstreamUrl,
     pub authentic: Option<&'f Authentic>,
@@ -77,9 +79,11 @@ impl Forward<'_> {
         out.extend_from_slice(b"Content-Length: ");
         digits(out, self.body_len);
         out.extend_from_slice(b"\r\n");
-        match self.observed {
-            None => line(out, b"Hookgate-Verdict", b"accepted"),
-            Some(reason) => {
+        match (self.observed, self.authentic) {
+            (None, Some(_)) => line(out, b"Hookgate-Verdict", b"accepted"),
+            // Without a proof there is nothing that could be called accepted.
+            (None, None) => line(out, b"Hookgate-Verdict", b"observed"),
+            (Some(reason), _) => {
                 line(out, b"Hookgate-Verdict", b"observed");
                 line(out, b"Hookgate-Reason", reason.label().as_bytes());
             }
@@ -111,12 +115,17 @@ impl Forward<'_> {
 
     fn forwarded(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"X-Forwarded-For: ");
-        if self.trusted {
+        if self.list_believed {
             let before = self.head.headers.get_all("x-forwarded-for");
             for value in before.filter(|value| value.iter().all(|b| matches!(b, b'\t' | 0x20..=0x7e))) {
                 out.extend_from_slice(value);
                 out.extend_from_slice(b", ");
             }
+        } else if let Client::Known(client) = self.head.client
+            && client != self.peer
+        {
+            write_address(out, client); // named in `Forwarded`, which ends here
+            out.extend_from_slice(b", ");
         }
         write_address(out, self.peer);
         out.extend_from_slice(b"\r\n");

@@ -294,16 +294,16 @@ fn number(value: &[u8]) -> Option<u64> {
     plain.then(|| value.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
 }
 
-/// The size of a chunk. Extensions mean nothing here.
+/// The size of a chunk. Its extensions mean nothing here, and are words: where a quoted one ends
+/// is read in several ways.
 pub fn chunk_size(line: &[u8]) -> Result<u64, Reason> {
-    let end = line.iter().position(|b| !b.is_ascii_hexdigit()).unwrap_or(line.len());
-    let (digits, rest) = line.split_at(end);
-    let rest = rest.trim_ascii_start();
-    let extended = rest.is_empty() || rest.starts_with(b";");
-    let plain = rest.iter().all(|b| matches!(b, b'\t' | 0x20..=0x7e));
-    let text = std::str::from_utf8(digits).ok().filter(|digits| matches!(digits.len(), 1..=8));
-    match text.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
-        Some(size) if extended && plain => Ok(size),
+    let mut parts = line.split(|b| *b == b';');
+    let digits = parts.next().filter(|digits| matches!(digits.len(), 1..=8)).unwrap_or_default();
+    let is_word = |word: &[u8]| http::HeaderName::from_bytes(word).is_ok();
+    let plain = parts.all(|part| part.splitn(2, |b| *b == b'=').all(is_word));
+    let hex = digits.iter().all(u8::is_ascii_hexdigit);
+    match std::str::from_utf8(digits).map(|digits| u64::from_str_radix(digits, 16)) {
+        Ok(Ok(size)) if plain && hex => Ok(size),
         _ => Err(Reason::FramingInvalid),
     }
 }
@@ -475,10 +475,24 @@ mod tests {
         for broken in ["1f\n", "1\rf\r\n", "\n"] {
             assert_eq!(line(broken.as_bytes()), Err(Reason::FramingInvalid), "{broken:?}");
         }
-        for (text, size) in [("1f", 31), ("1F;ext=1", 31), ("0", 0), ("00000001 ; a=\"b\"", 1)] {
+        for (text, size) in [("1f", 31), ("1F;ext=1", 31), ("0", 0), ("00000001;a;b=c", 1)] {
             assert_eq!(chunk_size(text.as_bytes()), Ok(size), "{text}");
         }
-        for bad in ["", "0x3", "-1", "g", "123456789", "+1", " 1", "1 2", "1;\u{7f}", "1;\u{e9}"] {
+        for bad in [
+            "",
+            "0x3",
+            "-1",
+            "g",
+            "123456789",
+            "+1",
+            " 1",
+            "1 ",
+            "1 2",
+            "1;\u{7f}",
+            "1;\u{e9}",
+            "1;",
+            "1;a=\"b\"",
+        ] {
             assert_eq!(chunk_size(bad.as_bytes()), Err(Reason::FramingInvalid), "{bad:?}");
         }
     }

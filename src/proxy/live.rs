@@ -25,6 +25,16 @@ pub struct Endpoint {
     pub secrets: Arc<[NamedSecret]>,
 }
 
+/// What was configured and is not in effect.
+#[derive(Debug, Default)]
+pub struct Unapplied {
+    /// What needs a restart: the keys, and the same in words.
+    pub keys: Vec<String>,
+    pub changes: String,
+    /// The last reload failed.
+    pub failed: bool,
+}
+
 impl Borrow<Route> for Endpoint {
     fn borrow(&self) -> &Route {
         &self.route

@@ -17,6 +17,7 @@ pub mod session;
 pub mod upstream;
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,7 @@ use self::deadline::Deadline;
 use self::forward::Forward;
 use self::framing::{RequestHead, Unread};
 use self::in_flight::{Guard, InFlight};
-use self::live::{Endpoint, Live};
+use self::live::{Endpoint, Live, Unapplied};
 use self::session::Session;
 use self::upstream::{Reply, Undelivered, Upstream};
 use crate::budget::{Budget, SHORT_HEAD, Share};
@@ -45,9 +46,11 @@ use crate::diagnosis::trust;
 use crate::gate::chain::{Admission, Findings};
 use crate::gate::delivery::Head;
 use crate::gate::filter::freshness::Fresh;
+use crate::gate::filter::signature::Authentic;
 use crate::gate::handshake::HandshakeReply;
 use crate::gate::reason::{Reason, Reject, Said};
 use crate::gate::route::Route;
+use crate::store::deliveries::Deliveries;
 use crate::store::{Claim, Outcome, ReplayStore, Reservation};
 use crate::telemetry::metrics::UpstreamOutcome;
 use crate::telemetry::trace::Parent;
@@ -56,7 +59,9 @@ use crate::telemetry::{Fault, Proof, Record, RequestId, Telemetry};
 /// The gate as Pingora sees it.
 pub struct Sidecar {
     pub live: ArcSwap<Live>,
+    pub unapplied: ArcSwap<Unapplied>,
     pub store: ReplayStore,
+    pub deliveries: Deliveries,
     pub upstream: Arc<Upstream>,
     pub budget: Arc<Budget>,
     pub telemetry: Arc<Telemetry>,
@@ -109,7 +114,7 @@ impl Sidecar {
         if let Err(reject) = &admission {
             self.doubt(reject.reason, peer.address, &live, &head, record);
         }
-        let admitted = match admission? {
+        let mut admitted = match admission? {
             Admission::Read(admitted) => admitted,
             Admission::Answer(said) => return Err(Ending::Handshake(said)),
         };
@@ -119,6 +124,9 @@ impl Sidecar {
 
         // Judge the body: is it genuine, fresh, first-seen?
         let now = clock::after(record.arrived);
+        if let Some(said) = route.hear(&mut admitted, &head, &body.bytes, now, &mut findings)? {
+            return Err(Ending::Handshake(said));
+        }
         let authentic = route.authenticate(admitted, &head, &body.bytes, now, &mut findings);
         record.verify += clock::since(now);
         let refused = matches!(authentic, Err(Reject { reason: Reason::SignatureMismatch, .. }));
@@ -129,7 +137,7 @@ impl Sidecar {
         record.proof = authentic.as_ref().map(Proof::from);
         let fresh = route.freshen(authentic, now, &mut findings)?;
         record.observed = findings.noted().to_vec();
-        if let Some(said) = route.answer_signed(fresh.as_ref(), &body.bytes)? {
+        if let Some(said) = route.answer_signed(fresh.as_ref(), &head, &body.bytes)? {
             return Err(Ending::Handshake(said));
         }
         route.choose(fresh.as_ref(), &mut findings)?;
@@ -141,6 +149,7 @@ impl Sidecar {
             head: &head,
             peer: peer.address,
             trusted: live.trusted_proxies.trusts(peer.address),
+            list_believed: live.trusted_proxies.believes_list(peer.address),
             route,
             upstream: self.upstream.url(),
             authentic: fresh.as_ref().map(Fresh::authentic),
@@ -163,12 +172,9 @@ impl Sidecar {
     }
 
     /// Tells why a sender was not believed, now and then.
-    fn doubt(&self, objection: Reason, peer: IpAddr, live: &Live, head: &Head<'_>, record: &Record) {
+    fn doubt(&self, objection: Reason, peer: IpAddr, live: &Live, head: &Head<'_>, record: &mut Record) {
         let hint = trust::hint(objection, peer, &live.trusted_proxies, head.headers);
-        if let Some(hint) = hint.filter(|_| self.diagnosis.has_line(record.arrived)) {
-            let route = record.route.as_ref().map_or("", |(route, _)| &*route.name);
-            self.telemetry.log.hints(route, record.request_id, &[hint]);
-        }
+        record.hint = hint.filter(|_| self.diagnosis.has_line(record.arrived));
     }
 
     /// Counts the request together with what other gates let through, on routes that ask for
@@ -228,7 +234,10 @@ impl Sidecar {
         let reserved = self.store.reserve(fresh, now).await;
         record.verify += clock::since(now);
         let refusal = match reserved {
-            Ok(Reservation::Lead(claim)) => return Ok(Some(claim)),
+            Ok(Reservation::Lead(claim)) => {
+                self.called(fresh.authentic(), record, true);
+                return Ok(Some(claim));
+            }
             Ok(Reservation::Done) => Reason::Duplicate,
             Ok(Reservation::Follow(_)) if findings.only_notes() => return Ok(None),
             Ok(Reservation::Follow(waiting)) => match waiting.outcome().await {
@@ -238,7 +247,37 @@ impl Sidecar {
             },
             Err(_) => Reason::StoreUnavailable,
         };
+        if refusal == Reason::Duplicate {
+            self.called(fresh.authentic(), record, false);
+        }
         Ok(findings.note(Err(refusal))?)
+    }
+
+    /// Keeps how the provider calls this delivery where that is not what the event goes by. If the event
+    /// is known under another such name, only its content says that it is the same: that is told.
+    fn called(&self, authentic: &Authentic, record: &mut Record, first: bool) {
+        let (Some(identity), Some(id), Some((route, metrics))) =
+            (authentic.identity(), authentic.event_id(), &record.route)
+        else {
+            return;
+        };
+        if id.signed && authentic.goes_by_id() {
+            return;
+        }
+        if first {
+            return self.deliveries.add(&route.name, identity.told(), &id.text);
+        }
+        if self.deliveries.had_another(identity.told(), &id.text) {
+            metrics.came_under_another_id();
+            if self.diagnosis.has_line(record.arrived) {
+                let (id, name) = (&id.text, &route.name);
+                record.hint = Some(format!(
+                    "an event with the same content was delivered under another delivery id than {id}: if it was \
+                     sent again on purpose, let it through with hookgate forget --route {name} --event and that \
+                     id; if two events of this provider can be equal, say identity: delivery on the route"
+                ));
+            }
+        }
     }
 
     /// Waits for the delivery as long as a sender should have to.
@@ -250,7 +289,7 @@ impl Sidecar {
         record: &mut Record,
     ) -> Result<Reply, Ending> {
         let started = Instant::now();
-        let task = tokio::spawn(delivery.run());
+        let task = pin!(tokio::spawn(delivery.run()));
         let ended = deadline.within(patience, task, || false).await;
         let took = started.elapsed();
         let (outcome, result) = match ended {
@@ -266,11 +305,10 @@ impl Sidecar {
         Ok(result?)
     }
 
-    /// Answers, and tells what happened.
+    /// Answers.
     async fn conclude(
-        &self,
         session: &mut Session,
-        mut record: Record,
+        record: &mut Record,
         ended: Result<Reply, Ending>,
         around: &Share,
     ) {
@@ -284,16 +322,16 @@ impl Sidecar {
             }
             Err(Ending::Handshake(said)) => {
                 record.reason = Reason::Handshake;
+                record.status = said.status;
                 respond::handshake(session, &said, record.request_id).await;
             }
             Err(Ending::Refused(reject)) => {
-                Self::refuse(session, reject, None, &mut record, around).await;
+                Self::refuse(session, reject, None, record, around).await;
             }
             Err(Ending::As(reason, status)) => {
-                Self::refuse(session, reason.into(), Some(status), &mut record, around).await;
+                Self::refuse(session, reason.into(), Some(status), record, around).await;
             }
         }
-        self.telemetry.finish(record);
     }
 
     /// Refuses in the words of route and provider, or with the `status` that another copy of the event got.
@@ -355,7 +393,8 @@ impl Sidecar {
         }
         let mut around = Share::new(&self.budget);
         let ended = self.handle(session, head, &mut record, &mut around).await;
-        self.conclude(session, record, ended, &around).await;
+        Self::conclude(session, &mut record, ended, &around).await;
+        self.telemetry.finish(record);
     }
 
     async fn refuse_unread(&self, session: &mut Session, unread: Unread) {

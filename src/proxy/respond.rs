@@ -38,7 +38,7 @@ pub async fn refuse(
 /// Answers a handshake. What a stranger chose stands in it, so nobody is to guess what it is.
 pub async fn handshake(session: &mut Session, said: &HandshakeReply, id: RequestId) {
     session.take_what_is_there().await;
-    let mut head = status_line(200);
+    let mut head = status_line(said.status);
     if let Some(media) = said.media {
         line(&mut head, "Content-Type", media.name());
     }
@@ -46,7 +46,7 @@ pub async fn handshake(session: &mut Session, said: &HandshakeReply, id: Request
         line(&mut head, name.as_str(), value.as_bytes());
     }
     line(&mut head, "X-Content-Type-Options", "nosniff");
-    length(&mut head, said.body.len());
+    length_under(said.status, &mut head, said.body.len());
     named(&mut head, id);
     session.answer(head, said.body.as_ref()).await;
 }
@@ -72,10 +72,7 @@ fn refusal(reject: Reject, said: Said<'_>, id: RequestId, route: Option<&Route>)
     if !text.is_empty() {
         line(&mut head, "Content-Type", said.media);
     }
-    // Where there can be no body, no length may be told (RFC 9110, section 8.6).
-    if !matches!(said.status, 204 | 304) {
-        length(&mut head, text.len());
-    }
+    length_under(said.status, &mut head, text.len());
     named(&mut head, id);
     // Whoever is to come again is told when, also where a provider wants another status for that.
     let again = matches!(said.status, 429 | 503).then_some(1);
@@ -95,6 +92,13 @@ pub fn status_line(status: u16) -> Vec<u8> {
     let mut head = Vec::with_capacity(512);
     _ = write!(head, "HTTP/1.1 {status} {}\r\n", reason.unwrap_or_default());
     head
+}
+
+/// Where there can be no body, no length may be told (RFC 9110, section 8.6).
+fn length_under(status: u16, head: &mut Vec<u8>, told: usize) {
+    if !matches!(status, 204 | 304) {
+        length(head, told);
+    }
 }
 
 pub fn length(head: &mut Vec<u8>, length: usize) {

@@ -6,12 +6,14 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::Pin;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Method};
 use pingora::protocols::Stream;
 use pingora_timeout::tokio_timeout;
@@ -59,6 +61,13 @@ pub struct Session {
     deadline: Arc<Deadline>,
 }
 
+/// What the listener knows of a connection, beside what Pingora asks for.
+pub struct Carried {
+    pub intake: Arc<Intake>,
+    /// The other end of the socket, where it named another sender.
+    pub relay: Option<IpAddr>,
+}
+
 /// What is still to come of a request's body.
 #[derive(Clone, Copy)]
 enum Body {
@@ -86,9 +95,11 @@ impl Session {
         let address =
             socket.as_ref().and_then(|socket| Some(socket.peer_addr()?.as_inet()?.ip().to_canonical()));
         let tls = stream.get_ssl_digest().is_some();
-        let peer = address.map(|address| Peer { address, tls });
         let carrier = stream.get_proxy_digest();
-        let intake = carrier.and_then(|carrier| carrier.user_data.as_ref()?.downcast_ref().cloned());
+        let known = carrier.as_ref().and_then(|c| c.user_data.as_ref()?.downcast_ref::<Carried>());
+        let relay = known.and_then(|known| known.relay);
+        let peer = address.map(|address| Peer { address, relay, tls });
+        let intake = known.map(|known| Arc::clone(&known.intake));
         Session {
             stream,
             buffer: BytesMut::new(),
@@ -134,15 +145,17 @@ impl Session {
         if let Some(intake) = &self.intake {
             intake.begin();
         }
-        let read = async {
-            // One empty line in front is passed over (RFC 9112, section 2.2), also behind a body.
-            let mut skipped = self.skip_empty_line();
-            if self.heads > 0 && self.buffer.is_empty() {
-                deadline.within(idle, self.fill(), &ends).await.ok()?.ok()?;
-            }
-            deadline.within(limit, self.head(&mut skipped), &ends).await.ok()?
-        };
-        let read = match (read.await, &self.intake) {
+        // One empty line in front is passed over (RFC 9112, section 2.2), also behind a body.
+        let mut skipped = self.skip_empty_line();
+        let mut there = true;
+        if self.heads > 0 && self.buffer.is_empty() {
+            there = matches!(deadline.within(idle, pin!(self.fill()), &ends).await, Ok(Ok(())));
+        }
+        let mut read = None;
+        if there {
+            read = deadline.within(limit, pin!(self.head(&mut skipped)), &ends).await.ok().flatten();
+        }
+        let read = match (read, &self.intake) {
             (None, Some(intake)) => intake.fault().map(|reason| Err(reason.into())),
             (read, _) => read,
         };
@@ -328,7 +341,7 @@ impl Session {
         // If the sender has gone, there is nobody to tell. Nearly always there is room for all of it
         // at once: this kind of timer costs nothing then.
         let limit = self.write_limit;
-        let written = tokio_timeout(limit, self.write(&head, body)).await;
+        let written = tokio_timeout(limit, pin!(self.write(&head, body))).await;
         self.persists &= matches!(written, Ok(Ok(())));
     }
 
@@ -378,10 +391,11 @@ impl Body {
                 size => Body::Chunk(size),
             }),
             Body::Trailers(_) if line.is_empty() => Ok(Body::Plain(0)),
-            // They are passed over: nothing in them can change what the head said.
+            // They are passed over. None may say anew where the body ends.
             Body::Trailers(before) if before + line.len() <= MAX_CHUNK_LINE => {
                 let colon = line.iter().position(|b| *b == b':').ok_or(Reason::FramingInvalid)?;
-                let fine = HeaderName::from_bytes(&line[..colon]).is_ok()
+                let frames = |name: HeaderName| [CONTENT_LENGTH, TRANSFER_ENCODING].contains(&name);
+                let fine = HeaderName::from_bytes(&line[..colon]).is_ok_and(|name| !frames(name))
                     && HeaderValue::from_bytes(&line[colon + 1..]).is_ok();
                 if fine { Ok(Body::Trailers(before + line.len())) } else { Err(Reason::FramingInvalid) }
             }

@@ -109,24 +109,29 @@ impl Upstream {
     ) -> Result<Reply, Undelivered> {
         let mut said = None;
         let deadline = Arc::clone(&connection.deadline);
-        let exchange = async {
-            let Connection { stream, buffer, .. } = &mut connection;
-            let (reader, mut writer) = stream.split();
-            let mut answer = Answer { reader, buffer };
-            let mut reading = pin!(async {
-                let head = answer.read_final_head().await?;
-                said = Some(head.status);
-                answer.read_body(head, Room { share, taken: SHORT_REPLY }).await
+        let ended = {
+            let exchange = pin!(async {
+                let Connection { stream, buffer, .. } = &mut connection;
+                let (reader, mut writer) = stream.split();
+                let mut answer = Answer { reader, buffer };
+                let mut reading = pin!(async {
+                    let mut reply = answer.read_final_head().await?;
+                    if head.starts_with(b"HEAD ") {
+                        reply.without_body();
+                    }
+                    said = Some(reply.status);
+                    answer.read_body(reply, Room { share, taken: SHORT_REPLY }).await
+                });
+                tokio::select! {
+                    biased;
+                    written = writer.write(head, body) => written?,
+                    // It has heard enough. What it did not take is in the way of another request.
+                    early = &mut reading => return early.map(|(reply, _)| (reply, false)),
+                }
+                reading.await
             });
-            tokio::select! {
-                biased;
-                written = writer.write(head, body) => written?,
-                // It has heard enough. What it did not take is in the way of another request.
-                early = &mut reading => return early.map(|(reply, _)| (reply, false)),
-            }
-            reading.await
+            deadline.within(limit, exchange, || false).await.unwrap_or(Err(Undelivered::TimedOut))
         };
-        let ended = deadline.within(limit, exchange, || false).await.unwrap_or(Err(Undelivered::TimedOut));
         // Whatever goes wrong after the head takes nothing back of what the head said.
         let (reply, reusable) = ended.map_err(|fault| match said {
             Some(status) => Undelivered::Cut { status },
@@ -525,6 +530,18 @@ impl ReplyHead {
         };
         buffer.advance(length);
         Ok(Some(ReplyHead { status, head, framing, reusable }))
+    }
+}
+
+impl ReplyHead {
+    /// The answer to HEAD tells a length, and nothing follows (RFC 9110, section 9.3.2).
+    fn without_body(&mut self) {
+        if let Framing::Length(length) = self.framing
+            && let Ok(length) = usize::try_from(length)
+        {
+            super::respond::length(&mut self.head, length);
+        }
+        self.framing = Framing::Empty;
     }
 }
 

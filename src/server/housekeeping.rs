@@ -11,6 +11,7 @@ use crate::store::{Cause, Failures, Health, Trouble};
 use crate::telemetry::Telemetry;
 use crate::telemetry::event::Event;
 use crate::telemetry::keys::KeyWatch;
+use crate::telemetry::reminder::Reminder;
 use crate::telemetry::silence::SilenceWatch;
 
 /// Between two looks at what has expired.
@@ -64,6 +65,7 @@ fn tell_failures(sidecar: &Sidecar, failures: &Failures) {
 pub async fn housekeeping(sidecar: Arc<Sidecar>) {
     let mut keys = KeyWatch::default();
     let mut silence = SilenceWatch::default();
+    let mut reminder = Reminder::default();
     for tick in 1u32.. {
         tokio::time::sleep(HOUSEKEEPING).await;
         sidecar.upstream.prune();
@@ -74,6 +76,15 @@ pub async fn housekeeping(sidecar: Arc<Sidecar>) {
         for event in silence.look(live.routes(), clock::now()) {
             sidecar.telemetry.tell(event);
         }
+        let now = clock::now().mono;
+        for event in reminder.of_missing(live.routes().map(|(route, _)| route), now) {
+            sidecar.telemetry.tell(event);
+        }
+        let unapplied = sidecar.unapplied.load();
+        if reminder.of_restart(!unapplied.keys.is_empty(), now) {
+            sidecar.telemetry.tell(Event::RestartNeeded { changes: &unapplied.changes });
+        }
+        drop(unapplied);
         if tick.is_multiple_of(LOOK_AT_KEYS_EVERY) {
             for event in keys.look(live.routes(), clock::now()) {
                 sidecar.telemetry.tell(event);

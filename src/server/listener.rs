@@ -34,9 +34,10 @@ use tokio::sync::oneshot;
 
 use crate::budget::{Budget, Cut, Intake, SHORT_HEAD, one_sender};
 use crate::config::certificates::TlsMaterial;
+use crate::proxy::session::Carried;
 use crate::server::handshake::{self, HANDSHAKE_TIMEOUT};
 use crate::server::hello;
-use crate::server::proxy_protocol::{self, ProxyProtocol, Refused};
+use crate::server::proxy_protocol::{self, Preamble, ProxyProtocol, Refused};
 use crate::telemetry::dropped::Drop as Why;
 
 /// What shakes hands with these certificates.
@@ -184,25 +185,18 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Who sends, and what was read to find out.
-    async fn preamble(
-        &self,
-        stream: &mut TcpStream,
-        peer: SocketAddr,
-        trusted: bool,
-    ) -> Result<(SocketAddr, BytesMut), Why> {
+    /// Whom the peer names, if it may.
+    async fn preamble(&self, stream: &mut TcpStream, trusted: bool) -> Result<Preamble, Why> {
         let mode = match (self.proxy_protocol, trusted) {
             (ProxyProtocol::Required, false) => return Err(Why::ProxyUntrusted),
             (_, false) => ProxyProtocol::Off,
             (mode, true) => mode,
         };
-        let preamble =
-            proxy_protocol::read(stream, mode, self.patience).await.map_err(|refused| match refused {
-                Refused::Malformed => Why::ProxyMalformed,
-                Refused::Missing => Why::ProxyMissing,
-                Refused::Silent => Why::Nothing,
-            })?;
-        Ok((preamble.sender.unwrap_or(peer), preamble.ahead))
+        proxy_protocol::read(stream, mode, self.patience).await.map_err(|refused| match refused {
+            Refused::Malformed => Why::ProxyMalformed,
+            Refused::Missing => Why::ProxyMissing,
+            Refused::Silent => Why::Nothing,
+        })
     }
 }
 
@@ -281,9 +275,8 @@ impl<A: ServerApp + Send + Sync + 'static> Listener<A> {
         let closing = self.shutdown.clone();
         // Boxed, because a future that is moved into another one takes its place twice.
         let mut served = Box::pin(async move {
-            let (sender, ahead) =
-                trust.preamble(&mut stream, peer, trusted).await.map_err(|why| (why, None))?;
-            let mut stream = Accepted::new(stream, sender, ahead, intake);
+            let preamble = trust.preamble(&mut stream, trusted).await.map_err(|why| (why, None))?;
+            let mut stream = Accepted::new(stream, peer, preamble, intake);
             let stream: Stream = match tls {
                 None => Box::new(stream),
                 Some(tls) => {
@@ -344,7 +337,7 @@ pub struct Accepted {
     left: bool,
     /// Whether the last word is ours.
     answered: bool,
-    /// How the intake reaches who reads the heads: the one thing that Pingora hands through.
+    /// How what we know reaches who reads the heads: the one thing that Pingora hands through.
     carrier: Option<Arc<ProxyDigest>>,
 }
 
@@ -356,12 +349,15 @@ const FAREWELL: usize = 64;
 const TLS_READ: usize = 20 * 1024;
 
 impl Accepted {
-    fn new(stream: TcpStream, sender: SocketAddr, ahead: BytesMut, intake: Arc<Intake>) -> Self {
+    fn new(stream: TcpStream, peer: SocketAddr, preamble: Preamble, intake: Arc<Intake>) -> Self {
+        let Preamble { sender, ahead } = preamble;
+        let relay = sender.map(|_| peer.ip().to_canonical());
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
-        _ = digest.peer_addr.set(Some(sender.into())); // new, so it is empty
+        _ = digest.peer_addr.set(Some(sender.unwrap_or(peer).into())); // new, so it is empty
+        let known = Carried { intake: Arc::clone(&intake), relay };
         let carrier = ResponseHeader::build(200, Some(0))
             .ok()
-            .map(|unused| Arc::new(ProxyDigest::new(Box::new(unused), Some(Box::new(Arc::clone(&intake))))));
+            .map(|unused| Arc::new(ProxyDigest::new(Box::new(unused), Some(Box::new(known)))));
         Accepted {
             stream,
             ahead,
@@ -520,7 +516,8 @@ mod tests {
         let address = socket.local_addr().unwrap();
         let mut other = TcpStream::connect(address).await.unwrap();
         let (stream, sender) = socket.accept().await.unwrap();
-        let mut accepted = Accepted::new(stream, sender, BytesMut::new(), Intake::new(&Budget::new(0), 0));
+        let preamble = Preamble { sender: None, ahead: BytesMut::new() };
+        let mut accepted = Accepted::new(stream, sender, preamble, Intake::new(&Budget::new(0), 0));
         accepted.write_all(b"alert").await.unwrap();
         drop(accepted);
         let mut came = Vec::new();

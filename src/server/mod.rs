@@ -32,6 +32,7 @@ pub use self::start::{BindError, StartError};
 use self::start::{bind, store};
 use crate::budget::Budget;
 use crate::clock;
+use crate::config::changes::Snapshot;
 use crate::config::flags::Given;
 use crate::config::process::Lifecycle;
 use crate::config::{Config, Startup};
@@ -46,6 +47,7 @@ use crate::server::listener::{Connections, Listener, Trust};
 use crate::server::proxy_protocol::ProxyProtocol;
 use crate::server::reload::Reloader;
 use crate::store::ReplayStore;
+use crate::store::deliveries::Deliveries;
 use crate::telemetry::Telemetry;
 use crate::telemetry::dropped::DroppedAt;
 use crate::telemetry::event::Event;
@@ -140,6 +142,7 @@ impl Server {
     /// Assembles what is behind the sockets, and opens them.
     fn serve(self) -> Running {
         let Server { config, given, telemetry, plain, tls, ops, control, store, hangup } = self;
+        let snapshot = Snapshot::of(&config);
         let startup = config.startup;
         let live = Live::new(config.routes, config.trusted_proxies, &telemetry);
         let sidecar = sidecar(&startup, live, store, &telemetry);
@@ -177,6 +180,8 @@ impl Server {
         let reloader = Reloader {
             given,
             startup: startup.clone(),
+            at_start: snapshot.clone(),
+            in_effect: snapshot,
             fingerprint: config.fingerprint,
             address_files: config.address_files,
             sidecar: Arc::clone(&sidecar),
@@ -242,7 +247,9 @@ pub fn sidecar(
 ) -> Arc<Sidecar> {
     Arc::new(Sidecar {
         live: ArcSwap::from_pointee(live),
+        unapplied: ArcSwap::default(),
         store,
+        deliveries: Deliveries::default(),
         upstream: Arc::new(Upstream::new(startup.upstream.clone(), startup.upstream_connect_timeout)),
         budget: Budget::new(startup.max_buffered),
         telemetry: Arc::clone(telemetry),
@@ -270,7 +277,7 @@ impl Listeners {
             sidecar: Arc::clone(sidecar),
             connections: Connections::new(most, per_address),
             trust: Trust {
-                trusts: Arc::new(move |peer| trusting.live.load().trusted_proxies.trusts(peer)),
+                trusts: Arc::new(move |peer| trusting.live.load().trusted_proxies.may_relay(peer)),
                 proxy_protocol: startup.proxy_protocol,
                 patience: startup.timeouts.header,
             },

@@ -13,11 +13,14 @@ use pingora::listeners::tls::Acceptor;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::clock;
+use crate::config::changes::{self, Change, Snapshot};
 use crate::config::flags::Given;
-use crate::config::{AddressFile, Config, Problem, Problems, Startup};
+use crate::config::route::KeyedRoute;
+use crate::config::{AddressFile, Config, Print, Problem, Problems, Startup};
 use crate::gate::filter::ip_allowlist::is_cut_short;
+use crate::gate::filter::replay::WINDOW_MARGIN;
 use crate::proxy::Sidecar;
-use crate::proxy::live::Live;
+use crate::proxy::live::{Live, Unapplied};
 use crate::telemetry::Telemetry;
 use crate::telemetry::event::Event;
 use crate::telemetry::metrics::ReloadSource;
@@ -26,7 +29,11 @@ use crate::telemetry::metrics::ReloadSource;
 pub struct Reloader {
     pub given: Given,
     pub startup: Startup,
-    pub fingerprint: [u8; 32],
+    /// What a restart would change is what differs from this.
+    pub at_start: Snapshot,
+    /// As it was read last.
+    pub in_effect: Snapshot,
+    pub fingerprint: Print,
     /// As they are in effect.
     pub address_files: Vec<AddressFile>,
     pub sidecar: Arc<Sidecar>,
@@ -59,9 +66,8 @@ impl Reloader {
             Ok(config) => {
                 let changed = config.fingerprint != self.fingerprint;
                 if changed || source == ReloadSource::Signal || self.complaint.is_some() {
-                    self.swap(config, &telemetry);
                     telemetry.metrics.reloaded(source, true, clock::now().wall_ms);
-                    telemetry.tell(Event::Reloaded);
+                    self.swap(config, &telemetry);
                 }
                 self.complaint = None;
             }
@@ -72,6 +78,9 @@ impl Reloader {
                     telemetry.tell(Event::ReloadFailed { problems: &complaint });
                 }
                 self.complaint = Some(complaint);
+                let Unapplied { keys, changes, .. } = &**self.sidecar.unapplied.load();
+                let unapplied = Unapplied { keys: keys.clone(), changes: changes.clone(), failed: true };
+                self.sidecar.unapplied.store(Arc::new(unapplied));
             }
         }
     }
@@ -81,13 +90,44 @@ impl Reloader {
         if !cut.is_empty() && source == ReloadSource::File {
             return Err(Problems(cut));
         }
+        let lost = self.lost_secrets(&config);
+        if !lost.is_empty() {
+            return Err(Problems(lost));
+        }
         // A replay memory that was made for shorter tolerances would forget events that the new
         // ones still take.
         if config.startup.stale_after <= self.startup.stale_after {
             return Ok(config);
         }
-        let message = "a longer tolerance needs a replay memory that is made for it: restart to change it";
-        Err(Problems(vec![Problem { place: None, key: "tolerance".to_owned(), message: message.to_owned() }]))
+        let window = |keyed: &KeyedRoute| keyed.route.freshness_window().unwrap_or_default() + WINDOW_MARGIN;
+        let longer = config.routes.iter().filter(|keyed| window(keyed) > self.startup.stale_after);
+        let problem = |KeyedRoute { route, .. }: &KeyedRoute| Problem {
+            place: None,
+            key: format!("route {}: tolerance", route.name),
+            message:
+                "a longer tolerance, its own or its provider's, needs a replay memory that is made for it: \
+                      restart to change it"
+                    .to_owned(),
+        };
+        Err(Problems(longer.map(problem).collect()))
+    }
+
+    /// Secrets that are missing on routes that are in force: what these accept, they go on accepting.
+    /// A route that is new waits, as it would after a restart.
+    fn lost_secrets(&self, config: &Config) -> Vec<Problem> {
+        let live = self.sidecar.live.load();
+        let mut lost = Vec::new();
+        for KeyedRoute { route, .. } in &config.routes {
+            let before = live.endpoints.iter().map(|endpoint| &endpoint.route).find(|b| b.name == route.name);
+            let Some(before) = before.filter(|before| !before.signature.awaits_keys()) else { continue };
+            for awaited in &route.awaits {
+                if !before.awaits.iter().any(|known| known.key == awaited.key) {
+                    let key = format!("route {}: the secret {}", route.name, awaited.key);
+                    lost.push(Problem { place: None, key, message: awaited.why.to_string() });
+                }
+            }
+        }
+        lost
     }
 
     /// Lists of addresses that have lost most of what they held. Nobody looks when a file
@@ -109,9 +149,15 @@ impl Reloader {
     }
 
     fn swap(&mut self, config: Config, telemetry: &Telemetry) {
-        if config.startup != self.startup {
-            telemetry.tell(Event::RestartNeeded);
-        }
+        let now = Snapshot::of(&config);
+        let (live, pending) = (self.in_effect.changes(&now), self.at_start.changes(&now));
+        let live = changes::in_words(live.iter().filter(|change| change.is_live()));
+        let pending: Vec<_> = pending.into_iter().filter(|change| !change.is_live()).collect();
+        let unapplied = Unapplied {
+            keys: pending.iter().map(Change::key).collect(),
+            changes: changes::in_words(&pending),
+            failed: false,
+        };
         let routes = self.sidecar.live.load().remembered_by(config.routes);
         self.sidecar.live.store(Arc::new(Live::new(routes, config.trusted_proxies, telemetry)));
         if let (Some(tls), Some(acceptor)) = (&config.tls, &self.acceptor) {
@@ -120,6 +166,12 @@ impl Reloader {
                 telemetry.metrics.certificate_expires(&address.to_string(), tls.not_after());
             }
         }
+        telemetry.tell(Event::Reloaded { changes: &live });
+        if !unapplied.keys.is_empty() {
+            telemetry.tell(Event::RestartNeeded { changes: &unapplied.changes });
+        }
+        self.sidecar.unapplied.store(Arc::new(unapplied));
+        self.in_effect = now;
         self.fingerprint = config.fingerprint;
         self.address_files = config.address_files;
     }

@@ -96,7 +96,7 @@ impl Activity {
         }
         if observed.iter().any(|reason| loses_something(*reason)) {
             counts.unsafe_to_refuse += 1;
-        } else if ended.verdict() == Verdict::Accepted {
+        } else if ended.verdict() == Verdict::Accepted && told != (Verdict::Observed, Reason::Accepted) {
             counts.clean.add(now.wall_ms);
         }
         let number = minute(now);

@@ -13,6 +13,7 @@ use crate::config::store::OnStoreError;
 #[cfg(feature = "otel")]
 use crate::config::units::OtlpEndpoint;
 use crate::gate::rotation::Advice;
+use crate::gate::route::Awaited;
 
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'e> {
@@ -24,6 +25,8 @@ pub enum Event<'e> {
         tls: &'e [SocketAddr],
         ops: Option<SocketAddr>,
     },
+    /// A route, in the words of the configuration.
+    Route(&'e str),
     Ready,
     /// A stop was asked for.
     Drain,
@@ -31,12 +34,24 @@ pub enum Event<'e> {
     Idle,
     /// Deliveries were cut by the end.
     Cut,
-    Reloaded,
+    /// What of the new is in effect.
+    Reloaded {
+        changes: &'e str,
+    },
     ReloadFailed {
         problems: &'e str,
     },
     /// What was read anew differs in what a reload cannot change.
-    RestartNeeded,
+    RestartNeeded {
+        changes: &'e str,
+    },
+    /// A secret that is configured is not there.
+    SecretMissing {
+        route: &'e str,
+        awaited: &'e Awaited,
+        /// The route has other keys.
+        serves: bool,
+    },
     /// `told` is what the file says of itself; `torn` if its end was no whole record.
     ReplayFileRead {
         path: &'e Path,
@@ -119,6 +134,7 @@ impl Event<'_> {
         match *self {
             Event::Notice(notice) => ("hookgate.notice", Warn, notice.into()),
             Event::Start { plain, tls, ops } => ("hookgate.start", Info, listens(plain, tls, ops).into()),
+            Event::Route(words) => ("hookgate.route", Info, words.into()),
             Event::Ready => ("hookgate.ready", Info, "every listener accepts".into()),
             Event::Drain => ("hookgate.drain", Info, "shutting down".into()),
             Event::Idle => ("hookgate.stop", Info, "idle, nothing was cut".into()),
@@ -129,19 +145,23 @@ impl Event<'_> {
                  providers that repeat"
                     .into(),
             ),
-            Event::Reloaded => {
-                ("hookgate.reload", Info, "configuration, secrets and certificates reloaded".into())
+            Event::Reloaded { changes: "" } => {
+                ("hookgate.reload", Info, "reloaded: nothing that is in effect has changed".into())
             }
+            Event::Reloaded { changes } => ("hookgate.reload", Info, format!("reloaded: {changes}").into()),
             Event::ReloadFailed { problems } => (
                 "hookgate.reload",
                 Error,
                 format!("reload failed, the last good state stays: {problems}").into(),
             ),
-            Event::RestartNeeded => (
+            Event::RestartNeeded { changes } => (
                 "hookgate.reload",
                 Warn,
-                "listeners, limits, time-outs or the replay memory changed: they need a restart".into(),
+                format!("a restart is needed, and the former values are in effect until then: {changes}").into(),
             ),
+            Event::SecretMissing { route, awaited, serves } => {
+                ("hookgate.secret", Error, awaited.in_words(route, serves).into())
+            }
             Event::ReplayFileRead { path, told, torn } => (
                 "hookgate.replay_file",
                 if torn { Warn } else { Info },

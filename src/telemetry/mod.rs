@@ -10,6 +10,7 @@ pub mod log;
 pub mod metrics;
 #[cfg(feature = "otel")]
 pub mod otlp;
+pub mod reminder;
 pub mod silence;
 pub mod trace;
 mod worker;
@@ -27,7 +28,9 @@ use self::metrics::{Metrics, RouteMetrics, UpstreamOutcome};
 use self::trace::Parent;
 use crate::clock::{self, Now};
 use crate::gate::delivery::Client;
+use crate::gate::filter::replay::ReplayKey;
 use crate::gate::filter::signature::Authentic;
+use crate::gate::identity::Identity;
 use crate::gate::reason::{Reason, Verdict};
 use crate::gate::route::Route;
 use crate::gate::scheme::Assurance;
@@ -59,6 +62,8 @@ pub struct Record {
     /// What an observing route would have refused it for, in the order of the checks.
     pub observed: Vec<Reason>,
     pub proof: Option<Proof>,
+    /// What the operator may want to do about it; told after the delivery itself.
+    pub hint: Option<String>,
     pub body_size: usize,
     /// The gate's own work, without waiting for the body or the application.
     pub verify: Duration,
@@ -80,6 +85,8 @@ pub struct Fault {
 pub struct Proof {
     pub key_id: Arc<str>,
     pub assurance: Assurance,
+    /// By which the event is remembered; `None` on routes that remember nothing.
+    pub key: Option<ReplayKey>,
     pub event_id: Option<String>,
     pub event_type: Option<String>,
     pub event_time_ms: Option<i64>,
@@ -90,6 +97,7 @@ impl From<&Authentic> for Proof {
         Proof {
             key_id: Arc::clone(authentic.key_id()),
             assurance: authentic.assurance(),
+            key: authentic.identity().map(Identity::told),
             event_id: authentic.event_id().map(|id| id.text.clone()),
             event_type: authentic.event_type().map(|name| name.text.clone()),
             event_time_ms: authentic.signed_at().and_then(|t| t.ms),
@@ -113,6 +121,7 @@ impl Record {
             status: reason.status(),
             observed: Vec::new(),
             proof: None,
+            hint: None,
             body_size: 0,
             verify: Duration::ZERO,
             upstream: None,
@@ -120,10 +129,14 @@ impl Record {
         }
     }
 
-    /// The verdict: an observing route's objections show only if the delivery went through.
+    /// The verdict: an observing route's objections show only if the delivery went through. What went through
+    /// without a proof and without an objection was not judged: it was observed, whatever the application said.
     fn verdict(&self) -> (Verdict, Reason) {
         match (self.reason, self.observed.first()) {
             (Reason::Accepted, Some(first)) => (Verdict::Observed, *first),
+            (reason @ (Reason::Accepted | Reason::UpstreamStatus), None) if self.proof.is_none() => {
+                (Verdict::Observed, reason)
+            }
             (reason, _) => (reason.verdict(), reason),
         }
     }
@@ -188,6 +201,7 @@ impl Telemetry {
         self.recent.add(&record, verdict, reason, total);
         let severity = match verdict {
             Verdict::Accepted | Verdict::Answered => Severity::Info,
+            Verdict::Observed if record.observed.is_empty() => Severity::Info, // nobody objected
             Verdict::Refused | Verdict::Observed => Severity::Warn,
             // The application did not want the event, which is not yet a fault of anybody's.
             Verdict::Failed if record.reason == Reason::UpstreamStatus && record.status < 500 => {
@@ -196,6 +210,9 @@ impl Telemetry {
             Verdict::Failed => Severity::Error,
         };
         self.log.decision(severity, now, &record, (verdict, reason), total);
+        if let (Some(hint), Some((route, _))) = (&record.hint, &record.route) {
+            self.log.hints(&route.name, record.request_id, std::slice::from_ref(hint));
+        }
         #[cfg(feature = "otel")]
         if let Some(spans) = &self.spans {
             spans.add(otlp::Span { record, verdict, reason, took: total });

@@ -110,6 +110,9 @@ fn a135_a_chunk_is_what_it_says_it_is() {
     let head = event.head("Transfer-Encoding: chunked\r\n");
     for (what, body) in [
         ("a line end in an extension", "12;a=\"\r\n\"\r\n0123456789 of A135\r\n0\r\n\r\n"),
+        ("a length in a trailer", "12\r\n0123456789 of A135\r\n0\r\nContent-Length: 1\r\n\r\n"),
+        ("a folded trailer", "12\r\n0123456789 of A135\r\n0\r\nX: a\r\n b\r\n\r\n"),
+        ("a space behind the size", "12 \r\n0123456789 of A135\r\n0\r\n\r\n"),
         ("no size", "\r\n0123456789 of A135\r\n0\r\n\r\n"),
         ("a prefix", "0x12\r\n0123456789 of A135\r\n0\r\n\r\n"),
         ("a sign", "-12\r\n0123456789 of A135\r\n0\r\n\r\n"),

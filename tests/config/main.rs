@@ -11,3 +11,5 @@ mod files;
 mod newcomer;
 // What is known of the senders of the presets.
 mod senders;
+// What is valid and will not work.
+mod told;

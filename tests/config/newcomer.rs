@@ -169,8 +169,8 @@ const FILES: &[(&str, &str, &str, &[&str])] = &[
     (
         "a word that a route does not have",
         "",
-        "    methods: [POST]\n",
-        &["f.yaml:6:5", "unknown field `methods`"],
+        "    verbs: [POST]\n",
+        &["f.yaml:6:5", "unknown field `verbs`"],
     ),
     ("a misspelt mode", "", "    mode: enforced\n", &["f.yaml:6:11", "did you mean enforce?"]),
     ("a misspelt limit", "limits: { max_bodi: 1MiB }\n", "", &["f.yaml:1:11", "did you mean max_body?"]),

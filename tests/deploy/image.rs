@@ -1,5 +1,6 @@
 //! The image: built without a daemon from k8s/Containerfile, and run by runc as Kubernetes would
-//! run it: user 65532, a root that cannot be written, no capabilities.
+//! run it: user 65532, a root that cannot be written, no capabilities. Its first stage, which compiles, is given as it
+//! came out of k8s/build: here is no registry to take a compiler's image from.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +15,7 @@ use crate::support::{App, Dir, Gate, Signer, sender};
 const FILE: &str = "k8s/Containerfile";
 const LARGEST: u64 = 15 << 20;
 
-/// The static program that `.ci/run` makes, and the tools; what is missing is said aloud.
+/// The static program that k8s/build makes, in target/image/out, and the tools; what is missing is said aloud.
 fn ready(tools: &[&str]) -> Option<PathBuf> {
     for tool in tools {
         if program(tool).is_none() {
@@ -23,9 +24,9 @@ fn ready(tools: &[&str]) -> Option<PathBuf> {
         }
     }
     let target = Path::new(env!("CARGO_BIN_EXE_hookgate")).ancestors().nth(2).unwrap();
-    let built = target.join("image/bin");
-    if !built.join("hookgate").exists() {
-        eprintln!("SKIPPED: {} is not there; {FILE} says how it is made", built.join("hookgate").display());
+    let built = target.join("image");
+    if !built.join("out/hookgate").exists() {
+        eprintln!("SKIPPED: {} is not there: k8s/build makes it", built.join("out/hookgate").display());
         return None;
     }
     Some(built)
@@ -50,11 +51,47 @@ fn the_containerfile_has_no_complaints() {
 #[test]
 fn the_program_is_small_and_needs_no_other_file() {
     let Some(built) = ready(&[]) else { return };
-    let program = fs::read(built.join("hookgate")).unwrap();
+    let program = fs::read(built.join("out/hookgate")).unwrap();
     assert!(program.len() as u64 <= LARGEST, "{} bytes", program.len());
     // A program that needs a dynamic loader names it.
     let loader = b"/ld-linux";
     assert!(!program.windows(loader.len()).any(|window| window == loader), "it is not static");
+}
+
+/// The list of what it was built of stands in it, where scanners look for it: a section that holds packed JSON.
+#[test]
+fn the_program_names_its_dependencies() {
+    let Some(built) = ready(&["objcopy"]) else { return };
+    let dir = Dir::new();
+    let section = dir.join("dependencies");
+    let named = format!(".dep-v0={}", section.display());
+    done(
+        Command::new("objcopy")
+            .args(["--dump-section", &named])
+            .arg(built.join("out/hookgate"))
+            .arg(dir.join("copy")),
+    );
+    let mut text = String::new();
+    let mut packed = flate2::read::ZlibDecoder::new(fs::File::open(section).unwrap());
+    std::io::Read::read_to_string(&mut packed, &mut text).unwrap();
+    let list: Value = serde_json::from_str(&text).unwrap();
+    let version = |name: &str| {
+        let packages = list["packages"].as_array().unwrap();
+        packages.iter().find(|package| package["name"] == name).map(|package| package["version"].clone())
+    };
+    assert_eq!(version("hookgate"), Some(env!("CARGO_PKG_VERSION").into()));
+    assert!(version("pingora").is_some() && version("rustls").is_some(), "{text}");
+}
+
+/// Nothing in it tells where it was built, so that the same sources make the same bytes anywhere.
+#[test]
+fn the_program_knows_no_folder_of_the_machine_that_built_it() {
+    let Some(built) = ready(&[]) else { return };
+    let program = fs::read(built.join("out/hookgate")).unwrap();
+    let holds = |text: &str| program.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(!holds(env!("CARGO_MANIFEST_DIR")), "{}", env!("CARGO_MANIFEST_DIR"));
+    assert!(!holds("/.cargo/registry/"), "where the crates' sources were");
+    assert!(holds("/cargo/registry/"), "what stands there instead");
 }
 
 /// Ends whatever is left of a container.
@@ -86,7 +123,12 @@ fn bundle(built: &Path, dir: &Dir) -> PathBuf {
         buildah.arg("--runroot").arg(dir.join("run")).arg(command);
         buildah
     };
-    done(buildah("build").args(["--isolation", "chroot", "--tag", image, "--file", FILE]).arg(built));
+    let stage = format!("build={}", built.display());
+    done(
+        buildah("build")
+            .args(["--isolation", "chroot", "--build-context", &stage, "--tag", image, "--file", FILE])
+            .arg("."),
+    );
     done(buildah("push").arg(image).arg(format!("oci:{}:test", layout.display())));
     let packed: u64 = fs::read_dir(layout.join("blobs/sha256"))
         .unwrap()

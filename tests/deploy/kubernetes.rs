@@ -24,10 +24,11 @@ const RENDERED: [&str; 6] = [
     "overlays/shared-store",
     "overlays/tls",
 ];
-const SAMPLES: [&str; 3] = ["httproute", "ingress", "mutating-admission-policy"];
+const SAMPLES: [&str; 5] =
+    ["by-path", "httproute", "ingress", "mutating-admission-policy", "validating-admission-policy"];
 const VERSIONS: [&str; 9] = ["1.29", "1.30", "1.31", "1.32", "1.33", "1.34", "1.35", "1.36", "1.37"];
 
-fn render(path: &str) -> Option<Vec<Value>> {
+pub fn render(path: &str) -> Option<Vec<Value>> {
     let Some(kubectl) = program("kubectl") else {
         eprintln!("SKIPPED: kubectl is not on PATH");
         return None;
@@ -37,7 +38,7 @@ fn render(path: &str) -> Option<Vec<Value>> {
     Some(kube::parse(&done.out))
 }
 
-fn pod(objects: &[Value]) -> &Value {
+pub fn pod(objects: &[Value]) -> &Value {
     &objects.iter().find(|object| object["kind"] == "Deployment").unwrap()["spec"]["template"]["spec"]
 }
 
@@ -45,7 +46,7 @@ fn containers(pod: &Value) -> Vec<&Value> {
     array(&pod["initContainers"]).iter().chain(array(&pod["containers"])).collect()
 }
 
-fn gate_of(pod: &Value) -> &Value {
+pub fn gate_of(pod: &Value) -> &Value {
     containers(pod).into_iter().find(|container| container["name"] == "hookgate").unwrap()
 }
 
@@ -76,7 +77,7 @@ fn untyped(rest: &str) -> Value {
 }
 
 /// Asks tests/deploy/kubernetes/validate.py; `None` if it cannot run here.
-fn faults(objects: &[Value]) -> Option<String> {
+pub fn faults(objects: &[Value]) -> Option<String> {
     let ready = run(Command::new("python3").args(["-c", "import celpy, jsonschema, kubernetes_validate"]));
     if ready.code != Some(0) {
         eprintln!("SKIPPED: python3 with kubernetes-validate and cel-python is not here");
@@ -279,19 +280,19 @@ fn traffic_reaches_the_gate_and_nothing_else() {
     }
 }
 
-fn environment(container: &Value) -> Vec<(String, String)> {
+pub fn environment(container: &Value) -> Vec<(String, String)> {
     let entry = |entry: &Value| (text(&entry["name"]).to_owned(), text(&entry["value"]).to_owned());
     array(&container["env"]).iter().map(entry).collect()
 }
 
 /// What a pod mounts, laid out in a directory: the volumes' files under their mount paths.
-struct Mounted {
+pub struct Mounted {
     dir: Dir,
-    environment: Vec<(String, String)>,
+    pub environment: Vec<(String, String)>,
 }
 
 impl Mounted {
-    fn new(path: &str, pod: &Value, objects: &[Value]) -> Option<Self> {
+    pub fn new(path: &str, pod: &Value, objects: &[Value]) -> Option<Self> {
         let dir = Dir::new();
         let gate = gate_of(pod);
         let root = dir.path().to_str().unwrap().to_owned();
@@ -331,7 +332,7 @@ impl Mounted {
     }
 }
 
-fn check(command: &mut Command) -> Value {
+pub fn check(command: &mut Command) -> Value {
     let done = run(command);
     serde_json::from_str(&done.out).unwrap_or_else(|e| panic!("{e}: {}{}", done.out, done.err))
 }
@@ -360,6 +361,107 @@ fn the_gate_takes_every_setting() {
         let told = check(hookgate(&["check", "-o", "json"]).envs(mounted.environment));
         assert_eq!(told["valid"], true, "{path}: {told:#}");
     }
+}
+
+/// An application of one's own under the component: what comes out of kustomize, or what it says.
+fn under_the_component(changes: &[(&str, &str)]) -> Option<Result<Vec<Value>, String>> {
+    let kubectl = program("kubectl")?;
+    let mut application = "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: shop }
+spec:
+  selector: { matchLabels: { app: shop } }
+  template:
+    metadata: { labels: { app: shop } }
+    spec:
+      serviceAccountName: robot
+      containers:
+      - { name: agent, image: agent }
+      - name: shop
+        image: shop
+        lifecycle: { preStop: { exec: { command: [sh, -c, \"deregister && sleep 15\"] } } }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: shop }
+spec:
+  selector: { app: shop }
+  ports:
+  - { name: metrics, port: 9100 }
+  - { name: http, port: 80, targetPort: 3000 }
+"
+    .to_owned();
+    for (from, to) in changes {
+        assert!(application.contains(from), "{from}");
+        application = application.replace(from, to);
+    }
+    let dir = Dir::new();
+    fs::write(dir.join("application.yaml"), application).unwrap();
+    // kustomize takes no absolute path.
+    let component = fs::canonicalize("k8s/components/sidecar").unwrap();
+    let up = "../".repeat(dir.path().canonicalize().unwrap().components().count() - 1);
+    fs::write(
+        dir.join("kustomization.yaml"),
+        format!(
+            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [application.yaml]\ncomponents: [{up}{}]\n",
+            component.display().to_string().trim_start_matches('/')
+        ),
+    )
+    .unwrap();
+    let done = run(Command::new(kubectl).arg("kustomize").arg(dir.path()));
+    Some(if done.code == Some(0) { Ok(kube::parse(&done.out)) } else { Err(done.err) })
+}
+
+/// What went wrong without a word when the component patched by position and by label.
+#[test]
+fn the_component_does_right_or_fails() {
+    let Some(rendered) = under_the_component(&[]) else { return };
+    let objects = rendered.unwrap();
+    let service = objects.iter().find(|object| object["kind"] == "Service").unwrap();
+    let targets: Vec<_> =
+        array(&service["spec"]["ports"]).iter().map(|port| port["targetPort"].clone()).collect();
+    assert_eq!(targets, [Value::Null, 17080.into()], "the port named http, wherever it stands");
+    let pod = pod(&objects);
+    assert!(
+        environment(gate_of(pod)).contains(&("HOOKGATE_UPSTREAM".into(), "http://127.0.0.1:3000".into()))
+    );
+    assert_eq!(array(&pod["initContainers"]).len(), 1, "without a label of the user's");
+    assert_eq!(pod["containers"][1]["lifecycle"]["preStop"]["exec"]["command"][2], "deregister && sleep 15");
+    assert!(pod["containers"][0]["lifecycle"].is_null(), "the agent is left alone");
+    for key in ["automountServiceAccountToken", "enableServiceLinks"] {
+        assert!(pod[key].is_null(), "{key} is the pod's own");
+    }
+    for (what, changes, expected) in [
+        (
+            "no port of that name",
+            [("name: http", "name: web")],
+            "fieldPath `spec.ports.[name=http].targetPort` is missing",
+        ),
+        (
+            "no targetPort",
+            [(", targetPort: 3000", "")],
+            "fieldPath `spec.ports.[name=http].targetPort` is missing",
+        ),
+        ("another kind", [("kind: Deployment", "kind: StatefulSet")], "nothing selected by Deployment"),
+        ("no Service", [("kind: Service", "kind: Endpoints")], "nothing selected by Service"),
+        (
+            "two Services",
+            [(
+                "kind: Service\n",
+                "kind: Service\nmetadata: { name: other }\nspec: { ports: [{ name: http, port: 80, targetPort: 3000 }] }\n---\napiVersion: v1\nkind: Service\n",
+            )],
+            "multiple matches for selector Service",
+        ),
+    ] {
+        let failed = under_the_component(&changes).unwrap().expect_err(what);
+        assert!(failed.contains(expected), "{what}: {failed}");
+    }
+    // A name cannot become the port of a URL: the gate does not start.
+    let named = under_the_component(&[("targetPort: 3000", "targetPort: web")]).unwrap().unwrap();
+    let env = environment(gate_of(self::pod(&named)));
+    let told = run(hookgate(&["check", "--provider", "github", "--insecure-allow-http"]).envs(env));
+    assert!(told.code != Some(0) && told.err.contains("is no upstream"), "{}", told.err);
 }
 
 /// The overlay for an ingress, played: the sample application as it is written, the gate as it is

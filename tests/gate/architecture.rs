@@ -67,6 +67,7 @@ const FLOORS: &[&str] = &[
     "proxy",
     "ops",
     "server",
+    "inject",
     "cli",
 ];
 

@@ -107,6 +107,33 @@ fn what_protects_the_gate_itself_is_refused_even_when_observing() {
     }
 }
 
+#[test]
+fn a_route_whose_keys_are_not_there_judges_who_sends_and_then_says_try_again() {
+    for mode in [Mode::Enforce, Mode::Observe] {
+        let mut gate = Gate::new(mode, &provider());
+        let [route] = &mut gate.routes;
+        route.signature = route.signature.clone().awaiting_keys();
+        let judge = |attempt: &Attempt| {
+            gate.judge(&attempt.delivery(&provider()), &mut Findings::new(mode)).map_err(|r| r.reason)
+        };
+        for proof in [Proof::Missing, Proof::Malformed, Proof::Forged, Proof::Genuine] {
+            let client = ["192.0.2.3", "192.0.2.4", "192.0.2.5", "192.0.2.6"][proof as usize];
+            let attempt = Attempt { client, proof, ..Attempt::FAULTLESS };
+            assert_eq!(judge(&attempt), Err(Reason::Overloaded), "{mode:?}");
+        }
+        for (reason, that, commit) in FAULTS.iter().take_while(|(reason, ..)| !reason.is_signature()) {
+            let mut attempt = Attempt { client: "192.0.2.7", ..Attempt::FAULTLESS };
+            commit(&mut attempt);
+            let noted = mode == Mode::Observe && reason.observable();
+            let expected = if noted { Reason::Overloaded } else { *reason };
+            if *reason != Reason::RateLimited {
+                assert_eq!(judge(&attempt), Err(expected), "{mode:?}, {that}");
+            }
+        }
+        assert!(gate.routes[0].freshness_window().is_some(), "the replay memory is made for what is to come");
+    }
+}
+
 /// The facts of one delivery, before it is signed.
 #[derive(Clone)]
 struct Attempt {
@@ -181,13 +208,17 @@ impl Attempt {
     }
 }
 
-/// Judges a delivery as the proxy does, by a gate that has let one event through before.
-fn judge(mode: Mode, attempt: &Attempt) -> (Result<(), Reason>, Vec<Reason>) {
-    let provider = Provider::new(
+fn provider() -> Provider {
+    Provider::new(
         "{ algorithm: hmac-sha256, signature: { from: 'header:x-signature', encoding: hex },
            content: '{body}', id: 'json:/id',
            timestamp: { from: 'json:/time', unit: s, tolerance: 5m, future_tolerance: 5m } }",
-    );
+    )
+}
+
+/// Judges a delivery as the proxy does, by a gate that has let one event through before.
+fn judge(mode: Mode, attempt: &Attempt) -> (Result<(), Reason>, Vec<Reason>) {
+    let provider = provider();
     let gate = Gate::new(mode, &provider);
     let earlier = Attempt { ids: &["seen"], client: "192.0.2.1", ..Attempt::FAULTLESS };
     gate.judge(&earlier.delivery(&provider), &mut Findings::new(mode)).unwrap();
@@ -228,6 +259,7 @@ impl Gate {
             expect_every: None,
             answers: Answers::default(),
             patience: None,
+            awaits: Vec::new(),
             headers: vec![],
         };
         let replay = ReplayPolicy::new(minutes(60), minutes(10), minutes(2), minutes(1)).unwrap();

@@ -15,6 +15,8 @@ mod support;
 mod addresses;
 // How many files it may have open.
 mod descriptors;
+// A secret that is not there stops its own route only.
+mod missing;
 // Every series, and what none of them tells.
 mod metrics;
 // A route that says what it would refuse, and forwards it.

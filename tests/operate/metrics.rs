@@ -51,7 +51,7 @@ const REASONS: [(&str, &str); 28] = [
 ];
 
 /// The contract's names, with their types.
-const NAMES: [(&str, &str); 30] = [
+const NAMES: [(&str, &str); 32] = [
     ("hookgate_requests_total", "counter"),
     ("hookgate_request_duration_seconds", "histogram"),
     ("hookgate_verify_duration_seconds", "histogram"),
@@ -60,6 +60,7 @@ const NAMES: [(&str, &str); 30] = [
     ("hookgate_event_age_seconds", "histogram"),
     ("hookgate_key_matches_total", "counter"),
     ("hookgate_last_accepted_timestamp_seconds", "gauge"),
+    ("hookgate_duplicates_of_other_deliveries_total", "counter"),
     ("hookgate_requests_in_flight", "gauge"),
     ("hookgate_buffered_body_bytes", "gauge"),
     ("hookgate_connections", "gauge"),
@@ -73,6 +74,7 @@ const NAMES: [(&str, &str); 30] = [
     ("hookgate_reloads_total", "counter"),
     ("hookgate_last_reload_successful", "gauge"),
     ("hookgate_last_reload_success_timestamp_seconds", "gauge"),
+    ("hookgate_restart_pending", "gauge"),
     ("hookgate_ready", "gauge"),
     ("hookgate_draining", "gauge"),
     ("hookgate_panics_total", "counter"),
@@ -133,8 +135,9 @@ fn every_metric_of_the_contract_is_exposed_with_its_type() {
     let ours = text.lines().filter_map(|line| line.strip_prefix("# TYPE hookgate_"));
     for name in ours.map(|line| line.split(' ').next().unwrap()) {
         let name = format!("hookgate_{name}");
-        // Beyond the contract, for dashboards, silence, the rotation of keys and the replay file.
+        // Beyond the contract, for dashboards, silence, secrets, the rotation of keys and the replay file.
         let extra = [
+            "hookgate_secrets_missing",
             "hookgate_silence_seconds",
             "hookgate_route_observing",
             "hookgate_key_last_match_timestamp_seconds",
@@ -191,8 +194,8 @@ fn what_happens_is_counted_once() {
         event.clone().tampered(),                     // signature_mismatch
         event.clone().without("x-hub-signature-256"), // signature_missing
         event.clone().to("/elsewhere"),               // route_unmatched
-        signer.event(),                               // accepted, with the application's 500
-        signer.event(),                               // accepted, with the application's 404
+        signer.event(),                               // upstream_status: the application's 500
+        signer.event(),                               // upstream_status: the application's 404
         signer.event(),                               // upstream_failed
     ] {
         let answer = gate.send(&request);
@@ -200,7 +203,8 @@ fn what_happens_is_counted_once() {
     }
     let metrics = gate.metrics();
     for (reason, count) in [
-        ("accepted", 3.0),
+        ("accepted", 1.0),
+        ("upstream_status", 2.0),
         ("duplicate", 1.0),
         ("signature_mismatch", 1.0),
         ("signature_missing", 1.0),

@@ -167,10 +167,134 @@ fn what_needs_a_restart_is_said_and_the_rest_is_applied() {
     let changed = format!("header_timeout: 3s\n{config}").replace("DIR", gate.dir.path().to_str().unwrap());
     gate.dir.write("hookgate.yaml", changed);
     gate.signal("HUP");
-    gate.log.find("the warning", |line| {
+    let warning = gate.log.find("the warning", |line| {
         line["severity_text"] == "WARN" && line["body"].as_str().is_some_and(|body| body.contains("restart"))
     });
+    assert!(warning["body"].as_str().unwrap().contains("header_timeout: 10s → 3s"), "{warning}");
     until("the new secret", || status(&gate, &other) == 200);
+    let [before, now] = [SECRET, &other].map(|secret| {
+        let secret = hookgate::config::secret::Secret::from_bytes(secret.into()).0;
+        secret.fingerprint()
+    });
+    gate.log.find("the rotation", |line| {
+        line["body"].as_str().is_some_and(|body| {
+            let told = |print: &str| body.contains(&format!(", {print})"));
+            body.starts_with("reloaded: route a: key key-1: key-1 (") && told(&before) && told(&now)
+        })
+    });
+
+    let pending = || gate.metrics().value("hookgate_restart_pending");
+    assert!(same(pending(), 1.0));
+    let ready = gate.ops("/readyz?verbose");
+    assert_eq!(ready.status, 200);
+    assert!(ready.text().contains("restart pending: header_timeout\n"), "{}", ready.text());
+    gate.dir.write("hookgate.yaml", config.replace("DIR", gate.dir.path().to_str().unwrap()));
+    gate.signal("HUP");
+    until("that it is taken back", || same(pending(), 0.0));
+    assert!(!gate.ops("/readyz?verbose").text().contains("pending"));
+}
+
+/// Each key above the routes of which the reference says that a reload takes it up, and one of a route
+/// for each way in which it takes effect, really does so.
+#[test]
+fn what_is_live_takes_effect_and_is_told_by_its_key() {
+    let app = App::ok();
+    let route = |words: &str| {
+        format!(
+            "routes:\n  - {{ name: a, path: /a, provider: github, secrets: [{{ file: DIR/key-1 }}], {words} }}\n"
+        )
+    };
+    let plain = format!("insecure_allow_http: true\n{}", route("rate_limit: off"));
+    let gate = Gate::before(&app).without("insecure-allow-http").without("rate-limit").config(&plain).start();
+    let answer = |headers: &[(&str, &str)]| {
+        let event = Signer::github().event().to("/a");
+        gate.send(&headers.iter().fold(event, |event, (name, value)| event.with(name, value))).status
+    };
+    let load = |text: &str| {
+        let before = successes(&gate);
+        gate.dir.write("hookgate.yaml", text.replace("DIR", gate.dir.path().to_str().unwrap()));
+        gate.signal("HUP");
+        until("the reload", || successes(&gate) > before);
+    };
+    gate.dir.write("short", "ten bytes.");
+    let https: &[(&str, &str)] = &[("X-Forwarded-Proto", "https"), ("X-Forwarded-For", "192.0.2.7")];
+    let proxy = "trusted_proxies: [127.0.0.0/8]\n";
+    let http = "insecure_allow_http: true\n";
+    for (key, text, headers, expected) in [
+        ("insecure_allow_http", route("rate_limit: off"), &[][..], 403),
+        ("trusted_proxies", format!("{proxy}{}", route("rate_limit: off")), https, 200),
+        (
+            "real_ip_header",
+            format!("{proxy}real_ip_header: x-real-ip\n{}", route("rate_limit: off, allow_ips: [192.0.2.9]")),
+            &[("X-Forwarded-Proto", "https"), ("X-Real-IP", "192.0.2.9")],
+            200,
+        ),
+        (
+            "insecure_short_secret",
+            format!(
+                "{http}insecure_short_secret: true\n{}",
+                route("rate_limit: off").replace("key-1", "short")
+            ),
+            &[],
+            401,
+        ),
+        ("strict_start", format!("{http}strict_start: true\n{}", route("rate_limit: off")), &[], 200),
+        (
+            "route a: allow_ips",
+            format!("{http}{}", route("rate_limit: off, allow_ips: [192.0.2.1]")),
+            &[],
+            403,
+        ),
+        ("route a: max_body", format!("{http}{}", route("rate_limit: off, max_body: 10B")), &[], 413),
+        (
+            "route a: path",
+            format!("{http}{}", route("rate_limit: off").replace("path: /a", "path: /b")),
+            &[],
+            404,
+        ),
+        (
+            "route a: provider",
+            format!("{http}{}", route("rate_limit: off").replace("github", "bitbucket")),
+            &[],
+            401,
+        ),
+        (
+            "route a: mode",
+            format!("{http}{}", route("rate_limit: off, allow_ips: [192.0.2.1], mode: observe")),
+            &[],
+            200,
+        ),
+        ("route a: methods", format!("{http}{}", route("rate_limit: off, methods: PUT")), &[], 405),
+        (
+            "route a: status",
+            format!(
+                "{http}{}",
+                route("rate_limit: off, status: { signature: 444 }").replace("github", "bitbucket")
+            ),
+            &[],
+            444,
+        ),
+        (
+            "route b added",
+            format!("{http}{}", route("rate_limit: off").replace("name: a", "name: b")),
+            &[],
+            200,
+        ),
+    ] {
+        load(&plain);
+        assert_eq!(answer(&[]), 200, "before {key}");
+        load(&text);
+        assert_eq!(answer(headers), expected, "{key}");
+        gate.log.find(key, |line| {
+            line["body"].as_str().is_some_and(|body| {
+                body.strip_prefix("reloaded: ")
+                    .is_some_and(|told| told.split("; ").any(|change| change.starts_with(key)))
+            })
+        });
+        assert!(same(gate.metrics().value("hookgate_restart_pending"), 0.0), "{key} needs no restart");
+    }
+    load(&format!("{http}{}", route("rate_limit: 1/1h")));
+    assert_eq!((answer(&[]), answer(&[])), (200, 429), "rate_limit");
 }
 
 #[test]

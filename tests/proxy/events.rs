@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::support::gate::same;
+use crate::support::gate::{hookgate, run, same};
 use crate::support::sender::{SECRET, unique};
 use crate::support::{Answer, App, Builder, Gate, Request, Signer};
 
@@ -218,5 +218,33 @@ fn a_route_takes_the_methods_that_it_names() {
 }
 
 fn lines(request: &Request) -> String {
-    request.headers.0.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect()
+    request.headers.0.iter().fold(String::new(), |lines, (name, value)| lines + name + ": " + value + "\r\n")
+}
+
+#[test]
+fn a_copy_by_content_under_another_delivery_id_is_told_and_can_be_let_through_by_that_id() {
+    let app = App::ok();
+    let builder = Gate::before(&app);
+    let socket = builder.dir().path().join("control");
+    let gate = builder.with("control-socket", socket.display()).start();
+    let of = |id: &str| {
+        signed("github", "{\"inputs\":{}}").without("x-github-delivery").with("X-GitHub-Delivery", id)
+    };
+    let count = || gate.metrics().value("hookgate_duplicates_of_other_deliveries_total{route=\"default\"}");
+
+    assert_eq!(ended(&gate, &[of("a"), of("a")]), [accepted(), duplicate()]);
+    assert!(same(count(), 0.0), "the same delivery once more");
+    let key = gate.decision(&gate.send(&of("b")))["hookgate.idempotency_key"].as_str().unwrap().to_owned();
+    assert_eq!(Some(&*key), app.only_request().header("Hookgate-Idempotency-Key"));
+    assert!(same(count(), 1.0));
+    let hint = gate.log.find("the hint", |line| line["event.name"] == "hookgate.hints");
+    assert!(hint["hookgate.hints"].as_str().unwrap().contains("identity: delivery"), "{hint}");
+
+    let forget = |id: &str| {
+        let socket = format!("--control-socket={}", socket.display());
+        run(hookgate(&["forget", "--route", "default", "--event", id]).arg(socket)).code
+    };
+    assert_eq!(forget("never-seen"), Some(1));
+    assert_eq!(forget("a"), Some(0));
+    assert_eq!(ended(&gate, &[of("a"), of("a")]), [accepted(), duplicate()]);
 }

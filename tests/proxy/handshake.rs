@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use data_encoding::{BASE64, HEXLOWER};
 use hmac::{Hmac, KeyInit, Mac};
+use hookgate::config::handshake::Ask;
+use hookgate::config::provider::{PRESETS, preset};
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
@@ -354,9 +356,288 @@ fn discord_is_answered_if_it_signed_and_refused_with_401_if_not() {
     assert_eq!(as_json(&answer), json!({ "type": 1 }));
     assert_eq!(gate.send(&ping.tampered()).status, 401, "Discord looks whether it is refused");
     app.assert_untouched("a handshake is the gate's");
+    let ping = signed(r#"{"version":1,"application_id":"1234","type":0}"#);
+    let answer = gate.send(&ping);
+    assert_eq!((answer.status, answer.text()), (204, String::new()), "the PING of webhook events");
+    assert_eq!(answer.header("Content-Length"), None);
+    assert_eq!(gate.reason(&answer), "handshake");
+    assert_eq!(gate.send(&ping.tampered()).status, 401);
+    app.assert_untouched("a handshake is the gate's");
+    let event =
+        signed(r#"{"version":1,"application_id":"1234","type":1,"event":{"type":"APPLICATION_AUTHORIZED"}}"#);
+    assert_eq!(gate.send(&event).text(), "app", "a webhook event says type 1 as well");
     let command = signed(r#"{"id":"2","type":2}"#);
     assert_eq!(gate.send(&command).text(), "app");
-    assert_eq!(gate.send(&command).said(), (204, String::new()), "Discord wants no text for what it knows");
+    assert_eq!(gate.send(&command).said(), (204, String::new()), "a known one");
+}
+
+/// A POST that nobody has signed.
+fn unsigned(media: &str, body: &str) -> Request {
+    let request =
+        Request { target: PATH.to_owned(), headers: support::Headers::default(), body: body.into() };
+    request.with("Content-Type", media)
+}
+
+const FORM: &str = "application/x-www-form-urlencoded";
+const JSON: &str = "application/json; charset=utf-8";
+
+/// Provider, kind and body of a question that comes unsigned in a body, and the answer.
+const POSTED: [(&str, &str, &str, &str); 4] = [
+    ("woocommerce", FORM, "webhook_id=17", ""),
+    ("slack", FORM, "ssl_check=1&token=xxx", ""),
+    (
+        "lark",
+        JSON,
+        r#"{"challenge":"ajls384kdjx98XX","token":"xxxxxx","type":"url_verification"}"#,
+        r#"{"challenge":"ajls384kdjx98XX"}"#,
+    ),
+    (
+        "monday",
+        JSON,
+        r#"{"challenge":"3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P"}"#,
+        r#"{"challenge":"3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P"}"#,
+    ),
+];
+
+fn before_posted(app: &App, provider: &str) -> Builder {
+    before(app, provider).with("public-url", "https://hooks.example")
+}
+
+#[test]
+fn a_question_in_an_unsigned_body_is_answered() {
+    for (provider, media, body, expected) in POSTED {
+        let app = App::ok();
+        let gate = before_posted(&app, provider).start();
+        for again in [false, true] {
+            let answer = gate.send(&unsigned(media, body));
+            assert_is_handshake(&gate, &answer);
+            assert_eq!(answer.text(), expected, "{provider}, asked again: {again}");
+        }
+        app.assert_untouched("a handshake is the gate's");
+        assert_eq!(gate.metrics().requests("handshake").to_string(), "2", "{provider}");
+    }
+}
+
+#[test]
+fn an_unsigned_body_that_is_no_question_is_as_unsigned_as_before() {
+    let long = format!("webhook_id=1&x={}", "a".repeat(4096));
+    for (provider, media, body) in [
+        ("woocommerce", FORM, "webhook=1"),
+        ("woocommerce", FORM, "webhook_id=1&webhook_id=2"),
+        ("woocommerce", FORM, "webhook_id=%zz"),
+        ("woocommerce", FORM, ""),
+        ("woocommerce", FORM, &long),
+        ("woocommerce", JSON, "webhook_id=1"),
+        ("woocommerce", "text/plain", "webhook_id=1"),
+        ("woocommerce", JSON, r#"{"webhook_id":1}"#),
+        ("slack", FORM, "ssl_check=0"),
+        ("slack", FORM, "ssl_check=1&ssl_check=1"),
+        ("slack", FORM, "command=%2Fweather&text=ssl_check"),
+        ("slack", JSON, r#"{"type":"url_verification","challenge":"abc"}"#),
+        ("lark", JSON, r#"{"challenge":"abc","type":"event_callback"}"#),
+        ("lark", JSON, r#"{"encrypt":"P37w+VIimMgPEO1RBhJ6Rg=="}"#),
+        ("lark", JSON, r#"{"type":"url_verification","type":"x","challenge":"abc"}"#),
+        ("monday", JSON, r#"{"event":{"challenge":"abc"}}"#),
+        ("monday", JSON, r#"[{"challenge":"abc"}]"#),
+        ("monday", JSON, r#"{"challenge":"abc""#),
+        ("github", FORM, "webhook_id=1"),
+        ("notion", JSON, r#"{"verification_token":"secret_abc"}"#),
+    ] {
+        let app = App::ok();
+        let gate = before_posted(&app, provider).with("rate-limit", "off").start();
+        let answer = gate.send(&unsigned(media, body));
+        assert_eq!(
+            (answer.said(), gate.reason(&answer)),
+            ((401, "Unauthorized".to_owned()), "signature_missing".to_owned()),
+            "{provider} {body}"
+        );
+        app.assert_untouched("nobody signed it");
+    }
+    // Whose length is not told is not read.
+    let app = App::ok();
+    let gate = gate(&app, "woocommerce");
+    let mut sender = gate.connect();
+    sender.send(format!(
+        "POST {PATH} HTTP/1.1\r\nHost: h\r\nContent-Type: {FORM}\r\nTransfer-Encoding: chunked\r\n\r\nc\r\nwebhook_id=1\r\n0\r\n\r\n"
+    ));
+    assert_eq!(gate.reason(&sender.response()), "signature_missing");
+    app.assert_untouched("nobody signed it");
+}
+
+#[test]
+fn nothing_harmful_is_sent_back_from_an_unsigned_body() {
+    let long = format!(r#"{{"challenge":"{}"}}"#, "a".repeat(513));
+    for body in [
+        r#"{"challenge":"<script>"}"#,
+        r#"{"challenge":"a\r\nb"}"#,
+        r#"{"challenge":""}"#,
+        r#"{"challenge":"\u00fc"}"#,
+        &long,
+    ] {
+        let app = App::ok();
+        let gate = before_posted(&app, "monday").start();
+        let answer = gate.send(&unsigned(JSON, body));
+        assert_eq!(answer.said(), (403, "Forbidden".to_owned()), "{body}");
+        assert_eq!(gate.reason(&answer), "handshake_refused", "{body}");
+        app.assert_untouched("it is no event");
+    }
+    let app = App::ok();
+    let gate = before_posted(&app, "monday").with("failure-limit", "3/1h").start();
+    let bad = unsigned(JSON, r#"{"challenge":"<b>"}"#);
+    let reasons: Vec<_> = (0..40).map(|_| gate.reason(&gate.send(&bad))).collect();
+    assert_eq!(reasons[..3], ["handshake_refused"; 3]);
+    assert!(reasons.iter().any(|reason| reason == "rate_limited"), "{reasons:?}");
+}
+
+/// Whatever a provider signs is a delivery, even if its body is the question to the letter.
+#[test]
+fn a_signed_event_is_never_taken_for_an_unsigned_question() {
+    let asked = |provider: &str| {
+        let preset = preset(provider).unwrap();
+        preset.handshake.into_iter().any(|raw| !raw.signed && raw.method == Some(Ask::Post))
+    };
+    let events = [
+        ("woocommerce", FORM, "webhook_id=17", None),
+        ("slack", FORM, "ssl_check=1&token=xxx", None),
+        ("lark", JSON, r#"{"challenge":"abc","type":"url_verification"}"#, None),
+        ("notion", JSON, r#"{"verification_token":"secret_abc"}"#, None),
+        ("bitbucket-server", JSON, r#"{"test":true}"#, Some(("X-Event-Key", "diagnostics:ping"))),
+        ("asana", JSON, "{}", Some(("X-Hook-Secret", "abc"))),
+    ];
+    for (provider, _) in PRESETS {
+        // Microsoft writes its question into the query, and its credential into the body; monday's token is
+        // in the next test.
+        let elsewhere = ["microsoft-graph", "monday"].contains(provider);
+        let known = elsewhere || events.iter().any(|(known, ..)| known == provider);
+        assert_eq!(asked(provider), known, "{provider}");
+    }
+    for (provider, media, body, more) in events {
+        let app = App::ok();
+        let gate = before_posted(&app, provider).with("handshake", "answer").start();
+        let dressed = |request: Request| {
+            more.iter().fold(request.with("Content-Type", media), |all, (name, value)| all.with(name, value))
+        };
+        let forged = gate.send(&dressed(Signer::new(provider, 0, &other_secret()).sign(body)));
+        assert_eq!(
+            (forged.status, gate.reason(&forged)),
+            (401, "signature_mismatch".to_owned()),
+            "{provider}"
+        );
+        app.assert_untouched("its signature does not hold");
+        let answer = gate.send(&dressed(Signer::new(provider, 0, SECRET).sign(body)));
+        assert_eq!(answer.text(), "app", "{provider}");
+    }
+}
+
+/// What looks like a question that comes signed and is an event: all of them are the application's.
+#[test]
+fn a_signed_event_is_never_taken_for_a_signed_question() {
+    let events: [(&str, &str); 9] = [
+        ("slack", r#"{"type":"event_callback","challenge":"abc","event":{"type":"url_verification"}}"#),
+        ("slack", r#"{"challenge":"abc"}"#),
+        ("zoom", r#"{"event":"meeting.started","payload":{"plainToken":"abc"}}"#),
+        ("zoom", r#"{"payload":{"event":"endpoint.url_validation","plainToken":"abc"}}"#),
+        ("twitch", r#"{"challenge":"abc","subscription":{"status":"enabled"}}"#),
+        ("twitch", r#"{"challenge":"abc","event":{"status":"webhook_callback_verification_pending"}}"#),
+        ("front", r#"{"type":"inbound_received","payload":{"type":"sync"}}"#),
+        ("front", r#"{"type":"sync","authorization":{"id":"cmp_abc"}}"#),
+        ("front", r#"{"payload":{"type":"sync"}}"#),
+    ];
+    for (provider, _) in PRESETS {
+        // Discord signs with a key of its own: its events are in its test.
+        let known = *provider == "discord" || events.iter().any(|(known, _)| known == provider);
+        assert_eq!(preset(provider).unwrap().handshake.iter().any(|raw| raw.signed), known, "{provider}");
+    }
+    for (provider, body) in events {
+        let app = App::ok();
+        let gate = gate(&app, provider);
+        let mut event = Signer::new(provider, 0, SECRET).sign(body);
+        if body.contains("inbound_received") {
+            event = event.with("X-Front-Challenge", "abc");
+        }
+        assert_eq!(gate.send(&event).text(), "app", "{provider} {body}");
+    }
+}
+
+#[test]
+fn a_token_that_is_none_makes_no_question_of_a_delivery() {
+    let app = App::ok();
+    let gate = before_posted(&app, "monday").start();
+    let answer = gate.send(&unsigned(JSON, r#"{"challenge":"abc"}"#).with("Authorization", "a.b.c"));
+    assert_eq!(answer.status, 401);
+    app.assert_untouched("it shows a token, so that decides");
+}
+
+#[test]
+fn what_only_the_application_can_answer_is_forwarded_if_the_operator_says_so() {
+    for (provider, body) in [
+        ("lark", r#"{"encrypt":"P37w+VIimMgPEO1RBhJ6RtKl7nbyzmIbEG1pReEzghk="}"#),
+        ("lark", r#"{"challenge":"abc","token":"x","type":"url_verification"}"#),
+        ("notion", r#"{"verification_token":"secret_tMrlL1qK5vuQAh1b6cZGhFChZTSYJlce98V0pYn7yBl"}"#),
+    ] {
+        let app = App::ok();
+        let gate = before(&app, provider).with("handshake", "forward").start();
+        let answer = gate.send(&unsigned(JSON, body));
+        assert_eq!(answer.text(), "app", "{provider}");
+        let request = app.only_request();
+        assert_eq!(request.body, body.as_bytes());
+        assert_eq!(request.header("Hookgate-Verdict"), Some("observed"));
+        assert_eq!(request.header("Hookgate-Reason"), Some("handshake"));
+        assert_eq!((request.header("Hookgate-Key-Id"), request.header("Hookgate-Event-Id")), (None, None));
+        let line = gate.decision(&answer);
+        assert_eq!(line["hookgate.verdict"], "observed", "{provider}");
+        let event = gate.send(&unsigned(JSON, r#"{"event":{"id":"1"}}"#));
+        assert_eq!(gate.reason(&event), "signature_missing", "{provider}");
+        assert_eq!(app.seen(), 1);
+    }
+    // Who has not said so is told.
+    let app = App::ok();
+    let told = gate(&app, "lark");
+    told.log.find("the notice", |line| {
+        line["event.name"] == "hookgate.notice"
+            && line["body"].as_str().is_some_and(|body| body.contains("handshake: forward"))
+    });
+}
+
+#[test]
+fn an_observing_route_answers_what_is_asked_and_passes_on_the_rest() {
+    let app = App::ok();
+    let gate = before(&app, "woocommerce").with("mode", "observe").start();
+    assert_is_handshake(&gate, &gate.send(&unsigned(FORM, "webhook_id=1")));
+    app.assert_untouched("a handshake is the gate's");
+    let answer = gate.send(&unsigned(FORM, "other=1"));
+    assert_eq!((answer.text(), gate.reason(&answer)), ("app".to_owned(), "signature_missing".to_owned()));
+    assert_eq!(app.only_request().header("Hookgate-Verdict"), Some("observed"));
+}
+
+#[test]
+fn bitbucket_tests_its_connection_without_a_signature() {
+    let app = App::ok();
+    let gate = gate(&app, "bitbucket-server");
+    let ping = unsigned(JSON, r#"{"test":true}"#);
+    assert_is_handshake(&gate, &gate.send(&ping.clone().with("X-Event-Key", "diagnostics:ping")));
+    let push = gate.send(&ping.with("X-Event-Key", "repo:refs_changed"));
+    assert_eq!(gate.reason(&push), "signature_missing");
+    app.assert_untouched("a handshake is the gate's");
+}
+
+#[test]
+fn front_gets_the_challenge_of_the_header_back_once_the_signature_holds() {
+    let app = App::ok();
+    let gate = gate(&app, "front");
+    let signer = Signer::new("front", 0, SECRET);
+    let sync = json!({ "type": "sync", "authorization": { "id": "cmp_abc" } }).to_string();
+    let answer = gate.send(&signer.sign(&sync).with("X-Front-Challenge", "abc123"));
+    assert_is_handshake(&gate, &answer);
+    assert_eq!(as_json(&answer), json!({ "challenge": "abc123" }));
+    let forged = Signer::new("front", 0, &other_secret()).sign(&sync).with("X-Front-Challenge", "abc123");
+    assert_eq!(gate.send(&forged).status, 401);
+    let harmful = gate.send(&signer.sign(&sync).with("X-Front-Challenge", "<b>"));
+    assert_eq!(gate.reason(&harmful), "handshake_refused");
+    app.assert_untouched("a handshake is the gate's");
+    let event = json!({ "type": "inbound_received", "payload": { "id": "1" } }).to_string();
+    let event = signer.sign(event).with("X-Front-Challenge", "abc123");
+    assert_eq!(gate.send(&event).text(), "app", "a header that nobody signed keeps no event back");
 }
 
 #[test]
@@ -370,6 +651,16 @@ fn the_checks_of_the_sender_come_first() {
     let busy = before(&app, "x-twitter").with("rate-limit", "1/1h").start();
     assert_eq!(busy.reason(&get(&busy, query)), "handshake");
     assert_eq!(busy.reason(&get(&busy, query)), "rate_limited");
+    let ping = unsigned(FORM, "webhook_id=1");
+    let outside = before(&app, "woocommerce").with("allow-ip", "192.0.2.0/24").start();
+    assert_eq!(outside.reason(&outside.send(&ping)), "address_denied");
+    let plain = before(&app, "woocommerce").without("insecure-allow-http").start();
+    assert_eq!(plain.reason(&plain.send(&ping)), "https_required");
+    let busy = before(&app, "woocommerce").with("rate-limit", "1/1h").start();
+    assert_eq!(busy.reason(&busy.send(&ping)), "handshake");
+    assert_eq!(busy.reason(&busy.send(&ping)), "rate_limited");
+    let off = before(&app, "woocommerce").with("handshake", "off").start();
+    assert_eq!(off.reason(&off.send(&ping)), "signature_missing");
     app.assert_untouched("a handshake is the gate's");
 }
 

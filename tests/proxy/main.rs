@@ -25,5 +25,7 @@ mod handshake;
 mod https;
 // What is taken although it could be refused.
 mod liberal;
+// What is no webhook.
+mod other_traffic;
 // Whose word is believed about the sender's address.
 mod trust;

@@ -22,6 +22,7 @@ fn the_forwarded_list_is_read_from_the_right() {
     let app = App::ok();
     let gate = Gate::before(&app)
         .with("allow-ip", format!("{ALLOWED}/32"))
+        .and("allow-ip", "2001:db8::/32")
         .with("trusted-proxy", "127.0.0.1/32")
         .and("trusted-proxy", "10.0.0.0/8")
         .start();
@@ -38,9 +39,16 @@ fn the_forwarded_list_is_read_from_the_right() {
         ("spoofed on the left", &["203.0.113.7, 198.51.100.9"], 403),
         ("spoofed in an earlier line", &[ALLOWED, OTHER], 403),
         ("spoofed behind a trusted proxy", &["203.0.113.7, 198.51.100.9, 10.0.0.5"], 403),
-        ("with a port", &["203.0.113.7:1234"], 403),
+        ("with a port", &["203.0.113.7:1234"], 200),
+        ("IPv6 with a port", &["198.51.100.9, [2001:db8::7]:1234, [::ffff:10.0.0.5]:80"], 200),
+        ("IPv6 in brackets", &["[2001:db8::7]"], 200),
+        ("an empty element", &["203.0.113.7,"], 200),
+        ("empty elements", &[" , 203.0.113.7, , 10.0.0.3"], 200),
+        ("an empty line", &[ALLOWED, ""], 200),
         ("no address", &["unknown"], 403),
-        ("an empty element", &["203.0.113.7,"], 403),
+        ("spoofed with a port", &["203.0.113.7:1234, 198.51.100.9:1234"], 403),
+        ("spoofed in front of an empty element", &["203.0.113.7, , 198.51.100.9,"], 403),
+        ("brackets that do not close", &["[2001:db8::7"], 403),
         ("nothing but proxies", &["10.0.0.1"], 403),
         ("more hops than there are", &[&many], 403),
     ] {
@@ -97,6 +105,7 @@ fn only_a_trusted_proxy_can_say_https() {
         (PROXY, Some("https"), 200),
         (PROXY, Some("HTTPS"), 200),
         (PROXY, Some("https, https"), 200),
+        (PROXY, Some("http, https"), 200),
         (PROXY, Some("http"), 403),
         (PROXY, Some("https, http"), 403),
         (PROXY, Some(""), 403),
@@ -116,6 +125,114 @@ fn only_a_trusted_proxy_can_say_https() {
     for request in app.requests() {
         assert_eq!(request.header("X-Forwarded-Proto"), Some("https"));
     }
+}
+
+/// TLS ends at the first of two proxies, and both write down how they were spoken to.
+#[test]
+fn the_scheme_is_what_the_proxy_says_that_saw_the_sender() {
+    let app = App::ok();
+    let gate = Gate::before(&app)
+        .without("insecure-allow-http")
+        .with("trusted-proxy", "127.0.0.1/32")
+        .and("trusted-proxy", "10.0.0.0/8")
+        .start();
+    for (list, said, status) in [
+        ("203.0.113.7, 10.0.0.5", "https, http", 200),
+        ("203.0.113.7, 10.0.0.5", "http, https", 403),
+        ("203.0.113.7, 10.0.0.5", "https, http, https", 403),
+        ("10.0.0.5, 203.0.113.7", "https, http", 403),
+    ] {
+        let event = forwarded(&[list]).with("X-Forwarded-Proto", said);
+        assert_eq!(send_from(PROXY, &gate, &event).status, status, "{list}: {said}");
+        assert_eq!(send_from(STRANGER, &gate, &event).status, 403, "{list}: {said}");
+    }
+}
+
+#[test]
+fn forwarded_is_read_where_it_is_asked_for_and_nothing_else_then() {
+    let app = App::ok();
+    let gate = Gate::before(&app)
+        .without("insecure-allow-http")
+        .with("allow-ip", format!("{ALLOWED}/32"))
+        .with("trusted-proxy", "127.0.0.1/32")
+        .and("trusted-proxy", "10.0.0.0/8")
+        .with("real-ip-header", "forwarded")
+        .start();
+    for (line, reason) in [
+        ("for=203.0.113.7;proto=https", None),
+        ("for=198.51.100.9;proto=http, For=\"203.0.113.7:51008\";Proto=HTTPS;by=_gate", None),
+        ("for=203.0.113.7;proto=https;host=\"a, b\", for=\"10.0.0.5:_x\";proto=http,", None),
+        ("for=203.0.113.7;proto=http", Some("https_required")),
+        ("for=203.0.113.7", Some("https_required")),
+        ("for=203.0.113.7;proto=http, for=10.0.0.5;proto=https", Some("https_required")),
+        ("for=203.0.113.7;proto=https, for=198.51.100.9;proto=https", Some("address_denied")),
+        ("for=203.0.113.7;proto=https, for=unknown;proto=https", Some("address_denied")),
+        ("for=203.0.113.7;proto=https, for=_hidden;proto=https", Some("address_denied")),
+        ("for=203.0.113.7;proto=https, proto=https", Some("address_denied")),
+        ("for=\"203.0.113.7\";proto=https;x=\", for=198.51.100.9", Some("https_required")),
+    ] {
+        let before = app.seen();
+        let answer = send_from(PROXY, &gate, &Signer::github().event().with("Forwarded", line));
+        assert_eq!(answer.status, if reason.is_some() { 403 } else { 200 }, "{line}");
+        match reason {
+            Some(reason) => assert_eq!(gate.reason(&answer), reason, "{line}"),
+            None => assert_eq!(gate.decision(&answer)["client.address"], ALLOWED, "{line}"),
+        }
+        assert_eq!(app.seen() - before, usize::from(reason.is_none()), "{line}");
+    }
+    for request in app.requests() {
+        assert_eq!(request.header("X-Forwarded-For"), Some("203.0.113.7, 127.0.0.1"));
+        assert_eq!(request.header("Forwarded"), None);
+    }
+    // What a proxy does not set, it passes on from the sender.
+    let event = forwarded(&[ALLOWED]).with("X-Forwarded-Proto", "https");
+    assert_eq!(gate.reason(&send_from(PROXY, &gate, &event)), "https_required");
+    let event = event.with("Forwarded", "for=198.51.100.9;proto=https");
+    assert_eq!(gate.reason(&send_from(PROXY, &gate, &event)), "address_denied");
+    let event = Signer::github().event().with("Forwarded", "for=203.0.113.7;proto=https");
+    assert_eq!(send_from(STRANGER, &gate, &event).status, 403);
+}
+
+/// TLS ends at a balancer that names the sender before the first byte, and the scheme in a header.
+#[test]
+fn a_balancer_that_ends_tls_may_speak_the_proxy_protocol_as_well() {
+    let app = App::ok();
+    let before = |from: &str| {
+        let gate = Gate::before(&app)
+            .without("insecure-allow-http")
+            .with("allow-ip", format!("{ALLOWED}/32"))
+            .with("proxy-protocol", "required")
+            .with("trusted-proxy", "127.0.0.3/32");
+        gate.and(from, "127.0.0.1/32").start()
+    };
+    let send = |gate: &Gate, line: &str, request: &Request| {
+        let mut sender = Sender::connect_from(PROXY, gate.address());
+        sender.send(line);
+        sender.exchange(request)
+    };
+    let (named, other) =
+        ("PROXY TCP4 203.0.113.7 10.0.0.1 4711 443\r\n", "PROXY TCP4 198.51.100.9 10.0.0.1 4711 443\r\n");
+    let event = || Signer::github().event();
+    let https = || event().with("X-Forwarded-Proto", "https");
+
+    let gate = before("trusted-proxy");
+    assert_eq!(send(&gate, named, &https()).status, 200);
+    assert_eq!(app.requests().last().unwrap().header("X-Forwarded-Proto"), Some("https"));
+    assert_eq!(send(&gate, named, &event().with("X-Forwarded-Proto", "http, https")).status, 200);
+    for (what, line, request, reason) in [
+        ("nobody says HTTPS", named, event(), "https_required"),
+        ("the balancer says HTTP", named, event().with("X-Forwarded-Proto", "https, http"), "https_required"),
+        ("a list names nobody here", other, https().with("X-Forwarded-For", ALLOWED), "address_denied"),
+    ] {
+        let answer = send(&gate, line, &request);
+        assert_eq!((answer.status, gate.reason(&answer).as_str()), (403, reason), "{what}");
+    }
+
+    // A balancer that passes bytes on has said nothing of what is in them.
+    let gate = before("proxy-protocol-from");
+    assert_eq!(gate.reason(&send(&gate, named, &https())), "https_required");
+    let behind = "PROXY TCP4 127.0.0.3 10.0.0.1 4711 443\r\n";
+    assert_eq!(send(&gate, behind, &https().with("X-Forwarded-For", ALLOWED)).status, 200);
 }
 
 #[test]

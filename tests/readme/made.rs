@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::fs;
 use std::time::Duration;
 
+use hookgate::config::changes::is_live;
 use hookgate::config::flags::{Given, RunArgs};
 use hookgate::config::provider::{PRESETS, preset};
 use hookgate::config::raw::{Evidence, Preset, Retries, SchemeWords, SignatureFormat};
@@ -15,10 +16,10 @@ use hookgate::gate::reason::Reason;
 use hookgate::gate::scheme::Assurance;
 use hookgate::gate::scheme::algorithm::Algorithm;
 
-use super::{CONFIGURATION, PROVIDERS, README, between, hookgate, read, stands_after};
+use super::{CONFIGURATION, POD, PROVIDERS, README, between, hookgate, read, stands_after};
 
 /// Another value than the default, for each key that stands above the routes and needs no certificate.
-const OTHER_VALUES: [(&str, &str); 33] = [
+const OTHER_VALUES: [(&str, &str); 35] = [
     ("listen", "listen: [127.0.0.1:1]"),
     ("ops_listen", "ops_listen: 127.0.0.1:1"),
     ("ops_hosts", "ops_hosts: [ops.example]"),
@@ -28,6 +29,7 @@ const OTHER_VALUES: [(&str, &str); 33] = [
     ("trusted_proxies", "trusted_proxies: [10.9.0.0/16]"),
     ("real_ip_header", "real_ip_header: x-real-ip"),
     ("proxy_protocol", "proxy_protocol: optional"),
+    ("proxy_protocol_from", "proxy_protocol: optional\nproxy_protocol_from: [10.9.0.0/16]"),
     ("insecure_allow_http", "insecure_allow_http: true"),
     ("insecure_short_secret", "insecure_short_secret: true"),
     ("replay.window", "replay: { window: 48h }"),
@@ -49,6 +51,7 @@ const OTHER_VALUES: [(&str, &str); 33] = [
     ("body_timeout", "body_timeout: 7s"),
     ("idle_timeout", "idle_timeout: 7s"),
     ("control_socket", "control_socket: /tmp/hookgate"),
+    ("strict_start", "strict_start: true"),
     ("shutdown_delay", "shutdown_delay: 7s"),
     ("shutdown_timeout", "shutdown_timeout: 7s"),
     ("reload_interval", "reload_interval: 7s"),
@@ -80,6 +83,7 @@ fn the_reference_is_that_of_the_flags_and_the_schema() {
         let (what, default) = help.rsplit_once(" [default: ").unwrap_or((&help, "none]"));
         let (values, default) = values(flag, default.trim_end_matches(']'));
         let live = live(&key);
+        assert_eq!(is_live(&key), live != "restart", "{key}: what a reload tells of it");
         let row = format!("| `{key}` | `--{long}` `{variable}` | {what}{values} | {default} | {live} |\n");
         match parts.iter_mut().find(|(part, _)| *part == heading) {
             Some((_, rows)) => rows.push_str(&row),
@@ -321,6 +325,35 @@ fn the_demo_shows_what_the_readme_shows() {
 }
 
 /// Replaces what stands between the markers of `name` on a page, or asserts that it is up to date.
+/// What the ten minutes say, on a chart of others.
+#[test]
+fn the_ten_minutes_say_what_stands_there() {
+    const GATE: &str = "--image registry.example/hookgate:0.1.0 --provider github --path /hooks/github";
+    const WHOLE: &str = "--trusted-proxy 10.244.0.0/16 --network-policy=ingress-nginx";
+    let steps = [
+        "hookgate inject parcel-desk.yaml".to_owned(),
+        format!("hookgate inject {GATE} parcel-desk.yaml >/dev/null"),
+        format!("hookgate inject {GATE} {WHOLE} parcel-desk.yaml >gated.yaml"),
+        format!("hookgate inject {GATE} {WHOLE} --diff parcel-desk.yaml | grep '^[-+] ' | cut -c 1-90 | head -16"),
+        "hookgate inject --uninject gated.yaml | hookgate inject --provider gihub --image registry.example/hookgate:0.1.0"
+            .to_owned(),
+    ];
+    let folder = std::env::temp_dir().join(format!("hookgate-ten-minutes-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    fs::copy("tests/deploy/inject/charts/starter.yaml", folder.join("parcel-desk.yaml")).unwrap();
+    let bin = std::path::Path::new(env!("CARGO_BIN_EXE_hookgate")).parent().unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let mut page = String::new();
+    for step in steps {
+        let mut command = std::process::Command::new("bash");
+        command.args(["-c", &format!("exec 2>&1; {step}")]).current_dir(&folder).env("PATH", &path);
+        let told = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        write!(page, "$ {step}\n{told}").unwrap();
+    }
+    fs::remove_dir_all(folder).unwrap();
+    hold(POD, "ten-minutes", &block(&page).replace("```text", "```console"));
+}
+
 fn hold(page: &str, name: &str, fresh: &str) {
     // Renewing rewrites the file: one section at a time.
     static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());

@@ -15,6 +15,7 @@ use std::process::{Command, Output};
 const README: &str = "README.md";
 const CONFIGURATION: &str = "conf/README.md";
 const PROVIDERS: &str = "conf/providers/README.md";
+const POD: &str = "k8s/README.md";
 
 fn read(page: &str) -> String {
     fs::read_to_string(page).unwrap()

@@ -65,7 +65,7 @@ fn pass(signed: &[Signed]) {
         gate.dir().write(provider, secret);
         let url = url.as_ref().map(|url| format!("    public_url: {url}\n")).unwrap_or_default();
         let route = format!(
-            "  - name: {provider}\n    path: /hooks/{provider}\n    provider: {provider}\n{url}    \
+            "  - name: {provider}\n    path: /hooks/{provider}\n    provider: {provider}\n{url}    identity: signed\n    \
              secrets: [{{ id: key, file: DIR/{provider} }}]\n"
         );
         routes.insert(provider, route);

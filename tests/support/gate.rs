@@ -174,7 +174,9 @@ impl Gate {
     /// The log line of the request that got this answer.
     pub fn decision(&self, response: &Response) -> Value {
         let id = response.header("Hookgate-Request-Id").expect("every answer carries the request's id");
-        self.log.find("the decision", |line| line["hookgate.request_id"] == id)
+        let is =
+            |line: &Value| line["event.name"] == "hookgate.decision" && line["hookgate.request_id"] == id;
+        self.log.find("the decision", is)
     }
 
     /// Why the request was answered as it was.

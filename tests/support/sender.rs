@@ -95,7 +95,7 @@ impl Signer {
         let id = unique("evt");
         let body = serde_json::json!({
             "id": id, "type": "user.created", "created": to_rfc3339(time_ms),
-            "webhookTimestamp": time_ms, "data": { "n": 1 },
+            "webhookTimestamp": time_ms, "signedAt": (time_ms / 1000).to_string(), "data": { "n": 1 },
         });
         self.sign_at(time_ms, &id, body.to_string().as_bytes())
     }

@@ -7,6 +7,7 @@ use crate::gate::filter::signature::{Scheme, Signature};
 use crate::gate::identity::Rule;
 use crate::gate::parse::json;
 use crate::gate::scheme::Recipe;
+use crate::gate::scheme::source::Source;
 
 impl Endpoint<'_> {
     /// What tells its events apart: what the route says, else what the provider needs.
@@ -21,6 +22,12 @@ impl Endpoint<'_> {
                 // Somebody has decided against what the provider needs.
                 if let Some(identity) = of_provider {
                     self.loader.notice(format!("route {name} takes equal events for one: {}", identity.because));
+                } else if let Some(source) = Self::only_told_apart_by_bytes(recipes) {
+                    self.loader.notice(format!(
+                        "route {name} takes two events with equal bytes for one, because nothing in them is signed that \
+                         names an event: a copy with another {source} is told in hookgate.hints, and identity: \
+                         delivery takes it for another event"
+                    ));
                 }
             }
             Rule::Delivery => match recipes.iter().find_map(unsigned) {
@@ -40,6 +47,15 @@ impl Endpoint<'_> {
             )),
         }
         rule_of
+    }
+
+    /// Where the delivery id stands, if neither an id nor a time is signed that would make two events differ.
+    fn only_told_apart_by_bytes(recipes: &[Recipe]) -> Option<Source> {
+        let bare = |recipe: &&Recipe| {
+            recipe.timestamp.is_none() && !recipe.id.iter().any(|source| recipe.identifies(source))
+        };
+        let bare = recipes.iter().find(bare)?;
+        bare.id.first().cloned()
     }
 
     /// Which events it takes.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Endpoint;
 use crate::config::Origin;
 use crate::config::handshake;
+use crate::config::located::Located;
 use crate::config::provider::NamedSecret;
 use crate::config::secret::Secret;
 use crate::gate::handshake::{AnsweredBy, Handshakes};
@@ -30,6 +31,11 @@ impl Endpoint<'_> {
         if let (Some(words), true) = (words, list.is_empty()) {
             let message = format!("{provider} has no handshake: leave it out, or list the route's own");
             self.loader.located_problem(&key, words, message);
+        }
+        if mode == handshake::Mode::Answer
+            && !matches!(words, Some(Located { value: handshake::Words::Own(_), .. }))
+        {
+            self.leave_to_the_application(&mut list, provider);
         }
         if mode != handshake::Mode::Answer {
             // Whoever answers, compares the token.
@@ -73,6 +79,20 @@ impl Endpoint<'_> {
         Handshakes::new(handshakes, secrets.iter().filter_map(decoded).collect(), answered_by)
     }
 
+    /// Nobody but the application can answer these questions of the provider's, and nothing unsigned
+    /// reaches it unless the operator says so.
+    fn leave_to_the_application(&mut self, list: &mut Vec<handshake::Raw>, provider: &str) {
+        let all = list.len();
+        list.retain(|raw| raw.answer != handshake::RawAnswer::Application);
+        if list.len() < all {
+            let message = format!(
+                "{provider} begins with an unsigned request that only the application can answer: write \
+                 handshake: forward while you set it up, to have it passed on"
+            );
+            self.loader.notice(message);
+        }
+    }
+
     pub(super) fn handshake_token(&mut self, wanted: bool, provider: &str) -> Option<Secret> {
         let key = self.key("handshake_token_file");
         match &self.raw.handshake_token_file {
@@ -81,7 +101,7 @@ impl Endpoint<'_> {
                     let message = format!("the gate asks {provider} for no token: leave it out");
                     self.loader.located_problem(&key, file, message);
                 }
-                let token = self.read_secret(&key, file)?;
+                let token = self.read_secret(&key, "handshake_token_file", file)?;
                 self.loader.given(&key, file.value.display(), file);
                 Some(token)
             }

@@ -2,6 +2,7 @@
 
 mod events;
 mod handshakes;
+mod pass;
 mod sender;
 mod senders;
 mod signing;
@@ -14,14 +15,14 @@ use std::time::Duration;
 use self::words::RouteWords;
 use super::application::{Application, Exchange};
 use super::checks;
-use super::loader::Loader;
+use super::loader::{Loader, join};
 use super::located::Located;
 use super::provider::{self, NamedSecret};
 use super::secret::Secret;
-use super::units::{ByteSize, Rate};
+use super::units::{ByteSize, Rate, UpstreamUrl};
 use super::{Origin, Place, raw};
 use crate::gate::filter::https::Https;
-use crate::gate::route::{Mode, PathPattern, Route};
+use crate::gate::route::{Awaited, Mode, PathPattern, Route};
 
 const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::from_secs(60) };
 
@@ -31,10 +32,36 @@ pub struct KeyedRoute {
     pub secrets: Vec<NamedSecret>,
 }
 
+impl KeyedRoute {
+    /// Who, where, with which keys, how, and where it leads.
+    pub fn in_words(&self, upstream: &UpstreamUrl) -> String {
+        let KeyedRoute { route, secrets } = self;
+        let prints: Vec<_> = secrets.iter().map(|key| key.secret.fingerprint()).collect();
+        let keys = match prints.len() {
+            0 => "no key".to_owned(),
+            1 => format!("1 key ({})", prints[0]),
+            n => format!("{n} keys ({})", prints.join(", ")),
+        };
+        let awaited: Vec<_> = route.awaits.iter().map(|awaited| &*awaited.key).collect();
+        let awaits =
+            if awaited.is_empty() { String::new() } else { format!(", awaits {}", awaited.join(", ")) };
+        let mode = match route.mode {
+            Mode::Enforce => "enforce",
+            Mode::Observe => "observe",
+            Mode::Pass => "pass",
+        };
+        let methods = if route.methods.is_empty() { "*".to_owned() } else { join(&route.methods) };
+        let (name, path) = (&route.name, &route.path);
+        format!("{name}  {methods} {path}  {keys}{awaits}  {mode}  → {upstream}")
+    }
+}
+
 /// What counts for every route.
 pub struct ForAll<'c> {
     pub https: Https,
     pub short_secret: bool,
+    /// Whether a route whose secret is missing stops the others.
+    pub strict: bool,
     /// Whether there is a store that gates share.
     pub may_share: bool,
     pub max_buffered: ByteSize,
@@ -70,10 +97,17 @@ impl Loader {
         for (index, Located { value, at, .. }) in raw.into_iter().enumerate() {
             let place = self.place(at);
             let raw = &flags.of_file(value);
-            let mut endpoint = Endpoint { loader: self, index, place, raw, preset: None, all };
+            let mut endpoint =
+                Endpoint { loader: self, index, place, raw, preset: None, all, awaits: Vec::new() };
             routes.extend(endpoint.build(count == 1));
         }
+        // Where nothing else could go on, the gate does not start: whoever started it sees it at once.
+        let judges = |keyed: &KeyedRoute| !keyed.route.signature.awaits_keys();
+        if all.strict || self.is_for_elsewhere() || count == 1 || !routes.iter().any(judges) {
+            self.demand_the_missing();
+        }
         self.tell_apart(&routes);
+        self.keep_apart(&routes);
         self.warn_of_shared(&routes);
         routes
     }
@@ -123,13 +157,19 @@ struct Endpoint<'e> {
     raw: &'e RouteWords,
     preset: Option<raw::Preset>,
     all: &'e ForAll<'e>,
+    /// Secrets that are not there.
+    awaits: Vec<Awaited>,
 }
 
 impl Endpoint<'_> {
     fn build(&mut self, only: bool) -> Option<KeyedRoute> {
+        if self.raw.passes() {
+            return self.passing();
+        }
         let before = self.loader.problems();
         let (provider, schemes) = self.provider()?;
         let name = self.name(&provider);
+        self.remember_unshown();
         let path = self.path();
         let mut recipes = self.recipes(&schemes);
         self.public_url(path.as_ref(), &mut recipes);
@@ -141,6 +181,7 @@ impl Endpoint<'_> {
         let methods = self.methods();
         let signature = self.signature(&provider, recipes, &secrets);
         let signature = signature.map(|signature| self.events(signature.identified(identity)));
+        let signature = signature.map(|s| if secrets.is_empty() { s.awaiting_keys() } else { s });
         let allowlist = self.allowlist();
         let rate_limit = self.rate_limit();
         let failure_budget = self.failure_budget();
@@ -155,7 +196,7 @@ impl Endpoint<'_> {
         }
         let signature = signature?;
         let route = Route {
-            headers: (signature.schemes().iter().flat_map(|s| s.recipe().headers()))
+            headers: (signature.every_scheme().flat_map(|s| s.recipe().headers()))
                 .chain(handshakes.headers())
                 .collect(),
             name: name.into(),
@@ -174,8 +215,24 @@ impl Endpoint<'_> {
             expect_every,
             answers,
             patience,
+            awaits: std::mem::take(&mut self.awaits),
         };
         Some(KeyedRoute { route, secrets })
+    }
+
+    /// What `check` shows as one word, or not at all.
+    fn remember_unshown(&mut self) {
+        let RouteWords { scheme, handshake, status, .. } = self.raw;
+        let said = [
+            ("scheme", scheme.as_ref().map(|words| format!("{:?}", words.value))),
+            ("handshake", handshake.as_ref().map(|words| format!("{:?}", words.value))),
+            ("status", status.as_ref().map(|words| format!("{words:?}"))),
+        ];
+        for (name, words) in said {
+            if let Some(words) = words {
+                self.loader.content(&self.key(name), words.as_bytes());
+            }
+        }
     }
 
     fn key(&self, name: &str) -> String {

@@ -6,11 +6,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{A_HUNDRED_A_MINUTE, Endpoint};
-use crate::clock;
+use crate::clock::{self, Now};
 use crate::config::loader::join;
 use crate::config::located::Located;
+use crate::config::raw::PublishedIps;
 use crate::config::units::{Cidr, Rate, Senders};
-use crate::config::{AddressFile, Origin, Place, raw};
+use crate::config::{AddressFile, Origin, Place};
 use crate::gate::filter::failure_budget::FailureBudget;
 use crate::gate::filter::ip_allowlist::IpAllowlist;
 use crate::gate::filter::rate_limit::{Quota, RateLimit};
@@ -18,14 +19,13 @@ use crate::gate::rotation::DAY_MS;
 
 impl Endpoint<'_> {
     pub(super) fn allowlist(&mut self) -> IpAllowlist {
-        let plain = |list: &Vec<Cidr>| list.iter().map(|c| c.0).collect::<Vec<IpNet>>();
         let (key, raw) = (self.key("allow_ips"), self.raw);
         let mut networks = raw.allow_ips.as_ref().map(|senders| self.senders(senders));
         if let Some(file) = &raw.allow_ip_file {
             networks.get_or_insert_default().extend(self.networks_of(file));
         }
         if networks.is_none() {
-            networks = self.preset.as_ref().and_then(|p| p.allow_ips.as_ref()).map(plain);
+            networks = self.demanded();
         }
         let Some(networks) = networks else {
             self.loader.setting(&key, "any", Origin::Default);
@@ -55,24 +55,26 @@ impl Endpoint<'_> {
 
     /// The addresses that the provider publishes, as the preset knows them.
     pub(super) fn published(&mut self, asked: &Located<Senders>) -> Vec<IpNet> {
-        let plain = |list: &[Cidr]| list.iter().map(|c| c.0).collect::<Vec<IpNet>>();
-        let preset = self.preset.as_ref();
-        let dated = preset.and_then(|p| p.published_ips.clone());
-        if let Some(raw::PublishedIps { as_of, source, networks }) = dated {
-            let days = (clock::now().wall_ms - as_of.ms).max(0) / DAY_MS;
-            let (date, key) = (as_of.to_string(), self.key("allow_ips"));
-            let date = date.split('T').next().unwrap_or_default();
-            self.loader.notice(format!(
-                "{key}: the published addresses are of {date}, {days} days old: compare them with {source}"
-            ));
-            return plain(&networks);
+        if let Some(list) = self.preset.as_ref().and_then(|p| p.published_ips.clone()) {
+            self.loader.notice(aged(&list, &self.key("allow_ips"), clock::now()).0);
+            return plain(&list);
         }
-        if let Some(demanded) = preset.and_then(|p| p.allow_ips.as_ref()) {
-            return plain(demanded);
+        if let Some(demanded) = self.demanded() {
+            return demanded;
         }
         let remedy = "the preset holds no published addresses: name networks, or a file in allow_ip_file";
         self.loader.located_problem(&self.key("allow_ips"), asked, remedy);
         Vec::new()
+    }
+
+    /// The addresses that events of the provider must come from. It may have others by now.
+    fn demanded(&mut self) -> Option<Vec<IpNet>> {
+        let list = self.preset.as_ref().and_then(|p| p.allow_ips.clone())?;
+        let (notice, old) = aged(&list, &self.key("allow_ips"), clock::now());
+        if old {
+            self.loader.notice(notice);
+        }
+        Some(plain(&list))
     }
 
     pub(super) fn networks_of(&mut self, file: &Located<PathBuf>) -> Vec<IpNet> {
@@ -100,8 +102,9 @@ impl Endpoint<'_> {
     }
 
     pub(super) fn rate_limit(&mut self) -> Option<RateLimit> {
-        // What is refused now is lost where the sender does not come again.
-        let unlimited = self.loses_what_is_limited().then_some(Rate::Off);
+        // What is refused now is lost where the sender does not come again; and what people do is not
+        // counted as senders' events are.
+        let unlimited = (self.loses_what_is_limited() || self.raw.passes()).then_some(Rate::Off);
         let provider = self.preset.as_ref().and_then(|p| p.rate_limit).or(unlimited);
         let own = self.raw.rate_limit.as_ref();
         let limit = own.and_then(|own| own.value.limit.map(|limit| own.clone().map(|_| limit)));
@@ -130,5 +133,57 @@ impl Endpoint<'_> {
             self.problem(name, format!("{rate} is out of range: name a shorter period"));
         }
         quota
+    }
+}
+
+/// After so many days somebody should look whether the provider has other addresses.
+const OLD: i64 = 90;
+
+fn plain(list: &PublishedIps) -> Vec<IpNet> {
+    list.networks.iter().map(|network| network.0).collect()
+}
+
+/// What to say of the age of a list, and whether it is old.
+fn aged(list: &PublishedIps, key: &str, now: Now) -> (String, bool) {
+    let days = (now.wall_ms - list.as_of.ms).max(0) / DAY_MS;
+    let date = list.as_of.to_string();
+    let date = date.split('T').next().unwrap_or_default();
+    let source = &list.source;
+    let says =
+        format!("{key}: the published addresses are of {date}, {days} days old: compare them with {source}");
+    (says, days >= OLD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Doubt;
+    use crate::config::provider::{PRESETS, preset};
+
+    #[test]
+    fn a_list_of_addresses_is_old_after_ninety_days() {
+        let list = preset("scalekit").unwrap().allow_ips.unwrap();
+        let after = |days: i64| {
+            let wall_ms = list.as_of.ms + days * DAY_MS;
+            aged(&list, "routes[0].allow_ips", Now { wall_ms, mono: Duration::ZERO, doubt: Doubt::None })
+        };
+        assert!(!after(0).1 && !after(89).1 && after(90).1 && after(4000).1);
+        let says = after(90).0;
+        for part in ["routes[0].allow_ips", "2026-11-23", "90 days old", list.source.as_str()] {
+            assert!(says.contains(part), "{says}");
+        }
+        assert!(!after(-1).1, "a clock that is behind makes nothing old");
+    }
+
+    #[test]
+    fn every_list_of_addresses_tells_its_age_and_where_the_current_one_is() {
+        let lists = PRESETS.iter().flat_map(|(name, _)| {
+            let preset = preset(name).unwrap();
+            [preset.allow_ips, preset.published_ips].into_iter().flatten().map(|list| (*name, list))
+        });
+        for (name, list) in lists {
+            assert!(list.as_of.ms <= clock::now().wall_ms + DAY_MS, "{name}: that is yet to come");
+            assert!(list.source.starts_with("https://") && !list.networks.is_empty(), "{name}");
+        }
     }
 }

@@ -10,10 +10,10 @@ use crate::config::provider::{self, NamedSecret};
 use crate::config::secret::Secret;
 use crate::config::units::{Span, distinct};
 use crate::config::{Origin, raw, scheme};
-use crate::gate::filter::signature::Signature;
+use crate::gate::filter::signature::{Scheme, Signature};
 use crate::gate::parse::url::PublicUrl;
 use crate::gate::rotation::{Advice, Rotation};
-use crate::gate::route::PathPattern;
+use crate::gate::route::{Awaited, PathPattern};
 use crate::gate::scheme::{Assurance, Recipe};
 
 impl Endpoint<'_> {
@@ -34,7 +34,17 @@ impl Endpoint<'_> {
             self.problem(&format!("scheme.{}", fault.key), fault.message);
         }
         let rules: Vec<_> = recipes.iter().filter_map(|recipe| recipe.timestamp.as_ref()).collect();
-        if !rules.is_empty() {
+        if rules.is_empty() && !recipes.is_empty() {
+            for (name, given) in [("tolerance", past), ("future_tolerance", ahead)] {
+                if let Some(given) = given {
+                    let key = given.given_as.as_deref().map_or_else(|| self.key(name), str::to_owned);
+                    self.loader.notice(format!(
+                        "{key} has no effect: this provider signs no time, so nobody can tell how old an event is; \
+                         the replay memory alone keeps an old one out"
+                    ));
+                }
+            }
+        } else {
             for (name, given, shown) in [
                 ("tolerance", past, distinct(rules.iter().map(|rule| Span(rule.tolerance)))),
                 ("future_tolerance", ahead, distinct(rules.iter().map(|rule| Span(rule.future_tolerance)))),
@@ -141,21 +151,53 @@ impl Endpoint<'_> {
             } else if secrets.iter().any(|known| *known.id == *id) {
                 let message = format!("the key id {id} is used twice: give each secret its own id");
                 self.loader.located_problem(&key, file, message);
-            } else if let Some(secret) = self.read_secret(&key, file) {
-                let mut shown = format!("{id} ({})", file.value.display());
+            } else if let Some(secret) = self.read_secret(&key, &id, file) {
+                let mut shown = format!("{id} ({}, {})", file.value.display(), secret.fingerprint());
                 if let Some(end) = source.not_after {
                     shown = format!("{shown} until {end}");
                 }
                 self.loader.given(&self.key(&format!("secrets[{n}]")), shown, file);
+                self.tell_of_text(file, &secret);
                 let not_after_ms = source.not_after.map(|end| end.ms);
                 secrets.push(NamedSecret { id: id.into(), secret, not_after_ms });
+            } else if self.awaits.iter().any(|awaited| *awaited.key == *id) {
+                let shown = format!("{id} ({}, missing)", file.value.display());
+                self.loader.given(&self.key(&format!("secrets[{n}]")), shown, file);
             }
         }
         secrets
     }
 
-    pub(super) fn read_secret(&mut self, key: &str, file: &Located<PathBuf>) -> Option<Secret> {
-        let (secret, newline) = Secret::from_bytes(self.loader.read(key, file)?);
+    /// A text that may not be what was meant.
+    fn tell_of_text(&mut self, file: &Located<PathBuf>, secret: &Secret) {
+        let shown = file.value.display();
+        if let Some(oddity) = secret.oddity() {
+            self.loader.notice(format!("{shown}: the secret {oddity}"));
+        }
+        let preset = self.preset.as_ref();
+        let of_api = preset.and_then(|preset| {
+            let prefix = preset.api_keys.iter().find(|p| secret.expose().starts_with(p.as_bytes()))?;
+            Some((&preset.title, prefix))
+        });
+        if let Some((title, prefix)) = of_api {
+            self.loader.notice(format!(
+                "{shown}: begins with {prefix}, as {title}'s API keys do: events are signed with another secret, which \
+                 {title} shows beside the webhook"
+            ));
+        }
+    }
+
+    pub(super) fn read_secret(&mut self, key: &str, id: &str, file: &Located<PathBuf>) -> Option<Secret> {
+        let bytes = match self.loader.try_read(key, file) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return self.loader.unseen_secret(&file.value),
+            Err(problem) => {
+                self.awaits.push(Awaited { key: id.into(), why: problem.message.as_str().into() });
+                self.loader.missing(problem);
+                return None;
+            }
+        };
+        let (secret, newline) = Secret::from_bytes(bytes);
         let shown = file.value.display();
         if secret.is_empty() {
             let message = format!("{shown} is empty: put the provider's signing secret into it");
@@ -214,6 +256,10 @@ impl Endpoint<'_> {
         recipes: Vec<Recipe>,
         secrets: &[NamedSecret],
     ) -> Option<Signature> {
+        if secrets.is_empty() && !self.awaits.is_empty() {
+            let unkeyed = |recipe| Scheme::new(recipe, Vec::new());
+            return Some(Signature::new(recipes.into_iter().map(unkeyed).collect()));
+        }
         if recipes.is_empty() || secrets.is_empty() {
             return None; // said already
         }
@@ -226,7 +272,7 @@ impl Endpoint<'_> {
             unfit.extend(
                 errors.iter().map(|(id, e)| format!("{provider}'s {place} cannot use the secret {id}: {e}")),
             );
-            if !scheme.keys().is_empty() {
+            if !scheme.keys().is_empty() || secrets.iter().any(|named| named.secret.is_unseen()) {
                 schemes.push(scheme);
             }
         }

@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::config::Origin;
 use crate::config::checks::Mode;
 use crate::config::handshake;
 use crate::config::list;
@@ -30,6 +31,10 @@ overlay! {
         /// The name in metrics and logs.
         #[arg(skip)]
         pub name: Option<Located<String>>,
+
+        /// `true`: the application's other traffic. Whatever comes is passed on unverified, with `Hookgate-Verdict: observed`.
+        #[arg(skip)]
+        pub pass: Option<Located<bool>>,
 
         /// Who sends: the name of a preset [default: scalekit]
         #[arg(long, value_name = "NAME")]
@@ -128,7 +133,46 @@ impl RouteWords {
         if let (Some(flag), Some(own)) = (&mut flags.rate_limit, &below.rate_limit) {
             flag.value.shared = own.value.shared; // who counts is no matter of how much
         }
+        if below.passes() {
+            // Of several routes these are for those that verify.
+            (flags.tolerance, flags.future_tolerance) = (None, None);
+            (flags.failure_limit, flags.mode) = (None, None);
+        }
         flags.over(below)
+    }
+
+    /// Whether the route passes on what comes.
+    pub fn passes(&self) -> bool {
+        self.pass.as_ref().is_some_and(|pass| pass.value)
+    }
+
+    /// The keys that are given and speak of what is verified, and their places.
+    pub fn of_verified(&self) -> Vec<(&'static str, Located<()>)> {
+        fn place<T: Clone>(given: Option<&Located<T>>) -> Option<Located<()>> {
+            Some(given?.clone().map(|_| ()))
+        }
+
+        let unplaced = || Located::new((), Origin::File);
+        let secret = || self.secrets.iter().flatten().next().map(|secret| &secret.file);
+        let secrets = self.secrets.as_ref().map(|_| place(secret()).unwrap_or_else(unplaced));
+        let keys = [
+            ("provider", place(self.provider.as_ref())),
+            ("scheme", place(self.scheme.as_ref())),
+            ("public_url", place(self.public_url.as_ref())),
+            ("secrets", secrets),
+            ("handshake", place(self.handshake.as_ref())),
+            ("handshake_token_file", place(self.handshake_token_file.as_ref())),
+            ("expect_every", place(self.expect_every.as_ref())),
+            ("tolerance", place(self.tolerance.as_ref())),
+            ("future_tolerance", place(self.future_tolerance.as_ref())),
+            ("failure_limit", place(self.failure_limit.as_ref())),
+            ("mode", place(self.mode.as_ref())),
+            ("methods", place(self.methods.as_ref())),
+            ("identity", place(self.identity.as_ref())),
+            ("events", place(self.events.as_ref())),
+            ("status", self.status.as_ref().map(|_| unplaced())),
+        ];
+        keys.into_iter().filter_map(|(key, given)| Some((key, given?))).collect()
     }
 
     /// The flags that were given and speak of one route, by their names.

@@ -18,10 +18,12 @@ pub struct Admitted {
 pub enum Proof {
     /// What the head presents.
     Presented(Presented),
-    /// Nothing that could be judged, and the route only observes.
+    /// Nothing that could be judged, and the route only observes, or passes on.
     Nothing,
     /// Nothing: it is an unsigned question, and the application is to answer it.
     Asked,
+    /// Nothing yet: the body tells whether it is an unsigned question.
+    Open,
 }
 
 impl Admitted {
@@ -33,6 +35,15 @@ impl Admitted {
     /// What the sender declared; never more than the limit.
     pub fn declared(&self) -> Option<usize> {
         self.declared
+    }
+
+    /// Whether the body is read only to see if it is an unsigned question.
+    pub(in crate::gate) fn is_open(&self) -> bool {
+        matches!(self.proof, Proof::Open)
+    }
+
+    pub(in crate::gate) fn judged_by(&mut self, proof: Proof) {
+        self.proof = proof;
     }
 
     pub(in crate::gate) fn into_proof(self) -> Proof {

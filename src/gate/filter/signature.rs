@@ -21,6 +21,8 @@ use crate::gate::scheme::{Assurance, Key, Recipe};
 #[derive(Clone)]
 pub struct Signature {
     schemes: Vec<Scheme>,
+    /// Those that would judge if their keys were there. Then `schemes` is empty.
+    awaiting: Vec<Scheme>,
     identity: identity::Rule,
     events: Option<Events>,
 }
@@ -32,11 +34,14 @@ pub struct Scheme {
     keys: Vec<Key>,
     /// The schemes of the same signature under which its events have other names.
     others: Vec<usize>,
+    /// Whether a signed id names its events, and nothing joins it.
+    by_id: bool,
 }
 
 impl Scheme {
     pub fn new(recipe: Recipe, keys: Vec<Key>) -> Self {
-        Scheme { recipe, keys, others: Vec::new() }
+        let by_id = recipe.distinct.is_empty() && recipe.id.iter().any(|source| recipe.identifies(source));
+        Scheme { recipe, keys, others: Vec::new(), by_id }
     }
 
     pub fn recipe(&self) -> &Recipe {
@@ -72,6 +77,7 @@ pub struct Authentic {
     event_id: Option<Named>,
     event_type: Option<Named>,
     taken: bool,
+    by_id: bool,
 }
 
 /// What an event is called.
@@ -120,6 +126,11 @@ impl Authentic {
         self.event_type.as_ref()
     }
 
+    /// Whether a signed id that is there is all that the event goes by.
+    pub fn goes_by_id(&self) -> bool {
+        self.by_id
+    }
+
     /// Whether the event is one that the route takes.
     pub fn is_taken(&self) -> bool {
         self.taken
@@ -150,7 +161,19 @@ impl Signature {
                 |other: &usize| *other != n && identity::differs(&schemes[n].recipe, &schemes[*other].recipe);
             schemes[n].others = (0..schemes.len()).filter(differs).collect();
         }
-        Signature { schemes, identity: identity::Rule::default(), events: None }
+        Signature { schemes, awaiting: Vec::new(), identity: identity::Rule::default(), events: None }
+    }
+
+    /// The same, as long as none of its keys is there.
+    #[must_use]
+    pub fn awaiting_keys(mut self) -> Self {
+        self.awaiting = std::mem::take(&mut self.schemes);
+        self
+    }
+
+    /// Whether nothing can be judged, because no key is there yet.
+    pub fn awaits_keys(&self) -> bool {
+        !self.awaiting.is_empty()
     }
 
     /// The same, with its events told apart by this rule.
@@ -181,14 +204,20 @@ impl Signature {
         &self.schemes
     }
 
+    /// The schemes, also those whose keys are not there yet.
+    pub fn every_scheme(&self) -> impl Iterator<Item = &Scheme> {
+        self.schemes.iter().chain(&self.awaiting)
+    }
+
     /// The key that an event with this signed id has; `None` if no scheme goes by an id alone.
     pub fn key_of(&self, route: &str, id: &str) -> Option<ReplayKey> {
-        let by_id = |recipe: &Recipe| {
-            self.identity == identity::Rule::Signed
-                && recipe.distinct.is_empty()
-                && recipe.id.iter().any(|source| recipe.identifies(source))
-        };
-        self.schemes.iter().any(|scheme| by_id(&scheme.recipe)).then(|| identity::by_id(route, id))
+        let by_id = self.schemes.iter().any(|scheme| self.goes_by_id(scheme));
+        by_id.then(|| identity::by_id(route, id))
+    }
+
+    /// Whether an event's key shows from its signed id.
+    fn goes_by_id(&self, scheme: &Scheme) -> bool {
+        scheme.by_id && self.identity == identity::Rule::Signed
     }
 
     /// Whether the head carries a signature of any of the schemes. One that cannot be read is one.
@@ -222,7 +251,10 @@ impl Signature {
                 break;
             }
         }
-        if candidates.is_empty() { Err(nothing) } else { Ok(Presented { candidates }) }
+        if !candidates.is_empty() {
+            return Ok(Presented { candidates });
+        }
+        Err(if self.awaits_keys() { Reason::Overloaded } else { nothing })
     }
 
     /// Only keys that are `usable` are tried; which are does not depend on the request.
@@ -283,6 +315,7 @@ impl Signature {
             let event_id = named(recipe, head, &recipe.id, |source| reading.id(source))?;
             let event_type = named(recipe, head, &recipe.event_type, |source| Ok(reading.text(source)))?;
             Ok(Some(Authentic {
+                by_id: self.goes_by_id(scheme),
                 taken: self.takes(recipe, &reading, event_type.as_ref()),
                 key_id: Arc::clone(&key.id),
                 assurance: recipe.assurance,

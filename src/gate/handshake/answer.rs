@@ -7,7 +7,10 @@ use crate::gate::scheme::algorithm::{Encoding, KeyedMac};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    Empty,
+    /// This status, and nothing else.
+    Status(u16),
+    /// What only the application can tell.
+    Application,
     /// The value as plain text.
     Text,
     /// The value in this header.
@@ -35,6 +38,7 @@ pub enum Piece {
 /// What the gate says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandshakeReply {
+    pub status: u16,
     pub media: Option<Media>,
     pub header: Option<(HeaderName, HeaderValue)>,
     pub body: String,
@@ -64,7 +68,7 @@ impl Answer {
     fn pieces(&self) -> impl Iterator<Item = &Piece> {
         let members: &[(String, Part)] = match self {
             Answer::Json(members) => members,
-            Answer::Empty | Answer::Text | Answer::Header(_) => &[],
+            Answer::Status(_) | Answer::Application | Answer::Text | Answer::Header(_) => &[],
         };
         members.iter().flat_map(|(_, part)| match part {
             Part::Text(pieces) => pieces.as_slice(),
@@ -89,8 +93,13 @@ impl Answer {
         key: Option<&KeyedMac>,
     ) -> Result<HandshakeReply, Unanswerable> {
         let value = if self.tells_value() { self.bounded(value)? } else { "" };
+        let mut status = 200;
         let (media, header, body) = match self {
-            Answer::Empty => (None, None, String::new()),
+            Answer::Status(other) => {
+                status = *other;
+                (None, None, String::new())
+            }
+            Answer::Application => return Err(Unanswerable),
             Answer::Text => (Some(Media::Text), None, value.to_owned()),
             Answer::Header(name) => {
                 let value = HeaderValue::from_str(value).map_err(|_| Unanswerable)?;
@@ -108,7 +117,7 @@ impl Answer {
                 (Some(Media::Json), None, serde_json::Value::Object(object).to_string())
             }
         };
-        Ok(HandshakeReply { media, header, body })
+        Ok(HandshakeReply { status, media, header, body })
     }
 
     /// The value, if it may be sent back in this answer.

@@ -4,7 +4,9 @@
 //!
 //! A *signed* question is a delivery like any other and is answered once its signature and
 //! its time hold. An *unsigned* one proves nothing; what it makes the gate say is bounded:
-//! a short value of harmless characters is sent back, as plain text or inside JSON.
+//! a short value of harmless characters is sent back, as plain text or inside JSON. Most are known
+//! by their head. Where a provider writes the question into the body, that is looked at before any
+//! proof, if it is unsigned, of the right kind and short; what then is no question is refused.
 //!
 //! Some providers want that value sent back under the key that also signs events (Zoom, X and
 //! `LinkedIn`). Whoever asks then holds a signature over a text of their own choice.
@@ -20,7 +22,7 @@ use http::{HeaderName, Method};
 
 pub use self::answer::{Answer, HandshakeReply, Media, Part, Piece, Unanswerable};
 use self::answer::{MAX_VALUE, is_token_byte};
-pub use self::question::{Asked, Handshake, Literal, Token};
+pub use self::question::{Asked, Handshake, Kind, Literal, Token};
 use super::delivery::Head;
 use super::scheme::algorithm::KeyedMac;
 use super::scheme::source::Source;
@@ -46,6 +48,8 @@ pub enum AnsweredBy {
 
 /// No question is longer; a body that is need not be looked into.
 const MAX_QUESTION: usize = 16 * 1024;
+/// The longest body that is looked into though nothing proves where it comes from.
+const MAX_POSTED: u64 = 4 * 1024;
 
 impl Handshakes {
     pub fn new(list: Vec<Handshake>, keys: Vec<(Arc<str>, KeyedMac)>, answered_by: AnsweredBy) -> Self {
@@ -59,7 +63,9 @@ impl Handshakes {
 
     /// Whether the application is to answer this one. A HEAD asks for nothing but a status.
     pub fn forwards(&self, handshake: &Handshake) -> bool {
-        self.answered_by == AnsweredBy::Application && handshake.asked != Asked::Bare(Method::HEAD)
+        let application =
+            self.answered_by == AnsweredBy::Application || handshake.answer == Answer::Application;
+        application && handshake.asked != Asked::Bare(Method::HEAD)
     }
 
     /// The unsigned question that the head asks. What carries a signature is judged by that.
@@ -67,6 +73,37 @@ impl Handshakes {
         let answered = self.answered_by != AnsweredBy::Nobody;
         let mut asked = self.list.iter().filter(|handshake| answered && handshake.is_asked_by(head));
         asked.next().filter(|_| *head.method != Method::POST || !carries_signature())
+    }
+
+    /// Whether a body may be looked into to see if it is a question, as far as the head tells. Asked
+    /// only of what is unsigned.
+    pub fn may_be_posted(&self, head: &Head<'_>) -> bool {
+        self.answered_by != AnsweredBy::Nobody
+            && head.content_length.is_some_and(|length| (1..=MAX_POSTED).contains(&length))
+            && self.list.iter().any(|handshake| handshake.may_be_posted(head))
+    }
+
+    /// The question that such a body is.
+    pub fn posted(&self, head: &Head<'_>, body: &[u8]) -> Option<&Handshake> {
+        self.list
+            .iter()
+            .find(|handshake| handshake.may_be_posted(head) && handshake.value_in(head, body).is_some())
+    }
+
+    /// What the gate says to it.
+    pub fn answer_posted(
+        &self,
+        handshake: &Handshake,
+        head: &Head<'_>,
+        body: &[u8],
+        usable: impl Fn(&str) -> bool,
+    ) -> Result<HandshakeReply, Unanswerable> {
+        let value = handshake.value_in(head, body).unwrap_or(Err(Unanswerable))?;
+        handshake.answer.compose(&value, self.newest(usable))
+    }
+
+    fn newest(&self, usable: impl Fn(&str) -> bool) -> Option<&KeyedMac> {
+        self.keys.iter().find(|(id, _)| usable(id)).map(|(_, key)| key)
     }
 
     /// What the gate says to it.
@@ -77,19 +114,23 @@ impl Handshakes {
         usable: impl Fn(&str) -> bool,
     ) -> Result<HandshakeReply, Unanswerable> {
         let value = handshake.value_in_head(head)?;
-        let key = self.keys.iter().find(|(id, _)| usable(id)).map(|(_, key)| key);
-        handshake.answer.compose(&value, key)
+        handshake.answer.compose(&value, self.newest(usable))
     }
 
     /// What the gate says to a delivery that a key of the route signed, if it is a question.
-    pub fn answer_signed(&self, body: &[u8], key_id: &str) -> Option<Result<HandshakeReply, Unanswerable>> {
+    pub fn answer_signed(
+        &self,
+        head: &Head<'_>,
+        body: &[u8],
+        key_id: &str,
+    ) -> Option<Result<HandshakeReply, Unanswerable>> {
         if self.answered_by != AnsweredBy::Gate || body.len() > MAX_QUESTION {
             return None;
         }
         self.list.iter().filter(|handshake| handshake.asked == Asked::Signed).find_map(|handshake| {
-            let value = handshake.value_in(body)?;
-            let key = self.keys.iter().find(|(id, _)| **id == *key_id).map(|(_, key)| key);
-            Some(value.and_then(|value| handshake.answer.compose(value.as_bytes(), key)))
+            let value = handshake.value_in(head, body)?;
+            let key = self.newest(|id| id == key_id);
+            Some(value.and_then(|value| handshake.answer.compose(&value, key)))
         })
     }
 
@@ -283,7 +324,10 @@ mod tests {
         };
         let handshakes = Handshakes::new(vec![slack, ping], keyed(), AnsweredBy::Gate);
         let ask = |body: &str| {
-            handshakes.answer_signed(body.as_bytes(), "new").map(|answer| answer.map(|said| said.body))
+            let headers = HeaderMap::new();
+            let head = head(&Method::POST, "", &headers);
+            let answer = handshakes.answer_signed(&head, body.as_bytes(), "new");
+            answer.map(|answer| answer.map(|said| said.body))
         };
         assert_eq!(ask(r#"{"type":"url_verification","challenge":"3eZb"}"#), Some(Ok("3eZb".to_owned())));
         assert_eq!(ask(r#"{"type":1,"id":"9"}"#), Some(Ok(r#"{"type":1}"#.to_owned())));
@@ -307,7 +351,9 @@ mod tests {
         }
         for other in [AnsweredBy::Application, AnsweredBy::Nobody] {
             let handshakes = Handshakes { answered_by: other, ..handshakes.clone() };
-            assert!(handshakes.answer_signed(br#"{"type":1,"id":"9"}"#, "new").is_none());
+            let headers = HeaderMap::new();
+            let head = head(&Method::POST, "", &headers);
+            assert!(handshakes.answer_signed(&head, br#"{"type":1,"id":"9"}"#, "new").is_none());
         }
     }
 

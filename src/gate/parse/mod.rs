@@ -2,6 +2,7 @@
 //! [`Unreadable`], which is not the same as none.
 
 pub mod form;
+pub mod forwarded;
 pub mod json;
 pub mod jws;
 pub mod multipart;

@@ -141,9 +141,8 @@ impl Content {
         };
         self.keeps(source)
             || match source {
-                Source::Json(_) => self.keeps_body(),
+                Source::Json(_) | Source::Multipart(_) => self.keeps_body(),
                 Source::Form(_) => self.covers_body(),
-                Source::Multipart(_) => self.keeps_body(),
                 Source::Query(_) => self.pieces().any(in_url),
                 Source::Claim(_) => self.pieces().any(|piece| *piece == Piece::Token),
                 Source::Header(_) => self.pieces().any(Piece::lists_headers),

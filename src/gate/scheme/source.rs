@@ -43,6 +43,14 @@ impl Source {
         }
     }
 
+    /// Where in a JSON body, if it is there.
+    pub fn pointer(&self) -> Option<&Pointer> {
+        match self {
+            Source::Json(pointer) => Some(pointer),
+            _ => None,
+        }
+    }
+
     /// Whether only the body tells.
     pub fn is_in_body(&self) -> bool {
         matches!(self, Source::Json(_) | Source::Form(_) | Source::Multipart(_))

@@ -225,6 +225,10 @@ impl<'l> Line<'l> {
     fn proof(&mut self, proof: &Proof) {
         self.bytes("hookgate.key_id", proof.key_id.as_bytes());
         self.word("hookgate.assurance", proof.assurance.label());
+        if let Some(key) = &proof.key {
+            let key = crate::telemetry::hex(key.as_bytes());
+            self.word("hookgate.idempotency_key", std::str::from_utf8(&key).unwrap_or_default());
+        }
         if let Some(id) = &proof.event_id {
             self.bytes("hookgate.event.id", id.as_bytes());
         }

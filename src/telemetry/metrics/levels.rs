@@ -7,6 +7,7 @@ use super::register::gauge;
 
 /// As it is now.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a gauge of its own")]
 pub struct Levels {
     /// Ready for traffic.
     pub ready: bool,
@@ -23,6 +24,8 @@ pub struct Levels {
     pub replay_capacity: usize,
     /// The replay store answers.
     pub replay_store_up: bool,
+    /// What was configured anew needs a restart.
+    pub restart_pending: bool,
 }
 
 pub(super) struct LevelGauges {
@@ -34,6 +37,7 @@ pub(super) struct LevelGauges {
     replay_entries: IntGauge,
     replay_capacity: IntGauge,
     replay_store_up: IntGauge,
+    restart_pending: IntGauge,
 }
 
 impl LevelGauges {
@@ -47,6 +51,11 @@ impl LevelGauges {
             replay_entries: gauge(r, "hookgate_replay_entries", "Events that are remembered."),
             replay_capacity: gauge(r, "hookgate_replay_capacity", "Events that can be remembered."),
             replay_store_up: gauge(r, "hookgate_replay_store_up", "1 if the replay store answers."),
+            restart_pending: gauge(
+                r,
+                "hookgate_restart_pending",
+                "1 if the configuration changed in what only a restart takes up.",
+            ),
         }
     }
 
@@ -60,5 +69,6 @@ impl LevelGauges {
         self.replay_entries.set(count(levels.replay_entries));
         self.replay_capacity.set(count(levels.replay_capacity));
         self.replay_store_up.set(levels.replay_store_up.into());
+        self.restart_pending.set(levels.restart_pending.into());
     }
 }

@@ -81,8 +81,10 @@ pub(super) struct Routes {
     key_last_match: GaugeVec,
     key_not_after: GaugeVec,
     last_accepted: GaugeVec,
+    other_deliveries: IntCounterVec,
     observing: GaugeVec,
     silence: GaugeVec,
+    secrets_missing: GaugeVec,
     /// The routes that are configured, and what is remembered of each over reloads.
     known: Mutex<HashMap<Arc<str>, Arc<Activity>>>,
 }
@@ -146,6 +148,12 @@ impl Routes {
                 "When the key ceases to be valid, if that is configured.",
                 of_key,
             ),
+            other_deliveries: counters(
+                r,
+                "hookgate_duplicates_of_other_deliveries_total",
+                "Duplicates by their content that came under another delivery id.",
+                route,
+            ),
             last_accepted: gauges(
                 r,
                 "hookgate_last_accepted_timestamp_seconds",
@@ -157,6 +165,12 @@ impl Routes {
                 r,
                 "hookgate_silence_seconds",
                 "Since the last accepted event (or the start) once that is longer than expected, else 0.",
+                route,
+            ),
+            secrets_missing: gauges(
+                r,
+                "hookgate_secrets_missing",
+                "Secrets of the route that are configured and could not be read.",
                 route,
             ),
             known: Mutex::default(),
@@ -171,7 +185,7 @@ impl Routes {
         known.retain(|name, _| {
             let stays = names.contains(&&**name);
             if !stays {
-                for state in [&self.observing, &self.silence] {
+                for state in [&self.observing, &self.silence, &self.secrets_missing] {
                     _ = state.remove_label_values(&[name]);
                 }
             }
@@ -213,11 +227,13 @@ impl Routes {
             // It may have expected something before the reload.
             _ = self.silence.remove_label_values(&[name]);
         }
+        #[expect(clippy::cast_precision_loss, reason = "a handful")]
+        self.secrets_missing.with_label_values(&[name]).set(route.awaits.len() as f64);
         self.observing.with_label_values(&[name]).set(f64::from(u8::from(route.mode == Mode::Observe)));
         Arc::new(RouteMetrics {
             plain: Reason::ALL.map(|reason| requests(reason.verdict(), reason)),
             observed: Reason::ALL
-                .map(|reason| reason.observable().then(|| requests(Verdict::Observed, reason))),
+                .map(|reason| can_be_observed(route, reason).then(|| requests(Verdict::Observed, reason))),
             request_duration: self.request_duration.with_label_values(&[name]),
             verify_duration: self.verify_duration.with_label_values(&[name]),
             upstream_duration: self.upstream_duration.with_label_values(&[name]),
@@ -226,6 +242,7 @@ impl Routes {
             event_age: self.event_age.with_label_values(&[name]),
             keys,
             last_accepted: self.last_accepted.with_label_values(&[name]),
+            other_deliveries: self.other_deliveries.with_label_values(&[name]),
             silence: route.expect_every.map(|_| self.silence.with_label_values(&[name])),
             activity: self.activity(route),
         })
@@ -234,6 +251,14 @@ impl Routes {
     /// Counts a request that reached no route.
     pub fn unrouted(&self, reason: Reason) {
         self.unrouted[reason.index()].inc();
+    }
+}
+
+/// Whether a request may go through in spite of this reason, or, on a route that judges nothing, with it.
+fn can_be_observed(route: &Route, reason: Reason) -> bool {
+    match route.mode {
+        Mode::Pass => matches!(reason, Reason::Accepted | Reason::UpstreamStatus),
+        Mode::Enforce | Mode::Observe => reason.observable(),
     }
 }
 
@@ -248,6 +273,7 @@ pub struct RouteMetrics {
     pub(in crate::telemetry) event_age: Histogram,
     keys: Vec<KeyMetrics>,
     pub(in crate::telemetry) last_accepted: Gauge,
+    other_deliveries: IntCounter,
     /// Only of routes that expect something.
     silence: Option<Gauge>,
     pub activity: Arc<Activity>,
@@ -275,7 +301,8 @@ impl RouteMetrics {
     /// Deliveries that were refused, failed, or went through although they would have been refused.
     pub fn objected(&self) -> u64 {
         let all = self.plain.iter().chain(self.observed.iter().flatten()).map(IntCounter::get);
-        all.sum::<u64>() - self.accepted() - self.plain[Reason::Handshake.index()].get()
+        let taken = [Reason::Accepted, Reason::Filtered, Reason::Handshake];
+        all.sum::<u64>() - taken.iter().map(|reason| self.plain[reason.index()].get()).sum::<u64>()
     }
 
     pub fn key_matched(&self, id: &Arc<str>, wall_ms: i64) {
@@ -283,6 +310,11 @@ impl RouteMetrics {
             key.matches.inc();
             key.last_match.set(seconds(wall_ms));
         }
+    }
+
+    /// An event came again under another delivery id, and only its content says that it is the same.
+    pub fn came_under_another_id(&self) {
+        self.other_deliveries.inc();
     }
 
     /// How long the route has been silent, in seconds; zero while all is as expected.

@@ -13,7 +13,12 @@ import celpy
 import jsonschema
 import kubernetes_validate
 
-SINCE = {"MutatingAdmissionPolicy": (1, 36), "MutatingAdmissionPolicyBinding": (1, 36)}
+SINCE = {
+    "MutatingAdmissionPolicy": (1, 36),
+    "MutatingAdmissionPolicyBinding": (1, 36),
+    "ValidatingAdmissionPolicy": (1, 30),
+    "ValidatingAdmissionPolicyBinding": (1, 30),
+}
 CRDS = json.loads((pathlib.Path(__file__).parent / "crds.json").read_text())
 
 

@@ -57,7 +57,8 @@ pub fn capture(data: &[u8]) {
     }
     written.extend([b"\r\n", &captured.body[..]].concat());
     let again = Captured::parse(&written).expect("what was written reads back");
-    assert_eq!(again, captured);
+    // How it was framed is of the bytes that came, and they were written anew.
+    assert_eq!(Captured { framing: captured.framing.clone(), ..again }, captured);
 
     if let Ok(Some(head)) = RequestHead::take(&mut BytesMut::from(data)) {
         assert_eq!(captured.headers, head.headers().to_map(), "the gate would see another head");

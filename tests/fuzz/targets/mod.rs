@@ -2,6 +2,7 @@
 //! request. Each asserts a law about what it accepts; a panic anywhere breaks all of them.
 
 mod files;
+mod head;
 mod laws;
 mod places;
 mod request;
@@ -22,6 +23,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("content", scheme::content),
     ("form", places::form),
     ("forwarded", sender::forwarded),
+    ("head", head::head),
     ("json", scheme::json),
     ("key", scheme::key),
     ("laws", laws::laws),

@@ -131,7 +131,7 @@ fn serve(data: Vec<u8>) -> Vec<u8> {
     }
     GATE.with(|gate| {
         let said = Arc::new(Mutex::new(Vec::new()));
-        let wire = Wire { data: data.into(), said: Arc::clone(&said), digest: peer() };
+        let wire = Wire { said: Arc::clone(&said), ..wire(data) };
         let (_close, closing) = watch::channel(false);
         block_on(async { ServerApp::process_new(gate, Box::new(wire), &closing).await });
         // The next input may hold the same event.
@@ -206,10 +206,14 @@ fn peer() -> Arc<SocketDigest> {
 
 /// A connection whose sender has sent everything and listens.
 #[derive(Debug)]
-struct Wire {
+pub struct Wire {
     data: Bytes,
     said: Arc<Mutex<Vec<u8>>>,
     digest: Arc<SocketDigest>,
+}
+
+pub fn wire(data: Vec<u8>) -> Wire {
+    Wire { data: data.into(), said: Arc::default(), digest: peer() }
 }
 
 impl AsyncRead for Wire {

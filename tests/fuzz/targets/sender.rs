@@ -85,24 +85,23 @@ pub fn forwarded(data: &[u8]) {
     let (mut headers, _) = head_and_body(data);
     let networks = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap()).to_vec();
     let chain = TrustedProxies::new(networks.clone(), AddressHeader::Chain("x-forwarded-for"));
-    let single = TrustedProxies::new(networks, AddressHeader::Single("x-real-ip"));
-    let stranger = Peer { address: "192.0.2.9".parse().unwrap(), tls: false };
-    let proxy = Peer { address: "10.0.0.1".parse().unwrap(), tls: false };
+    let single = TrustedProxies::new(networks.clone(), AddressHeader::Single("x-real-ip"));
+    let stranger = Peer { address: "192.0.2.9".parse().unwrap(), relay: None, tls: false };
+    let proxy = Peer { address: "10.0.0.1".parse().unwrap(), relay: None, tls: false };
 
-    for proxies in [&chain, &single] {
+    let forwarded = TrustedProxies::new(networks.clone(), AddressHeader::Forwarded);
+    for proxies in [&chain, &single, &forwarded] {
         assert_eq!(
             proxies.resolve(stranger, Headers::Made(&headers)),
             (Client::Known(stranger.address), false)
         );
     }
     let protos = joined(&headers, "x-forwarded-proto");
-    let https = protos.as_ref().is_some_and(|all| {
-        all.split(|b| *b == b',').all(|proto| proto.trim_ascii().eq_ignore_ascii_case(b"https"))
-    });
     let list = joined(&headers, "x-forwarded-for");
+    let (client, hops) = expected(&chain, list.as_deref(), proxy.address);
     assert_eq!(
         chain.resolve(proxy, Headers::Made(&headers)),
-        (expected(&chain, list.as_deref(), proxy.address), https)
+        (client, expected_https(protos.as_deref(), hops))
     );
     match single.resolve(proxy, Headers::Made(&headers)).0 {
         Client::Known(address) if address == proxy.address => {}
@@ -120,6 +119,14 @@ pub fn forwarded(data: &[u8]) {
         chain.resolve(proxy, Headers::Made(&headers)).0,
         Client::Known("203.0.113.7".parse().unwrap())
     );
+    headers.append("forwarded", HeaderValue::from_static("for=203.0.113.7;proto=https"));
+    let named = (Client::Known("203.0.113.7".parse().unwrap()), true);
+    assert_eq!(forwarded.resolve(proxy, Headers::Made(&headers)), named);
+    // Or behind the sender's own words in one line: it reads as before, or not at all.
+    let own = joined(&headers, "forwarded").unwrap_or_default();
+    headers.insert("forwarded", HeaderValue::from_bytes(&own).unwrap());
+    let found = forwarded.resolve(proxy, Headers::Made(&headers));
+    assert!(found == named || found == (Client::Unknown, false), "{found:?}");
 }
 
 /// All lines of a header as the one line that they stand for (RFC 9110, section 5.3).
@@ -128,24 +135,57 @@ fn joined(headers: &http::HeaderMap, name: &str) -> Option<Vec<u8>> {
     (!lines.is_empty()).then(|| lines.join(&b','))
 }
 
-/// The first address from the right that is no proxy's, if all up to there are addresses.
-fn expected(proxies: &TrustedProxies, list: Option<&[u8]>, peer: IpAddr) -> Client {
+/// What a list says, without empty elements.
+fn said(list: Option<&[u8]>) -> Vec<&[u8]> {
+    let elements = list.unwrap_or_default().split(|b| *b == b',').map(<[u8]>::trim_ascii);
+    elements.filter(|element| !element.is_empty()).collect()
+}
+
+/// The first address from the right that is no proxy's, if all up to there are addresses; and which hop
+/// saw it.
+fn expected(proxies: &TrustedProxies, list: Option<&[u8]>, peer: IpAddr) -> (Client, usize) {
     const MAX_HOPS: usize = 50;
     let mut sender = peer;
-    let hops: Vec<_> = list.map_or_else(Vec::new, |list| list.split(|b| *b == b',').collect());
+    let hops = said(list);
     for (n, hop) in hops.iter().rev().enumerate() {
         match address_in(hop) {
             Some(address) if n < MAX_HOPS => sender = address,
-            _ => return Client::Unknown,
+            _ => return (Client::Unknown, n + 1),
         }
         if !proxies.trusts(sender) {
-            break;
+            return (Client::Known(sender), n + 1);
         }
     }
-    Client::Known(sender)
+    (Client::Known(sender), hops.len().max(1))
 }
 
+/// The word of the hop that saw the sender; where fewer have spoken, all of them.
+fn expected_https(protos: Option<&[u8]>, hop: usize) -> bool {
+    let protos = said(protos);
+    let counts = match protos.len().checked_sub(hop) {
+        Some(at) => &protos[at..=at],
+        None => &protos[..],
+    };
+    !counts.is_empty() && counts.iter().all(|proto| proto.eq_ignore_ascii_case(b"https"))
+}
+
+/// An address, with a port or not; of version 6 in brackets or not.
 fn address_in(text: &[u8]) -> Option<IpAddr> {
-    let address: IpAddr = std::str::from_utf8(text.trim_ascii()).ok()?.parse().ok()?;
+    let text = std::str::from_utf8(text.trim_ascii()).ok()?;
+    let port = |port: &str| match port.strip_prefix('_') {
+        Some(name) => {
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        }
+        None => !port.is_empty() && port.len() < 6 && port.chars().all(|c| c.is_ascii_digit()),
+    };
+    let bare = match text.rsplit_once(':') {
+        Some((address, tail)) if port(tail) && (address.ends_with(']') || !address.contains(':')) => address,
+        _ => text,
+    };
+    let address: IpAddr = match bare.strip_prefix('[').and_then(|bare| bare.strip_suffix(']')) {
+        Some(address) => IpAddr::V6(address.parse().ok()?),
+        None if bare == text || !bare.contains(':') => bare.parse().ok()?,
+        None => return None,
+    };
     Some(address.to_canonical())
 }

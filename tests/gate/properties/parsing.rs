@@ -113,7 +113,7 @@ where
 fn sender(lines: &[&[u8]]) -> Client {
     let trusted =
         TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()], AddressHeader::Chain("x-forwarded-for"));
-    let peer = Peer { address: IpAddr::from([10, 0, 0, 1]), tls: false };
+    let peer = Peer { address: IpAddr::from([10, 0, 0, 1]), relay: None, tls: false };
     let lines = lines.iter().filter_map(|line| HeaderValue::from_bytes(line).ok());
     let headers: HeaderMap = lines.map(|line| (X_FORWARDED_FOR, line)).collect();
     trusted.resolve(peer, Headers::Made(&headers)).0

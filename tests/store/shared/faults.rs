@@ -176,7 +176,7 @@ fn after_a_failover_whose_name_moved_events_go_on_at_the_new_primary() {
 fn an_event_that_meets_a_cut_connection_is_asked_for_once_more() {
     let Some(server) = Server::start() else { return };
     let app = App::ok();
-    let gate = with_store(&app, &server).start();
+    let gate = with_store(&app, &server).with("replay-store-timeout", "2s").start();
     for n in 0..20 {
         let event = Signer::github().event();
         assert_eq!(gate.send(&event).said(), delivered(), "event {n}");
