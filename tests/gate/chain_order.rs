@@ -13,7 +13,7 @@ use hookgate::gate::filter::replay::ReplayPolicy;
 use hookgate::gate::handshake::Handshakes;
 use hookgate::gate::reason::{Answers, Reason, Reject};
 use hookgate::gate::rotation::Rotation;
-use hookgate::gate::route::{Mode, Route, of_path};
+use hookgate::gate::route::{Deliver, Mode, Route, of_path};
 use hookgate::store::{Memory, Outcome, ReplayStore, Reservation};
 use http::{HeaderMap, HeaderValue, Method};
 
@@ -259,6 +259,7 @@ impl Gate {
             expect_every: None,
             answers: Answers::default(),
             patience: None,
+            deliver: Deliver::default(),
             awaits: Vec::new(),
             headers: vec![],
         };

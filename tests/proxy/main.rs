@@ -23,6 +23,8 @@ mod forwarding;
 mod handshake;
 // The listener with TLS.
 mod https;
+// How much reaches it at once, and how fast.
+mod lane;
 // What is taken although it could be refused.
 mod liberal;
 // What is no webhook.

@@ -1,5 +1,6 @@
 //! What one endpoint demands: the words of a route, over its provider's preset, compiled.
 
+mod deliver;
 mod events;
 mod handshakes;
 mod pass;
@@ -190,6 +191,7 @@ impl Endpoint<'_> {
         let expect_every = self.expect_every();
         let answers = self.answers();
         let patience = self.patience(&name);
+        let deliver = self.deliver(patience);
         self.tell_of_sender(&name);
         if self.loader.problems() > before {
             return None;
@@ -215,6 +217,7 @@ impl Endpoint<'_> {
             expect_every,
             answers,
             patience,
+            deliver,
             awaits: std::mem::take(&mut self.awaits),
         };
         Some(KeyedRoute { route, secrets })

@@ -119,6 +119,26 @@ overlay! {
         /// Answers instead of the usual ones.
         #[arg(skip)]
         pub status: Option<Status>,
+
+        /// How much of the route reaches the application, and how fast; without bounds if absent.
+        #[command(flatten)]
+        pub deliver: Deliver,
+    }
+}
+
+overlay! {
+    /// How much of a route reaches the application at once, and how fast. What has to wait longer than its sender
+    /// would is answered 503.
+    #[derive(Clone, Debug, Default, Args, Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct Deliver {
+        /// Deliveries of one route to the application at once; more wait a moment, then get 503 [default: without bound]
+        #[arg(long, value_name = "N", help_heading = "Limits")]
+        pub max_concurrent: Option<Located<usize>>,
+
+        /// Deliveries of the route in a time, such as `50/s`; more wait a moment, then get 503.
+        #[arg(skip)]
+        pub rate: Option<Located<Rate>>,
     }
 }
 
