@@ -38,6 +38,8 @@ pub struct Route {
     /// How long the sender waits, if that is less than the application may take.
     pub patience: Option<Duration>,
     pub deliver: Deliver,
+    /// Whether what is proved and cannot be delivered is stored.
+    pub stores: bool,
     /// Headers that this route gives a meaning to; spellings that look like them are removed.
     pub headers: Vec<HeaderName>,
     /// Secrets that could not be read yet. What needs them is refused until a reload brings them.

@@ -16,6 +16,18 @@ pub struct Retry {
     pub dead_on: Vec<u16>,
 }
 
+impl Default for Retry {
+    fn default() -> Self {
+        const HOUR: Duration = Duration::from_secs(3600);
+        Retry {
+            first: Duration::from_secs(1),
+            max: HOUR,
+            give_up: 24 * HOUR,
+            dead_on: vec![400, 404, 410, 422],
+        }
+    }
+}
+
 /// What follows a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -57,7 +69,7 @@ impl Retry {
 
 /// From 0 to just under 1.
 #[expect(clippy::cast_precision_loss, reason = "53 bits of chance are enough")]
-fn fraction(chance: u64) -> f64 {
+pub(super) fn fraction(chance: u64) -> f64 {
     (chance >> 11) as f64 / (1_u64 << 53) as f64
 }
 
@@ -85,10 +97,14 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_longest_and_are_drawn_evenly_below() {
-        let rows = [(1, 1_000), (2, 2_000), (5, 16_000), (12, 2_048_000), (13, 3_600_000), (u32::MAX, 3_600_000)];
+        let rows =
+            [(1, 1_000), (2, 2_000), (5, 16_000), (12, 2_048_000), (13, 3_600_000), (u32::MAX, 3_600_000)];
         for (attempt, longest) in rows {
             assert!((longest - 1..=longest).contains(&wait(attempt, None, u64::MAX)), "{attempt}");
-            assert!((longest / 2 - 1..=longest / 2).contains(&wait(attempt, None, u64::MAX / 2)), "{attempt}");
+            assert!(
+                (longest / 2 - 1..=longest / 2).contains(&wait(attempt, None, u64::MAX / 2)),
+                "{attempt}"
+            );
             assert_eq!(wait(attempt, None, 0), 50, "{attempt}: never at once");
         }
     }

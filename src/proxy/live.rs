@@ -5,11 +5,13 @@ use std::borrow::Borrow;
 use std::sync::Arc;
 
 use super::lane::Lane;
+use super::spill::Shaped;
 use crate::config::provider::NamedSecret;
 use crate::config::route::KeyedRoute;
 use crate::gate::delivery::TrustedProxies;
 use crate::gate::reason::Reason;
 use crate::gate::route::{self, Route};
+use crate::inbox::Policy;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::RouteMetrics;
 
@@ -26,6 +28,9 @@ pub struct Endpoint {
     pub secrets: Arc<[NamedSecret]>,
     /// Where its deliveries wait for their turn, if they have to.
     pub lane: Option<Arc<Lane>>,
+    /// When it stores, and how it delivers what it stored.
+    pub policy: Arc<Policy>,
+    pub shaped: Arc<Shaped>,
 }
 
 /// What was configured and is not in effect.
@@ -47,22 +52,24 @@ impl Borrow<Route> for Endpoint {
 impl Live {
     pub fn new(routes: Vec<KeyedRoute>, trusted_proxies: TrustedProxies, telemetry: &Telemetry) -> Self {
         telemetry.metrics.keep_only(routes.iter().map(|keyed| &*keyed.route.name));
-        let endpoint = |KeyedRoute { route, secrets }| Endpoint {
+        let endpoint = |KeyedRoute { route, secrets, inbox }| Endpoint {
             metrics: telemetry.metrics.route(&route),
             lane: Lane::new(route.deliver).map(Arc::new),
             route: Arc::new(route),
             secrets: secrets.into(),
+            policy: Arc::new(inbox),
+            shaped: Arc::default(),
         };
         Live { endpoints: routes.into_iter().map(endpoint).collect(), trusted_proxies }
     }
 
     /// What was configured anew, with what the limiters of the routes here remember.
     pub fn remembered_by(&self, routes: Vec<KeyedRoute>) -> Vec<KeyedRoute> {
-        let adopting = |KeyedRoute { route, secrets }| {
+        let adopting = |KeyedRoute { route, secrets, inbox }| {
             let before = self.endpoints.iter().find(|before| before.route.name == route.name);
             match before {
-                None => KeyedRoute { route, secrets },
-                Some(before) => KeyedRoute { route: route.adopting(&before.route), secrets },
+                None => KeyedRoute { route, secrets, inbox },
+                Some(before) => KeyedRoute { route: route.adopting(&before.route), secrets, inbox },
             }
         };
         routes.into_iter().map(adopting).collect()
@@ -73,6 +80,9 @@ impl Live {
     pub fn in_lanes_of(mut self, before: &Live) -> Self {
         for endpoint in &mut self.endpoints {
             let old = before.endpoints.iter().find(|old| old.route.name == endpoint.route.name);
+            if let Some(old) = old {
+                endpoint.shaped = Arc::clone(&old.shaped);
+            }
             if let Some(old) = old.filter(|old| old.route.deliver == endpoint.route.deliver) {
                 endpoint.lane.clone_from(&old.lane);
             }

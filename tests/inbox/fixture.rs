@@ -1,6 +1,7 @@
 //! An inbox in a folder of its own, and what the tests put into it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
@@ -33,14 +34,21 @@ impl Drop for Folder {
     }
 }
 
-pub const ROOMY: Bounds = Bounds { max_bytes: 1 << 30, min_free: 1 << 20, keep_dead_ms: 7 * 24 * 3600 * 1000 };
+pub const ROOMY: Bounds =
+    Bounds { max_bytes: 1 << 30, min_free: 1 << 20, keep_dead_ms: 7 * 24 * 3600 * 1000 };
 pub const ROUTE: &str = "github";
 
 pub type Names = Vec<(ReplayKey, Kept)>;
 
-pub fn try_open(folder: &Path, bounds: Bounds, keys: Keys, now_ms: i64) -> Result<(Inbox, Opened, Names), Fault> {
+pub fn try_open(
+    folder: &Path,
+    bounds: Bounds,
+    keys: Keys,
+    now_ms: i64,
+) -> Result<(Inbox, Opened, Names), Fault> {
     let mut names = Vec::new();
-    let settings = Settings { folder: folder.to_owned(), bounds, keys };
+    let wrote = Box::new(|_, _| ());
+    let settings = Settings { folder: folder.to_owned(), bounds, keys: Arc::new(keys), wrote };
     let (inbox, opened) = Inbox::open(settings, now_ms, &mut |key, kept| names.push((key, kept)))?;
     Ok((inbox, opened, names))
 }
@@ -76,6 +84,7 @@ pub fn event(number: u64) -> Event {
         attempts: 0,
         last_outcome: None,
         due_ms: 0,
+        leased: false,
         head: Bytes::from_static(b"POST /hooks/github HTTP/1.1\r\nhost: example.com\r\n"),
         body: Bytes::from(format!("{{\"id\":{number}}}").repeat(1 + usize::try_from(number % 90).unwrap())),
     }

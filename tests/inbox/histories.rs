@@ -64,7 +64,10 @@ async fn history(mut rng: Rng, seed: u64) {
                 if !is_copy {
                     last_id += 1;
                     let state = State::after(before.map(|record| record.state), Happens::Store).unwrap();
-                    table.insert(number, Record { id: last_id, state, attempts: 0, due_ms: now, leased: false });
+                    table.insert(
+                        number,
+                        Record { id: last_id, state, attempts: 0, due_ms: now, leased: false },
+                    );
                 }
             }
             4..7 => {
@@ -154,17 +157,18 @@ async fn history(mut rng: Rng, seed: u64) {
                 let leased = table.values().filter(|record| record.leased).count();
                 assert_eq!(opened.interrupted, leased as u64, "{at}: attempts are counted over a restart");
                 for record in table.values_mut().filter(|record| record.leased) {
-                    (record.leased, record.due_ms) = (false, 0);
+                    let again = record.attempts.checked_sub(3).map_or(0, |more| 1000 << more.min(11));
+                    (record.leased, record.due_ms) = (false, again);
                 }
                 for number in 0..EVENTS as u64 {
-                    let is_stored = names.iter().any(|(name, kept)| {
-                        *name == key(number) && matches!(kept, Kept::Stored(_))
-                    });
+                    let is_stored = names
+                        .iter()
+                        .any(|(name, kept)| *name == key(number) && matches!(kept, Kept::Stored(_)));
                     let expected = table.get(&number).is_some_and(|record| record.state == State::Stored);
                     assert_eq!(is_stored, expected, "{at}: a copy of {number} is known while it is stored");
-                    let is_done = names.iter().any(|(name, kept)| {
-                        *name == key(number) && matches!(kept, Kept::Done { .. })
-                    });
+                    let is_done = names
+                        .iter()
+                        .any(|(name, kept)| *name == key(number) && matches!(kept, Kept::Done { .. }));
                     assert_eq!(is_done, done.contains(&number), "{at}: what was delivered is remembered");
                 }
             }

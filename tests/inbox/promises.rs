@@ -1,6 +1,7 @@
 //! What the inbox holds, keeps, refuses and saves.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hookgate::inbox::database::{Fault, Opened};
@@ -128,7 +129,7 @@ async fn a_key_is_rotated_by_a_new_first_line_and_a_missing_one_is_waited_for() 
     let keys = |lines: &[&[u8]]| Keys::parse(&lines.join(&b'\n')).unwrap();
     let (inbox, ..) = try_open(&folder.0, ROOMY, keys(&[OLD]), 0).unwrap();
     _ = inbox.store(event(1)).await.unwrap();
-    inbox.set_keys(keys(&[NEW, OLD])).await.unwrap();
+    inbox.set_keys(Arc::new(keys(&[NEW, OLD]))).await.unwrap();
     _ = inbox.store(event(2)).await.unwrap();
     drop(inbox);
 
@@ -139,7 +140,7 @@ async fn a_key_is_rotated_by_a_new_first_line_and_a_missing_one_is_waited_for() 
     let (listed, _) = inbox.list(Selection::default(), 0).await.unwrap();
     assert!(listed[0].last_outcome.as_deref().unwrap().starts_with("key_missing "), "{listed:?}");
     assert_eq!((listed[0].attempts, listed[0].state), (0, State::Stored), "nothing was attempted");
-    inbox.set_keys(keys(&[NEW, OLD])).await.unwrap();
+    inbox.set_keys(Arc::new(keys(&[NEW, OLD]))).await.unwrap();
     let due = inbox.claim(ROUTE, 60_000, LEASE, 1).await.unwrap();
     assert_eq!(due.len(), 1, "it was waited for");
     assert!(due[0].body == event(1).body || due[0].body == event(2).body);
@@ -204,9 +205,11 @@ async fn of_a_damaged_database_each_record_that_can_be_read_is_saved() {
     std::thread::sleep(Duration::from_millis(100));
     let hand = rusqlite::Connection::open(folder.database()).unwrap();
     let leaf: usize = hand
-        .query_row("SELECT pageno FROM dbstat WHERE name = 'event' AND pagetype = 'leaf' LIMIT 1 OFFSET 2", [], |row| {
-            row.get(0)
-        })
+        .query_row(
+            "SELECT pageno FROM dbstat WHERE name = 'event' AND pagetype = 'leaf' LIMIT 1 OFFSET 2",
+            [],
+            |row| row.get(0),
+        )
         .unwrap_or(0);
     drop(hand);
     if leaf != 0 {
@@ -215,7 +218,10 @@ async fn of_a_damaged_database_each_record_that_can_be_read_is_saved() {
         std::fs::write(folder.database(), &bytes).unwrap();
         let (_, opened, _) = open(&folder.0);
         let salvaged = opened.salvaged.unwrap();
-        assert!(salvaged.saved > 300 && salvaged.lost > 0 && salvaged.saved + salvaged.lost == 400, "{salvaged:?}");
+        assert!(
+            salvaged.saved > 300 && salvaged.lost > 0 && salvaged.saved + salvaged.lost == 400,
+            "{salvaged:?}"
+        );
     }
 }
 

@@ -54,7 +54,11 @@ async fn the_rate_of_always_beside_one_sync_after_the_other() {
     }
     took.sort_unstable();
     let alone = f64::from(syncs) / started.elapsed().as_secs_f64();
-    println!("one sync after the other: {alone:.0}/s, p50 {:?}, p99 {:?}", took[took.len() / 2], took[took.len() * 99 / 100]);
+    println!(
+        "one sync after the other: {alone:.0}/s, p50 {:?}, p99 {:?}",
+        took[took.len() / 2],
+        took[took.len() * 99 / 100]
+    );
     for (senders, each) in [(1, 500), (32, 300), (128, 150)] {
         let (rate, median, most) = many(&inbox, senders, each).await;
         println!("{senders} senders: {rate:.0}/s ({:.1} times), p50 {median:?}, p99 {most:?}", rate / alone);
@@ -93,7 +97,8 @@ async fn a_start_with_a_million_stored_events() {
     let settings = hookgate::inbox::database::Settings {
         folder: folder.0.clone(),
         bounds: crate::fixture::ROOMY,
-        keys: hookgate::inbox::seal::Keys::default(),
+        keys: std::sync::Arc::default(),
+        wrote: Box::new(|_, _| ()),
     };
     let (inbox, opened) = Inbox::open(settings, 0, &mut |_, _| known += 1).unwrap();
     let due = inbox.claim(ROUTE, i64::MAX - 1, Duration::from_secs(1), 1).await.unwrap();

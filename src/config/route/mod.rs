@@ -3,6 +3,7 @@
 mod deliver;
 mod events;
 mod handshakes;
+mod inbox;
 mod pass;
 mod sender;
 mod senders;
@@ -24,6 +25,7 @@ use super::units::{ByteSize, Rate, UpstreamUrl};
 use super::{Origin, Place, raw};
 use crate::gate::filter::https::Https;
 use crate::gate::route::{Awaited, Mode, PathPattern, Route};
+use crate::inbox::{Policy, When};
 
 const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::from_secs(60) };
 
@@ -31,12 +33,13 @@ const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::fro
 pub struct KeyedRoute {
     pub route: Route,
     pub secrets: Vec<NamedSecret>,
+    pub inbox: Policy,
 }
 
 impl KeyedRoute {
     /// Who, where, with which keys, how, and where it leads.
     pub fn in_words(&self, upstream: &UpstreamUrl) -> String {
-        let KeyedRoute { route, secrets } = self;
+        let KeyedRoute { route, secrets, .. } = self;
         let prints: Vec<_> = secrets.iter().map(|key| key.secret.fingerprint()).collect();
         let keys = match prints.len() {
             0 => "no key".to_owned(),
@@ -65,6 +68,8 @@ pub struct ForAll<'c> {
     pub strict: bool,
     /// Whether there is a store that gates share.
     pub may_share: bool,
+    /// Whether anything outlives the process.
+    pub has_state: bool,
     pub max_buffered: ByteSize,
     pub application: &'c Application,
     pub exchange: &'c Exchange,
@@ -131,7 +136,7 @@ impl Loader {
     /// A secret on several routes makes what is signed for one good for the others.
     fn warn_of_shared(&mut self, routes: &[KeyedRoute]) {
         let mut uses: Vec<(&NamedSecret, Vec<&str>)> = Vec::new();
-        for KeyedRoute { route, secrets } in routes {
+        for KeyedRoute { route, secrets, .. } in routes {
             for secret in secrets {
                 match uses.iter_mut().find(|(known, _)| known.secret == secret.secret) {
                     Some((_, names)) if names.contains(&&*route.name) => {}
@@ -192,7 +197,8 @@ impl Endpoint<'_> {
         let answers = self.answers();
         let patience = self.patience(&name);
         let deliver = self.deliver(patience);
-        self.tell_of_sender(&name);
+        let inbox = self.inbox(&name, mode);
+        self.tell_of_sender(&name, inbox.on);
         if self.loader.problems() > before {
             return None;
         }
@@ -218,9 +224,10 @@ impl Endpoint<'_> {
             answers,
             patience,
             deliver,
+            stores: inbox.on != When::Never,
             awaits: std::mem::take(&mut self.awaits),
         };
-        Some(KeyedRoute { route, secrets })
+        Some(KeyedRoute { route, secrets, inbox })
     }
 
     /// What `check` shows as one word, or not at all.

@@ -7,7 +7,7 @@ use subtle::ConditionallySelectable;
 
 use crate::gate::delivery::Head;
 use crate::gate::filter::events::{Events, Kind};
-use crate::gate::filter::replay::ReplayKey;
+use crate::gate::filter::replay::{Keep, ReplayKey};
 use crate::gate::identity::{self, Identity};
 use crate::gate::parse::Unreadable;
 use crate::gate::reason::Reason;
@@ -111,6 +111,11 @@ impl Authentic {
     /// `None` if the provider signs no time.
     pub fn signed_at(&self) -> Option<SignedTime> {
         self.signed_at
+    }
+
+    /// How the event is remembered once it is delivered.
+    pub fn keep(&self) -> Keep {
+        if self.signed_at.is_some() { Keep::UntilStale } else { Keep::WholeWindow }
     }
 
     /// `None` on routes that remember nothing.

@@ -5,13 +5,15 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 
-use super::Settings;
 use super::tables::{Tables, keep_of};
 use crate::files::WITHOUT_WAITING;
 use crate::gate::filter::replay::{Keep, ReplayKey};
+use crate::inbox::Bounds;
+use crate::inbox::seal::Keys;
 
 /// "hook": what this database is, for `file` and for us.
 const APPLICATION: i64 = 0x686f_6f6b;
@@ -105,7 +107,11 @@ impl fmt::Display for Fault {
                 write!(f, "{error}; let the user that hookgate runs as write the folder")
             }
             Fault::InUse(path) => {
-                write!(f, "{} is used by another process: stop it, or name a folder for each gate", path.display())
+                write!(
+                    f,
+                    "{} is used by another process: stop it, or name a folder for each gate",
+                    path.display()
+                )
             }
             Fault::NoFolder(path) => write!(f, "{} is no folder: name one", path.display()),
             Fault::Foreign(path) => {
@@ -138,11 +144,12 @@ impl From<rusqlite::Error> for Fault {
 }
 
 pub(super) fn open(
-    settings: Settings,
+    folder: PathBuf,
+    bounds: Bounds,
+    keys: Arc<Keys>,
     now_ms: i64,
     kept: &mut dyn FnMut(ReplayKey, Kept),
 ) -> Result<(Tables, File, Opened), Fault> {
-    let Settings { folder, bounds, keys } = settings;
     make(&folder)?;
     let lock = lock(&folder)?;
     let path = folder.join("inbox.db");
@@ -163,8 +170,13 @@ pub(super) fn open(
         found => found?,
     };
     found.into_iter().for_each(|(key, what)| kept(key, what));
+    // What is under way at each crash may be what causes them: it waits longer each time.
     opened.interrupted = connection
-        .execute("UPDATE event SET leased = 0, due_ms = ?1 WHERE leased = 1", [now_ms])
+        .execute(
+            "UPDATE event SET leased = 0, due_ms = ?1 + CASE WHEN attempts < 3 THEN 0 \
+             ELSE 1000 << min(attempts - 3, 11) END WHERE leased = 1",
+            [now_ms],
+        )
         .map(|count| count as u64)?;
     let tables = Tables::new(connection, bounds, keys, folder)?;
     for depth in tables.depths().values() {
@@ -175,7 +187,8 @@ pub(super) fn open(
     Ok((tables, lock, opened))
 }
 
-fn make(folder: &Path) -> Result<(), Fault> {
+/// The folder, for its owner alone.
+pub fn make(folder: &Path) -> Result<(), Fault> {
     match folder.metadata() {
         Ok(there) if there.is_dir() => Ok(()),
         Ok(_) => Err(Fault::NoFolder(folder.to_owned())),
@@ -252,15 +265,13 @@ fn read(connection: &Connection, kept: &mut dyn FnMut(ReplayKey, Kept)) -> Resul
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-    ) || matches!(
-        error,
-        rusqlite::Error::FromSqlConversionFailure(..)
-            | rusqlite::Error::InvalidColumnType(..)
-            | rusqlite::Error::IntegralValueOutOfRange(..)
-    )
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+        || matches!(
+            error,
+            rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+        )
 }
 
 /// Puts a damaged database aside, and brings over each record that can still be read.
@@ -309,7 +320,8 @@ fn copy(old: &Connection, new: &Connection) -> Result<(u64, u64), Fault> {
     let marks = vec!["?"; COLUMNS.split(',').count()].join(", ");
     let mut put = new.prepare(&format!("INSERT INTO event({COLUMNS}) VALUES({marks})"))?;
     let mut put_body = new.prepare("INSERT INTO body(event, bytes) VALUES(?1, ?2)")?;
-    let mut put_name = new.prepare("INSERT OR REPLACE INTO name(key, event, keep, live) VALUES(?1, ?2, ?3, ?4)")?;
+    let mut put_name =
+        new.prepare("INSERT OR REPLACE INTO name(key, event, keep, live) VALUES(?1, ?2, ?3, ?4)")?;
     for id in first..=last {
         let read = event.query_row([id], |row| {
             (0..19).map(|at| row.get::<_, rusqlite::types::Value>(at)).collect::<Result<Vec<_>, _>>()
@@ -328,11 +340,10 @@ fn copy(old: &Connection, new: &Connection) -> Result<(u64, u64), Fault> {
             continue;
         };
         put_body.execute(params![id, bytes])?;
-        let (names, keep, live) = new.query_row(
-            "SELECT names, keep, state = 'stored' FROM event WHERE id = ?1",
-            [id],
-            |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?, row.get::<_, bool>(2)?)),
-        )?;
+        let (names, keep, live) =
+            new.query_row("SELECT names, keep, state = 'stored' FROM event WHERE id = ?1", [id], |row| {
+                Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?, row.get::<_, bool>(2)?))
+            })?;
         for key in names.chunks_exact(16) {
             put_name.execute(params![key, id, keep, live])?;
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
@@ -14,7 +15,7 @@ use crate::inbox::{Attempted, Bounds, Depth, Due, Event, Id, Listed, Refusal, Se
 
 pub(super) struct Tables {
     connection: Connection,
-    pub(super) keys: Keys,
+    pub(super) keys: Arc<Keys>,
     bounds: Bounds,
     folder: PathBuf,
     depths: BTreeMap<String, Depth>,
@@ -37,7 +38,12 @@ const TIDIED: i64 = 500;
 const FOR_A_KEY_MS: i64 = 60_000;
 
 impl Tables {
-    pub(super) fn new(connection: Connection, bounds: Bounds, keys: Keys, folder: PathBuf) -> Result<Self> {
+    pub(super) fn new(
+        connection: Connection,
+        bounds: Bounds,
+        keys: Arc<Keys>,
+        folder: PathBuf,
+    ) -> Result<Self> {
         let mut tables = Tables {
             connection,
             keys,
@@ -81,6 +87,11 @@ impl Tables {
 
     pub(super) fn bytes(&self) -> u64 {
         self.depths.values().map(|depth| depth.bytes).sum()
+    }
+
+    /// Whether any event is dead or damaged.
+    pub(super) fn has_dead(&self) -> bool {
+        self.depths.values().any(|depth| depth.dead + depth.damaged > 0)
     }
 
     /// The depths, if they have changed since they were asked for.
@@ -156,7 +167,7 @@ impl Tables {
         for name in &event.names {
             let Some((id, is_live)) = self.named(*name)? else { continue };
             if is_live {
-                return Ok(Ok(Stored { copy: true, _durable: () }));
+                return Ok(Ok(Stored { id, copy: true, _durable: () }));
             }
             self.remove(id, Happens::Overtaken)?;
         }
@@ -172,7 +183,7 @@ impl Tables {
             .prepare_cached(
                 "INSERT INTO event(key, names, keep, route, tenant, event_id, event_type, state, received_ms, \
                  since_ms, due_ms, attempts, leased, last_outcome, size, sealed_by, checksum) \
-                 VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, 'stored', ?8, ?8, ?9, ?10, 0, ?11, ?12, ?13, ?14)",
+                 VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, 'stored', ?8, ?8, ?9, ?10, ?15, ?11, ?12, ?13, ?14)",
             )?
             .execute(params![
                 &event.key.as_bytes()[..],
@@ -189,6 +200,7 @@ impl Tables {
                 event.size(),
                 sealed.by,
                 sealed.checksum,
+                event.leased,
             ])?;
         let id = self.connection.last_insert_rowid();
         self.connection
@@ -200,7 +212,7 @@ impl Tables {
                 .execute(params![&name.as_bytes()[..], id, keep])?;
         }
         self.moved(&event.route, None, State::after(None, Happens::Store), event.size());
-        Ok(Ok(Stored { copy: false, _durable: () }))
+        Ok(Ok(Stored { id, copy: false, _durable: () }))
     }
 
     /// The event of that name, and whether a copy must not be delivered.
@@ -229,10 +241,8 @@ impl Tables {
     }
 
     pub(super) fn claim(&mut self, route: &str, now_ms: i64, lease_ms: i64, most: usize) -> Result<Vec<Due>> {
-        let paused = self
-            .connection
-            .prepare_cached("SELECT 1 FROM paused WHERE route = ?1")?
-            .exists([route])?;
+        let paused =
+            self.connection.prepare_cached("SELECT 1 FROM paused WHERE route = ?1")?.exists([route])?;
         if paused {
             return Ok(Vec::new());
         }
@@ -274,12 +284,14 @@ impl Tables {
     /// A record, with the attempts that were made so far.
     fn read(&self, id: Id) -> Result<std::result::Result<Due, Unreadable>> {
         let mut query = self.connection.prepare_cached(
-            "SELECT key, attempts, received_ms, since_ms, sealed_by, checksum FROM event WHERE id = ?1",
+            "SELECT key, attempts, received_ms, since_ms, sealed_by, checksum, names, keep FROM event WHERE id = ?1",
         )?;
         let (mut due, by, checksum) = query.query_row([id], |row| {
             let due = Due {
                 id,
                 key: ReplayKey::from_bytes(row.get(0)?),
+                names: names_of(&row.get::<_, Vec<u8>>(6)?),
+                keep: keep_of(row.get(7)?),
                 attempt: row.get(1)?,
                 received_ms: row.get(2)?,
                 since_ms: row.get(3)?,
@@ -350,14 +362,14 @@ impl Tables {
                  died_ms = CASE ?2 WHEN 'dead' THEN ?4 END WHERE id = ?1",
             )?
             .execute(params![id, after.label(), outcome, now_ms])?;
-        self.connection
-            .prepare_cached("UPDATE name SET live = ?2 WHERE event = ?3 AND key = ?1")
-            .and_then(|mut update| {
+        self.connection.prepare_cached("UPDATE name SET live = ?2 WHERE event = ?3 AND key = ?1").and_then(
+            |mut update| {
                 let live = after == State::Stored;
-                self.names(id)?
-                    .iter()
-                    .try_for_each(|(name, _)| update.execute(params![&name.as_bytes()[..], live, id]).map(drop))
-            })?;
+                self.names(id)?.iter().try_for_each(|(name, _)| {
+                    update.execute(params![&name.as_bytes()[..], live, id]).map(drop)
+                })
+            },
+        )?;
         self.moved(&route, Some(state), Some(after), size);
         Ok(())
     }
@@ -376,8 +388,7 @@ impl Tables {
             .query_row([id], |row| Ok((row.get::<_, Vec<u8>>(0)?, keep_of(row.get(1)?))))
             .optional()?;
         let Some((names, keep)) = found else { return Ok(SmallVec::new()) };
-        let (names, _) = names.as_chunks::<16>();
-        Ok(names.iter().map(|name| (ReplayKey::from_bytes(*name), keep)).collect())
+        Ok(names_of(&names).into_iter().map(|name| (name, keep)).collect())
     }
 
     /// Takes a record away, if that follows from its state.
@@ -405,6 +416,14 @@ impl Tables {
             }
         }
         Ok(())
+    }
+
+    /// A copy of what was delivered from here may be delivered again.
+    pub(super) fn forget(&mut self, name: ReplayKey) -> Result<()> {
+        self.connection
+            .prepare_cached("DELETE FROM done WHERE key = ?1")?
+            .execute([&name.as_bytes()[..]])
+            .map(drop)
     }
 
     pub(super) fn next_due(&mut self, route: &str) -> Result<Option<i64>> {
@@ -521,8 +540,12 @@ impl Tables {
         // The oldest of the dead go first: those kept for too long, and those over their share.
         let mut dead = self
             .connection
-            .prepare_cached("SELECT id, died_ms, size FROM event WHERE state = 'dead' ORDER BY died_ms LIMIT ?1")?
-            .query_map([TIDIED], |row| Ok((row.get::<_, Id>(0)?, row.get::<_, i64>(1)?, row.get::<_, u64>(2)?)))?
+            .prepare_cached(
+                "SELECT id, died_ms, size FROM event WHERE state = 'dead' ORDER BY died_ms LIMIT ?1",
+            )?
+            .query_map([TIDIED], |row| {
+                Ok((row.get::<_, Id>(0)?, row.get::<_, i64>(1)?, row.get::<_, u64>(2)?))
+            })?
             .collect::<Result<Vec<_>>>()?
             .into_iter();
         let total: Option<u64> = self
@@ -546,6 +569,11 @@ impl Tables {
         }
         Ok(())
     }
+}
+
+fn names_of(bytes: &[u8]) -> SmallVec<[ReplayKey; 1]> {
+    let (names, _) = bytes.as_chunks::<16>();
+    names.iter().map(|name| ReplayKey::from_bytes(*name)).collect()
 }
 
 fn listed(row: &Row<'_>) -> Result<Listed> {
