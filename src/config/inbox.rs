@@ -65,8 +65,9 @@ impl State {
     /// Where the state lies; `None` if nothing is to outlive the process.
     pub fn folder(&self, loader: &mut Loader) -> Option<StateDir> {
         let max_bytes = loader.pick("inbox.max_bytes", self.inbox.max_bytes.as_ref(), ByteSize(1 << 30));
-        if max_bytes < LEAST {
-            loader.problem("inbox.max_bytes", format!("{max_bytes} is too little: write at least {LEAST}"));
+        if let Some(given) = self.inbox.max_bytes.as_ref().filter(|_| max_bytes < LEAST) {
+            let message = format!("{max_bytes} is too little: write at least {LEAST}");
+            loader.located_problem("inbox.max_bytes", given, message);
         }
         let path = loader.folder_to_make("state_dir", self.state_dir.as_ref())?;
         if !loader.is_for_elsewhere()

@@ -63,7 +63,7 @@ impl Loader {
             short_secret: trust.short_secret,
             strict: process.strict_start(self),
             may_share: sharing.store.is_some(),
-            has_state: state_dir.is_some(),
+            state: state_dir.as_ref(),
             max_buffered: held.max_buffered,
             application: &application,
             exchange: &exchange,

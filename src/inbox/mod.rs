@@ -57,6 +57,7 @@ pub struct Event {
 /// The event outlives a crash. Nobody but an engine makes one.
 #[must_use = "it is the proof for an answer of 2xx"]
 #[derive(Debug)]
+#[expect(clippy::manual_non_exhaustive, reason = "nobody else in this crate makes one either")]
 pub struct Stored {
     pub id: Id,
     /// It was there before: this is a copy.

@@ -100,13 +100,12 @@ pub async fn settle(
     }
     match (settled, came_to) {
         // Dropped, or tried again since its lease was over.
-        (Ok(false), _) | (Ok(true), Attempted::Later { .. }) => {}
+        (Ok(false), _) | (_, Attempted::Later { .. }) | (Err(_), Attempted::Dead { .. }) => {}
         (Ok(true), Attempted::Dead { .. }) => {
             metrics.given_up();
             store.left_inbox(&attempt.names, None, now);
         }
         (Ok(true) | Err(_), Attempted::Done) => store.left_inbox(&attempt.names, Some(attempt.keep), now),
-        (Err(_), Attempted::Later { .. } | Attempted::Dead { .. }) => {}
     }
 }
 

@@ -118,7 +118,9 @@ impl ReplayStore {
     /// The inbox has the event: its copies are answered as those of a delivered one.
     pub fn stored(&self, names: &[ReplayKey], now: Now) {
         if let ReplayStore::Memory(memory) = self {
-            names.iter().for_each(|name| memory.stored(*name, now));
+            for name in names {
+                memory.stored(*name, now);
+            }
         }
     }
 
@@ -132,7 +134,9 @@ impl ReplayStore {
     /// What was in the inbox is there no more: the application has it, or else the next copy is delivered.
     pub fn left_inbox(&self, names: &[ReplayKey], delivered: Option<Keep>, now: Now) {
         if let ReplayStore::Memory(memory) = self {
-            names.iter().for_each(|name| memory.left_inbox(*name, delivered, now));
+            for name in names {
+                memory.left_inbox(*name, delivered, now);
+            }
         }
     }
 

@@ -200,9 +200,7 @@ impl Telemetry {
         self.count(&record, verdict, reason, now);
         self.recent.add(&record, verdict, reason, total);
         let severity = match verdict {
-            Verdict::Accepted | Verdict::Answered => Severity::Info,
-            // The application did not take it, or the route stores each.
-            Verdict::Stored => Severity::Info,
+            Verdict::Accepted | Verdict::Stored | Verdict::Answered => Severity::Info,
             Verdict::Observed if record.observed.is_empty() => Severity::Info, // nobody objected
             Verdict::Refused | Verdict::Observed => Severity::Warn,
             // The application did not want the event, which is not yet a fault of anybody's.

@@ -260,6 +260,7 @@ impl Gate {
             answers: Answers::default(),
             patience: None,
             deliver: Deliver::default(),
+            stores: false,
             awaits: Vec::new(),
             headers: vec![],
         };

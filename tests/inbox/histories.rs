@@ -42,6 +42,7 @@ fn every_history_follows_the_table() {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for each thing that can happen")]
 async fn history(mut rng: Rng, seed: u64) {
     let folder = Folder::new();
     let (mut inbox, ..) = open(&folder.0);

@@ -56,7 +56,7 @@ impl Endpoint<'_> {
                  deliver its copies; use state_dir with replay.store: memory and one gate, or leave the inbox out",
             );
         }
-        if !self.all.has_state {
+        if self.all.state.is_none() {
             return Some(
                 "nothing can be stored: name a folder on a disk that stays in state_dir (--state-dir), or leave the inbox \
                  out",

@@ -17,6 +17,7 @@ use std::time::Duration;
 use self::words::RouteWords;
 use super::application::{Application, Exchange};
 use super::checks;
+use super::inbox::StateDir;
 use super::loader::{Loader, join};
 use super::located::Located;
 use super::provider::{self, NamedSecret};
@@ -68,8 +69,8 @@ pub struct ForAll<'c> {
     pub strict: bool,
     /// Whether there is a store that gates share.
     pub may_share: bool,
-    /// Whether anything outlives the process.
-    pub has_state: bool,
+    /// Where what is stored outlives the process.
+    pub state: Option<&'c StateDir>,
     pub max_buffered: ByteSize,
     pub application: &'c Application,
     pub exchange: &'c Exchange,

@@ -1,4 +1,4 @@
-//! The embedded engine: one SQLite database, which a thread of its own reads and writes.
+//! The embedded engine: one `SQLite` database, which a thread of its own reads and writes.
 //!
 //! Orders are gathered while a commit is on its way to the disk, and the next commit takes all of them: a
 //! lone event waits for one commit, many wait for one together. Nothing is answered before the commit that
@@ -175,7 +175,7 @@ impl Inbox {
     }
 
     pub async fn paused(&self) -> Result<Vec<String>, Refusal> {
-        self.order(|tables| tables.paused()).await
+        self.order(Tables::paused).await
     }
 
     /// Forgets what has been kept for long enough, and heals due times after a jump of the clock: none is

@@ -169,7 +169,9 @@ pub(super) fn open(
         }
         found => found?,
     };
-    found.into_iter().for_each(|(key, what)| kept(key, what));
+    for (key, what) in found {
+        kept(key, what);
+    }
     // What is under way at each crash may be what causes them: it waits longer each time.
     opened.interrupted = connection
         .execute(
@@ -199,7 +201,7 @@ pub fn make(folder: &Path) -> Result<(), Fault> {
     }
 }
 
-/// Of a file beside the database, because SQLite's own lock ends whenever the process closes the file.
+/// Of a file beside the database, because `SQLite`'s own lock ends whenever the process closes the file.
 fn lock(folder: &Path) -> Result<File, Fault> {
     let file = private().open(folder.join("lock")).map_err(Fault::Io)?;
     match file.try_lock() {
@@ -216,7 +218,7 @@ fn private() -> OpenOptions {
 }
 
 fn connect(path: &Path) -> Result<Connection, Fault> {
-    // Made here, so that nobody else can read it from the first moment; SQLite gives the same to its log.
+    // Made here, so that nobody else can read it from the first moment; `SQLite` gives the same to its log.
     private().open(path).map_err(Fault::Io)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -311,7 +313,7 @@ fn copy(old: &Connection, new: &Connection) -> Result<(u64, u64), Fault> {
     // The ends of either table bound the numbers, if one of them can be read.
     let ends = |way: &str| [end("event", "id", way), end("body", "event", way)].into_iter().flatten();
     let first = ends("ASC").min().unwrap_or(1).max(1);
-    let last = ends("DESC").max().unwrap_or(0).min(first.saturating_add(50_000_000));
+    let furthest = ends("DESC").max().unwrap_or(0).min(first.saturating_add(50_000_000));
     let (mut saved, mut lost) = (0, 0);
     let Ok(mut event) = old.prepare(&format!("SELECT {COLUMNS} FROM event NOT INDEXED WHERE id = ?1")) else {
         return Ok((0, 0));
@@ -322,7 +324,7 @@ fn copy(old: &Connection, new: &Connection) -> Result<(u64, u64), Fault> {
     let mut put_body = new.prepare("INSERT INTO body(event, bytes) VALUES(?1, ?2)")?;
     let mut put_name =
         new.prepare("INSERT OR REPLACE INTO name(key, event, keep, live) VALUES(?1, ?2, ?3, ?4)")?;
-    for id in first..=last {
+    for id in first..=furthest {
         let read = event.query_row([id], |row| {
             (0..19).map(|at| row.get::<_, rusqlite::types::Value>(at)).collect::<Result<Vec<_>, _>>()
         });

@@ -137,7 +137,7 @@ impl Tables {
     }
 
     pub(super) fn roll_back(&mut self) {
-        // Where SQLite has done it already there is nothing to roll back.
+        // Where `SQLite` has done it already there is nothing to roll back.
         _ = self.connection.execute_batch("ROLLBACK");
         for (route, before) in std::mem::take(&mut self.before) {
             match before {
@@ -223,7 +223,7 @@ impl Tables {
             .optional()
     }
 
-    /// Asked before it is written: what SQLite has begun to write and cannot end, it has to take back.
+    /// Asked before it is written: what `SQLite` has begun to write and cannot end, it has to take back.
     fn is_disk_full(&mut self, size: u64) -> bool {
         let (asked, free) = match self.free {
             Some((asked, free)) if asked.elapsed() < FREE_FOR => (asked, free),

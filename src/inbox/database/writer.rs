@@ -90,7 +90,9 @@ impl Writer {
             batch.extend(self.orders.try_iter().take(BATCH - 1));
             if self.commit(&mut batch) {
                 self.publish();
-                batch.into_iter().for_each(|order| order.answer(true));
+                for order in batch {
+                    order.answer(true);
+                }
                 continue;
             }
             let alone = batch.len() == 1;
@@ -98,7 +100,9 @@ impl Writer {
                 let mut alone_again = vec![order];
                 let is_durable = !alone && self.commit(&mut alone_again);
                 self.publish();
-                alone_again.into_iter().for_each(|order| order.answer(is_durable));
+                for order in alone_again {
+                    order.answer(is_durable);
+                }
             }
         }
     }

@@ -169,7 +169,7 @@ fn gate() -> Arc<Sidecar> {
     let telemetry = Telemetry::new(metrics, log);
     let memory = Memory::new(startup.replay, startup.stale_after, startup.replay_capacity);
     let live = Live::new(routes, trusted_proxies, &telemetry);
-    sidecar(&startup, live, ReplayStore::Memory(memory), &telemetry)
+    sidecar(&startup, live, ReplayStore::Memory(memory), None, &telemetry)
 }
 
 /// Notes each request that comes, and whatever is none, and thanks for it.
