@@ -13,10 +13,12 @@ use super::Sidecar;
 use super::attempt::{Attempt, LEASE_MARGIN, called, is_of_application, label, retry_after, settle};
 use super::lane::Lane;
 use super::live::Endpoint;
+use super::resign::resigned;
 use super::upstream::{Reply, Undelivered};
 use crate::budget::Share;
 use crate::clock::{self, to_rfc3339};
-use crate::gate::route::Mode;
+use crate::gate::keys::Keys;
+use crate::gate::route::{Mode, Route};
 use crate::inbox::breaker::{Breaker, Room};
 use crate::inbox::{Due, Inbox, Policy, chance};
 use crate::telemetry::log::Attempted;
@@ -107,7 +109,7 @@ struct Late {
     sidecar: Arc<Sidecar>,
     inbox: Inbox,
     policy: Arc<Policy>,
-    route: Arc<str>,
+    route: Arc<Route>,
     metrics: Arc<RouteMetrics>,
     lane: Option<Arc<Lane>>,
     breaker: Arc<Mutex<Breaker>>,
@@ -120,7 +122,7 @@ impl Late {
             sidecar: Arc::clone(sidecar),
             inbox: inbox.clone(),
             policy: Arc::clone(&endpoint.policy),
-            route: Arc::clone(&endpoint.route.name),
+            route: Arc::clone(&endpoint.route),
             metrics: Arc::clone(&endpoint.metrics),
             lane: endpoint.lane.clone(),
             breaker,
@@ -131,6 +133,8 @@ impl Late {
     async fn deliver(self, due: Due) {
         let Sidecar { upstream, timeouts, budget, store, telemetry, .. } = &*self.sidecar;
         let head = with_attempt(&due.head, due.attempt, due.received_ms);
+        // What was signed when it came is old by now.
+        let head = resigned(&self.route, &Keys::OfRoute, head, &due.body, clock::now());
         let mut share = Share::new(budget);
         let started = Instant::now();
         let limit = timeouts.call;
@@ -146,7 +150,7 @@ impl Late {
         }
         settle(&self.inbox, store, &self.metrics, &Attempt::from(&due), &self.policy.retry, &result).await;
         telemetry.log.attempted(&Attempted {
-            route: &self.route,
+            route: &self.route.name,
             key: due.key,
             attempt: due.attempt,
             outcome: &label(&result),

@@ -12,6 +12,7 @@ use crate::gate::delivery::TrustedProxies;
 use crate::gate::reason::Reason;
 use crate::gate::route::{self, Route};
 use crate::inbox::Policy;
+use crate::keys::{KeySource, Rooms};
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::RouteMetrics;
 
@@ -31,6 +32,8 @@ pub struct Endpoint {
     /// When it stores, and how it delivers what it stored.
     pub policy: Arc<Policy>,
     pub shaped: Arc<Shaped>,
+    /// Where its keys are looked up, if it holds none itself.
+    pub keys: Option<Arc<KeySource>>,
 }
 
 /// What was configured and is not in effect.
@@ -50,11 +53,17 @@ impl Borrow<Route> for Endpoint {
 }
 
 impl Live {
-    pub fn new(routes: Vec<KeyedRoute>, trusted_proxies: TrustedProxies, telemetry: &Telemetry) -> Self {
+    pub fn new(
+        routes: Vec<KeyedRoute>,
+        trusted_proxies: TrustedProxies,
+        telemetry: &Telemetry,
+        rooms: &Rooms,
+    ) -> Self {
         telemetry.metrics.keep_only(routes.iter().map(|keyed| &*keyed.route.name));
-        let endpoint = |KeyedRoute { route, secrets, inbox }| Endpoint {
+        let endpoint = |KeyedRoute { route, secrets, elsewhere, inbox }| Endpoint {
             metrics: telemetry.metrics.route(&route),
             lane: Lane::new(route.deliver).map(Arc::new),
+            keys: elsewhere.as_ref().map(|elsewhere| rooms.source(&route, elsewhere)),
             route: Arc::new(route),
             secrets: secrets.into(),
             policy: Arc::new(inbox),
@@ -65,11 +74,11 @@ impl Live {
 
     /// What was configured anew, with what the limiters of the routes here remember.
     pub fn remembered_by(&self, routes: Vec<KeyedRoute>) -> Vec<KeyedRoute> {
-        let adopting = |KeyedRoute { route, secrets, inbox }| {
-            let before = self.endpoints.iter().find(|before| before.route.name == route.name);
+        let adopting = |keyed: KeyedRoute| {
+            let before = self.endpoints.iter().find(|before| before.route.name == keyed.route.name);
             match before {
-                None => KeyedRoute { route, secrets, inbox },
-                Some(before) => KeyedRoute { route: route.adopting(&before.route), secrets, inbox },
+                None => keyed,
+                Some(before) => KeyedRoute { route: keyed.route.adopting(&before.route), ..keyed },
             }
         };
         routes.into_iter().map(adopting).collect()

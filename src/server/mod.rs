@@ -38,6 +38,7 @@ use crate::config::process::Lifecycle;
 use crate::config::{Config, Startup};
 use crate::diagnosis::task::Diagnosis;
 use crate::inbox::Inbox;
+use crate::keys::Rooms;
 use crate::ops::Ops;
 use crate::ops::control;
 use crate::proxy::Sidecar;
@@ -150,8 +151,9 @@ impl Server {
         let Server { config, given, telemetry, plain, tls, ops, control, store, inbox, hangup } = self;
         let snapshot = Snapshot::of(&config);
         let startup = config.startup;
-        let live = Live::new(config.routes, config.trusted_proxies, &telemetry);
-        let sidecar = sidecar(&startup, live, store, inbox, &telemetry);
+        let rooms = Rooms::new(store.clone());
+        let live = Live::new(config.routes, config.trusted_proxies, &telemetry, &rooms);
+        let sidecar = sidecar(&startup, live, (store, inbox), rooms, &telemetry);
         telemetry.metrics.loaded(clock::now().wall_ms);
         let acceptor = config.tls.as_ref().map(|tls| {
             for address in &startup.sockets.listen_tls {
@@ -258,8 +260,8 @@ impl Running {
 pub fn sidecar(
     startup: &Startup,
     live: Live,
-    store: ReplayStore,
-    inbox: Option<Inbox>,
+    (store, inbox): (ReplayStore, Option<Inbox>),
+    rooms: Rooms,
     telemetry: &Arc<Telemetry>,
 ) -> Arc<Sidecar> {
     Arc::new(Sidecar {
@@ -275,6 +277,7 @@ pub fn sidecar(
         timeouts: startup.timeouts,
         in_flight: InFlight::new(),
         diagnosis: Diagnosis::new(),
+        rooms,
     })
 }
 

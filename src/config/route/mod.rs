@@ -5,6 +5,7 @@ mod events;
 mod handshakes;
 mod inbox;
 mod pass;
+mod resign;
 mod sender;
 mod senders;
 mod signing;
@@ -35,7 +36,13 @@ pub struct KeyedRoute {
     pub route: Route,
     pub secrets: Vec<NamedSecret>,
     pub inbox: Policy,
+    /// Where its keys are looked up for each delivery; then it has no secrets.
+    pub elsewhere: Option<Elsewhere>,
 }
+
+/// Where keys are looked up that are not files of the route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Elsewhere {}
 
 impl KeyedRoute {
     /// Who, where, with which keys, how, and where it leads.
@@ -181,11 +188,13 @@ impl Endpoint<'_> {
         let mut recipes = self.recipes(&schemes);
         self.public_url(path.as_ref(), &mut recipes);
         self.assurance(&name, &recipes);
+        let elsewhere = None;
         let secrets = self.secrets(only);
         let handshakes = self.handshakes(&provider, &recipes, &secrets);
         let rotation = self.rotation(&name, &secrets);
         let identity = self.identity(&name, &recipes);
         let methods = self.methods();
+        let resign = self.resign(&name, &recipes);
         let signature = self.signature(&provider, recipes, &secrets);
         let signature = signature.map(|signature| self.events(signature.identified(identity)));
         let signature = signature.map(|s| if secrets.is_empty() { s.awaiting_keys() } else { s });
@@ -219,6 +228,7 @@ impl Endpoint<'_> {
             max_body,
             signature,
             rotation,
+            looks_keys_up: elsewhere.is_some(),
             handshakes,
             mode,
             expect_every,
@@ -226,9 +236,10 @@ impl Endpoint<'_> {
             patience,
             deliver,
             stores: inbox.on != When::Never,
+            resign,
             awaits: std::mem::take(&mut self.awaits),
         };
-        Some(KeyedRoute { route, secrets, inbox })
+        Some(KeyedRoute { route, secrets, elsewhere, inbox })
     }
 
     /// What `check` shows as one word, or not at all.

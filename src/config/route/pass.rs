@@ -64,6 +64,7 @@ impl Endpoint<'_> {
             max_body,
             signature: Signature::new(Vec::new()),
             rotation: provider::rotation(&[]),
+            looks_keys_up: false,
             handshakes: Handshakes::default(),
             mode: Mode::Pass,
             awaits: Vec::new(),
@@ -72,8 +73,9 @@ impl Endpoint<'_> {
             patience: None,
             deliver,
             stores: false,
+            resign: None,
         };
-        Some(KeyedRoute { route, secrets: Vec::new(), inbox: Policy::default() })
+        Some(KeyedRoute { route, secrets: Vec::new(), elsewhere: None, inbox: Policy::default() })
     }
 }
 

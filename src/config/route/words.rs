@@ -121,6 +121,10 @@ overlay! {
         #[arg(skip)]
         pub status: Option<Status>,
 
+        /// How the application is shown that an event came through the gate; not at all if absent.
+        #[arg(skip)]
+        pub resign: Option<Resign>,
+
         /// How much of the route reaches the application, and how fast; without bounds if absent.
         #[command(flatten)]
         pub deliver: Deliver,
@@ -273,6 +277,7 @@ impl RouteWords {
             ("events", place(self.events.as_ref())),
             ("status", self.status.as_ref().map(|_| unplaced())),
             ("inbox", self.inbox.place()),
+            ("resign", place(self.resign.as_ref().map(|resign| &resign.manner))),
         ];
         keys.into_iter().filter_map(|(key, given)| Some((key, given?))).collect()
     }
@@ -370,6 +375,18 @@ impl JsonSchema for RateLimit {
         let shared = generator.subschema_for::<SharedRateLimit>();
         schemars::json_schema!({ "anyOf": [plain, shared] })
     }
+}
+
+/// The signature that the application gets: `{ as: standard-webhooks, secrets: [{ file: … }] }`, or `{ as: same }`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resign {
+    /// A preset whose way of signing is symmetric; or `same`: the provider's own, with its secret and a fresh time.
+    #[serde(rename = "as")]
+    pub manner: Located<String>,
+    /// What gate and application share, newest first.
+    #[serde(default)]
+    pub secrets: Vec<SecretSource>,
 }
 
 /// A secret and the id that stands for it in logs and metrics.
