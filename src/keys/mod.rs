@@ -31,6 +31,13 @@ impl KeySource {
         }
     }
 
+    /// The keys of a tenant, for what it has proven before; `None` if keys are not a tenant's.
+    pub async fn of_tenant(&self, route: &Route, tenant: Option<&str>) -> Option<Keys> {
+        match self {
+            KeySource::Tenants(tenants) => Some(tenants.look_up(route, Some(tenant?)).await),
+        }
+    }
+
     /// Newer keys than those, after none of them has signed the delivery; `None` if those were looked up
     /// lately.
     pub async fn newer(&self, route: &Route, head: &Head<'_>) -> Option<Keys> {

@@ -164,6 +164,7 @@ impl Step {
             | Reason::RouteUnmatched
             | Reason::Overloaded
             | Reason::StoreUnavailable
+            | Reason::Stored
             | Reason::UpstreamFailed
             | Reason::UpstreamStatus
             | Reason::UpstreamTimeout

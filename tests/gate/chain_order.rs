@@ -263,6 +263,7 @@ impl Gate {
             answers: Answers::default(),
             patience: None,
             deliver: Deliver::default(),
+            stores: false,
             resign: None,
             awaits: Vec::new(),
             headers: vec![],

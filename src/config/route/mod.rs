@@ -3,6 +3,7 @@
 mod deliver;
 mod events;
 mod handshakes;
+mod inbox;
 mod pass;
 mod resign;
 mod sender;
@@ -19,6 +20,7 @@ pub use self::tenants::{TenantSecrets, Where};
 use self::words::RouteWords;
 use super::application::{Application, Exchange};
 use super::checks;
+use super::inbox::StateDir;
 use super::loader::{Loader, join};
 use super::located::Located;
 use super::provider::{self, NamedSecret};
@@ -29,6 +31,7 @@ use crate::gate::filter::failure_budget::FailureBudget;
 use crate::gate::filter::https::Https;
 use crate::gate::route::{Awaited, Mode, PathPattern, Route};
 use crate::gate::tenant::TenantPlace;
+use crate::inbox::{Policy, When};
 
 const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::from_secs(60) };
 
@@ -36,6 +39,7 @@ const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::fro
 pub struct KeyedRoute {
     pub route: Route,
     pub secrets: Vec<NamedSecret>,
+    pub inbox: Policy,
     /// Where its keys are looked up for each delivery; then it has no secrets.
     pub elsewhere: Option<Elsewhere>,
 }
@@ -49,7 +53,7 @@ pub enum Elsewhere {
 impl KeyedRoute {
     /// Who, where, with which keys, how, and where it leads.
     pub fn in_words(&self, upstream: &UpstreamUrl) -> String {
-        let KeyedRoute { route, secrets, elsewhere } = self;
+        let KeyedRoute { route, secrets, elsewhere, .. } = self;
         let prints: Vec<_> = secrets.iter().map(|key| key.secret.fingerprint()).collect();
         let keys = match prints.len() {
             0 if let Some(Elsewhere::Tenants(tenants)) = elsewhere => {
@@ -83,6 +87,8 @@ pub struct ForAll<'c> {
     pub may_share: bool,
     /// How often files are looked at again.
     pub reload_interval: Duration,
+    /// Where what is stored outlives the process.
+    pub state: Option<&'c StateDir>,
     pub max_buffered: ByteSize,
     /// How long events are remembered where neither route nor provider says.
     pub replay_window: Duration,
@@ -234,7 +240,8 @@ impl Endpoint<'_> {
         let answers = self.answers();
         let patience = self.patience(&name);
         let deliver = self.deliver(patience);
-        self.tell_of_sender(&name);
+        let inbox = self.inbox(&name, mode);
+        self.tell_of_sender(&name, inbox.on);
         if self.loader.problems() > before {
             return None;
         }
@@ -263,10 +270,11 @@ impl Endpoint<'_> {
             answers,
             patience,
             deliver,
+            stores: inbox.on != When::Never,
             resign,
             awaits: std::mem::take(&mut self.awaits),
         };
-        Some(KeyedRoute { route, secrets, elsewhere })
+        Some(KeyedRoute { route, secrets, inbox, elsewhere })
     }
 
     /// What `check` shows as one word, or not at all.

@@ -28,7 +28,7 @@ use crate::clock;
 use crate::config::provider::{self, NamedSecret};
 use crate::config::route::{TenantSecrets, Where};
 use crate::config::secret::Secret;
-use crate::gate::keys::Keys;
+use crate::gate::keys::{KeyRing, Keys};
 use crate::gate::route::Route;
 use crate::gate::scheme::Recipe;
 use crate::gate::scheme::key::KeyError;
@@ -190,9 +190,9 @@ impl Tenants {
     }
 
     fn keys(&self, route: &Route, name: &str, found: &Remembered) -> Keys {
-        let tenant = Arc::<str>::from(name);
-        let tenant = found.is_known.then_some(tenant);
-        Keys::Found(Arc::new(ring::ring(route, tenant, &found.secrets(), self.from.short_allowed)))
+        let tenant = Some(Arc::from(name));
+        let ring = ring::ring(route, tenant, &found.secrets(), self.from.short_allowed);
+        Keys::Found(Arc::new(KeyRing { is_decoy: !found.is_known, ..ring }))
     }
 
     /// Asks the source, and remembers what it says; `false` if it cannot say. Who asks for a name that is
@@ -492,7 +492,8 @@ mod tests {
 
     fn told(keys: &Keys) -> &str {
         match keys {
-            Keys::Found(ring) => ring.tenant.as_deref().unwrap_or("a decoy"),
+            Keys::Found(ring) if ring.is_decoy => "a decoy",
+            Keys::Found(ring) => ring.tenant.as_deref().unwrap_or("whose?"),
             Keys::OfRoute => "the route's own",
             Keys::Unavailable => "nobody can say",
         }
