@@ -44,11 +44,16 @@ static ALLOCATED: Cap<System> = Cap::new(System, usize::MAX);
 
 const TENANTS: usize = 100_000;
 const SAMPLES: usize = 1_000_000;
+/// So many tenants that there are, and as many that there are not.
+const NAMES: usize = 256;
 const NOW: Now = Now::at(1_700_000_000, 1);
 /// The bounds.
 const READY: Duration = Duration::from_secs(1);
 const BYTES: usize = 200;
 const HIT_NS: f64 = 1000.0;
+/// Where things lie in memory makes some nanoseconds, which this finds and no network shows. Work that is done for
+/// one kind only would be a hundred or more.
+const APART_NS: f64 = 30.0;
 
 /// A folder of tenants, gone with its owner.
 struct Folder(PathBuf);
@@ -146,18 +151,19 @@ fn main() -> ExitCode {
     );
     failed.extend((found - own > HIT_NS).then_some("hit"));
 
-    // A wrong signature for tenants that there are, and for some that there are not.
-    let nobody = |n: usize| format!("acct_{n:010}x");
-    for n in 0..64 {
-        runtime.block_on(tenants.look_up(&route, Some(&nobody(n))));
+    // A wrong signature for tenants that there are, and for some that there are not, of each kind several that
+    // were looked up one after another: who asks again and again for one name finds it near, whatever it is.
+    let known = |n: usize| name(TENANTS / 2 + n);
+    let unknown = |n: usize| name(TENANTS + n);
+    for n in 0..NAMES {
+        runtime.block_on(tenants.look_up(&route, Some(&unknown(n))));
     }
     let forged = Delivery::signed(&fixed, 8);
     let mut rng = Rng::new(0x7e4a);
-    for (what, kinds) in [("known against known", [true, true]), ("known against unknown", [true, false])] {
+    for (what, is_known) in [("known against known", true), ("known against unknown", false)] {
         let make = |kind: usize, rng: &mut Rng| {
-            let n = rng.below(64);
-            let name = if kinds[kind] { name(1000 * kind + 100 + n) } else { nobody(n) };
-            format!("/t/{name}")
+            let n = rng.below(NAMES);
+            format!("/t/{}", if kind == 0 || is_known { known(n) } else { unknown(n) })
         };
         let samples = Samples::take(samples, &mut rng, make, |path| {
             let head = route.named(forged.head(path));
@@ -169,7 +175,7 @@ fn main() -> ExitCode {
         });
         let (t, [a, b]) = (samples.t(), samples.means());
         println!("{what}: t = {t:+.2} ({a:.0} ns, {b:.0} ns)");
-        failed.extend((t.abs() > LIMIT).then_some(what));
+        failed.extend((t.abs() > LIMIT && (a - b).abs() > APART_NS).then_some(what));
     }
     if failed.is_empty() {
         return ExitCode::SUCCESS;

@@ -1,7 +1,8 @@
 //! What is remembered of tenants: the secrets of those that there are, and the names of some that there are
-//! not. Both are bounded apart from each other, so that a flood of names drives no tenant out, and the least
-//! used make room. A tenant takes some 150 bytes: its secrets lie packed, and become keys when they are used.
+//! not. Both lie in one table, so that the time to find one tells nothing of which it is. They are bounded apart
+//! from each other, so that a flood of names drives no tenant out, and the least used make room. A tenant takes some 150 bytes: its secrets lie packed, and become keys when they are used.
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,11 +26,15 @@ pub struct Cache {
 }
 
 struct Shard {
-    known: LruCache<u64, Entry>,
-    unknown: LruCache<u64, Entry>,
+    entries: LruCache<u64, Entry>,
+    /// How many of them are tenants.
+    known: usize,
+    /// The others, oldest first; some may be gone.
+    unknown: VecDeque<u64>,
 }
 
 struct Entry {
+    is_known: bool,
     /// When it was looked up, in seconds of the monotonic clock.
     at: u32,
     packed: Zeroizing<Box<[u8]>>,
@@ -47,7 +52,7 @@ pub struct Remembered {
 
 impl Cache {
     pub fn new(max: usize) -> Self {
-        let shard = || Shard { known: LruCache::unbounded(), unknown: LruCache::unbounded() };
+        let shard = || Shard { entries: LruCache::unbounded(), known: 0, unknown: VecDeque::new() };
         Cache {
             hasher: RandomState::new(),
             shards: std::array::from_fn(|_| Mutex::new(shard())),
@@ -55,15 +60,11 @@ impl Cache {
         }
     }
 
-    /// What is remembered of the name. Both halves are looked into whatever the name is, so that the time
-    /// taken does not tell in which one it stands.
+    /// What is remembered of the name.
     pub fn get(&self, name: &str, now: Duration) -> Option<Remembered> {
         let (hash, mut shard) = self.shard(name);
-        let Shard { known, unknown } = &mut *shard;
-        let (known, unknown) = (known.get(&hash), unknown.get(&hash));
-        let (is_known, entry) = (known.is_some(), known.or(unknown)?);
-        let packed = Zeroizing::new(entry.packed.to_vec());
-        let at = entry.at;
+        let Entry { is_known, at, packed } = shard.entries.get(&hash)?;
+        let (is_known, at, packed) = (*is_known, *at, Zeroizing::new(packed.to_vec()));
         let age = Duration::from_secs(u64::from(seconds(now).saturating_sub(at)));
         drop(shard);
         (name_in(&packed) == name.as_bytes()).then_some(Remembered { is_known, age, at, packed })
@@ -71,27 +72,42 @@ impl Cache {
 
     /// There is such a tenant, with these secrets; or there is none, and these stand for some.
     pub fn put(&self, name: &str, secrets: &[NamedSecret], is_known: bool, now: Duration) {
-        let entry = Entry { at: seconds(now), packed: pack(name, secrets) };
+        let entry = Entry { is_known, at: seconds(now), packed: pack(name, secrets) };
         let (hash, mut shard) = self.shard(name);
-        let Shard { known, unknown } = &mut *shard;
-        let (here, there, most) =
-            if is_known { (known, unknown, self.most) } else { (unknown, known, UNKNOWN / SHARDS) };
-        there.pop(&hash);
-        here.put(hash, entry);
-        if here.len() > most {
-            here.pop_lru();
+        let Shard { entries, known, unknown } = &mut *shard;
+        let before = entries.put(hash, entry).map(|before| before.is_known);
+        *known -= usize::from(before == Some(true));
+        if !is_known {
+            if before != Some(false) {
+                unknown.push_back(hash);
+            }
+            if unknown.len() > UNKNOWN / SHARDS
+                && let Some(oldest) = unknown.pop_front()
+                && entries.peek(&oldest).is_some_and(|entry| !entry.is_known)
+            {
+                entries.pop(&oldest);
+            }
+            return;
+        }
+        *known += 1;
+        while *known > self.most
+            && let Some((_, gone)) = entries.pop_lru()
+        {
+            *known -= usize::from(gone.is_known);
         }
     }
 
     /// How many tenants are remembered.
     pub fn tenants(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).known.len()).sum()
+        self.shards.iter().map(|shard| lock(shard).known).sum()
     }
 
     /// The same of names that are none.
     #[cfg(test)]
     fn unknown(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).unknown.len()).sum()
+        let names =
+            |shard: &Mutex<Shard>| lock(shard).entries.iter().filter(|(_, entry)| !entry.is_known).count();
+        self.shards.iter().map(names).sum()
     }
 
     fn shard(&self, name: &str) -> (u64, MutexGuard<'_, Shard>) {
@@ -233,10 +249,16 @@ mod tests {
             cache.put(&format!("more{n}"), &[], true, Duration::ZERO);
         }
         assert_eq!(cache.tenants(), 160);
+        assert!(cache.unknown() <= UNKNOWN);
+        for n in 0..200_000 {
+            cache.put(&format!("flood{n}"), &[], false, Duration::ZERO);
+        }
+        assert_eq!(cache.tenants(), 160, "names make room for names");
+        assert!(cache.unknown() <= UNKNOWN);
     }
 
     #[test]
-    fn a_name_stands_in_one_half_only() {
+    fn a_name_is_a_tenant_or_none() {
         let cache = Cache::new(16);
         for is_known in [true, false, true] {
             cache.put("acme", &[secret("k", b"s", None)], is_known, Duration::ZERO);
