@@ -97,26 +97,26 @@ fn a_delivery_is_accepted_for_the_tenant_that_signed_it_or_not_at_all() {
     let (mut tried, mut accepted, mut of_others) = (0, 0, 0);
     while tried < requests {
         let (gate, sender) = rng.pick(&gates);
-        let signer = *rng.pick(&TENANTS);
+        let owner = *rng.pick(&TENANTS);
         let recipe = rng.pick(&sender.recipes);
-        let key = recipe.signer(secret(signer).as_bytes()).unwrap();
+        let key = recipe.signer(secret(owner).as_bytes()).unwrap();
         let id = format!("evt_{:x}", rng.next());
         let body = format!(r#"{{"id":"{id}","type":"a.b","n":{}}}"#, rng.below(1000)).into_bytes();
         let signed = recipe.sign(&key, Unsigned { id: &id, time_ms: NOW * 1000, body: &body }).unwrap();
-        let genuine = Delivery { path: format!("/t/{signer}"), ..Delivery::sent(signed) };
+        let genuine = Delivery { path: format!("/t/{owner}"), ..Delivery::sent(signed) };
         let found = gate.judge(&genuine).unwrap_or_else(|| panic!("genuine: {}", shown(&genuine)));
-        assert_eq!(found.tenant().map(|tenant| &**tenant), Some(signer));
+        assert_eq!(found.tenant().map(|tenant| &**tenant), Some(owner));
         for _ in 0..CHANGED {
             let named = *rng.pick(&NAMED);
             // Half of them are as they were signed, and only sent elsewhere.
             let delivery = if rng.chance(50) { genuine.clone() } else { changed(&genuine, sender, &mut rng) };
             let delivery = Delivery { path: format!("/t/{named}"), ..delivery };
             tried += 1;
-            of_others += usize::from(named != signer);
+            of_others += usize::from(named != owner);
             if let Some(authentic) = gate.judge(&delivery) {
                 accepted += 1;
                 let tenant = authentic.tenant().map(|tenant| &**tenant);
-                assert_eq!((named, tenant), (signer, Some(signer)), "{signer} signed: {}", shown(&delivery));
+                assert_eq!((named, tenant), (owner, Some(owner)), "{owner} signed: {}", shown(&delivery));
             }
         }
     }
