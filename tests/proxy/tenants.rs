@@ -6,11 +6,12 @@ use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::gate::{hookgate, run};
+use crate::support::gate::{hookgate, program, run};
 use crate::support::{App, Builder, Dir, Gate, Request, Response, Signer, eventually, lock, until};
 
 /// The secret of a tenant.
@@ -720,4 +721,36 @@ fn the_commands_know_tenants() {
     let told = forget(&["--tenant", "acme"]);
     assert_eq!(told.code, Some(0), "{}", told.err);
     world.accepted(&request);
+}
+
+/// The example that stands beside the documentation, with a database of its own.
+#[test]
+fn the_example_of_a_socket_server_serves_a_gate() {
+    let Some(python) = program("python3") else { return eprintln!("SKIPPED: python3 is not on PATH") };
+    let app = App::ok();
+    let builder = Gate::before(&app).config(
+        "routes: [{ name: github, path: '/hooks/github/{tenant}', provider: github, secrets: { socket: DIR/keys.sock, cache: 1s } }]\n",
+    );
+    let (socket, database) = (builder.dir().join("keys.sock"), builder.dir().join("keys.db"));
+    let make = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); \
+                c.execute('CREATE TABLE secrets (route TEXT, tenant TEXT, id TEXT, secret TEXT, not_after TEXT, since TEXT)'); \
+                c.execute('INSERT INTO secrets VALUES (?, ?, ?, ?, NULL, ?)', ('github', 'acme', '2026-11', sys.argv[2], '2026-11-01')); \
+                c.commit()";
+    assert_eq!(
+        run(Command::new(&python).args(["-c", make]).arg(&database).arg(secret("acme"))).code,
+        Some(0)
+    );
+    let mut server =
+        Command::new(&python).arg("conf/examples/tenants.py").arg(&socket).arg(&database).spawn().unwrap();
+    until("the example to listen", || socket.exists());
+    let world = World { app, gate: builder.start() };
+    world.accepted(&event("acme", "acme"));
+    assert_eq!(world.app.requests()[0].headers.get("Hookgate-Key-Id"), Some("2026-11"));
+    world.refused(&event("globex", "acme"));
+    remove_file(&database).unwrap();
+    std::thread::sleep(Duration::from_millis(2100)); // older than the cache
+    world.accepted(&event("acme", "acme"));
+    assert_eq!(world.told(&event("initech", "acme")), (503, "store_unavailable".to_owned()), "it cannot say");
+    server.kill().unwrap();
+    server.wait().unwrap();
 }
