@@ -297,6 +297,67 @@ fn text_is_for_people_and_json_for_scripts() {
     );
 }
 
+/// As the gate would: what is no question of its provider's is judged by its signature.
+#[test]
+fn a_handshake_is_known_as_one() {
+    let signed = |provider: &str, body: &str| captured(provider, SECRET, body.as_bytes(), body.as_bytes());
+    let plain = |head: &str, body: &str| {
+        format!("{head}\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    };
+    let (json, form) =
+        ("\r\nContent-Type: application/json", "\r\nContent-Type: application/x-www-form-urlencoded");
+    let slack = r#"{"type":"url_verification","challenge":"abc"}"#;
+    let zoom = r#"{"event":"endpoint.url_validation","payload":{"plainToken":"abc"}}"#;
+    for (provider, raw, reason, keyed) in [
+        ("slack", signed("slack", slack), "handshake", true),
+        ("zoom", signed("zoom", zoom), "handshake", true),
+        ("slack", signed("slack", r#"{"type":"event_callback","event_id":"Ev1"}"#), "accepted", true),
+        ("slack", plain(&format!("POST / HTTP/1.1{form}"), "ssl_check=1&token=x"), "handshake", false),
+        ("slack", plain(&format!("POST / HTTP/1.1{json}"), slack), "signature_missing", false),
+        ("dropbox", plain("GET /?challenge=abc HTTP/1.1", ""), "handshake", false),
+        ("dropbox", plain("GET /?challenge=%3Cscript%3E HTTP/1.1", ""), "handshake_refused", false),
+        ("dropbox", plain("GET / HTTP/1.1", ""), "method_not_allowed", false),
+        ("monday", plain(&format!("POST / HTTP/1.1{json}"), r#"{"challenge":"abc"}"#), "handshake", false),
+        (
+            "github",
+            plain(&format!("POST / HTTP/1.1{json}"), r#"{"challenge":"abc"}"#),
+            "signature_missing",
+            false,
+        ),
+        // Whose verify token it is, a preset alone does not know.
+        (
+            "meta",
+            plain("GET /?hub.mode=subscribe&hub.verify_token=a&hub.challenge=1 HTTP/1.1", ""),
+            "method_not_allowed",
+            false,
+        ),
+    ] {
+        let (code, told) = verified(&raw, &["--provider", provider, "--secret-file", SECRET, "--url", URL]);
+        assert_eq!(told["reason"], reason, "{provider}: {told}");
+        let expected = match reason {
+            "handshake" => ("answered", Some(0)),
+            "accepted" => ("accepted", Some(0)),
+            _ => ("refused", Some(1)),
+        };
+        assert_eq!((told["verdict"].as_str().unwrap(), code), expected, "{provider}");
+        assert_eq!(!told["key_id"].is_null(), keyed, "{provider}: {told}");
+    }
+    // A route knows its token, and who answers.
+    let config = "tests/config/good/every-key.yaml";
+    for (token, reason) in [
+        ("a wrong one", "handshake_refused"),
+        (std::fs::read_to_string("tests/config/secret").unwrap().trim(), "handshake"),
+    ] {
+        let token: String = form_urlencoded::byte_serialize(token.as_bytes()).collect();
+        let raw = plain(
+            &format!("GET /meta?hub.mode=subscribe&hub.verify_token={token}&hub.challenge=1 HTTP/1.1"),
+            "",
+        );
+        let (_, told) = verified(&raw, &["--config", config, "--route", "meta"]);
+        assert_eq!(told["reason"], reason, "{told}");
+    }
+}
+
 #[test]
 fn another_digest_and_another_provider_are_recognised() {
     // HMAC-SHA1 of the body under the secret, in the header that is for SHA-256.
