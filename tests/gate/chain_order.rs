@@ -261,6 +261,7 @@ impl Gate {
             expect_every: None,
             answers: Answers::default(),
             patience: None,
+            stops: None,
             deliver: Deliver::default(),
             resign: None,
             awaits: Vec::new(),

@@ -207,6 +207,7 @@ impl Endpoint<'_> {
         let patience = self.patience(&name);
         let deliver = self.deliver(patience);
         self.tell_of_sender(&name);
+        let stops = self.stops(&name);
         if self.loader.problems() > before {
             return None;
         }
@@ -232,6 +233,7 @@ impl Endpoint<'_> {
             expect_every,
             answers,
             patience,
+            stops,
             deliver,
             resign,
             awaits: std::mem::take(&mut self.awaits),

@@ -70,6 +70,7 @@ impl Endpoint<'_> {
             expect_every: None,
             answers: Answers::default(),
             patience: None,
+            stops: None,
             deliver,
             resign: None,
         };

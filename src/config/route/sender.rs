@@ -8,6 +8,7 @@ use crate::config::Origin;
 use crate::config::raw::{self, Retries};
 use crate::config::units::Span;
 use crate::gate::reason::{Answer, Answers, Reason};
+use crate::gate::route::Stops;
 
 impl Endpoint<'_> {
     fn sender(&self) -> Option<&raw::Sender> {
@@ -120,6 +121,13 @@ impl Endpoint<'_> {
             Retries::Many => return,
         };
         self.loader.notice(format!("route {name}: the provider {text}"));
+    }
+
+    /// When it stops sending to an endpoint that fails.
+    pub(super) fn stops(&mut self, name: &str) -> Option<Stops> {
+        let raw::Disables { when, failures, after } = self.sender()?.disables.clone()?;
+        self.loader.notice(format!("route {name}: the provider stops sending {when}"));
+        Some(Stops { when: when.into(), failures, after: after.map(|span| span.0) })
     }
 
     /// Whether a sender loses what it is told to send later.
