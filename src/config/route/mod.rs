@@ -191,6 +191,7 @@ impl Endpoint<'_> {
         let identity = self.identity(&name, &recipes);
         let methods = self.methods();
         let resign = self.resign(&name, &recipes);
+        self.tell_of_stamps(&name, &recipes);
         let signature = self.signature(&provider, recipes, &secrets);
         let signature = signature.map(|signature| {
             let window = self.window(&name, identity, &signature);

@@ -9,6 +9,7 @@ use crate::config::raw::{self, Retries};
 use crate::config::units::Span;
 use crate::gate::reason::{Answer, Answers, Reason};
 use crate::gate::route::Stops;
+use crate::gate::scheme::Recipe;
 
 impl Endpoint<'_> {
     fn sender(&self) -> Option<&raw::Sender> {
@@ -106,6 +107,23 @@ impl Endpoint<'_> {
             Span(patience)
         ));
         None
+    }
+
+    /// That retries may come too late to be fresh, because no page says which time they carry.
+    pub(super) fn tell_of_stamps(&mut self, name: &str, recipes: &[Recipe]) {
+        let Some(&raw::Sender { stamp: None, retries: Some(retries), span: Some(span), .. }) = self.sender()
+        else {
+            return;
+        };
+        let tolerances = recipes.iter().filter_map(|recipe| Some(recipe.timestamp.as_ref()?.tolerance));
+        let Some(tolerance) = tolerances.max().filter(|tolerance| *tolerance < span.0) else { return };
+        if retries != Retries::None {
+            self.loader.notice(format!(
+                "route {name}: the provider repeats for {span}, and no page of it says whether a retry is signed with a new \
+                 time: if retries are refused as timestamp_stale after {}, raise tolerance",
+                Span(tolerance)
+            ));
+        }
     }
 
     /// What an operator of this route should know of its sender.
