@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
+use data_encoding::{BASE64, HEXLOWER};
 use hookgate::config::provider::{PRESETS, preset};
 use serde_json::Value;
 
@@ -295,6 +296,68 @@ fn text_is_for_people_and_json_for_scripts() {
         said("json", &raw).starts_with('{') && said("auto", &raw).starts_with('{'),
         "a pipe is for scripts"
     );
+}
+
+/// Deliveries that these providers have published, changed as they are on a way. Only they can sign, so what
+/// is tried is another reading of what they signed.
+#[test]
+fn near_misses_of_public_keys_are_told_as_well() {
+    #[derive(serde::Deserialize)]
+    struct Published {
+        secret: String,
+        headers: std::collections::BTreeMap<String, String>,
+        body: String,
+    }
+
+    for provider in ["sendgrid", "wise"] {
+        let file = std::fs::read(format!("tests/vectors/{provider}.json")).unwrap();
+        let Published { secret, headers, body } =
+            serde_json::from_slice::<Vec<Published>>(&file).unwrap().remove(0);
+        let key = std::env::temp_dir().join(format!("hookgate-public-{provider}-{}", std::process::id()));
+        std::fs::write(&key, secret).unwrap();
+        let judged = |change: &dyn Fn(&str) -> String, body: &str| {
+            let mut raw = b"POST /hooks HTTP/1.1\r\nHost: a\r\n".to_vec();
+            for (name, value) in &headers {
+                let value = if name.ends_with("Signature") || name.ends_with("SHA256") {
+                    change(value)
+                } else {
+                    value.clone()
+                };
+                write!(raw, "{name}: {value}\r\n").unwrap();
+            }
+            write!(raw, "Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+            verified(&raw, &["--provider", provider, "--secret-file", key.to_str().unwrap()])
+        };
+        let as_it_is = |value: &str| value.to_owned();
+        let in_hex = |value: &str| HEXLOWER.encode(&BASE64.decode(value.as_bytes()).unwrap());
+        assert_eq!(judged(&as_it_is, &body).1["reason"], "accepted", "{provider}");
+        let (none, newline): (&[&str], &[&str]) = (&[], &["newline", "line end"]);
+        for (what, change, body, told) in [
+            ("a newline more", &as_it_is as &dyn Fn(&str) -> String, format!("{body}\n"), newline),
+            (
+                "a line end less",
+                &as_it_is,
+                body.trim_end().to_owned(),
+                if provider == "sendgrid" { newline } else { none },
+            ),
+            ("another encoding", &in_hex, body.clone(), &["encoded as hex"]),
+            ("another body", &as_it_is, body.replace('1', "2"), none),
+        ] {
+            let judged = judged(change, &body);
+            if what == "a line end less" && told.is_empty() {
+                assert_eq!(judged.1["reason"], "accepted", "{provider} ends without one");
+                continue;
+            }
+            assert_eq!(judged.0, Some(1), "{provider}, {what}");
+            let hints = hints(&judged);
+            assert_eq!(
+                told.iter().any(|word| hints.contains(word)),
+                !told.is_empty(),
+                "{provider}, {what}: {hints}"
+            );
+        }
+        std::fs::remove_file(key).unwrap();
+    }
 }
 
 /// As the gate would: what is no question of its provider's is judged by its signature.
