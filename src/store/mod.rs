@@ -90,7 +90,7 @@ impl ReplayStore {
                 Err(Unavailable) => Err(Unavailable),
             };
             // Nothing was delivered under the names that are held already.
-            claim.settle(Outcome::failed(Reason::InFlight), now).await;
+            Box::pin(claim.settle(Outcome::failed(Reason::InFlight), now)).await;
             return taken;
         }
         Ok(Reservation::Lead(claim))

@@ -1,5 +1,6 @@
 //! The signature over the raw bytes: every active key, constant time, no early exit.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::gate::filter::replay::{Keep, ReplayKey};
 use crate::gate::identity::{self, Identity};
 use crate::gate::keys::Keys;
 use crate::gate::parse::Unreadable;
+use crate::gate::parse::json::Pointer;
 use crate::gate::reason::Reason;
 use crate::gate::scheme::algorithm::{Algorithm, Tag};
 use crate::gate::scheme::presented::Shown;
@@ -36,6 +38,8 @@ pub struct Signature {
 pub struct Scheme {
     recipe: Recipe,
     keys: Vec<Key>,
+    /// What the recipe reads from JSON.
+    pointers: Vec<Pointer>,
     /// The schemes of the same signature under which its events have other names.
     others: Vec<usize>,
     /// Whether a signed id names its events, and nothing joins it.
@@ -45,7 +49,11 @@ pub struct Scheme {
 impl Scheme {
     pub fn new(recipe: Recipe, keys: Vec<Key>) -> Self {
         let by_id = recipe.distinct.is_empty() && recipe.id.iter().any(|source| recipe.identifies(source));
-        Scheme { recipe, keys, others: Vec::new(), by_id }
+        Scheme { pointers: recipe.pointers(), recipe, keys, others: Vec::new(), by_id }
+    }
+
+    fn reading<'r>(&'r self, head: &'r Head<'r>, body: &'r [u8]) -> Reading<'r> {
+        Reading::new(&self.recipe, head, body).at(&self.pointers)
     }
 
     pub fn recipe(&self) -> &Recipe {
@@ -88,7 +96,7 @@ pub struct Authentic {
 /// What an event is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
-    pub text: String,
+    pub text: Arc<str>,
     /// Whether the signature covers it; else anybody on the way could have written it.
     pub signed: bool,
 }
@@ -224,6 +232,7 @@ impl Signature {
     pub fn choosing(mut self, events: Events) -> Self {
         for scheme in &mut self.schemes {
             scheme.recipe.looked_at = events.when.iter().map(|condition| condition.source.clone()).collect();
+            scheme.pointers = scheme.recipe.pointers();
         }
         Signature { events: Some(events), ..self }
     }
@@ -348,7 +357,7 @@ impl Signature {
         usable: &impl Fn(&str) -> bool,
     ) -> Result<Authentic, Objection> {
         let recipe = &scheme.recipe;
-        let reading = Reading::new(recipe, head, body);
+        let reading = scheme.reading(head, body);
         let in_body = match tags {
             Some(_) => Vec::new(),
             None => reading.tags().map_err(Objection::OtherTags)?,
@@ -358,8 +367,8 @@ impl Signature {
         let (key, variant) = made.map_err(Reason::from)?.ok_or(Objection::NotMade)?;
 
         // From here on a key of the route has signed it, and whatever is wrong with it is wrong.
-        let others = scheme.others.iter().map(|n| &self.schemes[*n].recipe);
-        let others = others.map(|other| (other, Reading::new(other, head, body)));
+        let others = scheme.others.iter().map(|n| &self.schemes[*n]);
+        let others = others.map(|other| (&other.recipe, other.reading(head, body)));
         let signed = || -> Result<_, Reason> {
             if !reading.holds_besides().map_err(unreadable)? {
                 return Ok(None);
@@ -428,11 +437,11 @@ fn unreadable(_: Unreadable) -> Reason {
 
 /// What the first of these sources says, for people. A header that comes twice is the head's fault,
 /// whoever signed the body.
-fn named(
+fn named<'r>(
     recipe: &Recipe,
     head: &Head<'_>,
     sources: &[Source],
-    read: impl Fn(&Source) -> Result<Option<String>, Unreadable>,
+    read: impl Fn(&Source) -> Result<Option<Cow<'r, str>>, Unreadable>,
 ) -> Result<Option<Named>, Reason> {
     for source in sources {
         let said = read(source).map_err(|fault| match source {
@@ -442,7 +451,7 @@ fn named(
         if let Some(text) = said? {
             // Who shows a credential signs nothing.
             let signed = recipe.algorithm != Algorithm::Token && recipe.vouches_for(source, head)?;
-            return Ok(Some(Named { text, signed }));
+            return Ok(Some(Named { text: text.into(), signed }));
         }
     }
     Ok(None)
