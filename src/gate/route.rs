@@ -43,6 +43,8 @@ pub struct Route {
     pub deliver: Deliver,
     /// How its events are signed for the application, if they are.
     pub resign: Option<Resign>,
+    /// Whether the sender is known to send nothing again, so that what fails is lost.
+    pub never_repeated: bool,
     /// When the sender stops sending to an endpoint that fails; judged by whoever watches.
     pub stops: Option<Stops>,
     /// Headers that this route gives a meaning to; spellings that look like them are removed.

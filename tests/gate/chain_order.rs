@@ -261,6 +261,7 @@ impl Gate {
             expect_every: None,
             answers: Answers::default(),
             patience: None,
+            never_repeated: false,
             stops: None,
             deliver: Deliver::default(),
             resign: None,

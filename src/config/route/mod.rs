@@ -208,7 +208,7 @@ impl Endpoint<'_> {
         let patience = self.patience(&name);
         let deliver = self.deliver(patience);
         self.tell_of_sender(&name);
-        let stops = self.stops(&name);
+        let (never_repeated, stops) = (self.never_repeats(), self.stops(&name));
         if self.loader.problems() > before {
             return None;
         }
@@ -234,6 +234,7 @@ impl Endpoint<'_> {
             expect_every,
             answers,
             patience,
+            never_repeated,
             stops,
             deliver,
             resign,

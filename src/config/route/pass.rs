@@ -70,6 +70,7 @@ impl Endpoint<'_> {
             expect_every: None,
             answers: Answers::default(),
             patience: None,
+            never_repeated: false,
             stops: None,
             deliver,
             resign: None,

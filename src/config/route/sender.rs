@@ -141,6 +141,11 @@ impl Endpoint<'_> {
         self.loader.notice(format!("route {name}: the provider {text}"));
     }
 
+    /// Whether it is known to send nothing again.
+    pub(super) fn never_repeats(&self) -> bool {
+        self.sender().is_some_and(|sender| sender.retries == Some(Retries::None))
+    }
+
     /// When it stops sending to an endpoint that fails.
     pub(super) fn stops(&mut self, name: &str) -> Option<Stops> {
         let raw::Disables { when, failures, after } = self.sender()?.disables.clone()?;
@@ -150,9 +155,7 @@ impl Endpoint<'_> {
 
     /// Whether a sender loses what it is told to send later.
     pub(super) fn loses_what_is_limited(&self) -> bool {
-        self.sender().is_some_and(|sender| {
-            sender.retries == Some(Retries::None) || sender.final_statuses().contains(&429)
-        })
+        self.sender().is_some_and(|sender| self.never_repeats() || sender.final_statuses().contains(&429))
     }
 }
 
