@@ -146,6 +146,7 @@ impl Step {
             | Reason::RouteUnmatched
             | Reason::Overloaded
             | Reason::StoreUnavailable
+            | Reason::Stored
             | Reason::UpstreamFailed
             | Reason::UpstreamStatus
             | Reason::UpstreamTimeout

@@ -104,7 +104,7 @@ impl Activity {
             counts.clean.add(now.wall_ms);
         }
         match ended.verdict() {
-            Verdict::Accepted => counts.failing = Tally::default(),
+            Verdict::Accepted | Verdict::Stored => counts.failing = Tally::default(),
             Verdict::Failed => counts.failing.add(now.wall_ms),
             Verdict::Answered | Verdict::Observed | Verdict::Refused => {}
         }

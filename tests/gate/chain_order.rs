@@ -264,6 +264,7 @@ impl Gate {
             never_repeated: false,
             stops: None,
             deliver: Deliver::default(),
+            stores: false,
             resign: None,
             awaits: Vec::new(),
             headers: vec![],

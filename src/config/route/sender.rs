@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::Endpoint;
 use crate::config::Origin;
-use crate::config::raw::{self, Retries};
+use crate::config::raw::{self, Meaning, Retries};
 use crate::config::units::Span;
 use crate::gate::reason::{Answer, Answers, Reason};
 use crate::gate::route::Stops;
 use crate::gate::scheme::Recipe;
+use crate::inbox::When;
 
 impl Endpoint<'_> {
     fn sender(&self) -> Option<&raw::Sender> {
@@ -24,6 +25,7 @@ impl Endpoint<'_> {
         let provider = self.preset.as_ref().map(|preset| preset.status.clone()).unwrap_or_default();
         let sender = self.sender().cloned().unwrap_or_default();
         let own = self.raw.status.clone().unwrap_or_default();
+        let own_ack = self.raw.inbox.ack.as_ref().map(|ack| ack.value.clone());
         let mut answer = |name: &str, words: [Option<raw::Answer>; 3], usual: Reason, refuses: bool| {
             let mut answer = Answer::default();
             for words in words.into_iter().flatten() {
@@ -69,7 +71,7 @@ impl Endpoint<'_> {
                 Reason::Duplicate,
                 false,
             ),
-            ack: answer("ack", [own.ack, provider.ack, sender.ack], Reason::Filtered, false),
+            ack: answer("ack", [own_ack.or(own.ack), provider.ack, sender.ack], Reason::Filtered, false),
         };
         self.tell_of_unrepeated(&answers);
         answers
@@ -127,8 +129,11 @@ impl Endpoint<'_> {
     }
 
     /// What an operator of this route should know of its sender.
-    pub(super) fn tell_of_sender(&mut self, name: &str) {
+    pub(super) fn tell_of_sender(&mut self, name: &str, stores: When) {
         let Some(retries) = self.sender().and_then(|sender| sender.retries) else { return };
+        if stores != When::Never {
+            return;
+        }
         let text = match retries {
             Retries::None => {
                 "does not repeat what fails: an event that the application does not take is lost"
@@ -138,12 +143,14 @@ impl Endpoint<'_> {
             }
             Retries::Many => return,
         };
-        self.loader.notice(format!("route {name}: the provider {text}"));
+        let meaningful = self.sender().is_some_and(|sender| sender.answer == Some(Meaning::Meaningful));
+        let remedy = if meaningful { "" } else { "; inbox: { on: failure } with a state_dir keeps it" };
+        self.loader.notice(format!("route {name}: the provider {text}{remedy}"));
     }
 
-    /// Whether it is known to send nothing again.
-    pub(super) fn never_repeats(&self) -> bool {
-        self.sender().is_some_and(|sender| sender.retries == Some(Retries::None))
+    /// Whether a sender comes again if it is told to. One of whom nothing is known does.
+    pub(super) fn repeats(&self) -> bool {
+        self.sender().is_none_or(|sender| sender.retries != Some(Retries::None))
     }
 
     /// When it stops sending to an endpoint that fails.
@@ -155,7 +162,7 @@ impl Endpoint<'_> {
 
     /// Whether a sender loses what it is told to send later.
     pub(super) fn loses_what_is_limited(&self) -> bool {
-        self.sender().is_some_and(|sender| self.never_repeats() || sender.final_statuses().contains(&429))
+        !self.repeats() || self.sender().is_some_and(|sender| sender.final_statuses().contains(&429))
     }
 }
 
