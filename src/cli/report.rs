@@ -108,6 +108,9 @@ fn print_route(route: &RouteReport) {
         tell(format!("  {:10} {:width$}  {}", check.check, check.demands, came(check)).trim_end());
     }
     tell(format_args!("  {}", route.verdict));
+    if let Some(sender) = &route.sender {
+        tell(format_args!("  {sender}"));
+    }
 }
 
 /// Whoever answers at that address need not be a gate.

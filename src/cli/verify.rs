@@ -15,7 +15,9 @@ use super::{print, shown, trial_secret};
 use crate::clock::{self, Doubt, Now};
 use crate::config::Config;
 use crate::config::flags::{Given, RunArgs};
-use crate::config::provider::{NamedSecret, keyed, methods, preset, rotation, unknown};
+use crate::config::provider::{
+    NamedSecret, answering, handshakes, keyed, methods, preset, rotation, unknown,
+};
 use crate::config::route::{Elsewhere, KeyedRoute};
 use crate::config::scheme::compile;
 use crate::diagnosis::task::recipes_of;
@@ -23,6 +25,7 @@ use crate::diagnosis::{Case, Other, hints};
 use crate::gate::delivery::{Head, split_target};
 use crate::gate::filter::freshness;
 use crate::gate::filter::signature::{Authentic, Named, Signature};
+use crate::gate::handshake::{HandshakeReply, Handshakes, Unanswerable};
 use crate::gate::parse::url::PublicUrl;
 use crate::gate::reason::Reason;
 use crate::gate::route::Mode;
@@ -78,7 +81,7 @@ enum Format {
     Json,
 }
 
-/// Exit 0 accepted, 1 refused.
+/// Exit 0 accepted, or a question that is answered, 1 refused.
 pub fn verify(args: &VerifyArgs) -> ExitCode {
     let judged = match judged(args) {
         Ok(judged) => judged,
@@ -89,7 +92,11 @@ pub fn verify(args: &VerifyArgs) -> ExitCode {
         Format::Auto if std::io::stdout().is_terminal() => judged.print_text(),
         Format::Json | Format::Auto => print(shown(&judged.to_json().to_string())),
     }
-    if judged.reason == Reason::Accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if matches!(judged.reason, Reason::Accepted | Reason::Handshake) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// What came of it.
@@ -103,6 +110,19 @@ struct Judged {
 impl Judged {
     fn refused(reason: Reason, hint: impl Into<String>) -> Self {
         Judged { reason, tenant: None, authentic: None, hints: vec![hint.into()] }
+    }
+
+    /// What the provider asks before it sends events, as the gate, or `None` as the application, answers it.
+    fn question(answer: Option<Result<HandshakeReply, Unanswerable>>) -> Self {
+        let (reason, told) = match answer {
+            Some(Ok(reply)) => (Reason::Handshake, format!("the gate answers it with {}", reply.status)),
+            Some(Err(Unanswerable)) => (
+                Reason::HandshakeRefused,
+                "it asks with a wrong token, or for a value that is not sent back".to_owned(),
+            ),
+            None => (Reason::Handshake, "it is passed on: the application answers it".to_owned()),
+        };
+        Judged { reason, tenant: None, authentic: None, hints: vec![told] }
     }
 
     fn named(&self, name: fn(&Authentic) -> Option<&Named>) -> Option<&str> {
@@ -160,6 +180,7 @@ struct Demands {
     methods: Vec<Method>,
     recipes: Vec<Recipe>,
     secrets: Vec<NamedSecret>,
+    handshakes: Handshakes,
     /// The other routes of the file, with what they take.
     others: Vec<(Vec<Recipe>, KeyedRoute)>,
 }
@@ -191,13 +212,29 @@ fn judged(args: &VerifyArgs) -> Result<Judged, Unable> {
     let now = Now { wall_ms, mono: std::time::Duration::ZERO, doubt: Doubt::None };
 
     let (signature, rotation) = (demands.signature(), rotation(&demands.secrets));
+    let handshakes = &demands.handshakes;
+    if let Some(answer) = handshakes.answer_unsigned(&head, &captured.body, || signature.is_present(&head)) {
+        return Ok(Judged::question(answer));
+    }
     let usable = |id: &str| rotation.is_usable(id, now);
     let verified = signature
         .presented(&head)
         .and_then(|presented| signature.verify(&presented, &demands.route, &head, &captured.body, usable));
+    // A signature that anyone can ask for proves nothing.
+    let verified = match verified {
+        Ok(_) if handshakes.could_have_signed(&captured.body) => Err(Reason::SignatureMismatch),
+        verified => verified,
+    };
     let authentic = verified.as_ref().ok().cloned();
     let reason = match verified.and_then(|authentic| freshness::check(authentic, now)) {
-        Ok(_) => Reason::Accepted,
+        Ok(fresh) => {
+            let its = fresh.authentic().key_id();
+            let key = || Some(&handshakes.keys().iter().find(|(id, _)| id == its)?.1);
+            match handshakes.answer_signed(&head, &captured.body, key) {
+                Some(answer) => return Ok(Judged { authentic, ..Judged::question(Some(answer)) }),
+                None => Reason::Accepted,
+            }
+        }
         Err(reason) => reason,
     };
     let mut hints = if reason.is_signature() {
@@ -246,9 +283,17 @@ fn demands_of_preset(args: &VerifyArgs) -> Result<Demands, Unable> {
     for scheme in &preset.schemes {
         recipes.push(compile(scheme, None, None).map_err(|fault| Unable::failed(fault.message))?);
     }
-    let methods = methods(&preset);
-    let route = provider.clone();
-    Ok(Demands { tenant: None, route, provider, methods, recipes, secrets, others: Vec::new() })
+    let handshakes = handshakes(&preset, answering(&recipes, &secrets));
+    Ok(Demands {
+        tenant: None,
+        route: provider.clone(),
+        methods: methods(&preset.methods).map_err(Unable::failed)?,
+        handshakes: handshakes.map_err(|fault| Unable::failed(fault.message))?,
+        provider,
+        recipes,
+        secrets,
+        others: Vec::new(),
+    })
 }
 
 fn demands_of_route(args: &VerifyArgs, captured: &Captured) -> Result<Demands, Unable> {
@@ -270,6 +315,7 @@ fn demands_of_route(args: &VerifyArgs, captured: &Captured) -> Result<Demands, U
         methods: route.methods.clone(),
         recipes: recipes_of(&route),
         secrets,
+        handshakes: route.handshakes.clone(),
         others: others.into_iter().map(|other| (recipes_of(&other.route), other)).collect(),
     })
 }

@@ -49,6 +49,10 @@ pub struct Route {
     pub stores: bool,
     /// How its events are signed for the application, if they are.
     pub resign: Option<Resign>,
+    /// Whether the sender is known to send nothing again, so that what fails is lost.
+    pub never_repeated: bool,
+    /// When the sender stops sending to an endpoint that fails; judged by whoever watches.
+    pub stops: Option<Stops>,
     /// Headers that this route gives a meaning to; spellings that look like them are removed.
     pub headers: Vec<HeaderName>,
     /// Secrets that could not be read yet. What needs them is refused until a reload brings them.
@@ -68,6 +72,17 @@ impl Deliver {
     pub fn is_bounded(&self) -> bool {
         self.max_concurrent.is_some() || self.rate.is_some()
     }
+}
+
+/// When a sender stops sending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stops {
+    /// In words, to be read after "stops sending".
+    pub when: Arc<str>,
+    /// After so many failures in a row.
+    pub failures: Option<u64>,
+    /// After so long without a success.
+    pub after: Option<Duration>,
 }
 
 /// A secret that is configured and not there.

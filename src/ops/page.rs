@@ -447,6 +447,7 @@ mod tests {
             would_refuse: 2,
             safe_to_enforce: Some(false),
             verdict: text.to_owned(),
+            sender: None,
             checks: vec![check],
         };
         let key = |end| KeyLife { id: text.into(), not_after_ms: end };

@@ -16,7 +16,7 @@ use crate::gate::filter::rate_limit::Quota;
 use crate::gate::filter::signature::Scheme;
 use crate::gate::identity;
 use crate::gate::reason::{Reason, Verdict};
-use crate::gate::route::{Mode, Route};
+use crate::gate::route::{Mode, Route, Stops};
 use crate::gate::scheme::timestamp::TimestampRule;
 use crate::proxy::live::Live;
 use crate::telemetry::activity::{Activity, Counts, Tally};
@@ -72,6 +72,9 @@ pub struct RouteReport {
     /// Only of a route that observes.
     pub safe_to_enforce: Option<bool>,
     pub verdict: String,
+    /// When the sender stops sending, and how far that is; absent where no page of it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
     /// In the order in which they are made.
     pub checks: Vec<Check>,
 }
@@ -269,8 +272,9 @@ fn several(n: usize, what: &str) -> String {
 
 impl Report {
     pub fn of(live: &Live, replay_window: Duration, now: Now) -> Report {
-        let routes =
-            live.routes().map(|(route, metrics)| RouteReport::of(route, &metrics.activity, replay_window));
+        let routes = live
+            .routes()
+            .map(|(route, metrics)| RouteReport::of(route, &metrics.activity, replay_window, now));
         Report { at: moment(now.wall_ms), routes: routes.collect(), tenants: Vec::new() }
     }
 }
@@ -293,7 +297,7 @@ pub fn of_tenant(live: &Live, known: &Tenants, tenant: &str) -> Vec<TenantReport
 }
 
 impl RouteReport {
-    fn of(route: &Route, activity: &Activity, replay_window: Duration) -> RouteReport {
+    fn of(route: &Route, activity: &Activity, replay_window: Duration, now: Now) -> RouteReport {
         let counts = activity.counts();
         let checks = Step::ALL.map(|step| check(step, route, replay_window, &counts));
         // A handshake or anything else that this route does not make is left out, unless it came.
@@ -313,11 +317,25 @@ impl RouteReport {
             would_refuse: counts.unsafe_to_refuse,
             safe_to_enforce: None,
             verdict: String::new(),
+            sender: route.stops.as_ref().map(|stops| patience(stops, &counts.failing, now)),
             checks: checks.collect(),
         };
         (report.safe_to_enforce, report.verdict) = judge(route.mode, &report, &counts);
         report
     }
+}
+
+/// When the sender stops sending, and how much of that is used up. It may count more than the gate knows of.
+fn patience(stops: &Stops, failing: &Tally, now: Now) -> String {
+    let mut told = format!("the provider stops sending {}", stops.when);
+    if failing.count > 0 {
+        let of = stops.failures.map(|most| format!(" of {most}")).unwrap_or_default();
+        let seconds = u64::try_from((now.wall_ms - failing.first_ms) / 1000).unwrap_or_default();
+        let lasts = Span(Duration::from_secs(seconds));
+        let within = stops.after.map(|after| format!(" of {}", Span(after))).unwrap_or_default();
+        _ = write!(told, "; failed in a row by now: {}{of}, for {lasts}{within}", failing.count);
+    }
+    told
 }
 
 /// Whether the gate answers for this reason as the application would have: nothing is refused.

@@ -105,6 +105,29 @@ fn a_window_of_a_route_is_shown_with_its_origin_and_frees_the_others() {
 }
 
 #[test]
+fn a_sender_that_does_not_say_how_it_signs_retries_is_told_of() {
+    for (provider, tolerance, told) in [
+        ("workos", "", true),
+        ("workos", ", tolerance: 73h, replay: { window: 80h }", false),
+        ("stripe", "", false),
+        ("github", "", false),
+    ] {
+        let file = std::env::temp_dir().join(format!("hookgate-stamps-{}.yaml", std::process::id()));
+        let secrets = "secrets: [{ file: tests/config/secret }]";
+        std::fs::write(
+            &file,
+            format!("routes: [{{ provider: {provider}, path: /a, {secrets}{tolerance} }}]\n"),
+        )
+        .unwrap();
+        let config = load(&file).unwrap_or_else(|problems| panic!("{problems}"));
+        std::fs::remove_file(file).unwrap();
+        let notice =
+            config.notices.iter().any(|notice| notice.contains("whether a retry is signed with a new time"));
+        assert_eq!(notice, told, "{provider}{tolerance}: {:?}", config.notices);
+    }
+}
+
+#[test]
 fn all_problems_are_told_at_once() {
     let problems = load(Path::new("tests/config/bad/tls-certificate-is-none.yaml")).err().unwrap();
     assert!(problems.0.len() >= 2, "{problems}");

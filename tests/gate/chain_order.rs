@@ -262,6 +262,8 @@ impl Gate {
             expect_every: None,
             answers: Answers::default(),
             patience: None,
+            never_repeated: false,
+            stops: None,
             deliver: Deliver::default(),
             stores: false,
             resign: None,

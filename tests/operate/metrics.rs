@@ -149,6 +149,7 @@ fn every_metric_of_the_contract_is_exposed_with_its_type() {
             "hookgate_secrets_missing",
             "hookgate_silence_seconds",
             "hookgate_route_observing",
+            "hookgate_route_never_repeated",
             "hookgate_key_last_match_timestamp_seconds",
             "hookgate_replay_file_errors_total",
             "hookgate_inbox_parked",

@@ -220,6 +220,7 @@ impl Endpoint<'_> {
         let identity = self.identity(&name, &recipes);
         let methods = self.methods();
         let resign = self.resign(&name, &recipes);
+        self.tell_of_stamps(&name, &recipes);
         let signature = self.signature(&provider, recipes, &secrets);
         let signature = signature.map(|signature| {
             let window = self.window(&name, identity, &signature);
@@ -242,6 +243,8 @@ impl Endpoint<'_> {
         let deliver = self.deliver(patience);
         let inbox = self.inbox(&name, mode);
         self.tell_of_sender(&name, inbox.on);
+        let stops = self.stops(&name);
+        let never_repeated = !self.repeats() && inbox.on == When::Never;
         if self.loader.problems() > before {
             return None;
         }
@@ -269,6 +272,8 @@ impl Endpoint<'_> {
             expect_every,
             answers,
             patience,
+            never_repeated,
+            stops,
             deliver,
             stores: inbox.on != When::Never,
             resign,

@@ -78,6 +78,8 @@ impl Endpoint<'_> {
             expect_every: None,
             answers: Answers::default(),
             patience: None,
+            never_repeated: false,
+            stops: None,
             deliver,
             stores: false,
             resign: None,

@@ -105,31 +105,20 @@ impl Endpoint<'_> {
 
     /// The route's own, else the provider's, else POST.
     pub(super) fn methods(&mut self) -> Vec<http::Method> {
-        const REMEDY: &str = "write methods such as POST, PUT or GET, in capitals as HTTP has them";
         let key = self.key("methods");
         let of_provider = self.preset.as_ref().map(|preset| preset.methods.clone()).unwrap_or_default();
         let own = self.raw.methods.as_ref();
-        let named = own.map_or(&of_provider, |own| &own.value.0);
-        let mut methods = Vec::<http::Method>::new();
-        for name in named {
-            let known = name.bytes().all(|b| b.is_ascii_uppercase()) && name != "CONNECT";
-            match (name.parse(), own) {
-                (Ok(method), _) if known => methods.extend((!methods.contains(&method)).then_some(method)),
-                (_, Some(own)) => {
-                    let message = format!("\"{name}\" is no method to send an event with: {REMEDY}");
-                    self.loader.located_problem(&key, own, message);
-                }
-                (_, None) => self.problem("methods", format!("\"{name}\" of the preset: {REMEDY}")),
+        let methods = provider::methods(own.map_or(&of_provider, |own| &own.value.0));
+        match (&methods, own) {
+            (_, Some(own)) if own.value.0.is_empty() => {
+                self.loader.located_problem(&key, own, format!("is empty: {}", provider::METHODS));
             }
+            (Ok(methods), Some(own)) => self.loader.setting(&key, join(methods), own.origin),
+            (Err(message), Some(own)) => self.loader.located_problem(&key, own, message.as_str()),
+            (Err(message), None) => self.problem("methods", message.as_str()),
+            (Ok(_), None) => {}
         }
-        match own {
-            Some(own) if own.value.0.is_empty() => {
-                self.loader.located_problem(&key, own, format!("is empty: {REMEDY}"));
-            }
-            Some(own) => self.loader.setting(&key, join(&methods), own.origin),
-            None => {}
-        }
-        if methods.is_empty() { vec![http::Method::POST] } else { methods }
+        methods.unwrap_or_default()
     }
 
     pub(super) fn secrets(&mut self, only: bool) -> Vec<NamedSecret> {
