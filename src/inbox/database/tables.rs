@@ -530,9 +530,10 @@ impl Tables {
     pub(super) fn tidy(&mut self, now_ms: i64, window_ms: i64, longest_ms: i64) -> Result<()> {
         self.connection
             .prepare_cached(
-                "DELETE FROM done WHERE key IN (SELECT key FROM done WHERE at_ms < ?1 ORDER BY at_ms LIMIT ?2)",
+                "DELETE FROM done WHERE key IN (SELECT key FROM done WHERE (keep < ?1 AND at_ms < ?2) \
+                 OR (keep >= ?1 AND at_ms + keep < ?3) LIMIT ?4)",
             )?
-            .execute(params![now_ms.saturating_sub(window_ms), TIDIED * 10])?;
+            .execute(params![OWN_WINDOW, now_ms.saturating_sub(window_ms), now_ms, TIDIED * 10])?;
         let furthest = now_ms.saturating_add(longest_ms);
         self.connection
             .prepare_cached(
@@ -616,13 +617,21 @@ fn state_of(text: &str) -> State {
     text.parse().unwrap_or(State::Damaged)
 }
 
+/// From here on the number is a window of its own, in milliseconds.
+const OWN_WINDOW: i64 = 2;
+
 pub(super) fn keep_of(number: i64) -> Keep {
-    if number == 0 { Keep::UntilStale } else { Keep::WholeWindow }
+    match number {
+        0 => Keep::UntilStale,
+        own if own >= OWN_WINDOW => Keep::For(Duration::from_millis(own.unsigned_abs())),
+        _ => Keep::WholeWindow,
+    }
 }
 
 fn keep_to(keep: Keep) -> i64 {
     match keep {
         Keep::UntilStale => 0,
         Keep::WholeWindow => 1,
+        Keep::For(own) => i64::try_from(own.as_millis()).unwrap_or(i64::MAX).max(OWN_WINDOW),
     }
 }
