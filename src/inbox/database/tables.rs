@@ -528,12 +528,15 @@ impl Tables {
     }
 
     pub(super) fn tidy(&mut self, now_ms: i64, window_ms: i64, longest_ms: i64) -> Result<()> {
-        self.connection
-            .prepare_cached(
-                "DELETE FROM done WHERE key IN (SELECT key FROM done WHERE (keep < ?1 AND at_ms < ?2) \
-                 OR (keep >= ?1 AND at_ms + keep < ?3) LIMIT ?4)",
-            )?
-            .execute(params![OWN_WINDOW, now_ms.saturating_sub(window_ms), now_ms, TIDIED * 10])?;
+        // Each by an index of its own: nothing that is stored meanwhile waits for a look at all of them.
+        let of_window =
+            format!("SELECT key FROM done WHERE keep < {OWN_WINDOW} AND at_ms < ?1 ORDER BY at_ms");
+        let of_own = format!("SELECT key FROM done WHERE keep >= {OWN_WINDOW} AND at_ms + keep < ?1");
+        for (expired, before) in [(of_window, now_ms.saturating_sub(window_ms)), (of_own, now_ms)] {
+            self.connection
+                .prepare_cached(&format!("DELETE FROM done WHERE key IN ({expired} LIMIT ?2)"))?
+                .execute(params![before, TIDIED * 10])?;
+        }
         let furthest = now_ms.saturating_add(longest_ms);
         self.connection
             .prepare_cached(
@@ -618,7 +621,7 @@ fn state_of(text: &str) -> State {
 }
 
 /// From here on the number is a window of its own, in milliseconds.
-const OWN_WINDOW: i64 = 2;
+pub(super) const OWN_WINDOW: i64 = 2;
 
 pub(super) fn keep_of(number: i64) -> Keep {
     match number {
