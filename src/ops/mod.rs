@@ -2,6 +2,7 @@
 //! logged, and never asking anything outside the process.
 
 pub mod control;
+pub mod inbox;
 pub mod page;
 pub mod report;
 
@@ -195,7 +196,7 @@ impl Ops {
 
     fn report(&self, query: &str) -> Report {
         let live = self.sidecar.live.load();
-        let mut report = Report::of(&live, self.replay_window, clock::now());
+        let mut report = Report::of(&self.sidecar, &live, self.replay_window, clock::now());
         if let Some(tenant) = query.strip_prefix("tenant=") {
             report.tenants = report::of_tenant(&live, &self.sidecar.telemetry.tenants, tenant);
         }
@@ -207,7 +208,7 @@ impl Ops {
         let page = Page {
             now,
             readiness: self.readiness().iter().map(|check| (check.name, check.fine)).collect(),
-            routes: RouteView::all(&live, Report::of(&live, self.replay_window, now), now),
+            routes: RouteView::all(&live, Report::of(&self.sidecar, &live, self.replay_window, now), now),
             decisions: self.sidecar.telemetry.recent.decisions(),
         };
         let mut response = respond(StatusCode::OK, "text/html; charset=utf-8", page.html().into_bytes());

@@ -203,7 +203,7 @@ impl Entry {
     pub fn forget(stored: Option<Entry>, now: Duration) -> (Forgotten, Option<Entry>) {
         match stored {
             Some(entry) if entry.expired(now) => (Forgotten::Nothing, None),
-            Some(entry) if !is_mark(entry.holder) => (Forgotten::Held, stored),
+            Some(entry) if !is_mark(entry.holder) || entry.is_stored() => (Forgotten::Held, stored),
             Some(_) => (Forgotten::Done, None),
             None => (Forgotten::Nothing, None),
         }
