@@ -2,7 +2,7 @@
 //! sender is told only when that is durable. The courier delivers it later.
 
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use crate::gate::identity::Identity;
 use crate::gate::reason::{Reason, Reject};
 use crate::inbox::retry::Next;
 use crate::inbox::{Cause, Event, Inbox, Policy, Refusal, Stored, When, chance};
+use crate::lock::lock;
 use crate::store::{Claim, Outcome, ReplayStore};
 use crate::telemetry::RequestId;
 use crate::telemetry::metrics::{RouteMetrics, UpstreamOutcome};
@@ -51,7 +52,7 @@ pub struct Shaped(Mutex<i64>);
 
 impl Shaped {
     fn next(&self, now_ms: i64, early: Duration) -> i64 {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.0);
         *last =
             (*last).max(now_ms).saturating_add(i64::try_from(early.as_millis()).unwrap_or(i64::MAX).max(1));
         *last

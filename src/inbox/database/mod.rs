@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
@@ -24,6 +24,7 @@ use self::writer::{Order, Shared, Writer};
 use super::seal::Keys;
 use super::{Attempted, Bounds, Depth, Due, Event, Id, Listed, Refusal, Selection, Stored};
 use crate::gate::filter::replay::ReplayKey;
+use crate::lock::lock;
 
 /// What waits to be written, at most.
 const QUEUE: usize = 8192;
@@ -198,7 +199,7 @@ impl Inbox {
 
     /// How much there is, by route.
     pub fn depths(&self) -> BTreeMap<String, Depth> {
-        self.shared.depths.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.shared.depths).clone()
     }
 
     /// What it holds, in bytes.
@@ -211,7 +212,7 @@ impl Inbox {
     }
 
     pub fn totals(&self) -> Totals {
-        self.shared.totals.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.shared.totals).clone()
     }
 
     /// Told when there may be something due earlier than was known.

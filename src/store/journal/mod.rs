@@ -22,13 +22,14 @@ mod writer;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub use self::file::{Fault, Judged, Kept, ReplayFile, inspect};
 use self::writer::Writer;
 use crate::clock::Stamp;
 use crate::gate::filter::replay::{Keep, ReplayKey};
+use crate::lock::lock;
 
 /// How long the thread gathers before it writes.
 pub const GATHER: Duration = Duration::from_millis(20);
@@ -114,7 +115,7 @@ impl Journal {
             }
             std::thread::sleep(GATHER);
         }
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = lock(&self.ended);
         ended.recv_timeout(CLOSING).unwrap_or(false)
     }
 }
