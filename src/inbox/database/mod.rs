@@ -23,6 +23,7 @@ use self::tables::Tables;
 use self::writer::{Order, Shared, Writer};
 use super::seal::Keys;
 use super::{Attempted, Bounds, Depth, Due, Event, Id, Listed, Refusal, Selection, Stored};
+use crate::clock;
 use crate::gate::filter::replay::ReplayKey;
 use crate::lock::lock;
 
@@ -106,7 +107,7 @@ impl Inbox {
         most: usize,
     ) -> Result<Vec<Due>, Refusal> {
         let route = route.to_owned();
-        let lease_ms = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
+        let lease_ms = clock::millis(lease);
         self.order(move |tables| tables.claim(&route, now_ms, lease_ms, most)).await
     }
 
@@ -182,9 +183,7 @@ impl Inbox {
     /// Forgets what has been kept for long enough, and heals due times after a jump of the clock: none is
     /// further away than the longest wait.
     pub async fn tidy(&self, now_ms: i64, window: Duration, longest: Duration) -> Result<(), Refusal> {
-        let (window, longest) = (window.as_millis(), longest.as_millis());
-        let (window, longest) = (i64::try_from(window), i64::try_from(longest));
-        let (window, longest) = (window.unwrap_or(i64::MAX), longest.unwrap_or(i64::MAX));
+        let (window, longest) = (clock::millis(window), clock::millis(longest));
         self.order(move |tables| tables.tidy(now_ms, window, longest)).await
     }
 

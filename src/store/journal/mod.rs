@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 pub use self::file::{Fault, Judged, Kept, ReplayFile, inspect};
 use self::writer::Writer;
-use crate::clock::Stamp;
+use crate::clock::{self, Stamp};
 use crate::gate::filter::replay::{Keep, ReplayKey};
 use crate::lock::lock;
 
@@ -122,7 +122,7 @@ impl Journal {
 
 /// A reading of the process's clock as the machine's uptime.
 fn uptime_ms(stamp: &Stamp, age: Duration) -> i64 {
-    stamp.uptime_ms - i64::try_from(age.as_millis()).unwrap_or(i64::MAX)
+    stamp.uptime_ms - clock::millis(age)
 }
 
 #[cfg(test)]
