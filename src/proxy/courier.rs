@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::Sidecar;
-use super::attempt::{Attempt, LEASE_MARGIN, called, is_of_application, label, retry_after, settle};
+use super::attempt::{
+    Attempt, LEASE_MARGIN, called, is_of_application, label, outcome_of, retry_after, settle,
+};
 use super::lane::Lane;
 use super::live::Endpoint;
 use super::resign::{resigned, tenant_in};
@@ -146,10 +148,7 @@ impl Late {
         let result = called(upstream, self.lane.as_deref(), &head, &due.body, limit, &mut share).await;
         let took = started.elapsed();
         self.learn(&result);
-        let outcome = match &result {
-            Ok(reply) => Some(UpstreamOutcome::of_status(reply.status)),
-            Err(undelivered) => undelivered.outcome(),
-        };
+        let outcome = outcome_of(&result);
         if let Some(outcome) = outcome {
             self.metrics.attempted(outcome);
         }
