@@ -10,6 +10,8 @@
 //! - An inbox that is full or cannot write says so, and takes nothing.
 
 pub mod database;
+mod engine;
+pub mod redis;
 pub mod retry;
 pub mod seal;
 pub mod state;
@@ -20,7 +22,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-pub use self::database::Inbox;
+pub use self::engine::Inbox;
 use self::state::State;
 use crate::gate::filter::replay::{Keep, ReplayKey};
 
@@ -81,8 +83,8 @@ pub struct Due {
     pub body: Bytes,
 }
 
-/// Names a record within its engine.
-pub type Id = i64;
+/// Names a record within its engine and its process.
+pub type Id = u128;
 
 /// What one attempt came to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -85,10 +85,14 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_longest_and_are_drawn_evenly_below() {
-        let rows = [(1, 1_000), (2, 2_000), (5, 16_000), (12, 2_048_000), (13, 3_600_000), (u32::MAX, 3_600_000)];
+        let rows =
+            [(1, 1_000), (2, 2_000), (5, 16_000), (12, 2_048_000), (13, 3_600_000), (u32::MAX, 3_600_000)];
         for (attempt, longest) in rows {
             assert!((longest - 1..=longest).contains(&wait(attempt, None, u64::MAX)), "{attempt}");
-            assert!((longest / 2 - 1..=longest / 2).contains(&wait(attempt, None, u64::MAX / 2)), "{attempt}");
+            assert!(
+                (longest / 2 - 1..=longest / 2).contains(&wait(attempt, None, u64::MAX / 2)),
+                "{attempt}"
+            );
             assert_eq!(wait(attempt, None, 0), 50, "{attempt}: never at once");
         }
     }

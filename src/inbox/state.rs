@@ -58,9 +58,9 @@ impl State {
             (None | Some(State::Dead | State::Damaged), Store) | (Some(State::Dead), Replay) => {
                 Some(State::Stored)
             }
-            (Some(State::Stored), Done) | (Some(_), Drop) | (Some(State::Dead | State::Damaged), Overtaken) => {
-                None
-            }
+            (Some(State::Stored), Done)
+            | (Some(_), Drop)
+            | (Some(State::Dead | State::Damaged), Overtaken) => None,
             (Some(State::Stored), GivenUp) => Some(State::Dead),
             (Some(State::Stored), Unreadable) => Some(State::Damaged),
             (Some(State::Stored), Store | Later | Replay | Overtaken)
@@ -94,7 +94,11 @@ mod tests {
     fn a_dead_event_is_taken_again_and_a_stored_one_is_left_alone() {
         assert_eq!(State::after(Some(State::Dead), Happens::Store), Some(State::Stored));
         assert_eq!(State::after(Some(State::Stored), Happens::Store), Some(State::Stored));
-        assert_eq!(State::after(Some(State::Dead), Happens::Done), Some(State::Dead), "no attempt of it is out");
+        assert_eq!(
+            State::after(Some(State::Dead), Happens::Done),
+            Some(State::Dead),
+            "no attempt of it is out"
+        );
         assert_eq!(State::after(Some(State::Dead), Happens::Overtaken), None);
         assert_eq!(State::after(Some(State::Stored), Happens::Overtaken), Some(State::Stored));
     }

@@ -16,7 +16,8 @@ fn library() -> Option<&'static PathBuf> {
     let built = BUILT.get_or_init(|| {
         let path = std::env::temp_dir().join(format!("hookgate-disk-{}.so", std::process::id()));
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/inbox/disk.c");
-        let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&path).arg(source).status();
+        let built =
+            Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&path).arg(source).status();
         match built {
             Ok(status) => {
                 assert!(status.success(), "disk.c can be compiled");

@@ -1,14 +1,19 @@
-//! An inbox in a folder of its own, and what the tests put into it.
+//! An inbox in a folder or a store of its own, and what the tests put into it.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hookgate::gate::filter::replay::{Keep, ReplayKey};
+use hookgate::gate::filter::replay::{ReplayPolicy, WINDOW_MARGIN};
 use hookgate::inbox::database::{Fault, Kept, Opened, Settings};
+use hookgate::inbox::redis;
 use hookgate::inbox::seal::Keys;
 use hookgate::inbox::{Bounds, Event, Inbox};
 use smallvec::smallvec;
+
+use crate::redis_server::Server;
 
 /// A folder that is gone when the test is.
 pub struct Folder(pub PathBuf);
@@ -33,12 +38,18 @@ impl Drop for Folder {
     }
 }
 
-pub const ROOMY: Bounds = Bounds { max_bytes: 1 << 30, min_free: 1 << 20, keep_dead_ms: 7 * 24 * 3600 * 1000 };
+pub const ROOMY: Bounds =
+    Bounds { max_bytes: 1 << 30, min_free: 1 << 20, keep_dead_ms: 7 * 24 * 3600 * 1000 };
 pub const ROUTE: &str = "github";
 
 pub type Names = Vec<(ReplayKey, Kept)>;
 
-pub fn try_open(folder: &Path, bounds: Bounds, keys: Keys, now_ms: i64) -> Result<(Inbox, Opened, Names), Fault> {
+pub fn try_open(
+    folder: &Path,
+    bounds: Bounds,
+    keys: Keys,
+    now_ms: i64,
+) -> Result<(Inbox, Opened, Names), Fault> {
     let mut names = Vec::new();
     let settings = Settings { folder: folder.to_owned(), bounds, keys };
     let (inbox, opened) = Inbox::open(settings, now_ms, &mut |key, kept| names.push((key, kept)))?;
@@ -47,9 +58,14 @@ pub fn try_open(folder: &Path, bounds: Bounds, keys: Keys, now_ms: i64) -> Resul
 
 /// Waits for the one before it: its thread ends when its last handle has gone.
 pub fn open(folder: &Path) -> (Inbox, Opened, Names) {
+    reopen(folder, ROOMY, &[], 0)
+}
+
+/// The same with its settings.
+pub fn reopen(folder: &Path, bounds: Bounds, lines: &Lines, now_ms: i64) -> (Inbox, Opened, Names) {
     for _ in 0..500 {
-        match try_open(folder, ROOMY, Keys::default(), 0) {
-            Err(Fault::InUse(_)) => std::thread::sleep(std::time::Duration::from_millis(10)),
+        match try_open(folder, bounds, keys(lines), now_ms) {
+            Err(Fault::InUse(_)) => std::thread::sleep(Duration::from_millis(10)),
             opened => return opened.unwrap(),
         }
     }
@@ -79,4 +95,72 @@ pub fn event(number: u64) -> Event {
         head: Bytes::from_static(b"POST /hooks/github HTTP/1.1\r\nhost: example.com\r\n"),
         body: Bytes::from(format!("{{\"id\":{number}}}").repeat(1 + usize::try_from(number % 90).unwrap())),
     }
+}
+
+/// What the keys of the tests begin with.
+pub const PREFIX: &str = "shop:";
+pub const WINDOW: Duration = Duration::from_secs(24 * 3600);
+
+/// An engine with a place of its own.
+pub enum World {
+    Embedded(Folder),
+    Shared(Server),
+}
+
+impl World {
+    /// Of each engine one, where it can be had; said aloud where not.
+    pub fn each() -> impl Iterator<Item = World> {
+        let embedded = || Some(World::Embedded(Folder::new()));
+        let shared = || Server::start().map(World::Shared);
+        [embedded(), shared()].into_iter().flatten()
+    }
+
+    /// As a start finds it.
+    pub fn open_with(&self, bounds: Bounds, keys: &Lines) -> Inbox {
+        match self {
+            World::Embedded(folder) => reopen(&folder.0, bounds, keys, 0).0,
+            World::Shared(server) => at(&server.url(), bounds, keys),
+        }
+    }
+
+    pub fn open(&self) -> Inbox {
+        self.open_with(ROOMY, &[])
+    }
+
+    pub fn is_shared(&self) -> bool {
+        matches!(self, World::Shared(_))
+    }
+}
+
+/// The lines of a key file.
+pub type Lines = [&'static [u8]];
+
+pub fn keys(lines: &Lines) -> Keys {
+    if lines.is_empty() { Keys::default() } else { Keys::parse(&lines.join(&b'\n')).unwrap() }
+}
+
+/// A gate of the fleet.
+pub fn at(url: &str, bounds: Bounds, lines: &Lines) -> Inbox {
+    Inbox::shared(redis::Settings {
+        store: hookgate::store::redis::Settings {
+            address: url.parse().unwrap(),
+            prefix: PREFIX.to_owned(),
+            password_file: None,
+            ca_file: None,
+            timeout: Duration::from_secs(5),
+        },
+        policy: policy(),
+        bounds,
+        keys: keys(lines).into(),
+    })
+}
+
+pub fn policy() -> ReplayPolicy {
+    let (exchange, wait) = (Duration::from_secs(10), Duration::from_secs(10));
+    ReplayPolicy::new(WINDOW, WINDOW - WINDOW_MARGIN, exchange, wait).unwrap()
+}
+
+/// What the replay memory says of an event.
+pub fn said_of(server: &Server, name: ReplayKey) -> String {
+    server.run::<Option<String>>(&["GET", &format!("{PREFIX}{{{name}}}")]).unwrap_or_default()
 }

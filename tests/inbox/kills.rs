@@ -17,7 +17,13 @@ const LEASE: Duration = Duration::from_secs(15);
 pub fn child(folder: &Path, first: u64) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["--exact", "kills::the_process_that_is_killed", "--ignored", "--nocapture", "--test-threads=1"])
+        .args([
+            "--exact",
+            "kills::the_process_that_is_killed",
+            "--ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env("HOOKGATE_TEST_FOLDER", folder)
         .env("HOOKGATE_TEST_FIRST", first.to_string())
         .stdin(Stdio::null())
@@ -112,7 +118,10 @@ pub fn nothing_is_lost(folder: &Folder, told: &Told, what: &str) {
         let is_kept = there.contains(&key(*number)) || names.contains(&key(*number));
         assert!(is_kept, "{what}: {number} was acknowledged and is lost");
         let was_asked = told.asked.contains(number);
-        assert!(there.contains(&key(*number)) || was_asked, "{what}: {number} is gone and was never delivered");
+        assert!(
+            there.contains(&key(*number)) || was_asked,
+            "{what}: {number} is gone and was never delivered"
+        );
     }
     assert_eq!(inbox.totals().set_aside, 0, "{what}");
 }

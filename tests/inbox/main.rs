@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, reason = "the same; `store` shows what nobody uses")]
+#[path = "../support/redis.rs"]
+mod redis_server;
 #[allow(dead_code, reason = "a part of it; `faults` shows what nobody uses")]
 #[path = "../support/rng.rs"]
 mod rng;
@@ -16,5 +19,7 @@ mod histories;
 mod kills;
 // What it holds, keeps, refuses and saves.
 mod promises;
+// The inbox of a fleet: several gates, and what may become of their store.
+mod fleet;
 // How fast it is, for `benches/README.md`.
 mod speed;

@@ -204,9 +204,11 @@ async fn of_a_damaged_database_each_record_that_can_be_read_is_saved() {
     std::thread::sleep(Duration::from_millis(100));
     let hand = rusqlite::Connection::open(folder.database()).unwrap();
     let leaf: usize = hand
-        .query_row("SELECT pageno FROM dbstat WHERE name = 'event' AND pagetype = 'leaf' LIMIT 1 OFFSET 2", [], |row| {
-            row.get(0)
-        })
+        .query_row(
+            "SELECT pageno FROM dbstat WHERE name = 'event' AND pagetype = 'leaf' LIMIT 1 OFFSET 2",
+            [],
+            |row| row.get(0),
+        )
         .unwrap_or(0);
     drop(hand);
     if leaf != 0 {
@@ -215,7 +217,10 @@ async fn of_a_damaged_database_each_record_that_can_be_read_is_saved() {
         std::fs::write(folder.database(), &bytes).unwrap();
         let (_, opened, _) = open(&folder.0);
         let salvaged = opened.salvaged.unwrap();
-        assert!(salvaged.saved > 300 && salvaged.lost > 0 && salvaged.saved + salvaged.lost == 400, "{salvaged:?}");
+        assert!(
+            salvaged.saved > 300 && salvaged.lost > 0 && salvaged.saved + salvaged.lost == 400,
+            "{salvaged:?}"
+        );
     }
 }
 
@@ -244,7 +249,7 @@ async fn what_is_dead_is_kept_for_its_time_and_to_its_share() {
     }
     for due in inbox.claim(ROUTE, 0, LEASE, 9).await.unwrap() {
         let dead = Attempted::Dead { outcome: "404".into() };
-        assert!(inbox.settle(due.id, due.attempt, dead, due.id * 100).await.unwrap());
+        assert!(inbox.settle(due.id, due.attempt, dead, i64::try_from(due.id).unwrap() * 100).await.unwrap());
     }
     inbox.tidy(600, Duration::from_secs(9), Duration::from_secs(9)).await.unwrap();
     let dead = |inbox: &Inbox| inbox.depths()[ROUTE].dead;

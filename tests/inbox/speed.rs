@@ -54,7 +54,11 @@ async fn the_rate_of_always_beside_one_sync_after_the_other() {
     }
     took.sort_unstable();
     let alone = f64::from(syncs) / started.elapsed().as_secs_f64();
-    println!("one sync after the other: {alone:.0}/s, p50 {:?}, p99 {:?}", took[took.len() / 2], took[took.len() * 99 / 100]);
+    println!(
+        "one sync after the other: {alone:.0}/s, p50 {:?}, p99 {:?}",
+        took[took.len() / 2],
+        took[took.len() * 99 / 100]
+    );
     for (senders, each) in [(1, 500), (32, 300), (128, 150)] {
         let (rate, median, most) = many(&inbox, senders, each).await;
         println!("{senders} senders: {rate:.0}/s ({:.1} times), p50 {median:?}, p99 {most:?}", rate / alone);

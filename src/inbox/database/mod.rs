@@ -102,7 +102,14 @@ impl Inbox {
 
     /// What an attempt came to. `false` if the event was claimed again or dropped meanwhile: then this
     /// attempt decides nothing.
-    pub async fn settle(&self, id: Id, attempt: u32, came_to: Attempted, now_ms: i64) -> Result<bool, Refusal> {
+    pub async fn settle(
+        &self,
+        id: Id,
+        attempt: u32,
+        came_to: Attempted,
+        now_ms: i64,
+    ) -> Result<bool, Refusal> {
+        let id = row(id);
         let settled = self.order(move |tables| tables.settle(id, attempt, &came_to, now_ms)).await;
         self.shared.wake.notify_one();
         settled
@@ -125,17 +132,20 @@ impl Inbox {
 
     /// The records that are meant, a part at a time: those behind `after`, and where the next part begins.
     pub async fn list(&self, selection: Selection, after: Id) -> Result<(Vec<Listed>, Option<Id>), Refusal> {
+        let after = row(after);
         self.order(move |tables| tables.list(&selection, after)).await
     }
 
     /// Head and body of one record; `None` if there is none of that id, or it cannot be read.
     pub async fn show(&self, id: Id) -> Result<Option<(Listed, Option<Due>)>, Refusal> {
+        let id = row(id);
         self.order(move |tables| tables.show(id)).await
     }
 
     /// Makes one event due at that time, also if it is dead; the names by which its copies are known
     /// from now on.
     pub async fn replay(&self, id: Id, now_ms: i64, due_ms: i64) -> Result<Vec<(ReplayKey, Keep)>, Refusal> {
+        let id = row(id);
         let replayed = self.order(move |tables| tables.replay(id, now_ms, due_ms)).await;
         self.shared.wake.notify_one();
         replayed
@@ -143,6 +153,7 @@ impl Inbox {
 
     /// Forgets one event; the names by which its copies were known.
     pub async fn discard(&self, id: Id) -> Result<Vec<ReplayKey>, Refusal> {
+        let id = row(id);
         self.order(move |tables| tables.discard(id)).await
     }
 
@@ -213,6 +224,11 @@ impl Inbox {
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(Refusal::Unavailable),
         }
     }
+}
+
+/// The row of an id; no row if it is of another engine.
+fn row(id: Id) -> i64 {
+    i64::try_from(id).unwrap_or(i64::MAX)
 }
 
 impl Shared {

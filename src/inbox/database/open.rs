@@ -105,7 +105,11 @@ impl fmt::Display for Fault {
                 write!(f, "{error}; let the user that hookgate runs as write the folder")
             }
             Fault::InUse(path) => {
-                write!(f, "{} is used by another process: stop it, or name a folder for each gate", path.display())
+                write!(
+                    f,
+                    "{} is used by another process: stop it, or name a folder for each gate",
+                    path.display()
+                )
             }
             Fault::NoFolder(path) => write!(f, "{} is no folder: name one", path.display()),
             Fault::Foreign(path) => {
@@ -252,15 +256,13 @@ fn read(connection: &Connection, kept: &mut dyn FnMut(ReplayKey, Kept)) -> Resul
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-    ) || matches!(
-        error,
-        rusqlite::Error::FromSqlConversionFailure(..)
-            | rusqlite::Error::InvalidColumnType(..)
-            | rusqlite::Error::IntegralValueOutOfRange(..)
-    )
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+        || matches!(
+            error,
+            rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+        )
 }
 
 /// Puts a damaged database aside, and brings over each record that can still be read.
@@ -309,7 +311,8 @@ fn copy(old: &Connection, new: &Connection) -> Result<(u64, u64), Fault> {
     let marks = vec!["?"; COLUMNS.split(',').count()].join(", ");
     let mut put = new.prepare(&format!("INSERT INTO event({COLUMNS}) VALUES({marks})"))?;
     let mut put_body = new.prepare("INSERT INTO body(event, bytes) VALUES(?1, ?2)")?;
-    let mut put_name = new.prepare("INSERT OR REPLACE INTO name(key, event, keep, live) VALUES(?1, ?2, ?3, ?4)")?;
+    let mut put_name =
+        new.prepare("INSERT OR REPLACE INTO name(key, event, keep, live) VALUES(?1, ?2, ?3, ?4)")?;
     for id in first..=last {
         let read = event.query_row([id], |row| {
             (0..19).map(|at| row.get::<_, rusqlite::types::Value>(at)).collect::<Result<Vec<_>, _>>()
@@ -328,11 +331,10 @@ fn copy(old: &Connection, new: &Connection) -> Result<(u64, u64), Fault> {
             continue;
         };
         put_body.execute(params![id, bytes])?;
-        let (names, keep, live) = new.query_row(
-            "SELECT names, keep, state = 'stored' FROM event WHERE id = ?1",
-            [id],
-            |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?, row.get::<_, bool>(2)?)),
-        )?;
+        let (names, keep, live) =
+            new.query_row("SELECT names, keep, state = 'stored' FROM event WHERE id = ?1", [id], |row| {
+                Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?, row.get::<_, bool>(2)?))
+            })?;
         for key in names.chunks_exact(16) {
             put_name.execute(params![key, id, keep, live])?;
         }

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use crate::gate::filter::replay::{Keep, ReplayKey};
 use crate::inbox::seal::{KeyId, Keys, Sealed, Unreadable};
 use crate::inbox::state::{Happens, State};
-use crate::inbox::{Attempted, Bounds, Depth, Due, Event, Id, Listed, Refusal, Selection, Stored};
+use crate::inbox::{self, Attempted, Bounds, Depth, Due, Event, Listed, Refusal, Selection, Stored};
 
 pub(super) struct Tables {
     connection: Connection,
@@ -25,6 +25,9 @@ pub(super) struct Tables {
     pub(super) set_aside: u64,
     pub(super) dead_dropped: u64,
 }
+
+/// The number of a row.
+type Id = i64;
 
 /// How long what is known of the disk's room is good.
 const FREE_FOR: Duration = Duration::from_millis(500);
@@ -229,10 +232,8 @@ impl Tables {
     }
 
     pub(super) fn claim(&mut self, route: &str, now_ms: i64, lease_ms: i64, most: usize) -> Result<Vec<Due>> {
-        let paused = self
-            .connection
-            .prepare_cached("SELECT 1 FROM paused WHERE route = ?1")?
-            .exists([route])?;
+        let paused =
+            self.connection.prepare_cached("SELECT 1 FROM paused WHERE route = ?1")?.exists([route])?;
         if paused {
             return Ok(Vec::new());
         }
@@ -278,7 +279,7 @@ impl Tables {
         )?;
         let (mut due, by, checksum) = query.query_row([id], |row| {
             let due = Due {
-                id,
+                id: told(id),
                 key: ReplayKey::from_bytes(row.get(0)?),
                 attempt: row.get(1)?,
                 received_ms: row.get(2)?,
@@ -350,14 +351,14 @@ impl Tables {
                  died_ms = CASE ?2 WHEN 'dead' THEN ?4 END WHERE id = ?1",
             )?
             .execute(params![id, after.label(), outcome, now_ms])?;
-        self.connection
-            .prepare_cached("UPDATE name SET live = ?2 WHERE event = ?3 AND key = ?1")
-            .and_then(|mut update| {
+        self.connection.prepare_cached("UPDATE name SET live = ?2 WHERE event = ?3 AND key = ?1").and_then(
+            |mut update| {
                 let live = after == State::Stored;
-                self.names(id)?
-                    .iter()
-                    .try_for_each(|(name, _)| update.execute(params![&name.as_bytes()[..], live, id]).map(drop))
-            })?;
+                self.names(id)?.iter().try_for_each(|(name, _)| {
+                    update.execute(params![&name.as_bytes()[..], live, id]).map(drop)
+                })
+            },
+        )?;
         self.moved(&route, Some(state), Some(after), size);
         Ok(())
     }
@@ -416,7 +417,11 @@ impl Tables {
             .query_row([route], |row| row.get(0))
     }
 
-    pub(super) fn list(&mut self, selection: &Selection, after: Id) -> Result<(Vec<Listed>, Option<Id>)> {
+    pub(super) fn list(
+        &mut self,
+        selection: &Selection,
+        after: Id,
+    ) -> Result<(Vec<Listed>, Option<inbox::Id>)> {
         let Selection { route, state, event, since_ms } = selection;
         let end = after.saturating_add(PART);
         let key = event.as_deref().and_then(|text| {
@@ -449,7 +454,7 @@ impl Tables {
             _ => {
                 let last: Option<Id> =
                     self.connection.query_row("SELECT max(id) FROM event", [], |row| row.get(0))?;
-                last.filter(|last| *last > end).map(|_| end)
+                last.filter(|last| *last > end).map(|_| told(end))
             }
         };
         Ok((found, next))
@@ -521,8 +526,12 @@ impl Tables {
         // The oldest of the dead go first: those kept for too long, and those over their share.
         let mut dead = self
             .connection
-            .prepare_cached("SELECT id, died_ms, size FROM event WHERE state = 'dead' ORDER BY died_ms LIMIT ?1")?
-            .query_map([TIDIED], |row| Ok((row.get::<_, Id>(0)?, row.get::<_, i64>(1)?, row.get::<_, u64>(2)?)))?
+            .prepare_cached(
+                "SELECT id, died_ms, size FROM event WHERE state = 'dead' ORDER BY died_ms LIMIT ?1",
+            )?
+            .query_map([TIDIED], |row| {
+                Ok((row.get::<_, Id>(0)?, row.get::<_, i64>(1)?, row.get::<_, u64>(2)?))
+            })?
             .collect::<Result<Vec<_>>>()?
             .into_iter();
         let total: Option<u64> = self
@@ -548,10 +557,15 @@ impl Tables {
     }
 }
 
+/// As others know a row.
+fn told(id: Id) -> inbox::Id {
+    id.unsigned_abs().into()
+}
+
 fn listed(row: &Row<'_>) -> Result<Listed> {
     let state = state_of(&row.get::<_, String>(4)?);
     Ok(Listed {
-        id: row.get(0)?,
+        id: told(row.get(0)?),
         key: ReplayKey::from_bytes(row.get(1)?),
         route: row.get(2)?,
         tenant: row.get(3)?,

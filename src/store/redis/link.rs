@@ -25,6 +25,7 @@ use redis::{
     RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind, TlsCertificates, TlsMode, Value,
 };
 use sha1::{Digest, Sha1};
+use smallvec::SmallVec;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -160,7 +161,7 @@ impl Script {
         Script { code, digest, repeatable: false }
     }
 
-    fn command(&self, how: &str, keys: &[&str], args: &[&str]) -> Cmd {
+    fn command(&self, how: &str, keys: &[&str], args: &[&[u8]]) -> Cmd {
         let mut command = redis::cmd(how);
         command.arg(if how == "EVAL" { self.code } else { &self.digest }).arg(keys.len()).arg(keys).arg(args);
         command
@@ -175,7 +176,7 @@ pub struct Link {
     failures: Mutex<Failures>,
 }
 
-/// What scripts answer that have written something.
+/// What the answers of scripts begin with that have written something.
 const WRITTEN: &[u8] = b"+";
 
 /// How long a connection may take, with its handshakes; longer than any call waits.
@@ -245,19 +246,57 @@ impl Link {
         keys: &[&str],
         args: &[&str],
     ) -> Result<Vec<u8>, Failure> {
+        let args: SmallVec<[&[u8]; 8]> = args.iter().map(|arg| arg.as_bytes()).collect();
+        self.judged(script, keys, &args, |answer| match answer {
+            Value::BulkString(answer) => told(&answer, args[0]).map(|told| (told.starts_with(WRITTEN), told)),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The same for a script whose answer has several parts, each a text; the first of them begins so.
+    pub async fn ask_parts(
+        self: &Arc<Self>,
+        script: &Script,
+        keys: &[&str],
+        args: &[&[u8]],
+    ) -> Result<Vec<Vec<u8>>, Failure> {
+        self.judged(script, keys, args, |answer| {
+            let Value::Array(parts) = answer else { return None };
+            let texts = parts.into_iter().map(|part| match part {
+                Value::BulkString(text) => Some(text),
+                _ => None,
+            });
+            let mut texts = texts.collect::<Option<Vec<_>>>()?;
+            let first = texts.first_mut()?;
+            *first = told(first, args[0])?;
+            Some((first.starts_with(WRITTEN), texts))
+        })
+        .await
+    }
+
+    /// What `read` makes of the answer, and whether something was written.
+    async fn judged<T>(
+        self: &Arc<Self>,
+        script: &Script,
+        keys: &[&str],
+        args: &[&[u8]],
+        read: impl FnOnce(Value) -> Option<(bool, T)>,
+    ) -> Result<T, Failure> {
         let part = self.parts.with(keys[0]);
         if !part.breaker.lets_through(clock::now().mono) {
             return Err(Failure::Unasked);
         }
         let trouble = match timeout(self.settings.timeout, self.run(script, keys, args)).await {
-            Ok(Ok(Value::BulkString(answer))) if answer.starts_with(args[0].as_bytes()) => {
-                let answer = answer[args[0].len()..].to_vec();
-                if answer == WRITTEN {
-                    self.wrote(part);
+            Ok(Ok(answer)) => match read(answer) {
+                Some((has_written, told)) => {
+                    if has_written {
+                        self.wrote(part);
+                    }
+                    return Ok(told);
                 }
-                return Ok(answer);
-            }
-            Ok(Ok(_)) => Trouble::new(Cause::Nonsense, "what answers there is no Redis"),
+                None => Trouble::new(Cause::Nonsense, "what answers there is no Redis"),
+            },
             Ok(Err(trouble)) => trouble,
             Err(_) => {
                 let reason = format!("no answer within {} ms", self.settings.timeout.as_millis());
@@ -269,7 +308,7 @@ impl Link {
     }
 
     /// Asks, and asks once more on a new connection where the one there was led nowhere.
-    async fn run(self: &Arc<Self>, script: &Script, keys: &[&str], args: &[&str]) -> Result<Value, Trouble> {
+    async fn run(self: &Arc<Self>, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Value, Trouble> {
         let mut once_more = script.repeatable;
         loop {
             let (mut connection, number) = self.connection().await?;
@@ -370,6 +409,11 @@ impl Link {
         };
         self.line.send_replace(line);
     }
+}
+
+/// What stands behind the word by which an answer is told.
+fn told(answer: &[u8], word: &[u8]) -> Option<Vec<u8>> {
+    answer.strip_prefix(word).map(<[u8]>::to_vec)
 }
 
 impl Connection {

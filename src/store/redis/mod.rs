@@ -1,7 +1,7 @@
 //! A replay memory that many gates share, in Redis or what speaks its protocol.
 //!
 //! An event is one key, `PREFIX{DIGEST}`: `h` and the holder's token while it is held, `d`
-//! when it is done, each with an expiry that the server's clock decides. How a delivery failed
+//! when it is done, `s` and the number of its record while the inbox has it, each with an expiry that the server's clock decides. How a delivery failed
 //! stands under `PREFIX{DIGEST}:TOKEN` for as long as followers wait; the braces keep both on
 //! one node of a cluster. Each transition is one script, so nothing comes between its reading
 //! and its writing.
@@ -15,6 +15,7 @@ pub mod address;
 mod breaker;
 mod link;
 mod parts;
+mod stored;
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -27,7 +28,8 @@ use tokio::time::{Instant, sleep};
 
 pub use self::address::Address;
 pub use self::link::{Cause, Failures, Health, Settings, Trouble, password};
-use self::link::{Failure, Link, Script};
+pub(crate) use self::link::{Failure, Link, Script};
+pub(crate) use self::stored::InInbox;
 use super::{Found, Holder, Memory, Outcome, Swept, Unavailable, Way};
 use crate::clock::Now;
 use crate::gate::filter::rate_limit::SharedCell;
@@ -89,7 +91,7 @@ impl Redis {
         held.0 = None;
         match answer.map_err(|_| Unavailable)?.as_slice() {
             b"+" => Ok(Found::Lead(Holder::Redis(holding))),
-            b"=d" => Ok(Found::Done),
+            b"=d" | [b'=', b's', ..] => Ok(Found::Done),
             stored => {
                 let holder = stored.strip_prefix(b"=h").and_then(Token::parse).ok_or(Unavailable)?;
                 Ok(Found::Follow(Way::Asking(Following { redis: self.clone(), key, holder })))
@@ -103,7 +105,7 @@ impl Redis {
         let answer = self.link.ask(&FORGET, &[&self.event(key)], &[word.as_str()]).await;
         let shared = match answer.map_err(|_| Unavailable)?.as_slice() {
             b"=d" => Forgotten::Done,
-            b"=h" => Forgotten::Held,
+            [b'=', ..] => Forgotten::Held,
             _ => Forgotten::Nothing,
         };
         let own = self.fallback.as_ref().map_or(Forgotten::Nothing, |memory| memory.forget(key, now));
@@ -130,7 +132,7 @@ impl Redis {
 
     /// Asks whether the store is there, unless it said so just now: with the very call that an
     /// event makes, so that a store which reads but does not write is not taken for usable.
-    pub(super) async fn probe(&self) {
+    pub(crate) async fn probe(&self) {
         let mut probes = JoinSet::new();
         for key in self.link.unproven(RECENTLY) {
             let (Ok(token), link) = (Token::random(), Arc::clone(&self.link)) else { return };
@@ -147,7 +149,7 @@ impl Redis {
         self.link.health()
     }
 
-    pub(super) fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         self.link.is_up()
     }
 
@@ -161,6 +163,10 @@ impl Redis {
 
     pub(super) fn sweep(&self, now: Now) -> Swept {
         self.fallback.as_ref().map(|memory| memory.sweep(now)).unwrap_or_default()
+    }
+
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
     }
 
     fn event(&self, key: ReplayKey) -> String {
@@ -292,12 +298,12 @@ impl Outcome {
 
 /// Names one holding, or one call: 64 random bits in hex.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Token(String);
+pub(crate) struct Token(String);
 
 const TOKEN_BYTES: usize = 8;
 
 impl Token {
-    fn random() -> Result<Self, Unavailable> {
+    pub fn random() -> Result<Self, Unavailable> {
         let mut bytes = [0; TOKEN_BYTES];
         SystemRandom::new().fill(&mut bytes).map_err(|_| Unavailable)?;
         Ok(Token(data_encoding::HEXLOWER.encode(&bytes)))
@@ -308,7 +314,7 @@ impl Token {
         (bytes.len() == TOKEN_BYTES).then(|| Token(data_encoding::HEXLOWER.encode(&bytes)))
     }
 
-    fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }

@@ -1,0 +1,1 @@
+//! What "durable" means in the store that is there.

@@ -1,0 +1,48 @@
+//! What the names of an event say while the inbox has it, and after. Each name is a key of its own, in its own
+//! slot of a cluster, and says which record of the inbox it stands for: so what is meant for one record never
+//! changes what a later one has said.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use super::{Failure, Redis, Script, Token, millis};
+use crate::gate::filter::replay::ReplayKey;
+
+static STORED: LazyLock<Script> = LazyLock::new(|| Script::repeatable(include_str!("stored.lua")));
+
+/// A name tells of its record for at least so long after it was last said; a record whose store has lost it
+/// must not hold up its sender for ever.
+const KNOWN: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What happens to an event in the inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InInbox {
+    /// Whoever holds the event puts it there.
+    Takes,
+    /// It is there.
+    Has,
+    /// The application has taken it from there.
+    Delivered,
+    /// It is there no more, and a copy is to be delivered.
+    Leaves,
+}
+
+impl Redis {
+    /// Writes down what happens to the event of that name, which is in the inbox under this mark.
+    /// `false` if it had been delivered.
+    pub(crate) async fn note(&self, name: ReplayKey, mark: &str, what: InInbox) -> Result<bool, Failure> {
+        let (meant, kept) = match what {
+            InInbox::Takes => ("takes", KNOWN + self.policy.window()),
+            InInbox::Has => ("has", KNOWN + self.policy.window()),
+            InInbox::Delivered => ("delivered", self.policy.window()),
+            InInbox::Leaves => ("leaves", Duration::ZERO),
+        };
+        let word = Token::random().map_err(|_| Failure::Unasked)?;
+        let args = [word.as_str(), &format!("s{mark}"), meant, &millis(kept)];
+        let answer = self.link.ask(&STORED, &[&self.event(name)], &args).await?;
+        match answer.as_slice() {
+            b"!" => Err(Failure::Unanswered),
+            answer => Ok(answer != b"=d"),
+        }
+    }
+}
