@@ -34,6 +34,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 
+use self::durable::{Durability, Durable};
 use self::record::{Cursor, Number, Raw, Shown};
 use self::steps::{Level, Told};
 use super::database::Totals;
@@ -67,6 +68,7 @@ struct Shared {
     /// The routes that this gate has heard of; their places stand in ids.
     routes: Mutex<Vec<Arc<str>>>,
     levels: Mutex<BTreeMap<Arc<str>, Level>>,
+    durable: Durable,
     totals: Mutex<Totals>,
     wake: Arc<Notify>,
     is_watched: AtomicBool,
@@ -90,6 +92,7 @@ impl Inbox {
         store.timeout = store.timeout.max(CALL);
         Inbox {
             shared: Arc::new(Shared {
+                durable: Durable::new(store.clone()),
                 redis: store::Redis::new(store, policy, None),
                 bounds,
                 keys: Mutex::new(keys),
@@ -128,6 +131,8 @@ impl Inbox {
         };
         let copy = !told.has_written();
         let Some(number) = record::number(told.part(0)) else { return Err(Refusal::Unavailable) };
+        // Also of a copy: it is told what the first one is.
+        shared.make_durable(&event.route).await?;
         // The record is there: that copies of it are not known, if the store fails now, costs one more
         // delivery at most.
         let noted = shared.note(&event.names, &number, InInbox::Takes).await;
@@ -352,6 +357,11 @@ impl Inbox {
     pub async fn set_keys(&self, keys: Keys) -> Result<(), Refusal> {
         *self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
         Ok(())
+    }
+
+    /// How durable an event is before its sender is told.
+    pub async fn durability(&self) -> Result<Durability, Refusal> {
+        self.watched().durability().await
     }
 
     /// How much there is, by route.

@@ -19,6 +19,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
@@ -30,7 +31,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::address::{Address, Server, Servers};
-use super::parts::{Part, Parts};
+use super::parts::{Part, Parts, slot};
 use crate::clock;
 use crate::files;
 
@@ -275,6 +276,40 @@ impl Link {
         .await
     }
 
+    /// Runs one command, on the server of that key where there are several. An error that the server
+    /// answers is no failure of the link.
+    pub async fn try_command(
+        self: &Arc<Self>,
+        command: Cmd,
+        beside: Option<&str>,
+        longer: Duration,
+    ) -> Result<Result<Value, RedisError>, Failure> {
+        let run = async {
+            let (mut connection, number) = self.connection().await?;
+            let answer = connection.send_beside(command, beside).await;
+            match answer {
+                Err(error) if connection.is_lost_by(&error) => {
+                    self.hang_up(|open| open == number, &Trouble::of(&error));
+                    Err(Trouble::of(&error))
+                }
+                answer => Ok(answer),
+            }
+        };
+        match timeout(self.settings.timeout + longer, run).await {
+            Ok(answer) => answer.map_err(|_| Failure::Unanswered),
+            Err(_) => {
+                // Where one waits, all do: they begin anew elsewhere.
+                self.hang_up(|_| true, &Trouble::new(Cause::Timeout, "no answer"));
+                Err(Failure::Unanswered)
+            }
+        }
+    }
+
+    /// The same where an error is a failure.
+    pub async fn command(self: &Arc<Self>, command: Cmd, beside: Option<&str>) -> Result<Value, Failure> {
+        self.try_command(command, beside, Duration::ZERO).await?.map_err(|_| Failure::Unanswered)
+    }
+
     /// What `read` makes of the answer, and whether something was written.
     async fn judged<T>(
         self: &Arc<Self>,
@@ -421,6 +456,17 @@ impl Connection {
         match self {
             Connection::One(one) => command.query_async(one).await,
             Connection::Cluster(cluster) => command.query_async(cluster).await,
+        }
+    }
+
+    /// Sends a command that names no key to the server that has this one.
+    async fn send_beside(&mut self, command: Cmd, key: Option<&str>) -> RedisResult<Value> {
+        match (self, key) {
+            (Connection::Cluster(cluster), Some(key)) => {
+                let node = SingleNodeRoutingInfo::SpecificNode(Route::new(slot(key), SlotAddr::Master));
+                cluster.route_command(command, RoutingInfo::SingleNode(node)).await
+            }
+            (connection, _) => connection.send(&command).await,
         }
     }
 

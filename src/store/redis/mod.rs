@@ -13,6 +13,7 @@
 
 pub mod address;
 mod breaker;
+pub(crate) mod durability;
 mod link;
 mod parts;
 mod stored;
@@ -27,6 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 pub use self::address::Address;
+pub use self::durability::{Disk, Durability};
 pub use self::link::{Cause, Failures, Health, Settings, Trouble, password};
 pub(crate) use self::link::{Failure, Link, Script};
 pub(crate) use self::stored::InInbox;
