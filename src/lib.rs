@@ -9,6 +9,7 @@
 //! | [`proxy`] | the life of a delivery on Pingora: read, judge, reserve, exchange, settle, answer |
 //! | [`store`] | the replay memory, and the file that keeps it |
 //! | [`inbox`] | what is proved and acknowledged, and not yet delivered |
+//! | [`keys`] | keys that are not files of a route: they are looked up for each delivery |
 //! | [`config`] | from flags, environment and file to checked types |
 //! | [`diagnosis`] | why a signature does not hold, for operators |
 //! | [`telemetry`] | one record per delivery, one log line, all metrics, and a closed set of [events](telemetry::event) |
@@ -34,6 +35,7 @@ pub mod files;
 pub mod gate;
 pub mod inbox;
 pub mod inject;
+pub mod keys;
 pub mod ops;
 pub mod proxy;
 pub mod server;

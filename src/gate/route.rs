@@ -15,6 +15,7 @@ use super::filter::rate_limit::{Quota, RateLimit};
 use super::filter::signature::Signature;
 use super::handshake::Handshakes;
 use super::reason::{Answers, Reason};
+use super::resign::Resign;
 use super::rotation::Rotation;
 
 /// What one endpoint demands. Immutable; a reload makes a new one.
@@ -30,6 +31,8 @@ pub struct Route {
     pub max_body: usize,
     pub signature: Signature,
     pub rotation: Rotation,
+    /// Whether its schemes hold no keys, because they are looked up for each delivery.
+    pub looks_keys_up: bool,
     pub handshakes: Handshakes,
     pub mode: Mode,
     /// How long may pass between two accepted events; judged by whoever watches, not by the chain.
@@ -38,6 +41,10 @@ pub struct Route {
     /// How long the sender waits, if that is less than the application may take.
     pub patience: Option<Duration>,
     pub deliver: Deliver,
+    /// Whether what is proved and cannot be delivered is stored.
+    pub stores: bool,
+    /// How its events are signed for the application, if they are.
+    pub resign: Option<Resign>,
     /// Headers that this route gives a meaning to; spellings that look like them are removed.
     pub headers: Vec<HeaderName>,
     /// Secrets that could not be read yet. What needs them is refused until a reload brings them.

@@ -1,11 +1,13 @@
 //! The closed set of engines: one database of this gate, or the store that a fleet shares.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::database::{self, Fault, Kept, Opened, Totals};
+use super::redis::durable::Durability;
 use super::seal::Keys;
 use super::{Attempted, Depth, Due, Event, Id, Listed, Refusal, Selection, Stored, redis};
 use crate::gate::filter::replay::{Keep, ReplayKey};
@@ -103,8 +105,20 @@ impl Inbox {
         either!(self, inbox => inbox.tidy(now_ms, window, longest).await)
     }
 
-    pub async fn set_keys(&self, keys: Keys) -> Result<(), Refusal> {
+    pub async fn forget(&self, name: ReplayKey) -> Result<(), Refusal> {
+        either!(self, inbox => inbox.forget(name).await)
+    }
+
+    pub async fn set_keys(&self, keys: Arc<Keys>) -> Result<(), Refusal> {
         either!(self, inbox => inbox.set_keys(keys).await)
+    }
+
+    /// How durable an event is before its sender is told, if a server decides of that.
+    pub async fn durability(&self) -> Result<Option<Durability>, Refusal> {
+        match self {
+            Inbox::Database(_) => Ok(None),
+            Inbox::Redis(inbox) => inbox.durability().await.map(Some),
+        }
     }
 
     pub fn depths(&self) -> BTreeMap<String, Depth> {
@@ -113,6 +127,14 @@ impl Inbox {
 
     pub fn bytes(&self) -> u64 {
         either!(self, inbox => inbox.bytes())
+    }
+
+    pub fn max_bytes(&self) -> u64 {
+        either!(self, inbox => inbox.max_bytes())
+    }
+
+    pub fn is_full(&self) -> bool {
+        either!(self, inbox => inbox.is_full())
     }
 
     pub fn totals(&self) -> Totals {

@@ -9,6 +9,7 @@
 //! - An event that the inbox gave up is *dead*, not done: when its sender repeats it, it is delivered.
 //! - An inbox that is full or cannot write says so, and takes nothing.
 
+pub mod breaker;
 pub mod database;
 mod engine;
 pub mod redis;
@@ -18,11 +19,13 @@ pub mod state;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 pub use self::engine::Inbox;
+use self::retry::Retry;
 use self::state::State;
 use crate::gate::filter::replay::{Keep, ReplayKey};
 
@@ -46,6 +49,8 @@ pub struct Event {
     pub last_outcome: Option<Box<str>>,
     /// When the next attempt is due.
     pub due_ms: i64,
+    /// The last of the attempts is still under way, and settles the event by its number until it is due.
+    pub leased: bool,
     /// The request as the application is to get it: its head, and its body.
     pub head: Bytes,
     pub body: Bytes,
@@ -54,7 +59,9 @@ pub struct Event {
 /// The event outlives a crash. Nobody but an engine makes one.
 #[must_use = "it is the proof for an answer of 2xx"]
 #[derive(Debug)]
+#[expect(clippy::manual_non_exhaustive, reason = "nobody else in this crate makes one either")]
 pub struct Stored {
+    pub id: Id,
     /// It was there before: this is a copy.
     pub copy: bool,
     _durable: (),
@@ -74,6 +81,8 @@ pub enum Refusal {
 pub struct Due {
     pub id: Id,
     pub key: ReplayKey,
+    pub names: SmallVec<[ReplayKey; 1]>,
+    pub keep: Keep,
     /// Which attempt this is; the first is 1.
     pub attempt: u32,
     pub received_ms: i64,
@@ -137,6 +146,77 @@ pub struct Depth {
     pub oldest_ms: Option<i64>,
 }
 
+/// When a route stores, and how it delivers what it stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    pub on: When,
+    /// How long the application has before its event is stored.
+    pub answer_within: Duration,
+    pub retry: Retry,
+    /// Its sender comes again if it is told to.
+    pub repeats: bool,
+}
+
+/// Why an event was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The route stores each.
+    Always,
+    /// The application's answer was none.
+    Broken,
+    /// Too much of the route waited for the application.
+    Busy,
+    /// Its client was over the limit.
+    RateLimited,
+    /// The application took longer than its sender waits.
+    Slow,
+    /// The application said 429 or 5xx.
+    Status,
+    /// The application was not there.
+    Unreachable,
+}
+
+impl Cause {
+    pub const ALL: [Cause; 7] = [
+        Cause::Always,
+        Cause::Broken,
+        Cause::Busy,
+        Cause::RateLimited,
+        Cause::Slow,
+        Cause::Status,
+        Cause::Unreachable,
+    ];
+
+    pub const fn label(self) -> &'static str {
+        match self {
+            Cause::Always => "always",
+            Cause::Broken => "broken",
+            Cause::Busy => "busy",
+            Cause::RateLimited => "rate_limited",
+            Cause::Slow => "slow",
+            Cause::Status => "status",
+            Cause::Unreachable => "unreachable",
+        }
+    }
+}
+
+/// Drawn evenly from the whole range, for waits that are not to be alike.
+pub fn chance() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0_u8)
+}
+
+/// When a route stores what is proved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum When {
+    #[default]
+    Never,
+    /// If the application does not take it, or not in time.
+    Failure,
+    /// Before the application is asked.
+    Always,
+}
+
 /// How much an inbox may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -155,6 +235,17 @@ impl Event {
     /// What it takes of the inbox's room.
     pub fn size(&self) -> u64 {
         (self.head.len() + self.body.len()) as u64 + OVERHEAD
+    }
+}
+
+impl Refusal {
+    pub const ALL: [Refusal; 2] = [Refusal::Full, Refusal::Unavailable];
+
+    pub const fn label(self) -> &'static str {
+        match self {
+            Refusal::Full => "full",
+            Refusal::Unavailable => "unavailable",
+        }
     }
 }
 

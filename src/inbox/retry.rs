@@ -16,6 +16,18 @@ pub struct Retry {
     pub dead_on: Vec<u16>,
 }
 
+impl Default for Retry {
+    fn default() -> Self {
+        const HOUR: Duration = Duration::from_secs(3600);
+        Retry {
+            first: Duration::from_secs(1),
+            max: HOUR,
+            give_up: 24 * HOUR,
+            dead_on: vec![400, 404, 410, 422],
+        }
+    }
+}
+
 /// What follows a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -57,7 +69,7 @@ impl Retry {
 
 /// From 0 to just under 1.
 #[expect(clippy::cast_precision_loss, reason = "53 bits of chance are enough")]
-fn fraction(chance: u64) -> f64 {
+pub(super) fn fraction(chance: u64) -> f64 {
     (chance >> 11) as f64 / (1_u64 << 53) as f64
 }
 

@@ -160,8 +160,15 @@ impl Reloader {
         };
         let before = self.sidecar.live.load();
         let routes = before.remembered_by(config.routes);
-        let live_now = Live::new(routes, config.trusted_proxies, telemetry).in_lanes_of(&before);
-        self.sidecar.live.store(Arc::new(live_now));
+        let now_live = Live::new(routes, config.trusted_proxies, telemetry, &self.sidecar.rooms);
+        self.sidecar.live.store(Arc::new(now_live.in_lanes_of(&before)));
+        if let Some(inbox) = self.sidecar.inbox.clone() {
+            let keys = Arc::clone(&config.inbox_keys);
+            tokio::spawn(async move {
+                _ = inbox.set_keys(keys).await;
+                inbox.wake().notify_one();
+            });
+        }
         if let (Some(tls), Some(acceptor)) = (&config.tls, &self.acceptor) {
             acceptor.store(Arc::new(listener::acceptor(tls)));
             for address in &self.startup.sockets.listen_tls {

@@ -51,6 +51,8 @@ pub enum Reservation {
 pub enum Outcome {
     /// The application said 2xx.
     Delivered,
+    /// It did not, and the event is durable in the inbox, which will deliver it.
+    Stored,
     /// It did not. The status is what the leader's sender was told.
     Failed { reason: Reason, status: u16 },
 }
@@ -71,11 +73,7 @@ impl ReplayStore {
     /// route's events apart, each delivery leads.
     pub async fn reserve(&self, fresh: &Fresh, now: Now) -> Result<Reservation, Unavailable> {
         let authentic = fresh.authentic();
-        let keep = match authentic.signed_at() {
-            Some(_) => Keep::UntilStale,
-            None => Keep::WholeWindow,
-        };
-        let mut claim = Claim { keep, held: SmallVec::new() };
+        let mut claim = Claim { keep: authentic.keep(), held: SmallVec::new() };
         let names = authentic.identity().map_or(&[][..], Identity::names);
         for key in names {
             let found = match self {
@@ -114,6 +112,31 @@ impl ReplayStore {
         match self {
             ReplayStore::Memory(memory) => Ok(memory.forget(key, now)),
             ReplayStore::Redis(redis) => redis.forget(key, now).await,
+        }
+    }
+
+    /// The inbox has the event: its copies are answered as those of a delivered one.
+    pub fn stored(&self, names: &[ReplayKey], now: Now) {
+        if let ReplayStore::Memory(memory) = self {
+            for name in names {
+                memory.stored(*name, now);
+            }
+        }
+    }
+
+    /// What the inbox has delivered before the start, so many milliseconds ago.
+    pub fn restore_done(&self, name: ReplayKey, keep: Keep, age_ms: i64) {
+        if let ReplayStore::Memory(memory) = self {
+            memory.restore_done(name, keep, Duration::from_millis(u64::try_from(age_ms).unwrap_or_default()));
+        }
+    }
+
+    /// What was in the inbox is there no more: the application has it, or else the next copy is delivered.
+    pub fn left_inbox(&self, names: &[ReplayKey], delivered: Option<Keep>, now: Now) {
+        if let ReplayStore::Memory(memory) = self {
+            for name in names {
+                memory.left_inbox(*name, delivered, now);
+            }
         }
     }
 

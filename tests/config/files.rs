@@ -376,6 +376,8 @@ const WRONG: &[(&str, Option<Wrong>)] = &[
     ("on-store-error", None),
     ("ready-without-store", None),
     ("replay-file", Some(("tests/config", &[]))),
+    ("state-dir", Some(("tests/config/secret", &[]))),
+    ("inbox", Some(("always", &["--provider=github"]))),
     ("max-buffered", None),
     ("max-connections", Some(("0", &[]))),
     ("max-connections-per-address", Some(("0", &[]))),

@@ -63,6 +63,7 @@ const FLOORS: &[&str] = &[
     "inbox",
     "config",
     "telemetry",
+    "keys",
     "diagnosis",
     "proxy",
     "ops",

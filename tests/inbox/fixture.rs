@@ -1,6 +1,7 @@
 //! An inbox in a folder or a store of its own, and what the tests put into it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use hookgate::gate::filter::replay::{ReplayPolicy, WINDOW_MARGIN};
 use hookgate::inbox::database::{Fault, Kept, Opened, Settings};
 use hookgate::inbox::redis;
 use hookgate::inbox::seal::Keys;
-use hookgate::inbox::{Bounds, Event, Inbox};
+use hookgate::inbox::{Bounds, Event, Inbox, Listed, Selection};
 use smallvec::smallvec;
 
 use crate::redis_server::Server;
@@ -51,7 +52,8 @@ pub fn try_open(
     now_ms: i64,
 ) -> Result<(Inbox, Opened, Names), Fault> {
     let mut names = Vec::new();
-    let settings = Settings { folder: folder.to_owned(), bounds, keys };
+    let wrote = Box::new(|_, _| ());
+    let settings = Settings { folder: folder.to_owned(), bounds, keys: Arc::new(keys), wrote };
     let (inbox, opened) = Inbox::open(settings, now_ms, &mut |key, kept| names.push((key, kept)))?;
     Ok((inbox, opened, names))
 }
@@ -92,6 +94,7 @@ pub fn event(number: u64) -> Event {
         attempts: 0,
         last_outcome: None,
         due_ms: 0,
+        leased: false,
         head: Bytes::from_static(b"POST /hooks/github HTTP/1.1\r\nhost: example.com\r\n"),
         body: Bytes::from(format!("{{\"id\":{number}}}").repeat(1 + usize::try_from(number % 90).unwrap())),
     }
@@ -127,6 +130,19 @@ impl World {
         self.open_with(ROOMY, &[])
     }
 
+    /// All that was written down.
+    pub fn written(&self) -> Vec<Vec<u8>> {
+        match self {
+            World::Embedded(folder) => {
+                ["inbox.db", "inbox.db-wal"].map(|file| std::fs::read(folder.0.join(file)).unwrap()).into()
+            }
+            World::Shared(server) => {
+                server.run::<()>(&["SAVE"]);
+                vec![std::fs::read(server.dir().join("dump.rdb")).unwrap()]
+            }
+        }
+    }
+
     pub fn is_shared(&self) -> bool {
         matches!(self, World::Shared(_))
     }
@@ -152,6 +168,7 @@ pub fn at(url: &str, bounds: Bounds, lines: &Lines) -> Inbox {
         policy: policy(),
         bounds,
         keys: keys(lines).into(),
+        wrote: Box::new(|_, _| ()),
     })
 }
 
@@ -163,4 +180,15 @@ pub fn policy() -> ReplayPolicy {
 /// What the replay memory says of an event.
 pub fn said_of(server: &Server, name: ReplayKey) -> String {
     server.run::<Option<String>>(&["GET", &format!("{PREFIX}{{{name}}}")]).unwrap_or_default()
+}
+
+/// What is listed, part by part.
+pub async fn all(inbox: &Inbox) -> Vec<Listed> {
+    let (mut all, mut after) = (Vec::new(), 0);
+    loop {
+        let (listed, next) = inbox.list(Selection::default(), after).await.unwrap();
+        all.extend(listed);
+        let Some(next) = next else { return all };
+        after = next;
+    }
 }

@@ -1,4 +1,5 @@
-//! The inbox by itself: what every engine promises, whatever happens to the process or to the disk.
+//! The inbox: what every engine promises, whatever happens to the process or to the disk, and what a gate with
+//! one does for its senders and its application.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,6 +10,12 @@ mod redis_server;
 #[path = "../support/rng.rs"]
 mod rng;
 
+#[allow(dead_code, unused_imports, reason = "a part of it; `attacks` shows what nobody uses")]
+#[path = "../support/mod.rs"]
+mod support;
+
+// A gate with an inbox, between a sender and an application that fails.
+mod delivery;
 // A disk that fails, tears what is written, and lies.
 mod disk;
 // An inbox in a folder of its own, and what the tests put into it.

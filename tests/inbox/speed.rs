@@ -97,7 +97,8 @@ async fn a_start_with_a_million_stored_events() {
     let settings = hookgate::inbox::database::Settings {
         folder: folder.0.clone(),
         bounds: crate::fixture::ROOMY,
-        keys: hookgate::inbox::seal::Keys::default(),
+        keys: std::sync::Arc::default(),
+        wrote: Box::new(|_, _| ()),
     };
     let (inbox, opened) = Inbox::open(settings, 0, &mut |_, _| known += 1).unwrap();
     let due = inbox.claim(ROUTE, i64::MAX - 1, Duration::from_secs(1), 1).await.unwrap();

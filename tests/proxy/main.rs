@@ -29,5 +29,7 @@ mod lane;
 mod liberal;
 // What is no webhook.
 mod other_traffic;
+// The signature that it gets.
+mod resign;
 // Whose word is believed about the sender's address.
 mod trust;

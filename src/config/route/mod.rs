@@ -3,7 +3,9 @@
 mod deliver;
 mod events;
 mod handshakes;
+mod inbox;
 mod pass;
+mod resign;
 mod sender;
 mod senders;
 mod signing;
@@ -16,6 +18,7 @@ use std::time::Duration;
 use self::words::RouteWords;
 use super::application::{Application, Exchange};
 use super::checks;
+use super::inbox::StateDir;
 use super::loader::{Loader, join};
 use super::located::Located;
 use super::provider::{self, NamedSecret};
@@ -24,6 +27,7 @@ use super::units::{ByteSize, Rate, UpstreamUrl};
 use super::{Origin, Place, raw};
 use crate::gate::filter::https::Https;
 use crate::gate::route::{Awaited, Mode, PathPattern, Route};
+use crate::inbox::{Policy, When};
 
 const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::from_secs(60) };
 
@@ -31,12 +35,19 @@ const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::fro
 pub struct KeyedRoute {
     pub route: Route,
     pub secrets: Vec<NamedSecret>,
+    pub inbox: Policy,
+    /// Where its keys are looked up for each delivery; then it has no secrets.
+    pub elsewhere: Option<Elsewhere>,
 }
+
+/// Where keys are looked up that are not files of the route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Elsewhere {}
 
 impl KeyedRoute {
     /// Who, where, with which keys, how, and where it leads.
     pub fn in_words(&self, upstream: &UpstreamUrl) -> String {
-        let KeyedRoute { route, secrets } = self;
+        let KeyedRoute { route, secrets, .. } = self;
         let prints: Vec<_> = secrets.iter().map(|key| key.secret.fingerprint()).collect();
         let keys = match prints.len() {
             0 => "no key".to_owned(),
@@ -65,6 +76,8 @@ pub struct ForAll<'c> {
     pub strict: bool,
     /// Whether there is a store that gates share.
     pub may_share: bool,
+    /// Where what is stored outlives the process.
+    pub state: Option<&'c StateDir>,
     pub max_buffered: ByteSize,
     pub application: &'c Application,
     pub exchange: &'c Exchange,
@@ -131,7 +144,7 @@ impl Loader {
     /// A secret on several routes makes what is signed for one good for the others.
     fn warn_of_shared(&mut self, routes: &[KeyedRoute]) {
         let mut uses: Vec<(&NamedSecret, Vec<&str>)> = Vec::new();
-        for KeyedRoute { route, secrets } in routes {
+        for KeyedRoute { route, secrets, .. } in routes {
             for secret in secrets {
                 match uses.iter_mut().find(|(known, _)| known.secret == secret.secret) {
                     Some((_, names)) if names.contains(&&*route.name) => {}
@@ -175,11 +188,13 @@ impl Endpoint<'_> {
         let mut recipes = self.recipes(&schemes);
         self.public_url(path.as_ref(), &mut recipes);
         self.assurance(&name, &recipes);
+        let elsewhere = None;
         let secrets = self.secrets(only);
         let handshakes = self.handshakes(&provider, &recipes, &secrets);
         let rotation = self.rotation(&name, &secrets);
         let identity = self.identity(&name, &recipes);
         let methods = self.methods();
+        let resign = self.resign(&name, &recipes);
         let signature = self.signature(&provider, recipes, &secrets);
         let signature = signature.map(|signature| self.events(signature.identified(identity)));
         let signature = signature.map(|s| if secrets.is_empty() { s.awaiting_keys() } else { s });
@@ -192,7 +207,8 @@ impl Endpoint<'_> {
         let answers = self.answers();
         let patience = self.patience(&name);
         let deliver = self.deliver(patience);
-        self.tell_of_sender(&name);
+        let inbox = self.inbox(&name, mode);
+        self.tell_of_sender(&name, inbox.on);
         if self.loader.problems() > before {
             return None;
         }
@@ -212,15 +228,18 @@ impl Endpoint<'_> {
             max_body,
             signature,
             rotation,
+            looks_keys_up: elsewhere.is_some(),
             handshakes,
             mode,
             expect_every,
             answers,
             patience,
             deliver,
+            stores: inbox.on != When::Never,
+            resign,
             awaits: std::mem::take(&mut self.awaits),
         };
-        Some(KeyedRoute { route, secrets })
+        Some(KeyedRoute { route, secrets, elsewhere, inbox })
     }
 
     /// What `check` shows as one word, or not at all.

@@ -22,7 +22,8 @@ pub enum Proof {
     Nothing,
     /// Nothing: it is an unsigned question, and the application is to answer it.
     Asked,
-    /// Nothing yet: the body tells whether it is an unsigned question.
+    /// Nothing yet: the body tells whether it is an unsigned question, or it is one that is answered with a
+    /// key which has to be looked up.
     Open,
 }
 
@@ -40,6 +41,11 @@ impl Admitted {
     /// Whether the body is read only to see if it is an unsigned question.
     pub(in crate::gate) fn is_open(&self) -> bool {
         matches!(self.proof, Proof::Open)
+    }
+
+    /// Whether a signature is there to be verified.
+    pub(in crate::gate) fn is_presented(&self) -> bool {
+        matches!(self.proof, Proof::Presented(_))
     }
 
     pub(in crate::gate) fn judged_by(&mut self, proof: Proof) {

@@ -110,6 +110,8 @@ pub enum Keep {
 
 const DONE_UNTIL_STALE: HolderId = 0;
 const DONE_WHOLE_WINDOW: HolderId = HolderId::MAX;
+/// The end of what has none.
+const FOR_GOOD: u32 = u32::MAX;
 
 /// What is remembered of one event, in eight bytes. Times are whole seconds since
 /// the process started, rounded up: remembering a second too long is harmless.
@@ -151,9 +153,20 @@ impl Entry {
         Entry { until: seconds(until), holder }
     }
 
-    /// How an event that was delivered is kept, and until when; `None` while it is held.
+    /// An event that is in the inbox: a copy of it is answered as one of a delivered event, for as long as it is
+    /// there.
+    pub fn stored() -> Entry {
+        Entry { until: FOR_GOOD, holder: DONE_WHOLE_WINDOW }
+    }
+
+    pub fn is_stored(&self) -> bool {
+        *self == Entry::stored()
+    }
+
+    /// How an event that was delivered is kept, and until when; `None` while it is held or stored.
     pub fn kept(&self) -> Option<(Keep, Duration)> {
         let keep = match self.holder {
+            _ if self.is_stored() => return None,
             DONE_UNTIL_STALE => Keep::UntilStale,
             DONE_WHOLE_WINDOW => Keep::WholeWindow,
             _ => return None,
@@ -203,7 +216,7 @@ impl Entry {
     }
 
     pub fn expired(&self, now: Duration) -> bool {
-        u64::from(self.until) <= now.as_secs()
+        self.until != FOR_GOOD && u64::from(self.until) <= now.as_secs()
     }
 
     /// Whether forgetting the event now lets no replay through: it was settled so long
@@ -215,7 +228,7 @@ impl Entry {
 }
 
 fn seconds(time: Duration) -> u32 {
-    u32::try_from(time.as_secs() + u64::from(time.subsec_nanos() > 0)).unwrap_or(u32::MAX)
+    u32::try_from(time.as_secs() + u64::from(time.subsec_nanos() > 0)).unwrap_or(FOR_GOOD).min(FOR_GOOD - 1)
 }
 
 #[cfg(test)]
@@ -305,6 +318,17 @@ mod tests {
             assert_eq!(Entry::reserve(Some(entry), 9, at(3599), LEASE).0, Found::Done);
         }
         assert_eq!(held(1).kept(), None);
+    }
+
+    #[test]
+    fn what_is_stored_is_known_for_as_long_as_it_is() {
+        let stored = Entry::stored();
+        let late = Duration::from_secs(u64::from(u32::MAX) * 2);
+        assert_eq!(Entry::reserve(Some(stored), 9, late, LEASE), (Found::Done, stored));
+        assert_eq!(Entry::forget(Some(stored), late), (Forgotten::Held, Some(stored)), "the inbox has it");
+        assert_eq!(stored.kept(), None, "it is not done");
+        assert!(!stored.dispensable(late, WINDOW, at(660)));
+        assert!(!Entry::done(Keep::WholeWindow, late).is_stored());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The embedded engine: one SQLite database, which a thread of its own reads and writes.
+//! The embedded engine: one `SQLite` database, which a thread of its own reads and writes.
 //!
 //! Orders are gathered while a commit is on its way to the disk, and the next commit takes all of them: a
 //! lone event waits for one commit, many wait for one together. Nothing is answered before the commit that
@@ -11,14 +11,14 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-pub use self::open::{Fault, Kept, Opened};
+pub use self::open::{Fault, Kept, Opened, Salvaged, make};
 use self::tables::Tables;
 use self::writer::{Order, Shared, Writer};
 use super::seal::Keys;
@@ -33,15 +33,19 @@ const QUEUE: usize = 8192;
 pub struct Inbox {
     orders: SyncSender<Order>,
     shared: Arc<Shared>,
+    max_bytes: u64,
 }
 
+/// Told how long each commit took, and whether it is durable.
+pub type Observer = Box<dyn Fn(Duration, bool) + Send>;
+
 /// Where it lies, and how much it may hold.
-#[derive(Debug)]
 pub struct Settings {
     /// A folder for it alone, which is made if it is not there.
     pub folder: PathBuf,
     pub bounds: Bounds,
-    pub keys: Keys,
+    pub keys: Arc<Keys>,
+    pub wrote: Observer,
 }
 
 /// What the owner of an inbox is told, for logs and metrics.
@@ -70,18 +74,23 @@ impl Inbox {
         now_ms: i64,
         kept: &mut dyn FnMut(ReplayKey, Kept),
     ) -> Result<(Inbox, Opened), Fault> {
-        let (tables, lock, opened) = open::open(settings, now_ms, kept)?;
+        let Settings { folder, bounds, keys, wrote } = settings;
+        let (tables, lock, opened) = open::open(folder, bounds, keys, now_ms, kept)?;
         let shared = Arc::new(Shared::new(&tables));
         let (orders, queue) = std::sync::mpsc::sync_channel(QUEUE);
-        let writer = Writer::new(tables, lock, queue, Arc::clone(&shared));
+        let writer = Writer::new(tables, lock, queue, Arc::clone(&shared), wrote);
         let thread = std::thread::Builder::new().name("inbox".to_owned());
         thread.spawn(move || writer.run()).map_err(Fault::Io)?;
-        Ok((Inbox { orders, shared }, opened))
+        Ok((Inbox { orders, shared, max_bytes: bounds.max_bytes }, opened))
     }
 
     /// Has the disk confirm the event. Only then may its sender be told that it was taken.
     pub async fn store(&self, event: Event) -> Result<Stored, Refusal> {
-        let stored = self.order(move |tables| tables.store(&event)).await??;
+        let stored = self.order(move |tables| tables.store(&event)).await?;
+        self.shared
+            .is_full
+            .store(stored.as_ref().is_err_and(|refusal| *refusal == Refusal::Full), Ordering::Relaxed);
+        let stored = stored?;
         self.shared.wake.notify_one();
         Ok(stored)
     }
@@ -117,11 +126,16 @@ impl Inbox {
 
     /// A copy was delivered past the inbox: a dead event of that name needs nobody any more.
     pub async fn overtaken(&self, names: &[ReplayKey]) -> Result<(), Refusal> {
-        if self.depths().values().all(|depth| depth.dead + depth.damaged == 0) {
+        if !self.shared.has_dead.load(Ordering::Relaxed) {
             return Ok(());
         }
         let names = names.to_vec();
         self.order(move |tables| tables.overtaken(&names)).await
+    }
+
+    /// A copy of what was delivered from the inbox may be delivered again.
+    pub async fn forget(&self, name: ReplayKey) -> Result<(), Refusal> {
+        self.order(move |tables| tables.forget(name)).await
     }
 
     /// When the next attempt of the route is due.
@@ -166,7 +180,7 @@ impl Inbox {
     }
 
     pub async fn paused(&self) -> Result<Vec<String>, Refusal> {
-        self.order(|tables| tables.paused()).await
+        self.order(Tables::paused).await
     }
 
     /// Forgets what has been kept for long enough, and heals due times after a jump of the clock: none is
@@ -179,12 +193,9 @@ impl Inbox {
     }
 
     /// Seals what comes from now on with other keys.
-    pub async fn set_keys(&self, keys: Keys) -> Result<(), Refusal> {
-        let mut keys = Some(keys);
+    pub async fn set_keys(&self, keys: Arc<Keys>) -> Result<(), Refusal> {
         self.order(move |tables| {
-            if let Some(keys) = keys.take() {
-                tables.keys = keys;
-            }
+            tables.keys = Arc::clone(&keys);
             Ok(())
         })
         .await
@@ -200,6 +211,10 @@ impl Inbox {
         self.shared.bytes.load(Ordering::Relaxed)
     }
 
+    pub fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
     pub fn totals(&self) -> Totals {
         self.shared.totals.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -207,6 +222,11 @@ impl Inbox {
     /// Told when there may be something due earlier than was known.
     pub fn wake(&self) -> &Notify {
         &self.shared.wake
+    }
+
+    /// Whether the last event that came had no room.
+    pub fn is_full(&self) -> bool {
+        self.shared.is_full.load(Ordering::Relaxed)
     }
 
     /// Whether an event could be stored now.
@@ -236,6 +256,8 @@ impl Shared {
         Shared {
             depths: Mutex::new(tables.depths().clone()),
             bytes: AtomicU64::new(tables.bytes()),
+            is_full: AtomicBool::new(false),
+            has_dead: AtomicBool::new(tables.has_dead()),
             totals: Mutex::new(Totals { writes: true, ..Totals::default() }),
             wake: Notify::new(),
         }

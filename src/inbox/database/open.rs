@@ -5,13 +5,15 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 
-use super::Settings;
 use super::tables::{Tables, keep_of};
 use crate::files::WITHOUT_WAITING;
 use crate::gate::filter::replay::{Keep, ReplayKey};
+use crate::inbox::Bounds;
+use crate::inbox::seal::Keys;
 
 /// "hook": what this database is, for `file` and for us.
 const APPLICATION: i64 = 0x686f_6f6b;
@@ -142,11 +144,12 @@ impl From<rusqlite::Error> for Fault {
 }
 
 pub(super) fn open(
-    settings: Settings,
+    folder: PathBuf,
+    bounds: Bounds,
+    keys: Arc<Keys>,
     now_ms: i64,
     kept: &mut dyn FnMut(ReplayKey, Kept),
 ) -> Result<(Tables, File, Opened), Fault> {
-    let Settings { folder, bounds, keys } = settings;
     make(&folder)?;
     let lock = lock(&folder)?;
     let path = folder.join("inbox.db");
@@ -166,9 +169,16 @@ pub(super) fn open(
         }
         found => found?,
     };
-    found.into_iter().for_each(|(key, what)| kept(key, what));
+    for (key, what) in found {
+        kept(key, what);
+    }
+    // What is under way at each crash may be what causes them: it waits longer each time.
     opened.interrupted = connection
-        .execute("UPDATE event SET leased = 0, due_ms = ?1 WHERE leased = 1", [now_ms])
+        .execute(
+            "UPDATE event SET leased = 0, due_ms = ?1 + CASE WHEN attempts < 3 THEN 0 \
+             ELSE 1000 << min(attempts - 3, 11) END WHERE leased = 1",
+            [now_ms],
+        )
         .map(|count| count as u64)?;
     let tables = Tables::new(connection, bounds, keys, folder)?;
     for depth in tables.depths().values() {
@@ -179,7 +189,8 @@ pub(super) fn open(
     Ok((tables, lock, opened))
 }
 
-fn make(folder: &Path) -> Result<(), Fault> {
+/// The folder, for its owner alone.
+pub fn make(folder: &Path) -> Result<(), Fault> {
     match folder.metadata() {
         Ok(there) if there.is_dir() => Ok(()),
         Ok(_) => Err(Fault::NoFolder(folder.to_owned())),
@@ -190,7 +201,7 @@ fn make(folder: &Path) -> Result<(), Fault> {
     }
 }
 
-/// Of a file beside the database, because SQLite's own lock ends whenever the process closes the file.
+/// Of a file beside the database, because `SQLite`'s own lock ends whenever the process closes the file.
 fn lock(folder: &Path) -> Result<File, Fault> {
     let file = private().open(folder.join("lock")).map_err(Fault::Io)?;
     match file.try_lock() {
@@ -207,7 +218,7 @@ fn private() -> OpenOptions {
 }
 
 fn connect(path: &Path) -> Result<Connection, Fault> {
-    // Made here, so that nobody else can read it from the first moment; SQLite gives the same to its log.
+    // Made here, so that nobody else can read it from the first moment; `SQLite` gives the same to its log.
     private().open(path).map_err(Fault::Io)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -302,7 +313,7 @@ fn copy(old: &Connection, new: &Connection) -> Result<(u64, u64), Fault> {
     // The ends of either table bound the numbers, if one of them can be read.
     let ends = |way: &str| [end("event", "id", way), end("body", "event", way)].into_iter().flatten();
     let first = ends("ASC").min().unwrap_or(1).max(1);
-    let last = ends("DESC").max().unwrap_or(0).min(first.saturating_add(50_000_000));
+    let furthest = ends("DESC").max().unwrap_or(0).min(first.saturating_add(50_000_000));
     let (mut saved, mut lost) = (0, 0);
     let Ok(mut event) = old.prepare(&format!("SELECT {COLUMNS} FROM event NOT INDEXED WHERE id = ?1")) else {
         return Ok((0, 0));
@@ -313,7 +324,7 @@ fn copy(old: &Connection, new: &Connection) -> Result<(u64, u64), Fault> {
     let mut put_body = new.prepare("INSERT INTO body(event, bytes) VALUES(?1, ?2)")?;
     let mut put_name =
         new.prepare("INSERT OR REPLACE INTO name(key, event, keep, live) VALUES(?1, ?2, ?3, ?4)")?;
-    for id in first..=last {
+    for id in first..=furthest {
         let read = event.query_row([id], |row| {
             (0..19).map(|at| row.get::<_, rusqlite::types::Value>(at)).collect::<Result<Vec<_>, _>>()
         });

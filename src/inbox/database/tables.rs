@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
@@ -14,7 +15,7 @@ use crate::inbox::{self, Attempted, Bounds, Depth, Due, Event, Listed, Refusal, 
 
 pub(super) struct Tables {
     connection: Connection,
-    pub(super) keys: Keys,
+    pub(super) keys: Arc<Keys>,
     bounds: Bounds,
     folder: PathBuf,
     depths: BTreeMap<String, Depth>,
@@ -40,7 +41,12 @@ const TIDIED: i64 = 500;
 const FOR_A_KEY_MS: i64 = 60_000;
 
 impl Tables {
-    pub(super) fn new(connection: Connection, bounds: Bounds, keys: Keys, folder: PathBuf) -> Result<Self> {
+    pub(super) fn new(
+        connection: Connection,
+        bounds: Bounds,
+        keys: Arc<Keys>,
+        folder: PathBuf,
+    ) -> Result<Self> {
         let mut tables = Tables {
             connection,
             keys,
@@ -86,6 +92,11 @@ impl Tables {
         self.depths.values().map(|depth| depth.bytes).sum()
     }
 
+    /// Whether any event is dead or damaged.
+    pub(super) fn has_dead(&self) -> bool {
+        self.depths.values().any(|depth| depth.dead + depth.damaged > 0)
+    }
+
     /// The depths, if they have changed since they were asked for.
     pub(super) fn changed(&mut self) -> Option<&BTreeMap<String, Depth>> {
         std::mem::take(&mut self.has_changed).then_some(&self.depths)
@@ -129,7 +140,7 @@ impl Tables {
     }
 
     pub(super) fn roll_back(&mut self) {
-        // Where SQLite has done it already there is nothing to roll back.
+        // Where `SQLite` has done it already there is nothing to roll back.
         _ = self.connection.execute_batch("ROLLBACK");
         for (route, before) in std::mem::take(&mut self.before) {
             match before {
@@ -159,7 +170,7 @@ impl Tables {
         for name in &event.names {
             let Some((id, is_live)) = self.named(*name)? else { continue };
             if is_live {
-                return Ok(Ok(Stored { copy: true, _durable: () }));
+                return Ok(Ok(Stored { id: told(id), copy: true, _durable: () }));
             }
             self.remove(id, Happens::Overtaken)?;
         }
@@ -175,7 +186,7 @@ impl Tables {
             .prepare_cached(
                 "INSERT INTO event(key, names, keep, route, tenant, event_id, event_type, state, received_ms, \
                  since_ms, due_ms, attempts, leased, last_outcome, size, sealed_by, checksum) \
-                 VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, 'stored', ?8, ?8, ?9, ?10, 0, ?11, ?12, ?13, ?14)",
+                 VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, 'stored', ?8, ?8, ?9, ?10, ?15, ?11, ?12, ?13, ?14)",
             )?
             .execute(params![
                 &event.key.as_bytes()[..],
@@ -192,6 +203,7 @@ impl Tables {
                 event.size(),
                 sealed.by,
                 sealed.checksum,
+                event.leased,
             ])?;
         let id = self.connection.last_insert_rowid();
         self.connection
@@ -203,7 +215,7 @@ impl Tables {
                 .execute(params![&name.as_bytes()[..], id, keep])?;
         }
         self.moved(&event.route, None, State::after(None, Happens::Store), event.size());
-        Ok(Ok(Stored { copy: false, _durable: () }))
+        Ok(Ok(Stored { id: told(id), copy: false, _durable: () }))
     }
 
     /// The event of that name, and whether a copy must not be delivered.
@@ -214,7 +226,7 @@ impl Tables {
             .optional()
     }
 
-    /// Asked before it is written: what SQLite has begun to write and cannot end, it has to take back.
+    /// Asked before it is written: what `SQLite` has begun to write and cannot end, it has to take back.
     fn is_disk_full(&mut self, size: u64) -> bool {
         let (asked, free) = match self.free {
             Some((asked, free)) if asked.elapsed() < FREE_FOR => (asked, free),
@@ -275,12 +287,14 @@ impl Tables {
     /// A record, with the attempts that were made so far.
     fn read(&self, id: Id) -> Result<std::result::Result<Due, Unreadable>> {
         let mut query = self.connection.prepare_cached(
-            "SELECT key, attempts, received_ms, since_ms, sealed_by, checksum FROM event WHERE id = ?1",
+            "SELECT key, attempts, received_ms, since_ms, sealed_by, checksum, names, keep FROM event WHERE id = ?1",
         )?;
         let (mut due, by, checksum) = query.query_row([id], |row| {
             let due = Due {
                 id: told(id),
                 key: ReplayKey::from_bytes(row.get(0)?),
+                names: names_of(&row.get::<_, Vec<u8>>(6)?),
+                keep: keep_of(row.get(7)?),
                 attempt: row.get(1)?,
                 received_ms: row.get(2)?,
                 since_ms: row.get(3)?,
@@ -377,8 +391,7 @@ impl Tables {
             .query_row([id], |row| Ok((row.get::<_, Vec<u8>>(0)?, keep_of(row.get(1)?))))
             .optional()?;
         let Some((names, keep)) = found else { return Ok(SmallVec::new()) };
-        let (names, _) = names.as_chunks::<16>();
-        Ok(names.iter().map(|name| (ReplayKey::from_bytes(*name), keep)).collect())
+        Ok(names_of(&names).into_iter().map(|name| (name, keep)).collect())
     }
 
     /// Takes a record away, if that follows from its state.
@@ -406,6 +419,14 @@ impl Tables {
             }
         }
         Ok(())
+    }
+
+    /// A copy of what was delivered from here may be delivered again.
+    pub(super) fn forget(&mut self, name: ReplayKey) -> Result<()> {
+        self.connection
+            .prepare_cached("DELETE FROM done WHERE key = ?1")?
+            .execute([&name.as_bytes()[..]])
+            .map(drop)
     }
 
     pub(super) fn next_due(&mut self, route: &str) -> Result<Option<i64>> {
@@ -555,6 +576,11 @@ impl Tables {
         }
         Ok(())
     }
+}
+
+fn names_of(bytes: &[u8]) -> SmallVec<[ReplayKey; 1]> {
+    let (names, _) = bytes.as_chunks::<16>();
+    names.iter().map(|name| ReplayKey::from_bytes(*name)).collect()
 }
 
 /// As others know a row.

@@ -2,21 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::{Notify, oneshot};
 
-use super::Totals;
 use super::tables::Tables;
+use super::{Observer, Totals};
 use crate::inbox::{Depth, Refusal};
 
 /// What the thread tells of without being asked.
 pub(super) struct Shared {
     pub depths: Mutex<BTreeMap<String, Depth>>,
     pub bytes: AtomicU64,
+    /// Whether the last event that came had no room.
+    pub is_full: AtomicBool,
+    /// Whether any event is dead or damaged.
+    pub has_dead: AtomicBool,
     pub totals: Mutex<Totals>,
     pub wake: Notify,
 }
@@ -64,11 +68,18 @@ pub(super) struct Writer {
     _lock: File,
     orders: Receiver<Order>,
     shared: Arc<Shared>,
+    wrote: Observer,
 }
 
 impl Writer {
-    pub(super) fn new(tables: Tables, lock: File, orders: Receiver<Order>, shared: Arc<Shared>) -> Self {
-        Writer { tables, _lock: lock, orders, shared }
+    pub(super) fn new(
+        tables: Tables,
+        lock: File,
+        orders: Receiver<Order>,
+        shared: Arc<Shared>,
+        wrote: Observer,
+    ) -> Self {
+        Writer { tables, _lock: lock, orders, shared, wrote }
     }
 
     /// Until nobody can order any more.
@@ -79,7 +90,9 @@ impl Writer {
             batch.extend(self.orders.try_iter().take(BATCH - 1));
             if self.commit(&mut batch) {
                 self.publish();
-                batch.into_iter().for_each(|order| order.answer(true));
+                for order in batch {
+                    order.answer(true);
+                }
                 continue;
             }
             let alone = batch.len() == 1;
@@ -87,7 +100,9 @@ impl Writer {
                 let mut alone_again = vec![order];
                 let is_durable = !alone && self.commit(&mut alone_again);
                 self.publish();
-                alone_again.into_iter().for_each(|order| order.answer(is_durable));
+                for order in alone_again {
+                    order.answer(is_durable);
+                }
             }
         }
     }
@@ -103,6 +118,7 @@ impl Writer {
         if result.is_err() {
             tables.roll_back();
         }
+        (self.wrote)(started.elapsed(), result.is_ok());
         let mut totals = self.shared.totals.lock().unwrap_or_else(PoisonError::into_inner);
         totals.commits += 1;
         totals.commit_time += started.elapsed();
@@ -116,6 +132,7 @@ impl Writer {
 
     fn publish(&mut self) {
         self.shared.bytes.store(self.tables.bytes(), Ordering::Relaxed);
+        self.shared.has_dead.store(self.tables.has_dead(), Ordering::Relaxed);
         let mut depths = self.shared.depths.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(changed) = self.tables.changed() {
             depths.clone_from(changed);

@@ -3,7 +3,7 @@
 -- again; the keys that are known.
 local id, held = ARGV[3], tonumber(ARGV[4])
 local score = tonumber(redis.call('ZSCORE', due, id) or '-1')
-local found = fields('lease', 'by', 'attempts', 'received', 'since', 'sum', 'bytes')
+local found = fields('lease', 'by', 'attempts', 'keep', 'received', 'since', 'sum', 'bytes')
 if score < 0 or state(id) ~= 'stored' then
   return answer('-')
 end
@@ -29,6 +29,10 @@ if not again then
     return answer('!', redis.call('HGET', named, id))
   end
   found[4] = tostring(counted)
+  if counted >= 3 then
+    -- What is under way at each crash may be what causes them: it waits longer each time.
+    set_due(id, string.format('%.0f', at(ARGV[5]) + 1000 * 2 ^ math.min(counted - 3, 11)))
+  end
   redis.call('HSET', record, 'lease', word)
 end
 return answer('+', redis.call('HGET', named, id), unpack(found))

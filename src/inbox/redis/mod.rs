@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use self::durable::{Durability, Durable};
 use self::record::{Cursor, Number, Raw, Shown};
@@ -42,7 +43,7 @@ use super::seal::{Keys, Unreadable};
 use super::state::{Happens, State};
 use super::{Attempted, Bounds, Depth, Due, Event, Id, Listed, Refusal, Selection, Stored};
 use crate::gate::filter::replay::{Keep, ReplayKey, ReplayPolicy};
-use crate::store::redis::{self as store, InInbox};
+use crate::store::redis::{self as store, Health, InInbox};
 
 /// Cloning shares it.
 #[derive(Clone)]
@@ -58,19 +59,25 @@ pub struct Settings {
     /// Of all gates together; nothing is known of the server's disk.
     pub bounds: Bounds,
     pub keys: Arc<Keys>,
+    pub wrote: Observer,
 }
+
+/// Told how long it took to store an event, and whether it is durable.
+pub type Observer = Box<dyn Fn(Duration, bool) + Send + Sync>;
 
 struct Shared {
     /// A connection of its own: a large body holds up no look at the replay memory.
     redis: store::Redis,
     bounds: Bounds,
+    wrote: Observer,
     keys: Mutex<Arc<Keys>>,
     /// The routes that this gate has heard of; their places stand in ids.
     routes: Mutex<Vec<Arc<str>>>,
     levels: Mutex<BTreeMap<Arc<str>, Level>>,
     durable: Durable,
     totals: Mutex<Totals>,
-    wake: Arc<Notify>,
+    wake: Notify,
+    is_full: AtomicBool,
     is_watched: AtomicBool,
 }
 
@@ -82,24 +89,28 @@ const HOLD_MS: i64 = 5_000;
 const FOR_A_KEY_MS: i64 = 60_000;
 /// A list is read in parts of so many records.
 const PAGE: usize = 200;
+/// A list looks through so many parts of which nothing is meant, before it tells where it is.
+const EMPTY_PARTS: usize = 16;
 /// How many records of a route are tidied away at once.
 const TIDIED: usize = 500;
 
 impl Inbox {
     /// Connects when it is first asked.
     pub fn open(settings: Settings) -> Inbox {
-        let Settings { mut store, policy, bounds, keys } = settings;
+        let Settings { mut store, policy, bounds, keys, wrote } = settings;
         store.timeout = store.timeout.max(CALL);
         Inbox {
             shared: Arc::new(Shared {
                 durable: Durable::new(store.clone()),
                 redis: store::Redis::new(store, policy, None),
                 bounds,
+                wrote,
                 keys: Mutex::new(keys),
                 routes: Mutex::default(),
                 levels: Mutex::default(),
                 totals: Mutex::default(),
-                wake: Arc::default(),
+                wake: Notify::new(),
+                is_full: AtomicBool::new(false),
                 is_watched: AtomicBool::new(false),
             }),
         }
@@ -108,43 +119,15 @@ impl Inbox {
     /// Writes the event down. Only then may its sender be told that it was taken.
     pub async fn store(&self, event: Event) -> Result<Stored, Refusal> {
         let shared = self.watched();
-        let Some(number) = record::new_number(event.size()) else { return Err(Refusal::Full) };
-        let keys = shared.keys();
-        let sealed = keys.seal(event.key, &event.head, &event.body).ok_or(Refusal::Unavailable)?;
-        shared.register(&event.route).await?;
-        let names = record::join(&event.names);
-        let (due, received) = (event.due_ms.to_string(), event.received_ms.to_string());
-        let room = shared.room(&event.route).to_string();
-        let fields = record::fields(&event, sealed);
-        let mut args = vec![room.as_bytes(), due.as_bytes(), received.as_bytes(), &names];
-        args.extend(fields.iter().map(Vec::as_slice));
-        let told = loop {
-            let told = shared.ask(&steps::PUT, &event.route, Some(&number), &args).await?;
-            match (told.status.as_slice(), record::number(told.part(0))) {
-                (b"~", Some(given_up)) => {
-                    shared.remove(&event.route, &given_up, Happens::Overtaken).await?;
-                }
-                (b"#", _) => return Err(Refusal::Full),
-                (b"+" | b"=", Some(_)) => break told,
-                _ => return Err(Refusal::Unavailable),
-            }
-        };
-        let copy = !told.has_written();
-        let Some(number) = record::number(told.part(0)) else { return Err(Refusal::Unavailable) };
-        // Also of a copy: it is told what the first one is.
-        shared.make_durable(&event.route).await?;
-        // The record is there: that copies of it are not known, if the store fails now, costs one more
-        // delivery at most.
-        let noted = shared.note(&event.names, &number, InInbox::Takes).await;
-        if noted.contains(&Ok(false)) && !copy {
-            // It was delivered while we were about it.
-            shared.remove(&event.route, &number, Happens::Drop).await?;
-            return Ok(Stored { copy: true, _durable: () });
+        let started = Instant::now();
+        let stored = shared.store(&event).await;
+        let is_full = matches!(stored, Err(Refusal::Full));
+        shared.is_full.store(is_full, Ordering::Relaxed);
+        if !is_full {
+            (shared.wrote)(started.elapsed(), stored.is_ok());
         }
-        shared.wake.notify_one();
-        Ok(Stored { copy, _durable: () })
+        stored
     }
-
     /// Up to so many of the route's events whose attempt is due. Each attempt is counted, and the event is
     /// nobody else's until it is settled or `lease` has passed.
     pub async fn claim(
@@ -226,6 +209,12 @@ impl Inbox {
         Ok(())
     }
 
+    /// A copy of what was delivered may be delivered again: the replay memory alone knows of that.
+    #[expect(clippy::unused_async, reason = "as of the other engine")]
+    pub async fn forget(&self, _name: ReplayKey) -> Result<(), Refusal> {
+        Ok(())
+    }
+
     /// When the next attempt of the route is due.
     pub async fn next_due(&self, route: &str) -> Result<Option<i64>, Refusal> {
         Ok(self.watched().ask(&steps::LOOK, route, None, &[]).await?.next_due_ms)
@@ -235,43 +224,16 @@ impl Inbox {
     pub async fn list(&self, selection: Selection, after: Id) -> Result<(Vec<Listed>, Option<Id>), Refusal> {
         let shared = self.watched();
         shared.hear_of_routes().await?;
-        let mut cursor = Cursor::of(after);
-        let Some(route) = shared.routes().get(usize::from(cursor.route)).cloned() else {
-            return Ok((Vec::new(), None));
-        };
-        let behind = |cursor: Cursor| {
-            let next = match cursor.state + 1 {
-                state if state < State::ALL.len() => Cursor { state, score: 0, number: [0; 7], ..cursor },
-                _ => Cursor { route: cursor.route + 1, ..Cursor::default() },
-            };
-            (usize::from(next.route) < shared.routes().len()).then(|| next.id())
-        };
-        let Some(state) = State::ALL.get(cursor.state).copied() else { return Ok((Vec::new(), None)) };
-        let is_meant = selection.route.as_deref().is_none_or(|wanted| wanted == &*route)
-            && selection.state.is_none_or(|wanted| wanted == state);
-        if !is_meant {
-            return Ok((Vec::new(), behind(cursor)));
-        }
-        let (score, most) = (cursor.score.to_string(), PAGE.to_string());
-        let args = [state.label().as_bytes(), score.as_bytes(), &cursor.number, most.as_bytes()];
-        let told = shared.ask(&steps::LIST, &route, None, &args).await?;
-        let found: Vec<Number> =
-            told.parts.chunks(2).filter_map(|pair| record::number(pair.first()?)).collect();
-        let read = join_all(found.iter().map(|number| shared.read(&route, number, false))).await;
-        let mut listed = Vec::with_capacity(found.len());
-        for (number, told) in found.iter().zip(read) {
-            let shown = Shown(&told?.parts).listed(record::id(cursor.route, number), &route);
-            listed.extend(shown.filter(|record| is_selected(record, &selection)));
-        }
-        let next = match (found.last(), told.parts.last()) {
-            (Some(last), Some(score)) if found.len() >= PAGE => {
-                cursor.score = record::decimal::<f64>(score).map_or(cursor.score, whole);
-                cursor.number.copy_from_slice(&last[..7]);
-                Some(cursor.id())
+        let mut part = shared.list(&selection, Cursor::of(after)).await?;
+        for _ in 0..EMPTY_PARTS {
+            match part {
+                (listed, Some(next)) if listed.is_empty() => {
+                    part = shared.list(&selection, Cursor::of(next)).await?;
+                }
+                part => return Ok(part),
             }
-            _ => behind(cursor),
-        };
-        Ok((listed, next))
+        }
+        Ok(part)
     }
 
     /// Head and body of one record; `None` if there is none of that id, or it cannot be read.
@@ -354,8 +316,9 @@ impl Inbox {
     }
 
     /// Seals what comes from now on with other keys.
-    pub async fn set_keys(&self, keys: Keys) -> Result<(), Refusal> {
-        *self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    #[expect(clippy::unused_async, reason = "as of the other engine")]
+    pub async fn set_keys(&self, keys: Arc<Keys>) -> Result<(), Refusal> {
+        *self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner) = keys;
         Ok(())
     }
 
@@ -374,9 +337,22 @@ impl Inbox {
         self.shared.levels().values().map(|level| level.depth.bytes).sum()
     }
 
+    pub fn max_bytes(&self) -> u64 {
+        self.shared.bounds.max_bytes
+    }
+
+    /// Whether the last event that came had no room.
+    pub fn is_full(&self) -> bool {
+        self.shared.is_full.load(Ordering::Relaxed)
+    }
+
     pub fn totals(&self) -> Totals {
         let mut totals = self.shared.totals().clone();
         totals.writes = self.is_usable();
+        totals.trouble = match &*self.shared.redis.health().borrow() {
+            Health::Down(trouble) => Some(trouble.reason.clone()),
+            Health::Unknown | Health::Up => None,
+        };
         totals
     }
 
@@ -385,9 +361,9 @@ impl Inbox {
         &self.shared.wake
     }
 
-    /// Whether an event could be stored now.
+    /// Whether an event could be stored now, as far as anybody knows.
     pub fn is_usable(&self) -> bool {
-        self.shared.redis.is_up()
+        !matches!(&*self.shared.redis.health().borrow(), Health::Down(_))
     }
 
     /// What is shared, which is looked after from now on.
@@ -400,6 +376,88 @@ impl Inbox {
 }
 
 impl Shared {
+    async fn store(&self, event: &Event) -> Result<Stored, Refusal> {
+        let Some(number) = record::new_number(event.size()) else { return Err(Refusal::Full) };
+        let keys = self.keys();
+        let sealed = keys.seal(event.key, &event.head, &event.body).ok_or(Refusal::Unavailable)?;
+        self.register(&event.route).await?;
+        let names = record::join(&event.names);
+        let (due, received) = (event.due_ms.to_string(), event.received_ms.to_string());
+        let room = self.room(&event.route).to_string();
+        let fields = record::fields(event, sealed);
+        let mut args = vec![room.as_bytes(), due.as_bytes(), received.as_bytes(), &names];
+        args.extend(fields.iter().map(Vec::as_slice));
+        let told = loop {
+            let told = self.ask(&steps::PUT, &event.route, Some(&number), &args).await?;
+            match (told.status.as_slice(), record::number(told.part(0))) {
+                (b"~", Some(given_up)) => {
+                    self.remove(&event.route, &given_up, Happens::Overtaken).await?;
+                }
+                (b"#", _) => return Err(Refusal::Full),
+                (b"+" | b"=", Some(_)) => break told,
+                _ => return Err(Refusal::Unavailable),
+            }
+        };
+        let copy = !told.has_written();
+        let Some(number) = record::number(told.part(0)) else { return Err(Refusal::Unavailable) };
+        let id = self.id_of(&event.route, &number).ok_or(Refusal::Unavailable)?;
+        // Also of a copy: it is told what the first one is.
+        self.make_durable(&event.route).await?;
+        // The record is there: that copies of it are not known, if the store fails now, costs one more
+        // delivery at most.
+        let noted = self.note(&event.names, &number, InInbox::Takes).await;
+        if noted.contains(&Ok(false)) && !copy {
+            // It was delivered while we were about it.
+            self.remove(&event.route, &number, Happens::Drop).await?;
+            return Ok(Stored { id, copy: true, _durable: () });
+        }
+        self.wake.notify_one();
+        Ok(Stored { id, copy, _durable: () })
+    }
+
+    /// What is listed from one place on, of one route and one state.
+    async fn list(
+        &self,
+        selection: &Selection,
+        mut from: Cursor,
+    ) -> Result<(Vec<Listed>, Option<Id>), Refusal> {
+        let Some(route) = self.routes().get(usize::from(from.route)).cloned() else {
+            return Ok((Vec::new(), None));
+        };
+        let Some(state) = State::ALL.get(from.state).copied() else { return Ok((Vec::new(), None)) };
+        let behind = match from.state + 1 {
+            next if next < State::ALL.len() => Cursor { route: from.route, state: next, ..Cursor::default() },
+            _ => Cursor { route: from.route + 1, ..Cursor::default() },
+        };
+        let behind = (usize::from(behind.route) < self.routes().len()).then(|| behind.id());
+        let is_meant = selection.route.as_deref().is_none_or(|wanted| wanted == &*route)
+            && selection.state.is_none_or(|wanted| wanted == state);
+        if !is_meant {
+            return Ok((Vec::new(), behind));
+        }
+        let (score, most) = (from.score.to_string(), PAGE.to_string());
+        let args = [state.label().as_bytes(), score.as_bytes(), &from.number, most.as_bytes()];
+        let told = self.ask(&steps::LIST, &route, None, &args).await?;
+        let found: Vec<Number> =
+            told.parts.chunks(2).filter_map(|pair| record::number(pair.first()?)).collect();
+        let read = join_all(found.iter().map(|number| self.read(&route, number, false))).await;
+        let mut listed = Vec::with_capacity(found.len());
+        for (number, told) in found.iter().zip(read) {
+            let shown = Shown(&told?.parts).listed(record::id(from.route, number), &route);
+            listed.extend(shown.filter(|record| is_selected(record, selection)));
+        }
+        // A part that is not whole may be what was left of one of many that are ordered alike.
+        let next = match (found.last(), told.parts.last()) {
+            (Some(last), Some(score)) => {
+                from.score = record::decimal::<f64>(score).map_or(from.score, whole);
+                from.number.copy_from_slice(&last[..7]);
+                Some(from.id())
+            }
+            _ => behind,
+        };
+        Ok((listed, next))
+    }
+
     async fn lease(&self, route: &str, number: Number, args: &[&[u8]], keys: &Keys) -> Option<Due> {
         let told = self.ask(&steps::LEASE, route, Some(&number), args).await.ok()?;
         if told.is(b"!") {
@@ -412,13 +470,15 @@ impl Shared {
             return None;
         }
         let raw = Raw {
+            names: told.part(0),
             key: told.part(1),
             by: told.part(3),
             attempts: told.part(4),
-            received: told.part(5),
-            since: told.part(6),
-            sum: told.part(7),
-            bytes: told.part(8),
+            keep: told.part(5),
+            received: told.part(6),
+            since: told.part(7),
+            sum: told.part(8),
+            bytes: told.part(9),
         };
         match raw.due(self.id_of(route, &number)?, keys) {
             Ok(due) => {

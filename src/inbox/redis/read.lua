@@ -6,7 +6,7 @@ if not is then
   return answer('-')
 end
 local score = redis.call('ZSCORE', due, id)
-local found = fields('tenant', 'event_id', 'event_type', 'received', 'attempts', 'outcome', 'since', 'by', 'sum')
+local found = fields('tenant', 'event_id', 'event_type', 'received', 'attempts', 'outcome', 'since', 'by', 'sum', 'keep')
   or { nothing }
 local bytes = ARGV[4] == '1' and redis.pcall('HGET', record, 'bytes') or nothing
 if type(bytes) == 'table' then

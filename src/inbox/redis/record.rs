@@ -83,7 +83,7 @@ pub(super) fn fields(event: &Event, sealed: Sealed) -> Vec<Vec<u8>> {
         ("received", number(event.received_ms)),
         ("since", number(event.received_ms)),
         ("attempts", number(event.attempts.into())),
-        ("lease", Vec::new()),
+        ("lease", if event.leased { b"live".to_vec() } else { Vec::new() }),
         ("outcome", text(event.last_outcome.as_deref())),
         ("by", sealed.by.map(|by| format!("{by:08x}").into_bytes()).unwrap_or_default()),
         ("sum", number(sealed.checksum.into())),
@@ -100,7 +100,9 @@ pub(super) fn known(keys: &Keys) -> String {
 /// What is needed of a record to deliver its event.
 #[derive(Clone, Copy)]
 pub(super) struct Raw<'a> {
+    pub names: &'a [u8],
     pub key: &'a [u8],
+    pub keep: &'a [u8],
     pub attempts: &'a [u8],
     pub received: &'a [u8],
     pub since: &'a [u8],
@@ -126,6 +128,8 @@ impl Raw<'_> {
         Some(Due {
             id,
             key: key(self.key)?,
+            names: split(self.names),
+            keep: keep_of(self.keep),
             attempt: decimal(self.attempts)?,
             received_ms: decimal(self.received)?,
             since_ms: decimal(self.since)?,
@@ -170,6 +174,8 @@ impl Shown<'_> {
 
     pub fn due(&self, id: Id, keys: &Keys) -> Result<Due, Unreadable> {
         let raw = Raw {
+            names: self.at(2),
+            keep: self.at(14),
             key: self.at(4),
             attempts: self.at(9),
             received: self.at(8),

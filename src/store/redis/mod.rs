@@ -147,7 +147,7 @@ impl Redis {
         self.link.failures()
     }
 
-    pub(super) fn health(&self) -> watch::Receiver<Health> {
+    pub(crate) fn health(&self) -> watch::Receiver<Health> {
         self.link.health()
     }
 
@@ -217,7 +217,8 @@ impl Holding {
         let Holding { redis, key, token } = self;
         let window = match outcome {
             Some(Outcome::Delivered) => millis(redis.policy.window()),
-            Some(Outcome::Failed { .. }) | None => "0".to_owned(),
+            // Of what is stored the inbox has told the store, and tells it what becomes of it.
+            Some(Outcome::Stored | Outcome::Failed { .. }) | None => "0".to_owned(),
         };
         let told = outcome.map_or_else(String::new, Outcome::to_text);
         let kept = millis(redis.policy.wait() + OUTCOME_MARGIN);
@@ -272,7 +273,7 @@ impl Following {
 impl Outcome {
     fn to_text(self) -> String {
         match self {
-            Outcome::Delivered => "delivered".to_owned(),
+            Outcome::Delivered | Outcome::Stored => "delivered".to_owned(),
             Outcome::Failed { reason, status } => format!("{}:{status}", reason.label()),
         }
     }

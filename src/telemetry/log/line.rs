@@ -103,7 +103,7 @@ impl<'l> Line<'l> {
         self.digits(value);
     }
 
-    fn millis(&mut self, key: &str, value: Duration) {
+    pub(super) fn millis(&mut self, key: &str, value: Duration) {
         let micros = usize::try_from(value.as_micros()).unwrap_or(usize::MAX);
         self.key(key);
         self.digits(micros / 1000);
