@@ -1,7 +1,10 @@
 //! The inbox of a fleet: several gates, and what may become of their store.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use hookgate::clock;
@@ -314,10 +317,10 @@ async fn a_store_that_loses_its_last_moments_leaves_a_whole_inbox() {
     let log = std::fs::read_dir(&file).unwrap().map(|entry| entry.unwrap().path());
     let log = log.into_iter().find(|path| path.to_string_lossy().ends_with(".incr.aof")).unwrap();
     server.kill();
-    let all = std::fs::read(&log).unwrap();
-    for lost in [1, 700, all.len() / 2, all.len() * 9 / 10] {
+    let whole = std::fs::read(&log).unwrap();
+    for lost in [1, 700, whole.len() / 2, whole.len() * 9 / 10] {
         server.kill();
-        std::fs::write(&log, &all[..all.len() - lost]).unwrap();
+        std::fs::write(&log, &whole[..whole.len() - lost]).unwrap();
         server.revive();
         let inbox = gate(&server);
         let listed = all(&inbox).await;
@@ -523,4 +526,145 @@ async fn where_the_disk_can_be_waited_for_it_is_and_many_wait_together() {
     server.run::<()>(&["CONFIG", "SET", "appendfsync", "no"]);
     assert_eq!(inbox.store(fresh(900)).await.err(), Some(Refusal::Unavailable));
     assert!(said_of(&server, key(900)).is_empty(), "so a copy of it is not turned away");
+}
+
+/// What a gate has come to when its way to the store is cut for good, at every place of what it does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_that_is_cut_off_anywhere_loses_nothing_and_holds_up_no_copy() {
+    let Some(server) = Server::start() else { return };
+    let other = gate(&server);
+    // Also what is told once only: the scripts are known, and the route is.
+    _ = other.store(fresh(0)).await.unwrap();
+    assert_eq!(deliver_all(&other, 9).await, [0]);
+    let (mut number, mut acknowledged, mut unsettled) = (1, 0, 0);
+    for direction in [Direction::Asks, Direction::Answers] {
+        for passed in 0..26 {
+            for ending in 0..5 {
+                let relay = Cut::start(server.port(), direction, passed);
+                let inbox = at(&relay.url(), ROOMY, &[]);
+                let lived = live(&inbox, number, ending).await;
+                relay.close();
+                drop(inbox);
+                let what = format!("event {number}: {direction:?}, cut after {passed}, {lived:?}");
+                let listed = all(&other).await;
+                let record = listed.iter().find(|record| record.key == key(number));
+                let says = said_of(&server, key(number));
+                let is_stored = record.is_some_and(|record| record.state == State::Stored);
+                // Nothing that was acknowledged is lost, unless the application has it or an operator dropped it.
+                assert!(!lived.acknowledged || record.is_some() || lived.asked || lived.dropped, "{what}");
+                // A name that turns copies away has an event that will be delivered, or was.
+                assert!(!says.starts_with('s') || is_stored || lived.asked, "{what}: {says}");
+                assert!(says != "d" || lived.asked, "{what}: {says}");
+                if lived.dead {
+                    assert_eq!(says, "", "{what}: a copy of what is dead is delivered");
+                }
+                acknowledged += u32::from(lived.acknowledged);
+                unsettled += u32::from(is_stored && lived.asked);
+                if let Some(record) = record {
+                    assert!(record.attempts >= u32::from(lived.claimed), "{what}: it was counted");
+                    // Whoever is there brings it to its end, when its lease or its hold is over.
+                    other.discard(record.id).await.unwrap();
+                }
+                assert_eq!(
+                    said_of(&server, key(number)).starts_with('s'),
+                    says.starts_with('s') && record.is_none()
+                );
+                number += 1;
+            }
+        }
+    }
+    assert!(
+        acknowledged > 50 && unsettled > 0,
+        "{acknowledged} acknowledged, {unsettled} asked and not settled"
+    );
+    assert_eq!(other.bytes(), 0, "what is counted is what is there");
+}
+
+/// How far a gate came.
+#[derive(Debug, Default)]
+struct Lived {
+    acknowledged: bool,
+    claimed: bool,
+    /// The application was asked, and took it.
+    asked: bool,
+    dead: bool,
+    dropped: bool,
+}
+
+async fn live(inbox: &Inbox, number: u64, ending: u32) -> Lived {
+    let mut lived = Lived::default();
+    let Ok(stored) = inbox.store(fresh(number)).await else { return lived };
+    lived.acknowledged = true;
+    if ending == 4 {
+        lived.dropped = true;
+        _ = inbox.discard(stored.id).await;
+        return lived;
+    }
+    let Ok(mut claimed) = inbox.claim(ROUTE, now(), LEASE, 9).await else { return lived };
+    let Some(due) = claimed.pop() else { return lived };
+    lived.claimed = true;
+    let dead = Attempted::Dead { outcome: "410".into() };
+    let later = Attempted::Later { due_ms: now() + 60_000, outcome: "503".into() };
+    lived.asked = ending == 0;
+    let came_to = [Attempted::Done, later, dead.clone(), dead][ending as usize].clone();
+    let settled = inbox.settle(due.id, due.attempt, came_to, now()).await;
+    lived.dead = ending >= 2 && settled.is_ok();
+    if ending == 3 && settled.is_ok() && inbox.replay(due.id, now(), now()).await.is_ok() {
+        lived.dead = false;
+    }
+    lived
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Asks,
+    Answers,
+}
+
+/// A way to the store on which so many pieces pass one way, and nothing ever after.
+struct Cut {
+    port: u16,
+    left: Arc<AtomicI64>,
+}
+
+impl Cut {
+    fn start(to: u16, direction: Direction, passed: i64) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let cut = Cut { port: listener.local_addr().unwrap().port(), left: Arc::new(AtomicI64::new(passed)) };
+        let left = Arc::clone(&cut.left);
+        std::thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                if left.load(Ordering::SeqCst) <= 0 && direction == Direction::Answers {
+                    return;
+                }
+                let Ok(far) = TcpStream::connect(("127.0.0.1", to)) else { return };
+                for (from, into, way) in [(&near, &far, Direction::Asks), (&far, &near, Direction::Answers)] {
+                    let (from, into) = (from.try_clone().unwrap(), into.try_clone().unwrap());
+                    let left = Arc::clone(&left);
+                    std::thread::spawn(move || pass(from, into, (way == direction).then_some(&*left)));
+                }
+            }
+        });
+        cut
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    fn close(&self) {
+        self.left.store(0, Ordering::SeqCst);
+    }
+}
+
+fn pass(mut from: TcpStream, mut into: TcpStream, left: Option<&AtomicI64>) {
+    let mut buffer = [0; 64 * 1024];
+    loop {
+        let read = from.read(&mut buffer).unwrap_or(0);
+        let is_over = left.is_some_and(|left| left.fetch_sub(1, Ordering::SeqCst) <= 0);
+        if read == 0 || is_over || into.write_all(&buffer[..read]).is_err() {
+            _ = (from.shutdown(Shutdown::Both), into.shutdown(Shutdown::Both));
+            return;
+        }
+    }
 }

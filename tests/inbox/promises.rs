@@ -7,7 +7,7 @@ use std::time::Duration;
 use hookgate::inbox::database::Fault;
 use hookgate::inbox::seal::Keys;
 use hookgate::inbox::state::State;
-use hookgate::inbox::{Attempted, Bounds, Inbox, Refusal, Selection};
+use hookgate::inbox::{Attempted, Bounds, Inbox, Refusal};
 use smallvec::smallvec;
 
 use crate::fixture::{Folder, ROOMY, ROUTE, World, all, event, key, keys, open, reopen, try_open};
