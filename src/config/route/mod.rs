@@ -239,7 +239,7 @@ impl Endpoint<'_> {
             resign,
             awaits: std::mem::take(&mut self.awaits),
         };
-        Some(KeyedRoute { route, secrets, elsewhere, inbox })
+        Some(KeyedRoute { route, secrets, inbox, elsewhere })
     }
 
     /// What `check` shows as one word, or not at all.
