@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hookgate::gate::filter::replay::{Keep, ReplayKey};
-use hookgate::gate::filter::replay::{ReplayPolicy, WINDOW_MARGIN};
+use hookgate::gate::filter::replay::{Keep, ReplayKey, ReplayPolicy};
 use hookgate::inbox::database::{Fault, Kept, Opened, Settings};
 use hookgate::inbox::redis;
 use hookgate::inbox::seal::Keys;
@@ -174,7 +173,7 @@ pub fn at(url: &str, bounds: Bounds, lines: &Lines) -> Inbox {
 
 pub fn policy() -> ReplayPolicy {
     let (exchange, wait) = (Duration::from_secs(10), Duration::from_secs(10));
-    ReplayPolicy::new(WINDOW, WINDOW - WINDOW_MARGIN, exchange, wait).unwrap()
+    ReplayPolicy::new(WINDOW, Duration::from_secs(600), exchange, wait).unwrap()
 }
 
 /// What the replay memory says of an event.

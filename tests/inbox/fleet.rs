@@ -209,8 +209,8 @@ async fn a_gate_that_dies_between_two_steps_loses_nothing() {
     _ = inbox.store(fresh(3)).await.unwrap();
     let soon = (now() + 300).to_string();
     let due_key = format!("{PREFIX}{{inbox:{ROUTE}}}:due");
-    let hold = "return redis.call('ZADD', KEYS[1], ARGV[1], redis.call('ZRANGE', KEYS[1], 0, 0)[1])";
-    server.run::<i64>(&["EVAL", hold, "1", &due_key, &soon]);
+    let move_due = "return redis.call('ZADD', KEYS[1], ARGV[1], redis.call('ZRANGE', KEYS[1], 0, 0)[1])";
+    server.run::<i64>(&["EVAL", move_due, "1", &due_key, &soon]);
     assert!(inbox.claim(ROUTE, now(), LEASE, 9).await.unwrap().is_empty());
     until("the hold to end", async || !inbox.claim(ROUTE, now(), LEASE, 9).await.unwrap().is_empty()).await;
 
@@ -325,7 +325,7 @@ async fn a_store_that_loses_its_last_moments_leaves_a_whole_inbox() {
         let inbox = gate(&server);
         let listed = all(&inbox).await;
         let depth = inbox.depths()[ROUTE];
-        assert_eq!(depth.stored as usize, listed.len(), "{lost}: index and records agree");
+        assert_eq!(depth.stored, listed.len() as u64, "{lost}: index and records agree");
         let delivered = deliver_all(&inbox, 50).await;
         let times: BTreeSet<_> = delivered.iter().copied().collect();
         assert_eq!((times.len(), delivered.len()), (listed.len(), listed.len()), "{lost}: each once");
@@ -582,6 +582,7 @@ async fn a_gate_that_is_cut_off_anywhere_loses_nothing_and_holds_up_no_copy() {
 
 /// How far a gate came.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing that can have happened")]
 struct Lived {
     acknowledged: bool,
     claimed: bool,
@@ -658,7 +659,7 @@ impl Cut {
 }
 
 fn pass(mut from: TcpStream, mut into: TcpStream, left: Option<&AtomicI64>) {
-    let mut buffer = [0; 64 * 1024];
+    let mut buffer = [0; 16 * 1024];
     loop {
         let read = from.read(&mut buffer).unwrap_or(0);
         let is_over = left.is_some_and(|left| left.fetch_sub(1, Ordering::SeqCst) <= 0);

@@ -139,8 +139,8 @@ impl Inbox {
     ) -> Result<Vec<Due>, Refusal> {
         let shared = self.watched();
         let after = |wait: i64| now_ms.saturating_add(wait).to_string();
-        let (now, hold, most) = (now_ms.to_string(), after(HOLD_MS), most.to_string());
-        let args = [now.as_bytes(), hold.as_bytes(), most.as_bytes()];
+        let (now, until, most) = (now_ms.to_string(), after(HOLD_MS), most.to_string());
+        let args = [now.as_bytes(), until.as_bytes(), most.as_bytes()];
         let held = shared.ask(&steps::HOLD, route, None, &args).await?;
         let (end, for_key) = (after(millis(lease)), after(FOR_A_KEY_MS));
         let keys = shared.keys();

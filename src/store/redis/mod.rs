@@ -93,7 +93,8 @@ impl Redis {
         held.0 = None;
         match answer.map_err(|_| Unavailable)?.as_slice() {
             b"+" => Ok(Found::Lead(Holder::Redis(holding))),
-            b"=d" | [b'=', b's', ..] => Ok(Found::Done),
+            b"=d" => Ok(Found::Done),
+            [b'=', mark @ ..] if stored::is_mark(mark) => Ok(Found::Done),
             stored => {
                 let holder = stored.strip_prefix(b"=h").and_then(Token::parse).ok_or(Unavailable)?;
                 Ok(Found::Follow(Way::Asking(Following { redis: self.clone(), key, holder })))

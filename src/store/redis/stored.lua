@@ -10,7 +10,7 @@ if type(stored) == 'table' then
   return ARGV[1] .. '!'
 end
 local meant = ARGV[3]
-local marked = stored and string.sub(stored, 1, 1) == 's'
+local marked = stored and #stored == 29 and string.sub(stored, 1, 1) == 's'
 local ours = stored == ARGV[2]
 if meant == 'takes' and stored ~= 'd' or meant == 'has' and (marked or not stored) then
   redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[4])

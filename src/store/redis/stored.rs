@@ -14,6 +14,12 @@ static STORED: LazyLock<Script> = LazyLock::new(|| Script::repeatable(include_st
 /// must not hold up its sender for ever.
 const KNOWN: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Whether a name says that the inbox has its event: `s`, and the 28 hex digits of a record's number.
+pub(super) fn is_mark(said: &[u8]) -> bool {
+    let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    said.strip_prefix(b"s").is_some_and(|number| number.len() == 28 && number.iter().all(is_digit))
+}
+
 /// What happens to an event in the inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InInbox {
