@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use hookgate::clock;
 use hookgate::inbox::redis::durable::{Disk, Durability};
 use hookgate::inbox::state::State;
-use hookgate::inbox::{Attempted, Due, Event, Inbox, Refusal, Selection};
+use hookgate::inbox::{Attempted, Bounds, Due, Event, Inbox, Refusal, Selection};
 use smallvec::smallvec;
 use tokio::time::sleep;
 
@@ -150,24 +151,87 @@ async fn an_attempt_whose_gate_died_is_made_again_when_its_lease_is_over_and_was
     assert!(other.settle(again[0].id, 2, Attempted::Done, now()).await.unwrap());
 }
 
+/// A server whose clock is an hour ahead. `None`, and said aloud, where it cannot be made.
+fn ahead() -> Option<Server> {
+    let library = std::env::temp_dir().join(format!("hookgate-clock-{}.so", std::process::id()));
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/inbox/clock.c");
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).status();
+    if !built.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: there is no C compiler");
+        return None;
+    }
+    Server::start_before(&library)
+}
+
 #[tokio::test]
-async fn clocks_of_gates_that_differ_break_no_lease() {
+async fn the_clocks_of_gates_decide_nothing() {
+    let Some(server) = ahead() else { return };
+    let time: Vec<i64> = server.run(&["TIME"]);
+    assert!(time[0] * 1000 > now() + 3_500_000, "it is ahead");
+    let (one, other) = (gate(&server), gate(&server));
+    _ = one.store(Event { due_ms: now() + 400, ..fresh(1) }).await.unwrap();
+    let next = one.next_due(ROUTE).await.unwrap().unwrap();
+    assert!((next - now() - 400).abs() < 1000, "told in the time of the gate that asks");
+    assert!(one.claim(ROUTE, now(), LEASE, 9).await.unwrap().is_empty(), "it is not due yet");
+    let mut due = Vec::new();
+    until("it to be due", async || {
+        due = one.claim(ROUTE, now(), LEASE, 9).await.unwrap();
+        !due.is_empty()
+    })
+    .await;
+    let set = format!("{PREFIX}{{inbox:{ROUTE}}}:due");
+    let end = "return redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]";
+    let until_ms: i64 = server.run::<String>(&["EVAL", end, "1", &set]).parse().unwrap();
+    assert!((until_ms - now() - 3_600_000 - 15_000).abs() < 2000, "leased by the server's clock");
+    assert!(other.claim(ROUTE, now(), LEASE, 9).await.unwrap().is_empty());
+    let later = Attempted::Later { due_ms: now() + 60_000, outcome: "503".into() };
+    assert!(one.settle(due[0].id, 1, later, now()).await.unwrap());
+    let next = other.next_due(ROUTE).await.unwrap().unwrap();
+    assert!((next - now() - 60_000).abs() < 1000);
+    other.tidy(now(), Duration::ZERO, Duration::from_secs(3600)).await.unwrap();
+    assert!(other.claim(ROUTE, now(), LEASE, 9).await.unwrap().is_empty(), "a minute is not too far away");
+}
+
+#[tokio::test]
+async fn what_waits_for_long_is_known_for_as_long() {
     let Some(server) = Server::start() else { return };
     let inbox = gate(&server);
+    for number in 0..300 {
+        _ = inbox.store(fresh(number)).await.unwrap();
+        // The window is nearly over, or a crash left it unsaid.
+        let name = format!("{PREFIX}{{{}}}", key(number));
+        let words: &[&str] = if number % 2 == 0 { &["PEXPIRE", &name, "1000"] } else { &["DEL", &name] };
+        server.run::<i64>(words);
+    }
+    for _ in 0..3 {
+        inbox.tidy(now(), Duration::ZERO, Duration::from_secs(3600)).await.unwrap();
+    }
+    for number in 0..300 {
+        let left: i64 = server.run(&["PTTL", &format!("{PREFIX}{{{}}}", key(number))]);
+        assert!(left > 3_600_000, "{number}: {left}");
+    }
+}
+
+#[tokio::test]
+async fn routes_are_bounded_together_and_are_known_to_a_gate_that_comes_later() {
+    let Some(server) = Server::start() else { return };
+    let bounds = Bounds { max_bytes: event(1).size() * 2 + 20, ..ROOMY };
+    let inbox = at(&server.url(), bounds, &[]);
     _ = inbox.store(fresh(1)).await.unwrap();
-    let due = inbox.claim(ROUTE, now(), LEASE, 1).await.unwrap().remove(0);
-    // A gate whose clock is an hour ahead says so with each call: what it takes for now is not.
-    let script = [
-        "local t = redis.call('TIME')",
-        "return tostring(redis.call('ZSCORE', KEYS[1], redis.call('ZRANGE', KEYS[1], 0, 0)[1]) - t[1] * 1000)",
-    ]
-    .join("\n");
-    let left: f64 = server
-        .run::<String>(&["EVAL", &script, "1", &format!("{PREFIX}{{inbox:{ROUTE}}}:due")])
-        .parse()
-        .unwrap();
-    assert!((13_000.0..=16_500.0).contains(&left), "by the server's clock: {left}");
-    assert!(inbox.settle(due.id, due.attempt, Attempted::Done, now()).await.unwrap());
+    _ = inbox.store(Event { route: "other".into(), ..fresh(91) }).await.unwrap();
+    let refused = inbox.store(Event { route: "other".into(), ..fresh(181) }).await;
+    assert_eq!(refused.err(), Some(Refusal::Full));
+    assert!(inbox.is_full() && inbox.is_usable());
+    // The store forgets which routes there are, as after a failover.
+    server.run::<i64>(&["DEL", &format!("{PREFIX}{{inbox}}:routes")]);
+    until("it to be told again", async || {
+        server.run::<u64>(&["EXISTS", &format!("{PREFIX}{{inbox}}:routes")]) == 1
+    })
+    .await;
+    let later = at(&server.url(), bounds, &[]);
+    later.tidy(now(), Duration::ZERO, Duration::from_secs(3600)).await.unwrap();
+    assert_eq!(later.depths().values().map(|depth| depth.stored).sum::<u64>(), 2);
+    assert_eq!(later.store(fresh(181)).await.err(), Some(Refusal::Full));
 }
 
 /// Each way in which a gate can end between two steps, made with what it would have left behind.
@@ -323,6 +387,7 @@ async fn a_store_that_loses_its_last_moments_leaves_a_whole_inbox() {
         std::fs::write(&log, &whole[..whole.len() - lost]).unwrap();
         server.revive();
         let inbox = gate(&server);
+        until("it to have read its disk", async || inbox.next_due(ROUTE).await.is_ok()).await;
         let listed = all(&inbox).await;
         let depth = inbox.depths()[ROUTE];
         assert_eq!(depth.stored, listed.len() as u64, "{lost}: index and records agree");
@@ -352,7 +417,7 @@ async fn damage_is_set_aside_and_counted_and_the_rest_goes_on() {
         let hex = format!("{id:032x}");
         format!("{PREFIX}{{inbox:{ROUTE}}}:event:{}", &hex[4..])
     };
-    server.run::<()>(&["HSET", &record(ids[0]), "bytes", "something else"]);
+    server.run::<()>(&["SET", &record(ids[0]).replace(":event:", ":sealed:"), "something else"]);
     server.run::<()>(&["DEL", &record(ids[1])]);
     server.run::<()>(&["SET", &record(ids[2]), "text"]);
     server.run::<()>(&["HSET", &record(ids[3]), "attempts", "many"]);

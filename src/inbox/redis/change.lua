@@ -9,7 +9,7 @@ local keep = found and found[4] or nothing
 if happens == 'remove' then
   move(id)
   forget_names(id)
-  redis.call('DEL', record)
+  redis.call('DEL', record, sealed)
 elseif happens == 'aside' then
   move(id, 'damaged', server)
   redis.pcall('HSET', record, 'lease', '', 'outcome', 'damaged')

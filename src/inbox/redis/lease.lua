@@ -3,7 +3,8 @@
 -- again; the keys that are known.
 local id, held = ARGV[3], tonumber(ARGV[4])
 local score = tonumber(redis.call('ZSCORE', due, id) or '-1')
-local found = fields('lease', 'by', 'attempts', 'keep', 'received', 'since', 'sum', 'bytes')
+local found = fields('lease', 'by', 'attempts', 'keep', 'received', 'since', 'sum')
+local bytes = redis.pcall('GET', sealed)
 if score < 0 or state(id) ~= 'stored' then
   return answer('-')
 end
@@ -12,7 +13,7 @@ if score ~= held and not again then
   -- The hold was over, and another gate has it.
   return answer('-')
 end
-if not found then
+if not found or type(bytes) ~= 'string' then
   move(id, 'damaged', server)
   return answer('!', redis.call('HGET', named, id))
 end
@@ -35,4 +36,4 @@ if not again then
   end
   redis.call('HSET', record, 'lease', word)
 end
-return answer('+', redis.call('HGET', named, id), unpack(found))
+return answer('+', redis.call('HGET', named, id), bytes, unpack(found))

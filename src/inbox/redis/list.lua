@@ -1,4 +1,4 @@
--- Numbers of events of one state, those behind a place first, with what they are ordered by.
+-- Numbers of events of one state behind a place, each with what it is ordered by and its names.
 -- ARGV[3..]: the state, what the last one was ordered by, the beginning of its number, how many.
 local set, after, last, most = sets[ARGV[3]], tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 
@@ -20,6 +20,7 @@ repeat
     if tonumber(found[n + 1]) > after or is_behind(found[n]) then
       table.insert(parts, found[n])
       table.insert(parts, found[n + 1])
+      table.insert(parts, redis.call('HGET', named, found[n]) or nothing)
     end
   end
   from = from + most

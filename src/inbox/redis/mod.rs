@@ -32,6 +32,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -65,6 +66,8 @@ pub struct Settings {
 /// Told how long it took to store an event, and whether it is durable.
 pub type Observer = Box<dyn Fn(Duration, bool) + Send + Sync>;
 
+type Names = SmallVec<[ReplayKey; 1]>;
+
 struct Shared {
     /// A connection of its own: a large body holds up no look at the replay memory.
     redis: store::Redis,
@@ -75,6 +78,8 @@ struct Shared {
     routes: Mutex<Vec<Arc<str>>>,
     levels: Mutex<BTreeMap<Arc<str>, Level>>,
     durable: Durable,
+    /// Up to where it was said again of each route's events that they are here.
+    said: Mutex<BTreeMap<Arc<str>, Cursor>>,
     totals: Mutex<Totals>,
     wake: Notify,
     is_full: AtomicBool,
@@ -108,6 +113,7 @@ impl Inbox {
                 keys: Mutex::new(keys),
                 routes: Mutex::default(),
                 levels: Mutex::default(),
+                said: Mutex::default(),
                 totals: Mutex::default(),
                 wake: Notify::new(),
                 is_full: AtomicBool::new(false),
@@ -312,6 +318,9 @@ impl Inbox {
                 Some((record::decimal::<f64>(&pair[1])?, Arc::clone(route), record::number(&pair[0])?))
             }));
         }
+        for route in &routes {
+            shared.say_again(route).await?;
+        }
         shared.drop_dead(dead, now_ms).await
     }
 
@@ -384,8 +393,8 @@ impl Shared {
         let names = record::join(&event.names);
         let (due, received) = (event.due_ms.to_string(), event.received_ms.to_string());
         let room = self.room(&event.route).to_string();
-        let fields = record::fields(event, sealed);
-        let mut args = vec![room.as_bytes(), due.as_bytes(), received.as_bytes(), &names];
+        let fields = record::fields(event, &sealed);
+        let mut args = vec![room.as_bytes(), due.as_bytes(), received.as_bytes(), &names, &sealed.bytes];
         args.extend(fields.iter().map(Vec::as_slice));
         let told = loop {
             let told = self.ask(&steps::PUT, &event.route, Some(&number), &args).await?;
@@ -416,11 +425,7 @@ impl Shared {
     }
 
     /// What is listed from one place on, of one route and one state.
-    async fn list(
-        &self,
-        selection: &Selection,
-        mut from: Cursor,
-    ) -> Result<(Vec<Listed>, Option<Id>), Refusal> {
+    async fn list(&self, selection: &Selection, from: Cursor) -> Result<(Vec<Listed>, Option<Id>), Refusal> {
         let Some(route) = self.routes().get(usize::from(from.route)).cloned() else {
             return Ok((Vec::new(), None));
         };
@@ -435,27 +440,48 @@ impl Shared {
         if !is_meant {
             return Ok((Vec::new(), behind));
         }
-        let (score, most) = (from.score.to_string(), PAGE.to_string());
-        let args = [state.label().as_bytes(), score.as_bytes(), &from.number, most.as_bytes()];
-        let told = self.ask(&steps::LIST, &route, None, &args).await?;
-        let found: Vec<Number> =
-            told.parts.chunks(2).filter_map(|pair| record::number(pair.first()?)).collect();
-        let read = join_all(found.iter().map(|number| self.read(&route, number, false))).await;
+        let (found, next) = self.part(&route, state, from).await?;
+        let read = join_all(found.iter().map(|(number, _)| self.read(&route, number, false))).await;
         let mut listed = Vec::with_capacity(found.len());
-        for (number, told) in found.iter().zip(read) {
+        for ((number, _), told) in found.iter().zip(read) {
             let shown = Shown(&told?.parts).listed(record::id(from.route, number), &route);
             listed.extend(shown.filter(|record| is_selected(record, selection)));
         }
-        // A part that is not whole may be what was left of one of many that are ordered alike.
-        let next = match (found.last(), told.parts.last()) {
-            (Some(last), Some(score)) => {
-                from.score = record::decimal::<f64>(score).map_or(from.score, whole);
-                from.number.copy_from_slice(&last[..7]);
-                Some(from.id())
-            }
-            _ => behind,
-        };
+        let next = next.map_or(behind, |next| Some(next.id()));
         Ok((listed, next))
+    }
+
+    /// Numbers and names of events of one state, and the place of the last one; none if there is nothing behind.
+    async fn part(
+        &self,
+        route: &str,
+        state: State,
+        from: Cursor,
+    ) -> Result<(Vec<(Number, Names)>, Option<Cursor>), Refusal> {
+        let (score, most) = (from.score.to_string(), PAGE.to_string());
+        let args = [state.label().as_bytes(), score.as_bytes(), &from.number, most.as_bytes()];
+        let told = self.ask(&steps::LIST, route, None, &args).await?;
+        let (all, _) = told.parts.as_chunks::<3>();
+        let found: Vec<_> = (all.iter())
+            .filter_map(|[id, _, names]| Some((record::number(id)?, record::split(names))))
+            .collect();
+        let next = all.last().zip(found.last()).map(|([_, score, _], (last, _))| {
+            let mut next = from;
+            next.score = record::decimal::<f64>(score).map_or(from.score, whole);
+            next.number.copy_from_slice(&last[..7]);
+            next
+        });
+        Ok((found, next))
+    }
+
+    /// Says again of some of the route's events that they are here: what waits for long is known for as long.
+    async fn say_again(&self, route: &Arc<str>) -> Result<(), Refusal> {
+        let from = self.said.lock().unwrap_or_else(PoisonError::into_inner).get(route).copied();
+        let (found, next) = self.part(route, State::Stored, from.unwrap_or_default()).await?;
+        join_all(found.iter().map(|(number, names)| self.note(names, number, InInbox::Has))).await;
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.insert(Arc::clone(route), next.unwrap_or_default());
+        Ok(())
     }
 
     async fn lease(&self, route: &str, number: Number, args: &[&[u8]], keys: &Keys) -> Option<Due> {
@@ -471,14 +497,14 @@ impl Shared {
         }
         let raw = Raw {
             names: told.part(0),
-            key: told.part(1),
-            by: told.part(3),
-            attempts: told.part(4),
-            keep: told.part(5),
-            received: told.part(6),
-            since: told.part(7),
-            sum: told.part(8),
-            bytes: told.part(9),
+            bytes: told.part(1),
+            key: told.part(2),
+            by: told.part(4),
+            attempts: told.part(5),
+            keep: told.part(6),
+            received: told.part(7),
+            since: told.part(8),
+            sum: told.part(9),
         };
         match raw.due(self.id_of(route, &number)?, keys) {
             Ok(due) => {
@@ -589,9 +615,15 @@ impl Shared {
         Ok(())
     }
 
+    /// All routes that anybody knows. A store that has lost some is told of them again.
     async fn hear_of_routes(&self) -> Result<Vec<Arc<str>>, Refusal> {
-        let routes = self.ask_routes(None).await?;
-        self.keep_in_mind(routes);
+        let heard = self.ask_routes(None).await?;
+        let unheard: Vec<_> =
+            (self.routes().iter()).filter(|route| !heard.contains(route)).cloned().collect();
+        for route in unheard {
+            self.ask_routes(Some(&route)).await?;
+        }
+        self.keep_in_mind(heard);
         Ok(self.routes().clone())
     }
 

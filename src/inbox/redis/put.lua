@@ -1,6 +1,6 @@
 -- Stores an event, unless one of its names has one already.
--- ARGV[3..]: its number, the room for this route, when it is due, when it was received, its names, and the
--- fields of the record.
+-- ARGV[3..]: its number, the room for this route, when it is due, when it was received, its names, head
+-- and body as they are sealed, and the fields of the record.
 local id, room, names_given = ARGV[3], tonumber(ARGV[4]), ARGV[7]
 if state(id) then
   -- We were not heard the first time.
@@ -20,7 +20,8 @@ if bytes_of('stored') + bytes_of('dead') + bytes_of('damaged') + size(id) > room
   return answer('#')
 end
 -- The first write of all takes memory, so that a store that is full takes nothing of it.
-redis.call('HSET', record, unpack(ARGV, 8))
+redis.call('HSET', record, unpack(ARGV, 9))
+redis.call('SET', sealed, ARGV[8])
 redis.call('ZADD', live, ARGV[6], id)
 redis.call('ZADD', due, at(ARGV[5]), id)
 redis.call('HINCRBY', counts, 'stored', size(id))

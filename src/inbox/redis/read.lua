@@ -8,7 +8,7 @@ end
 local score = redis.call('ZSCORE', due, id)
 local found = fields('tenant', 'event_id', 'event_type', 'received', 'attempts', 'outcome', 'since', 'by', 'sum', 'keep')
   or { nothing }
-local bytes = ARGV[4] == '1' and redis.pcall('HGET', record, 'bytes') or nothing
+local bytes = ARGV[4] == '1' and redis.pcall('GET', sealed) or nothing
 if type(bytes) == 'table' then
   bytes = nothing
 end

@@ -67,7 +67,7 @@ pub(super) fn keep_of(bytes: &[u8]) -> Keep {
 }
 
 /// The fields of an event's record, each with its name before it.
-pub(super) fn fields(event: &Event, sealed: Sealed) -> Vec<Vec<u8>> {
+pub(super) fn fields(event: &Event, sealed: &Sealed) -> Vec<Vec<u8>> {
     let keep = match event.keep {
         Keep::UntilStale => 0,
         Keep::WholeWindow => 1,
@@ -87,7 +87,6 @@ pub(super) fn fields(event: &Event, sealed: Sealed) -> Vec<Vec<u8>> {
         ("outcome", text(event.last_outcome.as_deref())),
         ("by", sealed.by.map(|by| format!("{by:08x}").into_bytes()).unwrap_or_default()),
         ("sum", number(sealed.checksum.into())),
-        ("bytes", sealed.bytes),
     ];
     fields.into_iter().flat_map(|(name, value)| [name.as_bytes().to_vec(), value]).collect()
 }

@@ -9,7 +9,7 @@ local all = redis.call('HGET', named, id) or ''
 if came_to == 'done' then
   move(id)
   forget_names(id)
-  redis.call('DEL', record)
+  redis.call('DEL', record, sealed)
 elseif came_to == 'later' then
   set_due(id, at(ARGV[6]))
   redis.call('HSET', record, 'lease', '', 'outcome', ARGV[7])

@@ -96,8 +96,11 @@ impl RouteKeys {
 
     /// With the record of one event.
     fn with(&self, prefix: &str, route: &str, number: Option<&Number>) -> Vec<String> {
-        let record = number.map(|number| format!("{prefix}{{inbox:{route}}}:event:{}", hex(number)));
-        self.0.iter().cloned().chain(record).collect()
+        let mut keys = self.0.clone();
+        if let Some(number) = number.map(hex) {
+            keys.extend(["event", "sealed"].map(|key| format!("{prefix}{{inbox:{route}}}:{key}:{number}")));
+        }
+        keys
     }
 }
 

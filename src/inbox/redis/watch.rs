@@ -23,10 +23,9 @@ pub(super) fn start(shared: &Arc<Shared>) {
 async fn watch(watched: Weak<Shared>) {
     while let Some(shared) = watched.upgrade() {
         shared.redis.probe().await;
-        if let Ok(routes) = shared.hear_of_routes().await {
-            let looks = join_all(routes.iter().map(|route| shared.ask(&steps::LOOK, route, None, &[]))).await;
-            drop(looks);
-        }
+        // Of a cluster another node may be well.
+        let routes = shared.hear_of_routes().await.unwrap_or_else(|_| shared.routes().clone());
+        join_all(routes.iter().map(|route| shared.ask(&steps::LOOK, route, None, &[]))).await;
         drop(shared);
         sleep(LOOK).await;
     }

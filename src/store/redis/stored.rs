@@ -3,16 +3,11 @@
 //! changes what a later one has said.
 
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use super::{Failure, Redis, Script, Token, millis};
 use crate::gate::filter::replay::ReplayKey;
 
 static STORED: LazyLock<Script> = LazyLock::new(|| Script::repeatable(include_str!("stored.lua")));
-
-/// A name tells of its record for at least so long after it was last said; a record whose store has lost it
-/// must not hold up its sender for ever.
-const KNOWN: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Whether a name says that the inbox has its event: `s`, and the 28 hex digits of a record's number.
 pub(super) fn is_mark(said: &[u8]) -> bool {
@@ -34,17 +29,19 @@ pub(crate) enum InInbox {
 }
 
 impl Redis {
-    /// Writes down what happens to the event of that name, which is in the inbox under this mark.
+    /// Writes down what happens to the event of that name, which is in the inbox under this mark. That is
+    /// remembered for the window, like all else: an inbox that has it for longer says so again, and a record that
+    /// its store has lost does not hold up its sender for ever.
     /// `false` if it had been delivered.
     pub(crate) async fn note(&self, name: ReplayKey, mark: &str, what: InInbox) -> Result<bool, Failure> {
-        let (meant, kept) = match what {
-            InInbox::Takes => ("takes", KNOWN + self.policy.window()),
-            InInbox::Has => ("has", KNOWN + self.policy.window()),
-            InInbox::Delivered => ("delivered", self.policy.window()),
-            InInbox::Leaves => ("leaves", Duration::ZERO),
+        let meant = match what {
+            InInbox::Takes => "takes",
+            InInbox::Has => "has",
+            InInbox::Delivered => "delivered",
+            InInbox::Leaves => "leaves",
         };
         let word = Token::random().map_err(|_| Failure::Unasked)?;
-        let args = [word.as_str(), &format!("s{mark}"), meant, &millis(kept)];
+        let args = [word.as_str(), &format!("s{mark}"), meant, &millis(self.policy.window())];
         let answer = self.link.ask(&STORED, &[&self.event(name)], &args).await?;
         match answer.as_slice() {
             b"!" => Err(Failure::Unanswered),
