@@ -93,7 +93,7 @@ mod tests {
         breaker.begins();
         assert_eq!(breaker.room(0), Room::Full);
         breaker.failed(0, None, u64::MAX);
-        assert_eq!(breaker.room(0), Room::NoneUntil(499));
+        assert!(matches!(breaker.room(0), Room::NoneUntil(499 | 500)), "{breaker:?}");
         for (failures, longest) in [(2, 1000), (3, 2000), (9, 30_000), (40, 30_000)] {
             let mut breaker = Breaker { failures: failures - 1, ..Breaker::default() };
             breaker.begins();
