@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use serde::de::DeserializeOwned;
 
 use super::{print, shown};
 use crate::config::units::Span;
@@ -58,13 +59,13 @@ pub fn forget(args: &ForgetArgs) -> ExitCode {
         match ask(&args.control_socket, &Request::Forget(event), args.timeout.0) {
             Ok(Answer::Forgotten) => forgotten = true,
             Ok(Answer::NotFound) => {}
-            Ok(Answer::Held) => return failed("the event is being delivered at this moment: it goes on"),
-            Ok(Answer::Refused { message }) => return failed(&message),
-            Err(error) => {
-                let path = args.control_socket.display();
-                let hint = "is it started with --control-socket?";
-                return failed(&format!("no gate answers on {path}: {error}; {hint}"));
+            Ok(Answer::Held) => {
+                return failed(
+                    "the event is being delivered at this moment, or waits in the inbox: it goes on",
+                );
             }
+            Ok(Answer::Refused { message }) => return failed(&message),
+            Err(error) => return failed(&unreachable(&args.control_socket, &error)),
         }
     }
     if !forgotten {
@@ -79,13 +80,26 @@ fn failed(message: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn ask(socket: &Path, request: &Request, timeout: Duration) -> std::io::Result<Answer> {
+/// That no gate could be asked.
+pub(super) fn unreachable(socket: &Path, error: &std::io::Error) -> String {
+    format!("no gate answers on {}: {error}; is it started with --control-socket?", socket.display())
+}
+
+/// Asks a running gate one thing.
+pub(super) fn ask<A: DeserializeOwned>(
+    socket: &Path,
+    request: &Request,
+    timeout: Duration,
+) -> std::io::Result<A> {
+    /// Longer than an event with the largest body, in base64.
+    const LONGEST: u64 = 256 << 20;
+
     let mut stream = UnixStream::connect(socket)?;
     let timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
     stream.set_read_timeout(timeout)?;
     stream.set_write_timeout(timeout)?;
     writeln!(stream, "{}", serde_json::to_string(request)?)?;
     let mut answer = String::new();
-    BufReader::new(stream.take(64 * 1024)).read_line(&mut answer)?;
+    BufReader::new(stream.take(LONGEST)).read_line(&mut answer)?;
     Ok(serde_json::from_str(&answer)?)
 }

@@ -10,7 +10,7 @@ use super::database::{self, Fault, Kept, Opened, Totals};
 use super::redis::durable::Durability;
 use super::seal::Keys;
 use super::{Attempted, Depth, Due, Event, Id, Listed, Refusal, Selection, Stored, redis};
-use crate::gate::filter::replay::{Keep, ReplayKey};
+use crate::gate::filter::replay::ReplayKey;
 
 /// Cloning shares it. What the methods promise stands with the engines.
 #[derive(Clone)]
@@ -85,11 +85,11 @@ impl Inbox {
         either!(self, inbox => inbox.show(id).await)
     }
 
-    pub async fn replay(&self, id: Id, now_ms: i64, due_ms: i64) -> Result<Vec<(ReplayKey, Keep)>, Refusal> {
+    pub async fn replay(&self, id: Id, now_ms: i64, due_ms: i64) -> Result<Option<Vec<ReplayKey>>, Refusal> {
         either!(self, inbox => inbox.replay(id, now_ms, due_ms).await)
     }
 
-    pub async fn discard(&self, id: Id) -> Result<Vec<ReplayKey>, Refusal> {
+    pub async fn discard(&self, id: Id) -> Result<Option<Vec<ReplayKey>>, Refusal> {
         either!(self, inbox => inbox.discard(id).await)
     }
 

@@ -12,6 +12,7 @@
 pub mod breaker;
 pub mod database;
 mod engine;
+mod id;
 pub mod redis;
 pub mod retry;
 pub mod seal;
@@ -25,6 +26,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 pub use self::engine::Inbox;
+pub use self::id::Id;
 use self::retry::Retry;
 use self::state::State;
 use crate::gate::filter::replay::{Keep, ReplayKey};
@@ -91,9 +93,6 @@ pub struct Due {
     pub head: Bytes,
     pub body: Bytes,
 }
-
-/// Names a record within its engine and its process.
-pub type Id = u128;
 
 /// What one attempt came to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,6 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
+use super::inbox;
 use crate::clock;
 use crate::gate::filter::replay::{Forgotten, ReplayKey};
 use crate::gate::scheme::is_plain;
@@ -25,6 +26,7 @@ use crate::telemetry::log::Forget;
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     Forget(Event),
+    Inbox(inbox::Request),
 }
 
 /// Which event is meant.
@@ -71,7 +73,7 @@ impl Answer {
 }
 
 /// Longer than any request.
-const LONGEST: u64 = 4096;
+const LONGEST: u64 = 16 * 1024;
 /// For the whole of a conversation.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Conversations at once. An operator needs one.
@@ -150,11 +152,11 @@ async fn converse(stream: UnixStream, sidecar: &Sidecar) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     BufReader::new(read.take(LONGEST)).read_line(&mut line).await?;
-    let answer = match serde_json::from_str(&line) {
-        Ok(Request::Forget(event)) => forget(sidecar, &event, uid).await,
-        Err(error) => Answer::refused(format!("this is no request: {error}")),
-    };
-    let mut text = serde_json::to_vec(&answer)?;
+    let mut text = match serde_json::from_str(&line) {
+        Ok(Request::Forget(event)) => serde_json::to_vec(&forget(sidecar, &event, uid).await),
+        Ok(Request::Inbox(request)) => serde_json::to_vec(&inbox::answer(sidecar, request, uid).await),
+        Err(error) => serde_json::to_vec(&Answer::refused(format!("this is no request: {error}"))),
+    }?;
     text.push(b'\n');
     write.write_all(&text).await
 }
@@ -164,7 +166,15 @@ async fn forget(sidecar: &Sidecar, event: &Event, uid: Option<u32>) -> Answer {
     let answer = match key(sidecar, event) {
         Err(message) => Answer::refused(message),
         Ok(key) => match sidecar.store.forget(key, clock::now()).await {
-            Ok(Forgotten::Done) => Answer::Forgotten,
+            Ok(Forgotten::Done) => {
+                // What was delivered from the inbox is remembered there too.
+                if let Some(inbox) = &sidecar.inbox
+                    && inbox.forget(key).await.is_err()
+                {
+                    return Answer::refused("it is forgotten until a restart: the inbox cannot write");
+                }
+                Answer::Forgotten
+            }
             Ok(Forgotten::Held) => Answer::Held,
             Ok(Forgotten::Nothing) => Answer::NotFound,
             Err(_) => Answer::refused("the replay store does not answer: try again"),

@@ -2,6 +2,7 @@
 //! logged, and never asking anything outside the process.
 
 pub mod control;
+pub mod inbox;
 pub mod page;
 pub mod report;
 

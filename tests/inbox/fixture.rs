@@ -10,7 +10,7 @@ use hookgate::gate::filter::replay::{Keep, ReplayKey, ReplayPolicy};
 use hookgate::inbox::database::{Fault, Kept, Opened, Settings};
 use hookgate::inbox::redis;
 use hookgate::inbox::seal::Keys;
-use hookgate::inbox::{Bounds, Event, Inbox, Listed, Selection};
+use hookgate::inbox::{Bounds, Event, Id, Inbox, Listed, Selection};
 use smallvec::smallvec;
 
 use crate::redis_server::Server;
@@ -183,7 +183,7 @@ pub fn said_of(server: &Server, name: ReplayKey) -> String {
 
 /// What is listed, part by part.
 pub async fn all(inbox: &Inbox) -> Vec<Listed> {
-    let (mut all, mut after) = (Vec::new(), 0);
+    let (mut all, mut after) = (Vec::new(), Id::default());
     loop {
         let (listed, next) = inbox.list(Selection::default(), after).await.unwrap();
         all.extend(listed);

@@ -14,6 +14,8 @@ mod rng;
 #[path = "../support/mod.rs"]
 mod support;
 
+// What an operator sees of it and does with it.
+mod commands;
 // A gate with an inbox, between a sender and an application that fails.
 mod delivery;
 // A disk that fails, tears what is written, and lies.

@@ -23,7 +23,7 @@ use self::tables::Tables;
 use self::writer::{Order, Shared, Writer};
 use super::seal::Keys;
 use super::{Attempted, Bounds, Depth, Due, Event, Id, Listed, Refusal, Selection, Stored};
-use crate::gate::filter::replay::{Keep, ReplayKey};
+use crate::gate::filter::replay::ReplayKey;
 
 /// What waits to be written, at most.
 const QUEUE: usize = 8192;
@@ -157,16 +157,16 @@ impl Inbox {
     }
 
     /// Makes one event due at that time, also if it is dead; the names by which its copies are known
-    /// from now on.
-    pub async fn replay(&self, id: Id, now_ms: i64, due_ms: i64) -> Result<Vec<(ReplayKey, Keep)>, Refusal> {
+    /// from now on. `None` if there is none, or it cannot be read.
+    pub async fn replay(&self, id: Id, now_ms: i64, due_ms: i64) -> Result<Option<Vec<ReplayKey>>, Refusal> {
         let id = row(id);
         let replayed = self.order(move |tables| tables.replay(id, now_ms, due_ms)).await;
         self.shared.wake.notify_one();
         replayed
     }
 
-    /// Forgets one event; the names by which its copies were known.
-    pub async fn discard(&self, id: Id) -> Result<Vec<ReplayKey>, Refusal> {
+    /// Forgets one event; the names by which its copies were known. `None` if there is none.
+    pub async fn discard(&self, id: Id) -> Result<Option<Vec<ReplayKey>>, Refusal> {
         let id = row(id);
         self.order(move |tables| tables.discard(id)).await
     }
@@ -248,7 +248,7 @@ impl Inbox {
 
 /// The row of an id; no row if it is of another engine.
 fn row(id: Id) -> i64 {
-    i64::try_from(id).unwrap_or(i64::MAX)
+    i64::try_from(id.0).unwrap_or(i64::MAX)
 }
 
 impl Shared {

@@ -494,10 +494,10 @@ impl Tables {
         Ok(Some((found, self.read(id)?.ok())))
     }
 
-    pub(super) fn replay(&mut self, id: Id, now_ms: i64, due_ms: i64) -> Result<Vec<(ReplayKey, Keep)>> {
-        let Some((_, state, _)) = self.place(id)? else { return Ok(Vec::new()) };
+    pub(super) fn replay(&mut self, id: Id, now_ms: i64, due_ms: i64) -> Result<Option<Vec<ReplayKey>>> {
+        let Some((_, state, _)) = self.place(id)? else { return Ok(None) };
         if State::after(Some(state), Happens::Replay) != Some(State::Stored) {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         if state == State::Dead {
             self.change(id, Happens::Replay, "replayed", now_ms)?;
@@ -506,13 +506,16 @@ impl Tables {
         self.connection
             .prepare_cached("UPDATE event SET due_ms = ?2, since_ms = ?3 WHERE id = ?1 AND leased = 0")?
             .execute(params![id, due_ms, now_ms])?;
-        Ok(self.names(id)?.into_vec())
+        Ok(Some(self.names(id)?.into_iter().map(|(name, _)| name).collect()))
     }
 
-    pub(super) fn discard(&mut self, id: Id) -> Result<Vec<ReplayKey>> {
+    pub(super) fn discard(&mut self, id: Id) -> Result<Option<Vec<ReplayKey>>> {
+        if self.place(id)?.is_none() {
+            return Ok(None);
+        }
         let names = self.names(id)?.into_iter().map(|(name, _)| name).collect();
         self.remove(id, Happens::Drop)?;
-        Ok(names)
+        Ok(Some(names))
     }
 
     pub(super) fn pause(&mut self, route: &str, is_paused: bool) -> Result<()> {
@@ -585,7 +588,7 @@ fn names_of(bytes: &[u8]) -> SmallVec<[ReplayKey; 1]> {
 
 /// As others know a row.
 fn told(id: Id) -> inbox::Id {
-    id.unsigned_abs().into()
+    inbox::Id(id.unsigned_abs().into())
 }
 
 fn listed(row: &Row<'_>) -> Result<Listed> {

@@ -2,10 +2,9 @@
 -- ARGV[3..]: its number, what happens, of which states, the time, when it is due.
 local id, happens, from = ARGV[3], ARGV[4], state(ARGV[3])
 if not from or not string.find(ARGV[5], from, 1, true) then
-  return answer('-', nothing, from)
+  return answer('-')
 end
-local all, found = redis.call('HGET', named, id) or '', fields('received', 'lease', 'keep')
-local keep = found and found[4] or nothing
+local all, found = redis.call('HGET', named, id) or '', fields('received', 'lease')
 if happens == 'remove' then
   move(id)
   forget_names(id)
@@ -15,7 +14,7 @@ elseif happens == 'aside' then
   redis.pcall('HSET', record, 'lease', '', 'outcome', 'damaged')
 elseif happens == 'replay' then
   if not found then
-    return answer('-', nothing, from)
+    return answer('-')
   end
   if from == 'dead' then
     move(id, 'stored', found[2])
@@ -28,10 +27,10 @@ elseif happens == 'replay' then
   end
 elseif happens == 'heal' then
   if not found or found[3] ~= '' then
-    return answer('-', nothing, from)
+    return answer('-')
   end
   set_due(id, at(ARGV[7]))
 elseif happens == 'look' then
-  return answer('=', all, from, keep)
+  return answer('=', all)
 end
-return answer('+', all, from, keep)
+return answer('+', all)

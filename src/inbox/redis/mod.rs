@@ -43,7 +43,7 @@ use super::database::Totals;
 use super::seal::{Keys, Unreadable};
 use super::state::{Happens, State};
 use super::{Attempted, Bounds, Depth, Due, Event, Id, Listed, Refusal, Selection, Stored};
-use crate::gate::filter::replay::{Keep, ReplayKey, ReplayPolicy};
+use crate::gate::filter::replay::{ReplayKey, ReplayPolicy};
 use crate::store::redis::{self as store, Health, InInbox};
 
 /// Cloning shares it.
@@ -252,25 +252,25 @@ impl Inbox {
     }
 
     /// Makes one event due at that time, also if it is dead; the names by which its copies are known
-    /// from now on.
-    pub async fn replay(&self, id: Id, now_ms: i64, due_ms: i64) -> Result<Vec<(ReplayKey, Keep)>, Refusal> {
+    /// from now on. `None` if there is none, or it cannot be read.
+    pub async fn replay(&self, id: Id, now_ms: i64, due_ms: i64) -> Result<Option<Vec<ReplayKey>>, Refusal> {
         let shared = self.watched();
-        let Some((route, number)) = shared.place(id) else { return Ok(Vec::new()) };
+        let Some((route, number)) = shared.place(id) else { return Ok(None) };
         let told =
             shared.change(&route, &number, "replay", &[State::Stored, State::Dead], now_ms, due_ms).await?;
         if !told.has_written() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
-        let (names, keep) = (record::split(told.part(0)), record::keep_of(told.part(2)));
+        let names = record::split(told.part(0)).into_vec();
         shared.note(&names, &number, InInbox::Has).await;
         shared.wake.notify_one();
-        Ok(names.into_iter().map(|name| (name, keep)).collect())
+        Ok(Some(names))
     }
 
-    /// Forgets one event; the names by which its copies were known.
-    pub async fn discard(&self, id: Id) -> Result<Vec<ReplayKey>, Refusal> {
+    /// Forgets one event; the names by which its copies were known. `None` if there is none.
+    pub async fn discard(&self, id: Id) -> Result<Option<Vec<ReplayKey>>, Refusal> {
         let shared = self.watched();
-        let Some((route, number)) = shared.place(id) else { return Ok(Vec::new()) };
+        let Some((route, number)) = shared.place(id) else { return Ok(None) };
         shared.remove(&route, &number, Happens::Drop).await
     }
 
@@ -543,18 +543,18 @@ impl Shared {
         route: &str,
         number: &Number,
         happens: Happens,
-    ) -> Result<Vec<ReplayKey>, Refusal> {
+    ) -> Result<Option<Vec<ReplayKey>>, Refusal> {
         let from: Vec<State> =
             State::ALL.into_iter().filter(|state| State::after(Some(*state), happens).is_none()).collect();
         let ours = self.change(route, number, "look", &from, 0, 0).await?;
         if !ours.is(b"=") {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let names = record::split(ours.part(0));
         // The names first: what is gone holds up no copy, whatever happens now.
         self.free(&names, number).await?;
         self.change(route, number, "remove", &from, 0, 0).await?;
-        Ok(names.into_vec())
+        Ok(Some(names.into_vec()))
     }
 
     async fn read(&self, route: &str, number: &Number, with_bytes: bool) -> Result<Told, Refusal> {

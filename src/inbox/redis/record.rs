@@ -33,12 +33,12 @@ pub(super) fn size(number: &Number) -> u64 {
 pub(super) fn id(route: u16, number: &Number) -> Id {
     let mut bytes = [0; 16];
     bytes[2..].copy_from_slice(number);
-    u128::from_be_bytes(bytes) | u128::from(route) << ROUTE_AT
+    Id(u128::from_be_bytes(bytes) | u128::from(route) << ROUTE_AT)
 }
 
 /// Which route, and which event of it.
 pub(super) fn parts(id: Id) -> (u16, Number) {
-    let bytes = id.to_be_bytes();
+    let bytes = id.0.to_be_bytes();
     let mut number = Number::default();
     number.copy_from_slice(&bytes[2..]);
     (u16::from_be_bytes([bytes[0], bytes[1]]), number)
@@ -213,13 +213,13 @@ impl Cursor {
     const SCORE_BITS: u32 = 48;
 
     pub fn of(id: Id) -> Self {
-        let bytes = id.to_be_bytes();
+        let bytes = id.0.to_be_bytes();
         let mut number = [0; 7];
         number.copy_from_slice(&bytes[9..]);
         Cursor {
             route: u16::from_be_bytes([bytes[0], bytes[1]]),
             state: usize::from(bytes[2]),
-            score: u64::try_from((id >> 56) & ((1 << Self::SCORE_BITS) - 1)).unwrap_or_default(),
+            score: u64::try_from((id.0 >> 56) & ((1 << Self::SCORE_BITS) - 1)).unwrap_or_default(),
             number,
         }
     }
@@ -230,7 +230,7 @@ impl Cursor {
         bytes[2] = u8::try_from(self.state).unwrap_or(u8::MAX);
         bytes[3..9].copy_from_slice(&self.score.min((1 << Self::SCORE_BITS) - 1).to_be_bytes()[2..]);
         bytes[9..].copy_from_slice(&self.number);
-        u128::from_be_bytes(bytes)
+        Id(u128::from_be_bytes(bytes))
     }
 }
 
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn a_place_in_a_list_is_read_as_it_was_written() {
         let first = Cursor::default();
-        assert_eq!((first.id(), Cursor::of(0)), (0, first));
+        assert_eq!((first.id(), Cursor::of(Id::default())), (Id::default(), first));
         let place = Cursor { route: 3, state: 2, score: 1_764_131_234_567, number: *b"numbers" };
         assert_eq!(Cursor::of(place.id()), place);
     }
