@@ -26,6 +26,8 @@ mod fixture;
 mod histories;
 // A process that is killed while it writes.
 mod kills;
+// What a 2xx means, whatever is killed and whatever the disk does.
+mod law;
 // What it holds, keeps, refuses and saves.
 mod promises;
 // The inbox of a fleet: several gates, and what may become of their store.

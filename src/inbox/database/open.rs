@@ -123,6 +123,9 @@ impl fmt::Display for Fault {
                  or name another folder",
                 path.display()
             ),
+            Fault::Database(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+                write!(f, "{error}; make room on the disk")
+            }
             Fault::Database(error) => write!(f, "{error}; restore the folder, or name another one"),
         }
     }
