@@ -22,6 +22,8 @@ mod delivery;
 mod disk;
 // An inbox in a folder of its own, and what the tests put into it.
 mod fixture;
+// Gates of a fleet with one store.
+mod gates;
 // Random histories over the table of states.
 mod histories;
 // A process that is killed while it writes.

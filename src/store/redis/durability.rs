@@ -117,6 +117,13 @@ fn version(info: &str) -> Option<(u64, u64)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
+impl Durability {
+    /// Whether a crash of the server loses nothing.
+    pub fn is_safe(&self) -> bool {
+        matches!(self.disk, Disk::Waited | Disk::Always) && !self.evicts
+    }
+}
+
 impl fmt::Display for Durability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.disk {

@@ -72,10 +72,10 @@ impl Redis {
     pub(super) async fn reserve(&self, key: ReplayKey, now: Now) -> Result<Found, Unavailable> {
         // What the fallback has taken on, it sees through, also when the store is back.
         if let Some(memory) = self.fallback.as_ref().filter(|memory| memory.knows(key, now)) {
-            return memory.reserve(key, now);
+            return in_its_place(memory.reserve(key, now));
         }
         match (self.reserve_shared(key).await, &self.fallback) {
-            (Err(Unavailable), Some(memory)) => memory.reserve(key, now),
+            (Err(Unavailable), Some(memory)) => in_its_place(memory.reserve(key, now)),
             (reserved, _) => reserved,
         }
     }
@@ -179,6 +179,14 @@ impl Redis {
     fn outcome(&self, key: ReplayKey, token: &Token) -> String {
         format!("{}{{{key}}}:{}", self.link.settings().prefix, token.as_str())
     }
+}
+
+/// What a fallback found, which knows nothing of the inbox.
+fn in_its_place(reserved: Result<Found, Unavailable>) -> Result<Found, Unavailable> {
+    reserved.map(|found| match found {
+        Found::Lead(Holder::Memory(memory, id)) => Found::Lead(Holder::Fallback(memory, id)),
+        found => found,
+    })
 }
 
 /// An event that we hold.
