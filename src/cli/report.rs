@@ -82,6 +82,9 @@ fn print_route(route: &RouteReport) {
     for check in &route.checks {
         tell(format!("  {:10} {:width$}  {}", check.check, check.demands, came(check)).trim_end());
     }
+    if let Some(inbox) = &route.inbox {
+        tell(format_args!("  inbox: {}", inbox.in_words()));
+    }
     tell(format_args!("  {}", route.verdict));
 }
 

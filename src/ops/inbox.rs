@@ -66,7 +66,7 @@ pub enum Answer {
         next: Option<Id>,
     },
     Shown {
-        record: Record,
+        record: Box<Record>,
         request: Option<Sent>,
     },
     /// So many were changed.
@@ -192,7 +192,7 @@ async fn list(inbox: &Inbox, which: &Which, after: Id) -> Answer {
 async fn show(inbox: &Inbox, id: Id) -> Answer {
     match inbox.show(id).await {
         Ok(Some((listed, due))) => Answer::Shown {
-            record: listed.into(),
+            record: Box::new(listed.into()),
             request: due.map(|due| Sent {
                 head: String::from_utf8_lossy(&due.head).into_owned(),
                 body_base64: BASE64.encode(&due.body),

@@ -195,7 +195,7 @@ impl Ops {
     }
 
     fn report(&self) -> Report {
-        Report::of(&self.sidecar.live.load(), self.replay_window, clock::now())
+        Report::of(&self.sidecar, &self.sidecar.live.load(), self.replay_window, clock::now())
     }
 
     fn page(&self) -> Response<Vec<u8>> {
@@ -203,7 +203,7 @@ impl Ops {
         let page = Page {
             now,
             readiness: self.readiness().iter().map(|check| (check.name, check.fine)).collect(),
-            routes: RouteView::all(&live, Report::of(&live, self.replay_window, now), now),
+            routes: RouteView::all(&live, Report::of(&self.sidecar, &live, self.replay_window, now), now),
             decisions: self.sidecar.telemetry.recent.decisions(),
         };
         let mut response = respond(StatusCode::OK, "text/html; charset=utf-8", page.html().into_bytes());

@@ -180,7 +180,7 @@ impl Page {
                 decision.status,
                 milliseconds(decision.took),
                 Text(decision.key_id.as_deref().unwrap_or_default()),
-                Text(decision.event_id.as_deref().unwrap_or_default()),
+                Text(&decision.event()),
             )?;
         }
         out.push_str("</tbody>\n</table>\n</section>\n");
@@ -219,6 +219,10 @@ impl RouteView {
                 out,
                 "<p class=\"note bad\">Silent: nothing was accepted for {lasts}, and an event is expected every {expected}.</p>"
             )?;
+        }
+        if let Some(inbox) = &self.report.inbox {
+            let class = if inbox.dead + inbox.damaged > 0 || inbox.waits { "bad" } else { "good" };
+            writeln!(out, "<p class=\"note {class}\">Inbox: {}.</p>", Text(&inbox.in_words()))?;
         }
         if let Some(safe) = self.report.safe_to_enforce {
             let class = if safe { "good" } else { "observed" };
@@ -447,6 +451,7 @@ mod tests {
             would_refuse: 2,
             safe_to_enforce: Some(false),
             verdict: text.to_owned(),
+            inbox: None,
             checks: vec![check],
         };
         let key = |end| KeyLife { id: text.into(), not_after_ms: end };
@@ -486,7 +491,8 @@ mod tests {
             "&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&amp;\\u202e\\u0000&lt;img src=x onerror=1&gt;";
         let places: usize =
             ["text</", "texts</", "text<br>"].iter().map(|place| plain.matches(place).count()).sum();
-        assert_eq!(hostile.matches(shown).count(), places, "it is shown everywhere as it is");
+        assert!(hostile.contains(">&lt;script&gt;alert(1)…</td>"), "the beginning of the event's id");
+        assert_eq!(hostile.matches(shown).count(), places - 1, "everywhere else it is shown as it is");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! observes could enforce without losing anything. Read as JSON by `hookgate report`, and
 //! by the page.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use crate::gate::identity;
 use crate::gate::reason::{Reason, Verdict};
 use crate::gate::route::{Mode, Route};
 use crate::gate::scheme::timestamp::TimestampRule;
+use crate::inbox::{Depth, Inbox};
+use crate::proxy::Sidecar;
 use crate::proxy::live::Live;
 use crate::telemetry::activity::{Activity, Counts, Tally};
 
@@ -51,6 +54,9 @@ pub struct RouteReport {
     /// Only of a route that observes.
     pub safe_to_enforce: Option<bool>,
     pub verdict: String,
+    /// What of it is in the inbox; only where something is, or could be.
+    #[serde(default)]
+    pub inbox: Option<InboxReport>,
     /// In the order in which they are made.
     pub checks: Vec<Check>,
 }
@@ -75,6 +81,54 @@ pub struct Objection {
     pub would_refuse: u64,
     pub first: String,
     pub last: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InboxReport {
+    /// To be delivered.
+    pub stored: u64,
+    /// Given up.
+    pub dead: u64,
+    /// Cannot be read.
+    pub damaged: u64,
+    pub bytes: u64,
+    /// When the oldest of those came that are to be delivered.
+    pub oldest: Option<String>,
+    /// The application is taken to be away: one event in a while asks whether it is back.
+    pub waits: bool,
+}
+
+impl InboxReport {
+    fn of(sidecar: &Sidecar, route: &Route, depths: &BTreeMap<String, Depth>) -> Option<Self> {
+        let depth = depths.get(&*route.name);
+        let Depth { stored, dead, damaged, bytes, oldest_ms } =
+            depth.copied().or_else(|| route.stores.then(Depth::default))?;
+        let oldest = oldest_ms.map(moment);
+        Some(InboxReport {
+            stored,
+            dead,
+            damaged,
+            bytes,
+            oldest,
+            waits: sidecar.breakers.is_away(&route.name),
+        })
+    }
+
+    pub fn in_words(&self) -> String {
+        let InboxReport { stored, dead, damaged, oldest, waits, .. } = self;
+        let mut words = format!("{stored} stored");
+        if let Some(oldest) = oldest {
+            _ = write!(words, " (the oldest came {oldest})");
+        }
+        _ = write!(words, ", {dead} given up");
+        if *damaged > 0 {
+            _ = write!(words, ", {damaged} that cannot be read");
+        }
+        if *waits && *stored > 0 {
+            words += "; the application does not take them: one asks in a while whether it is back";
+        }
+        words
+    }
 }
 
 /// The checks that a route makes, as people tell them apart.
@@ -205,7 +259,10 @@ impl Step {
             Step::Replay if route.signature.identity() == identity::Rule::None => {
                 ("off: nothing is remembered".to_owned(), false)
             }
-            Step::Replay => (format!("first seen within {}", Span(replay_window)), true),
+            Step::Replay => {
+                let window = route.signature.window().unwrap_or(replay_window);
+                (format!("first seen within {}", Span(window)), true)
+            }
         }
     }
 }
@@ -244,9 +301,12 @@ fn several(n: usize, what: &str) -> String {
 }
 
 impl Report {
-    pub fn of(live: &Live, replay_window: Duration, now: Now) -> Report {
-        let routes =
-            live.routes().map(|(route, metrics)| RouteReport::of(route, &metrics.activity, replay_window));
+    pub fn of(sidecar: &Sidecar, live: &Live, replay_window: Duration, now: Now) -> Report {
+        let depths = sidecar.inbox.as_ref().map(Inbox::depths).unwrap_or_default();
+        let routes = live.routes().map(|(route, metrics)| RouteReport {
+            inbox: InboxReport::of(sidecar, route, &depths),
+            ..RouteReport::of(route, &metrics.activity, replay_window)
+        });
         Report { at: moment(now.wall_ms), routes: routes.collect() }
     }
 }
@@ -272,6 +332,7 @@ impl RouteReport {
             would_refuse: counts.unsafe_to_refuse,
             safe_to_enforce: None,
             verdict: String::new(),
+            inbox: None,
             checks: checks.collect(),
         };
         (report.safe_to_enforce, report.verdict) = judge(route.mode, &report, &counts);

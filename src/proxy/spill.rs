@@ -176,9 +176,8 @@ impl Spill {
         body: &Bytes,
     ) -> Result<Stored, Refusal> {
         let Before { cause, attempts, outcome, due_ms, leased } = before;
-        let named = |named: Option<&crate::gate::filter::signature::Named>| {
-            named.map(|named| named.text.as_str().into())
-        };
+        let named =
+            |named: Option<&crate::gate::filter::signature::Named>| named.map(|named| (*named.text).into());
         let event = Event {
             key: self.authentic.identity().map_or(self.id.as_key(), Identity::told),
             names: self

@@ -98,6 +98,10 @@ fn a_list_has_one_object_a_line_with_the_names_that_scripts_rely_on() {
     ] {
         assert_eq!(listed(&state, args).len(), found, "{args:?}");
     }
+    let report: Value = serde_json::from_str(&gate.ops("/report").text()).unwrap();
+    let told = &report["routes"][0]["inbox"];
+    assert_eq!((&told["stored"], &told["dead"]), (&1.into(), &0.into()), "{report}");
+    assert!(gate.ops("/").text().contains("Inbox: 1 stored"), "the page tells of it");
     let text = inbox(&state, &["list"]);
     assert!(text.out.contains("unreachable") && text.out.contains("stored"), "{}", text.out);
     let shown = inbox(&state, &["show", "--route", "one"]);

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use hookgate::clock;
+use hookgate::gate::filter::replay::Keep;
 use hookgate::inbox::redis::durable::{Disk, Durability};
 use hookgate::inbox::state::State;
 use hookgate::inbox::{Attempted, Bounds, Due, Event, Id, Inbox, Refusal, Selection};
@@ -210,6 +211,23 @@ async fn what_waits_for_long_is_known_for_as_long() {
         let left: i64 = server.run(&["PTTL", &format!("{PREFIX}{{{}}}", key(number))]);
         assert!(left > 3_600_000, "{number}: {left}");
     }
+}
+
+/// What is delivered or stored is known for the window of its route, where that has one of its own.
+#[tokio::test]
+async fn an_event_of_a_route_with_a_window_of_its_own_is_known_for_that_long() {
+    let Some(server) = Server::start() else { return };
+    let inbox = gate(&server);
+    let week = Keep::For(Duration::from_secs(7 * 24 * 3600));
+    _ = inbox.store(Event { keep: week, ..fresh(1) }).await.unwrap();
+    let left = || server.run::<i64>(&["TTL", &format!("{PREFIX}{{{}}}", key(1))]) / 3600;
+    assert_eq!(left(), 167, "a week");
+    inbox.tidy(now(), Duration::ZERO, Duration::from_secs(3600)).await.unwrap();
+    assert_eq!(left(), 167, "it is not shortened by being said again");
+    let due = inbox.claim(ROUTE, now(), LEASE, 9).await.unwrap().remove(0);
+    assert_eq!(due.keep, week);
+    assert!(inbox.settle(due.id, due.attempt, Attempted::Done, now()).await.unwrap());
+    assert_eq!((said_of(&server, key(1)), left()), ("d".to_owned(), 167));
 }
 
 #[tokio::test]

@@ -23,17 +23,17 @@ fn ailing(seed: u64, is_well: &Arc<AtomicBool>) -> (App, Taken) {
     let rng = Mutex::new(Rng::new(seed));
     let app = App::new(move |_, request| {
         let what = if is_well.load(Ordering::Relaxed) { 99 } else { lock(&rng).below(100) };
-        let takes = Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        let fine = Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
         let late = Duration::from_millis(400);
         let (answer, is_taken) = match what {
             0..15 => (Answer::status(500), false),
             15..25 => (Answer::raw("HTTP/1.1 503 No\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n"), false),
             25..35 => (Answer::reset(), false),
             35..40 => (Answer::raw("HTTP/1.1 nonsense\r\n\r\n").then_close(), false),
-            40..45 => (takes.after(late), true),
+            40..45 => (fine.after(late), true),
             45..50 => (Answer::status(500).after(late), false),
             50..55 => (Answer::status(429), false),
-            _ => (takes, true),
+            _ => (fine, true),
         };
         if is_taken {
             *lock(&book).entry(request.body.clone()).or_default() += 1;

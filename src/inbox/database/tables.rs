@@ -535,11 +535,15 @@ impl Tables {
     }
 
     pub(super) fn tidy(&mut self, now_ms: i64, window_ms: i64, longest_ms: i64) -> Result<()> {
-        self.connection
-            .prepare_cached(
-                "DELETE FROM done WHERE key IN (SELECT key FROM done WHERE at_ms < ?1 ORDER BY at_ms LIMIT ?2)",
-            )?
-            .execute(params![now_ms.saturating_sub(window_ms), TIDIED * 10])?;
+        // Each by an index of its own: nothing that is stored meanwhile waits for a look at all of them.
+        let of_window =
+            format!("SELECT key FROM done WHERE keep < {OWN_WINDOW} AND at_ms < ?1 ORDER BY at_ms");
+        let of_own = format!("SELECT key FROM done WHERE keep >= {OWN_WINDOW} AND at_ms + keep < ?1");
+        for (expired, before) in [(of_window, now_ms.saturating_sub(window_ms)), (of_own, now_ms)] {
+            self.connection
+                .prepare_cached(&format!("DELETE FROM done WHERE key IN ({expired} LIMIT ?2)"))?
+                .execute(params![before, TIDIED * 10])?;
+        }
         let furthest = now_ms.saturating_add(longest_ms);
         self.connection
             .prepare_cached(
@@ -628,13 +632,21 @@ fn state_of(text: &str) -> State {
     text.parse().unwrap_or(State::Damaged)
 }
 
+/// From here on the number is a window of its own, in milliseconds.
+pub(super) const OWN_WINDOW: i64 = 2;
+
 pub(super) fn keep_of(number: i64) -> Keep {
-    if number == 0 { Keep::UntilStale } else { Keep::WholeWindow }
+    match number {
+        0 => Keep::UntilStale,
+        own if own >= OWN_WINDOW => Keep::For(Duration::from_millis(own.unsigned_abs())),
+        _ => Keep::WholeWindow,
+    }
 }
 
 fn keep_to(keep: Keep) -> i64 {
     match keep {
         Keep::UntilStale => 0,
         Keep::WholeWindow => 1,
+        Keep::For(own) => i64::try_from(own.as_millis()).unwrap_or(i64::MAX).max(OWN_WINDOW),
     }
 }

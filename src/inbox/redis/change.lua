@@ -4,7 +4,7 @@ local id, happens, from = ARGV[3], ARGV[4], state(ARGV[3])
 if not from or not string.find(ARGV[5], from, 1, true) then
   return answer('-')
 end
-local all, found = redis.call('HGET', named, id) or '', fields('received', 'lease')
+local all, found = redis.call('HGET', named, id) or '', fields('received', 'lease', 'keep')
 if happens == 'remove' then
   move(id)
   forget_names(id)
@@ -33,4 +33,4 @@ elseif happens == 'heal' then
 elseif happens == 'look' then
   return answer('=', all)
 end
-return answer('+', all)
+return answer('+', all, found and found[4])

@@ -43,7 +43,7 @@ use super::database::Totals;
 use super::seal::{Keys, Unreadable};
 use super::state::{Happens, State};
 use super::{Attempted, Bounds, Depth, Due, Event, Id, Listed, Refusal, Selection, Stored};
-use crate::gate::filter::replay::{ReplayKey, ReplayPolicy};
+use crate::gate::filter::replay::{Keep, ReplayKey, ReplayPolicy};
 use crate::store::redis::{self as store, Health, InInbox};
 
 /// Cloning shares it.
@@ -178,7 +178,9 @@ impl Inbox {
             Attempted::Done => {
                 let settled = settle("done", now_ms, "").await?;
                 if settled.has_written() {
-                    shared.note(&record::split(settled.part(0)), &number, InInbox::Delivered).await;
+                    let keep = record::keep_of(settled.part(1));
+                    let names = record::split(settled.part(0));
+                    shared.note(&names, keep, &number, InInbox::Delivered).await;
                 }
                 settled
             }
@@ -262,7 +264,7 @@ impl Inbox {
             return Ok(None);
         }
         let names = record::split(told.part(0)).into_vec();
-        shared.note(&names, &number, InInbox::Has).await;
+        shared.note(&names, record::keep_of(told.part(1)), &number, InInbox::Has).await;
         shared.wake.notify_one();
         Ok(Some(names))
     }
@@ -414,7 +416,7 @@ impl Shared {
         self.make_durable(&event.route).await?;
         // The record is there: that copies of it are not known, if the store fails now, costs one more
         // delivery at most.
-        let noted = self.note(&event.names, &number, InInbox::Takes).await;
+        let noted = self.note(&event.names, event.keep, &number, InInbox::Takes).await;
         if noted.contains(&Ok(false)) && !copy {
             // It was delivered while we were about it.
             self.remove(&event.route, &number, Happens::Drop).await?;
@@ -478,7 +480,10 @@ impl Shared {
     async fn say_again(&self, route: &Arc<str>) -> Result<(), Refusal> {
         let from = self.said.lock().unwrap_or_else(PoisonError::into_inner).get(route).copied();
         let (found, next) = self.part(route, State::Stored, from.unwrap_or_default()).await?;
-        join_all(found.iter().map(|(number, names)| self.note(names, number, InInbox::Has))).await;
+        // Who has a window of his own is known for that already.
+        let said =
+            found.iter().map(|(number, names)| self.note(names, Keep::WholeWindow, number, InInbox::Has));
+        join_all(said).await;
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         said.insert(Arc::clone(route), next.unwrap_or_default());
         Ok(())
@@ -508,7 +513,7 @@ impl Shared {
         };
         match raw.due(self.id_of(route, &number)?, keys) {
             Ok(due) => {
-                self.note(&record::split(told.part(0)), &number, InInbox::Has).await;
+                self.note(&due.names, due.keep, &number, InInbox::Has).await;
                 Some(due)
             }
             Err(Unreadable::Damaged | Unreadable::KeyMissing(_)) => {
@@ -565,16 +570,17 @@ impl Shared {
     async fn note(
         &self,
         names: &[ReplayKey],
+        keep: Keep,
         number: &Number,
         what: InInbox,
     ) -> Vec<Result<bool, crate::store::redis::Failure>> {
         let mark = record::hex(number);
-        join_all(names.iter().map(|name| self.redis.note(*name, &mark, what))).await
+        join_all(names.iter().map(|name| self.redis.note(*name, keep, &mark, what))).await
     }
 
     /// The names no longer stand for the event.
     async fn free(&self, names: &[ReplayKey], number: &Number) -> Result<(), Refusal> {
-        let freed = self.note(names, number, InInbox::Leaves).await;
+        let freed = self.note(names, Keep::UntilStale, number, InInbox::Leaves).await;
         freed.into_iter().find_map(Result::err).map_or(Ok(()), |failure| Err(failure.into()))
     }
 

@@ -1,5 +1,7 @@
 //! How an event lies in the store: its number, and the fields of its record.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -63,20 +65,28 @@ pub(super) fn split(bytes: &[u8]) -> SmallVec<[ReplayKey; 1]> {
 }
 
 pub(super) fn keep_of(bytes: &[u8]) -> Keep {
-    if bytes == b"0" { Keep::UntilStale } else { Keep::WholeWindow }
+    match decimal::<u64>(bytes) {
+        Some(0) => Keep::UntilStale,
+        Some(own) if own >= OWN_WINDOW => Keep::For(Duration::from_millis(own)),
+        Some(_) | None => Keep::WholeWindow,
+    }
 }
+
+/// From here on the number is a window of its own, in milliseconds.
+const OWN_WINDOW: u64 = 2;
 
 /// The fields of an event's record, each with its name before it.
 pub(super) fn fields(event: &Event, sealed: &Sealed) -> Vec<Vec<u8>> {
     let keep = match event.keep {
         Keep::UntilStale => 0,
         Keep::WholeWindow => 1,
+        Keep::For(own) => u64::try_from(own.as_millis()).unwrap_or(u64::MAX).max(OWN_WINDOW),
     };
     let text = |text: Option<&str>| text.unwrap_or_default().as_bytes().to_vec();
     let number = |number: i64| number.to_string().into_bytes();
     let fields = [
         ("key", event.key.as_bytes().to_vec()),
-        ("keep", number(keep)),
+        ("keep", keep.to_string().into_bytes()),
         ("tenant", text(event.tenant.as_deref())),
         ("event_id", text(event.event_id.as_deref())),
         ("event_type", text(event.event_type.as_deref())),

@@ -1,7 +1,7 @@
 -- What an attempt came to, if it is the last one and nothing has happened to its event since.
 -- ARGV[3..]: its number, the attempt, what it came to, a time, the outcome.
 local id, came_to = ARGV[3], ARGV[5]
-local found = fields('attempts', 'lease')
+local found = fields('attempts', 'lease', 'keep')
 if not found or state(id) ~= 'stored' or found[2] ~= ARGV[4] or found[3] == '' then
   return answer('-')
 end
@@ -19,4 +19,4 @@ elseif came_to == 'dead' then
 else
   return answer('=', all)
 end
-return answer('+', all)
+return answer('+', all, found[4])

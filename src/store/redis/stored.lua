@@ -13,7 +13,9 @@ local meant = ARGV[3]
 local marked = stored and #stored == 29 and string.sub(stored, 1, 1) == 's'
 local ours = stored == ARGV[2]
 if meant == 'takes' and stored ~= 'd' or meant == 'has' and (marked or not stored) then
-  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[4])
+  -- It is not known for a shorter time by being said again.
+  local left = ours and redis.call('PTTL', KEYS[1]) or 0
+  redis.call('SET', KEYS[1], ARGV[2], 'PX', math.max(left, tonumber(ARGV[4])))
   return ARGV[1] .. '+'
 end
 if meant == 'delivered' and (ours or not stored) then

@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 
 use super::{Failure, Redis, Script, Token, millis};
-use crate::gate::filter::replay::ReplayKey;
+use crate::gate::filter::replay::{Keep, ReplayKey};
 
 static STORED: LazyLock<Script> = LazyLock::new(|| Script::repeatable(include_str!("stored.lua")));
 
@@ -33,7 +33,13 @@ impl Redis {
     /// remembered for the window, like all else: an inbox that has it for longer says so again, and a record that
     /// its store has lost does not hold up its sender for ever.
     /// `false` if it had been delivered.
-    pub(crate) async fn note(&self, name: ReplayKey, mark: &str, what: InInbox) -> Result<bool, Failure> {
+    pub(crate) async fn note(
+        &self,
+        name: ReplayKey,
+        keep: Keep,
+        mark: &str,
+        what: InInbox,
+    ) -> Result<bool, Failure> {
         let meant = match what {
             InInbox::Takes => "takes",
             InInbox::Has => "has",
@@ -41,7 +47,7 @@ impl Redis {
             InInbox::Leaves => "leaves",
         };
         let word = Token::random().map_err(|_| Failure::Unasked)?;
-        let args = [word.as_str(), &format!("s{mark}"), meant, &millis(self.policy.window())];
+        let args = [word.as_str(), &format!("s{mark}"), meant, &millis(keep.span(self.policy.window()))];
         let answer = self.link.ask(&STORED, &[&self.event(name)], &args).await?;
         match answer.as_slice() {
             b"!" => Err(Failure::Unanswered),
