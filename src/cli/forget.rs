@@ -31,6 +31,10 @@ pub struct ForgetArgs {
     #[arg(long, value_name = "NAME", requires = "event")]
     route: Option<String>,
 
+    /// Whose event it is, on a route that tenants share
+    #[arg(long, value_name = "NAME", requires = "event")]
+    tenant: Option<String>,
+
     /// The event's key: the Hookgate-Idempotency-Key that the application was sent
     #[arg(long, value_name = "HEX", value_parser = hex_key)]
     key: Option<String>,
@@ -49,10 +53,13 @@ fn hex_key(text: &str) -> Result<String, &'static str> {
 }
 
 pub fn forget(args: &ForgetArgs) -> ExitCode {
-    let ForgetArgs { event, route, key, .. } = args;
+    let ForgetArgs { event, route, tenant, key, .. } = args;
     // The flags see to it that there is a route where there is an id.
-    let by_id =
-        event.iter().map(|id| Event::ById { route: route.clone().unwrap_or_default(), event: id.clone() });
+    let by_id = event.iter().map(|id| Event::ById {
+        route: route.clone().unwrap_or_default(),
+        event: id.clone(),
+        tenant: tenant.clone(),
+    });
     let by_key = key.iter().map(|key| Event::ByKey { key: key.clone() });
     let mut forgotten = false;
     for event in by_key.chain(by_id) {

@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use super::inbox;
 use crate::clock;
 use crate::gate::filter::replay::{Forgotten, ReplayKey};
+use crate::gate::identity::Scope;
 use crate::gate::scheme::is_plain;
 use crate::proxy::Sidecar;
 use crate::telemetry::log::Forget;
@@ -36,11 +37,12 @@ pub enum Event {
     ById {
         route: String,
         event: String,
+        /// Whose event it is, on a route that has tenants.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant: Option<String>,
     },
     /// By what the application was told as its idempotency key.
-    ByKey {
-        key: String,
-    },
+    ByKey { key: String },
 }
 
 /// What is answered.
@@ -181,7 +183,7 @@ async fn forget(sidecar: &Sidecar, event: &Event, uid: Option<u32>) -> Answer {
         },
     };
     let (route, event_id, key) = match event {
-        Event::ById { route, event } => (Some(&**route), Some(&**event), None),
+        Event::ById { route, event, .. } => (Some(&**route), Some(&**event), None),
         Event::ByKey { key } => (None, None, Some(&**key)),
     };
     sidecar.telemetry.log.forget(&Forget { route, event_id, key, outcome: answer.label(), uid });
@@ -195,14 +197,26 @@ fn key(sidecar: &Sidecar, event: &Event) -> Result<ReplayKey, String> {
         Event::ById { event, .. } if !is_plain(event.as_bytes()) => {
             Err("an event's id is plain text of at most 256 characters".to_owned())
         }
-        Event::ById { route: name, event } => {
+        Event::ById { route: name, event, tenant } => {
             let live = sidecar.live.load();
             let Some((route, _)) = live.routes().find(|(route, _)| *route.name == **name) else {
                 let names: Vec<&str> = live.routes().map(|(route, _)| &*route.name).collect();
                 return Err(format!("there is no such route; the routes are: {}", names.join(", ")));
             };
-            let by_id = route.signature.key_of(&route.name, event);
-            by_id.or_else(|| sidecar.deliveries.key_of(&route.name, event)).ok_or_else(|| {
+            match (&route.tenant, tenant) {
+                (Some(_), None) => {
+                    return Err(format!(
+                        "the route {name} has tenants: say whose event it is, with --tenant"
+                    ));
+                }
+                (None, Some(_)) => {
+                    return Err(format!("the route {name} has no tenants: leave --tenant out"));
+                }
+                _ => {}
+            }
+            let scope = Scope { route: &route.name, tenant: tenant.as_deref() };
+            let by_id = route.signature.key_of(scope, event);
+            by_id.or_else(|| sidecar.deliveries.key_of(scope, event)).ok_or_else(|| {
                 let message = "events of this route are told apart by more than their id, and this gate has seen \
                                none of that id lately: name the event by --key, with the \
                                Hookgate-Idempotency-Key that the application was sent, which the log has too \

@@ -128,7 +128,7 @@ impl Ops {
             "/startupz" => health(&[self.startup()], &[], query),
             "/readyz" => health(&self.readiness(), &self.standing(), query),
             "/metrics" => self.metrics(),
-            "/report" => json(&self.report()),
+            "/report" => json(&self.report(query)),
             "/version" => json(&version()),
             _ => text(StatusCode::NOT_FOUND, "Not found\n"),
         }
@@ -194,8 +194,13 @@ impl Ops {
         Some(format!("{how}: routes {told} on {}", listeners.join(", ")))
     }
 
-    fn report(&self) -> Report {
-        Report::of(&self.sidecar, &self.sidecar.live.load(), self.replay_window, clock::now())
+    fn report(&self, query: &str) -> Report {
+        let live = self.sidecar.live.load();
+        let mut report = Report::of(&self.sidecar, &live, self.replay_window, clock::now());
+        if let Some(tenant) = query.strip_prefix("tenant=") {
+            report.tenants = report::of_tenant(&live, &self.sidecar.telemetry.tenants, tenant);
+        }
+        report
     }
 
     fn page(&self) -> Response<Vec<u8>> {

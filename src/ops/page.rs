@@ -451,6 +451,7 @@ mod tests {
             would_refuse: 2,
             safe_to_enforce: Some(false),
             verdict: text.to_owned(),
+            sender: None,
             inbox: None,
             checks: vec![check],
         };

@@ -17,12 +17,13 @@ use crate::gate::filter::rate_limit::Quota;
 use crate::gate::filter::signature::Scheme;
 use crate::gate::identity;
 use crate::gate::reason::{Reason, Verdict};
-use crate::gate::route::{Mode, Route};
+use crate::gate::route::{Mode, Route, Stops};
 use crate::gate::scheme::timestamp::TimestampRule;
 use crate::inbox::{Depth, Inbox};
 use crate::proxy::Sidecar;
 use crate::proxy::live::Live;
 use crate::telemetry::activity::{Activity, Counts, Tally};
+use crate::telemetry::tenants::Tenants;
 
 /// The answer of `/report`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,26 @@ pub struct Report {
     /// When it was made.
     pub at: String,
     pub routes: Vec<RouteReport>,
+    /// What has become of the last deliveries of the tenant that was asked for, on each route that it has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tenants: Vec<TenantReport>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantReport {
+    pub route: String,
+    pub tenant: String,
+    pub ends: Vec<End>,
+}
+
+/// How deliveries ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    pub verdict: String,
+    pub reason: String,
+    pub count: u64,
+    pub first: String,
+    pub last: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +75,9 @@ pub struct RouteReport {
     /// Only of a route that observes.
     pub safe_to_enforce: Option<bool>,
     pub verdict: String,
+    /// When the sender stops sending, and how far that is; absent where no page of it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
     /// What of it is in the inbox; only where something is, or could be.
     #[serde(default)]
     pub inbox: Option<InboxReport>,
@@ -305,14 +329,31 @@ impl Report {
         let depths = sidecar.inbox.as_ref().map(Inbox::depths).unwrap_or_default();
         let routes = live.routes().map(|(route, metrics)| RouteReport {
             inbox: InboxReport::of(sidecar, route, &depths),
-            ..RouteReport::of(route, &metrics.activity, replay_window)
+            ..RouteReport::of(route, &metrics.activity, replay_window, now)
         });
-        Report { at: moment(now.wall_ms), routes: routes.collect() }
+        Report { at: moment(now.wall_ms), routes: routes.collect(), tenants: Vec::new() }
     }
 }
 
+/// What is known of a tenant, on each route that has it.
+pub fn of_tenant(live: &Live, known: &Tenants, tenant: &str) -> Vec<TenantReport> {
+    let of_route = |route: &Route| {
+        let ends = known.of(&route.name, tenant).into_iter().map(|(verdict, reason, tally)| End {
+            verdict: verdict.label().to_owned(),
+            reason: reason.label().to_owned(),
+            count: tally.count,
+            first: moment(tally.first_ms),
+            last: moment(tally.last_ms),
+        });
+        let ends: Vec<_> = ends.collect();
+        let named = || TenantReport { route: route.name.to_string(), tenant: tenant.to_owned(), ends };
+        (route.tenant.is_some()).then(named).filter(|report| !report.ends.is_empty())
+    };
+    live.routes().filter_map(|(route, _)| of_route(route)).collect()
+}
+
 impl RouteReport {
-    fn of(route: &Route, activity: &Activity, replay_window: Duration) -> RouteReport {
+    fn of(route: &Route, activity: &Activity, replay_window: Duration, now: Now) -> RouteReport {
         let counts = activity.counts();
         let checks = Step::ALL.map(|step| check(step, route, replay_window, &counts));
         // A handshake or anything else that this route does not make is left out, unless it came.
@@ -332,12 +373,26 @@ impl RouteReport {
             would_refuse: counts.unsafe_to_refuse,
             safe_to_enforce: None,
             verdict: String::new(),
+            sender: route.stops.as_ref().map(|stops| patience(stops, &counts.failing, now)),
             inbox: None,
             checks: checks.collect(),
         };
         (report.safe_to_enforce, report.verdict) = judge(route.mode, &report, &counts);
         report
     }
+}
+
+/// When the sender stops sending, and how much of that is used up. It may count more than the gate knows of.
+fn patience(stops: &Stops, failing: &Tally, now: Now) -> String {
+    let mut told = format!("the provider stops sending {}", stops.when);
+    if failing.count > 0 {
+        let of = stops.failures.map(|most| format!(" of {most}")).unwrap_or_default();
+        let seconds = u64::try_from((now.wall_ms - failing.first_ms) / 1000).unwrap_or_default();
+        let lasts = Span(Duration::from_secs(seconds));
+        let within = stops.after.map(|after| format!(" of {}", Span(after))).unwrap_or_default();
+        _ = write!(told, "; failed in a row by now: {}{of}, for {lasts}{within}", failing.count);
+    }
+    told
 }
 
 /// Whether the gate answers for this reason as the application would have: nothing is refused.

@@ -13,7 +13,7 @@ use super::Sidecar;
 use super::attempt::{Attempt, LEASE_MARGIN, called, is_of_application, label, retry_after, settle};
 use super::lane::Lane;
 use super::live::Endpoint;
-use super::resign::resigned;
+use super::resign::{resigned, tenant_in};
 use super::upstream::{Reply, Undelivered};
 use crate::budget::Share;
 use crate::clock::{self, to_rfc3339};
@@ -21,6 +21,7 @@ use crate::gate::keys::Keys;
 use crate::gate::route::{Mode, Route};
 use crate::inbox::breaker::{Breaker, Room};
 use crate::inbox::{Due, Inbox, Policy, chance};
+use crate::keys::KeySource;
 use crate::telemetry::log::Attempted;
 use crate::telemetry::metrics::{RouteMetrics, UpstreamOutcome};
 
@@ -112,6 +113,7 @@ struct Late {
     route: Arc<Route>,
     metrics: Arc<RouteMetrics>,
     lane: Option<Arc<Lane>>,
+    keys: Option<Arc<KeySource>>,
     breaker: Arc<Mutex<Breaker>>,
     _in_flight: super::Guard,
 }
@@ -125,6 +127,7 @@ impl Late {
             route: Arc::clone(&endpoint.route),
             metrics: Arc::clone(&endpoint.metrics),
             lane: endpoint.lane.clone(),
+            keys: endpoint.keys.clone(),
             breaker,
             _in_flight: sidecar.in_flight.enter(),
         }
@@ -134,7 +137,8 @@ impl Late {
         let Sidecar { upstream, timeouts, budget, store, telemetry, .. } = &*self.sidecar;
         let head = with_attempt(&due.head, due.attempt, due.received_ms);
         // What was signed when it came is old by now.
-        let head = resigned(&self.route, &Keys::OfRoute, head, &due.body, clock::now());
+        let keys = self.keys(&head).await;
+        let head = resigned(&self.route, &keys, head, &due.body, clock::now());
         let mut share = Share::new(budget);
         let started = Instant::now();
         let limit = timeouts.call;
@@ -160,6 +164,16 @@ impl Late {
             ),
             took,
         });
+    }
+
+    /// The keys that the event is signed with anew: where tenants have their own, those of its tenant.
+    async fn keys(&self, head: &[u8]) -> Keys {
+        match (&self.keys, &self.route.resign) {
+            (Some(source), Some(_)) => {
+                source.of_tenant(&self.route, tenant_in(head)).await.unwrap_or(Keys::OfRoute)
+            }
+            _ => Keys::OfRoute,
+        }
     }
 
     fn learn(&self, result: &Result<Reply, Undelivered>) {

@@ -186,7 +186,7 @@ impl Spill {
                 .map_or_else(Default::default, |identity| identity.names().into()),
             keep: self.authentic.keep(),
             route: Arc::clone(&self.route),
-            tenant: None,
+            tenant: self.authentic.tenant().cloned(),
             event_id: named(self.authentic.event_id()),
             event_type: named(self.authentic.event_type()),
             received_ms: arrived.wall_ms,

@@ -70,6 +70,15 @@ impl Reloader {
                     telemetry.metrics.reloaded(source, true, clock::now().wall_ms);
                     self.swap(config, &telemetry);
                 }
+                if source == ReloadSource::Signal {
+                    self.sidecar
+                        .live
+                        .load()
+                        .endpoints
+                        .iter()
+                        .filter_map(|e| e.keys.as_ref())
+                        .for_each(|k| k.forget_age());
+                }
                 self.complaint = None;
             }
             Err(problems) => {

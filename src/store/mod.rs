@@ -107,6 +107,14 @@ impl ReplayStore {
         }
     }
 
+    /// The value of a field in a hash of a store that gates share; `None` if it is not there.
+    pub async fn field(&self, hash: &str, name: &str) -> Result<Option<Vec<u8>>, String> {
+        match self {
+            ReplayStore::Memory(_) => Err("gates share no store".to_owned()),
+            ReplayStore::Redis(redis) => redis.field(hash, name).await,
+        }
+    }
+
     /// Lets an event that was delivered be delivered again, because an operator says so. One
     /// that is being delivered is not touched.
     pub async fn forget(&self, key: ReplayKey, now: Now) -> Result<Forgotten, Unavailable> {

@@ -26,6 +26,10 @@ routes:
     expect_every: 1h
     secrets: [{ id: a, file: DIR/key-1, not_after: 2099-12-31 }]
     inbox: { on: failure }
+  - name: tenants
+    path: /tenants/{tenant}
+    provider: github
+    secrets: { dir: DIR }
 ";
 
 fn dashboard() -> Value {
