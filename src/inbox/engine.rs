@@ -109,6 +109,15 @@ impl Inbox {
         either!(self, inbox => inbox.forget(name).await)
     }
 
+    /// Whether there is anything to look after: a gate none of whose routes stores leaves a shared store
+    /// alone that has no events either.
+    pub async fn is_wanted(&self, some_route_stores: bool) -> bool {
+        match self {
+            Inbox::Database(_) => true,
+            Inbox::Redis(inbox) => inbox.is_wanted(some_route_stores).await,
+        }
+    }
+
     pub async fn set_keys(&self, keys: Arc<Keys>) -> Result<(), Refusal> {
         either!(self, inbox => inbox.set_keys(keys).await)
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::config::store::OnStoreError;
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, When};
 use crate::proxy::Sidecar;
 use crate::store::{Cause, Failures, Health, Trouble};
 use crate::telemetry::Telemetry;
@@ -68,6 +68,11 @@ pub async fn watch_inbox(sidecar: Arc<Sidecar>, window: Duration) {
     let mut told = Told::default();
     for tick in 0u32.. {
         tokio::time::sleep(HOUSEKEEPING).await;
+        let some_route_stores =
+            sidecar.live.load().endpoints.iter().any(|endpoint| endpoint.policy.on != When::Never);
+        if !inbox.is_wanted(some_route_stores).await {
+            continue;
+        }
         told.look(&sidecar, &inbox);
         told.durability(&sidecar, &inbox).await;
         if tick.is_multiple_of(SWEEP_EVERY) {

@@ -156,11 +156,16 @@ pub fn keys(lines: &Lines) -> Keys {
 
 /// A gate of the fleet.
 pub fn at(url: &str, bounds: Bounds, lines: &Lines) -> Inbox {
+    at_with(url, bounds, lines, None)
+}
+
+/// One with a password.
+pub fn at_with(url: &str, bounds: Bounds, lines: &Lines, password_file: Option<PathBuf>) -> Inbox {
     Inbox::shared(redis::Settings {
         store: hookgate::store::redis::Settings {
             address: url.parse().unwrap(),
             prefix: PREFIX.to_owned(),
-            password_file: None,
+            password_file,
             ca_file: None,
             timeout: Duration::from_secs(5),
         },

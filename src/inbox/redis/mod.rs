@@ -82,6 +82,8 @@ struct Shared {
     said: Mutex<BTreeMap<Arc<str>, Cursor>>,
     totals: Mutex<Totals>,
     wake: Notify,
+    /// When it was last asked whether anything is stored, while no route stores.
+    asked: tokio::sync::Mutex<Option<Instant>>,
     is_full: AtomicBool,
     is_watched: AtomicBool,
 }
@@ -92,6 +94,8 @@ const CALL: Duration = Duration::from_secs(2);
 const HOLD_MS: i64 = 5_000;
 /// How long an event waits for a key that is not there.
 const FOR_A_KEY_MS: i64 = 60_000;
+/// Between two questions of a gate that stores nothing whether others have.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// A list is read in parts of so many records.
 const PAGE: usize = 200;
 /// A list looks through so many parts of which nothing is meant, before it tells where it is.
@@ -116,6 +120,7 @@ impl Inbox {
                 said: Mutex::default(),
                 totals: Mutex::default(),
                 wake: Notify::new(),
+                asked: tokio::sync::Mutex::default(),
                 is_full: AtomicBool::new(false),
                 is_watched: AtomicBool::new(false),
             }),
@@ -331,6 +336,20 @@ impl Inbox {
     pub async fn set_keys(&self, keys: Arc<Keys>) -> Result<(), Refusal> {
         *self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner) = keys;
         Ok(())
+    }
+
+    /// Whether a route stores, or something is stored: asked seldom, and in a way that a store which lets
+    /// nobody ask does not mind.
+    pub async fn is_wanted(&self, some_route_stores: bool) -> bool {
+        if some_route_stores || self.shared.is_watched.load(Ordering::Relaxed) {
+            return true;
+        }
+        let mut asked = self.shared.asked.lock().await;
+        if asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN) {
+            *asked = Some(Instant::now());
+            return self.shared.has_routes().await;
+        }
+        false
     }
 
     /// How durable an event is before its sender is told.

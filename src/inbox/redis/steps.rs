@@ -145,6 +145,12 @@ impl Shared {
         told
     }
 
+    /// Whether any route has had something stored.
+    pub(super) async fn has_routes(&self) -> bool {
+        let key = format!("{}{{inbox}}:routes", self.redis.link().settings().prefix);
+        self.redis.link().has(&key).await.unwrap_or(false)
+    }
+
     /// The routes that have had something stored, by whichever gate, and `another` with them.
     pub(super) async fn ask_routes(&self, another: Option<&str>) -> Result<Vec<Arc<str>>, Failure> {
         let key = format!("{}{{inbox}}:routes", self.redis.link().settings().prefix);

@@ -310,6 +310,14 @@ impl Link {
         self.try_command(command, beside, Duration::ZERO).await?.map_err(|_| Failure::Unanswered)
     }
 
+    /// Whether there is such a key; a server that does not tell has none for us.
+    pub async fn has(self: &Arc<Self>, key: &str) -> Result<bool, Failure> {
+        let mut exists = redis::cmd("EXISTS");
+        exists.arg(key);
+        let answer = self.try_command(exists, Some(key), Duration::ZERO).await?;
+        Ok(matches!(answer, Ok(Value::Int(1..))))
+    }
+
     /// What `read` makes of the answer, and whether something was written.
     async fn judged<T>(
         self: &Arc<Self>,
