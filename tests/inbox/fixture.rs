@@ -167,7 +167,7 @@ pub fn at_with(url: &str, bounds: Bounds, lines: &Lines, password_file: Option<P
             prefix: PREFIX.to_owned(),
             password_file,
             ca_file: None,
-            timeout: Duration::from_secs(5),
+            timeout: Duration::from_secs(10),
         },
         policy: policy(),
         bounds,

@@ -193,6 +193,35 @@ async fn the_clocks_of_gates_decide_nothing() {
     assert!(other.claim(ROUTE, now(), LEASE, 9).await.unwrap().is_empty(), "a minute is not too far away");
 }
 
+/// It was held, and hears of that when the hold is over: another gate has leased it by then.
+#[tokio::test]
+async fn a_gate_that_hears_late_of_what_it_holds_leaves_it_to_the_next() {
+    let Some(server) = Server::start() else { return };
+    let slow = Arc::new(AtomicI64::new(0));
+    let pause = Arc::clone(&slow);
+    let relay = Relay::start(server.port(), move |_| {
+        Duration::from_millis(pause.swap(0, Ordering::SeqCst).try_into().unwrap())
+    });
+    let (late, other) = (at(&relay.url(), ROOMY, &[]), gate(&server));
+    // The server knows the script from now on: the first answer is that of the hold.
+    assert_eq!(late.claim(ROUTE, now(), LEASE, 9).await.unwrap(), []);
+    _ = late.store(fresh(1)).await.unwrap();
+    let begun = Instant::now();
+    slow.store(6_500, Ordering::SeqCst);
+    let hears_late = tokio::spawn(async move { late.claim(ROUTE, now(), LEASE, 9).await.unwrap() });
+    let mut due = Vec::new();
+    until("the hold to end", async || {
+        sleep(Duration::from_millis(200)).await;
+        due = other.claim(ROUTE, now(), LEASE, 9).await.unwrap();
+        !due.is_empty()
+    })
+    .await;
+    assert!(begun.elapsed() > Duration::from_secs(4), "it was held");
+    assert!(!hears_late.is_finished(), "it has not heard of it yet");
+    assert_eq!(hears_late.await.unwrap(), []);
+    assert!(other.settle(due[0].id, due[0].attempt, Attempted::Done, now()).await.unwrap());
+}
+
 #[tokio::test]
 async fn what_waits_for_long_is_known_for_as_long() {
     let Some(server) = Server::start() else { return };
