@@ -40,7 +40,7 @@ use hookgate::keys::tenants::Tenants;
 use hookgate::store::{Memory, ReplayStore};
 use hookgate::telemetry::metrics::Metrics;
 use http::{HeaderMap, Method};
-use outside::{Gate, beside_floods, request};
+use outside::{Flood, Gate, beside_floods, request};
 use rng::{Rng, given};
 
 #[global_allocator]
@@ -242,7 +242,7 @@ fn outside(folder: &Folder, route: &Route, samples: usize, rng: &mut Rng, failed
     let good = |n: u64| {
         request(route, &format!("/t/{}", name(TENANTS - 1)), &secret(TENANTS - 1), &format!("evt_{n}"))
     };
-    let floods: [(&str, &(dyn Fn(u64) -> Vec<u8> + Sync)); 3] = [
+    let floods: [(&str, Flood<'_>); 3] = [
         ("wrong signatures for one tenant", &|_| forged(TENANTS - 2)),
         ("invented names", &|n| request(route, &format!("/t/flood{n}"), &secret(0), "evt_1")),
         ("invented names, over the failure limit", &|n| {

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::thread::{scope, sleep, spawn};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
+use hookgate::clock;
 use hookgate::gate::route::Route;
 use hookgate::gate::scheme::sign::Unsigned;
 
@@ -106,16 +107,20 @@ pub fn request(route: &Route, path: &str, secret: &str, id: &str) -> Vec<u8> {
     let recipe = route.signature.schemes()[0].recipe();
     let key = recipe.signer(secret.as_bytes()).unwrap();
     let body = format!(r#"{{"id":"{id}","type":"invoice.paid","data":"{}"}}"#, "x".repeat(900)).into_bytes();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    let time_ms = i64::try_from(now.as_millis()).unwrap();
+    let time_ms = clock::now().wall_ms;
     let signed = recipe.sign(&key, Unsigned { id, time_ms, body: &body }).unwrap();
-    let mut request =
-        format!("POST {path} HTTP/1.1\r\nHost: app.example\r\nContent-Length: {}\r\n", body.len());
+    let request = format!("POST {path} HTTP/1.1\r\nHost: app.example\r\nContent-Length: {}\r\n", body.len());
+    let mut request = request.into_bytes();
     for (name, value) in &signed.headers {
-        request += &format!("{name}: {}\r\n", value.to_str().unwrap());
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            request.extend_from_slice(part);
+        }
     }
-    [request.as_bytes(), b"\r\n", &body].concat()
+    [&*request, b"\r\n", &body].concat()
 }
+
+/// Makes the request of that number.
+pub type Flood<'f> = &'f (dyn Fn(u64) -> Vec<u8> + Sync);
 
 /// How long good deliveries take while nothing else comes, and beside each flood: p50 and p99 in microseconds,
 /// and how many of each flood came. The phases alternate, so that what else the machine does meets all of them.
@@ -123,7 +128,7 @@ pub fn beside_floods(
     gate: &Gate,
     phases: usize,
     good: impl Fn(u64) -> Vec<u8> + Sync,
-    floods: &[&(dyn Fn(u64) -> Vec<u8> + Sync)],
+    floods: &[Flood<'_>],
 ) -> (Vec<[f64; 2]>, Vec<u64>) {
     const PHASE: Duration = Duration::from_millis(500);
     const PACE: Duration = Duration::from_micros(500);

@@ -291,7 +291,7 @@ fn a_folder_that_is_away_leaves_known_tenants_alone_and_refuses_nobody() {
 }
 
 /// From what is asked for to the whole answer.
-type Answering = Box<dyn Fn(&str) -> String + Send>;
+type Answering = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
 /// What answers on a socket, and how often it was asked for whom.
 struct Keys {
@@ -305,7 +305,7 @@ impl Keys {
     fn at(path: &Path) -> Self {
         let listener = UnixListener::bind(path).unwrap();
         let asked = Arc::<Mutex<Vec<String>>>::default();
-        let answer: Arc<Mutex<Answering>> = Arc::new(Mutex::new(Box::new(found)));
+        let answer: Arc<Mutex<Answering>> = Arc::new(Mutex::new(Arc::new(found)));
         let open = Arc::new(AtomicUsize::new(0));
         let (log, says, now) = (Arc::clone(&asked), Arc::clone(&answer), Arc::clone(&open));
         std::thread::spawn(move || {
@@ -320,7 +320,8 @@ impl Keys {
                         String::from_utf8_lossy(&bytes[..read]).lines().next().unwrap_or_default().to_owned();
                     let target = line.split(' ').nth(1).unwrap_or_default().to_owned();
                     lock(&log).push(target.clone());
-                    let said = lock(&says)(&target);
+                    let answer = Arc::clone(&lock(&says)); // others are answered meanwhile
+                    let said = answer(&target);
                     now.fetch_sub(1, Ordering::SeqCst);
                     _ = stream.write_all(said.as_bytes());
                 });
@@ -329,8 +330,8 @@ impl Keys {
         Keys { path: path.to_owned(), asked, answer, open }
     }
 
-    fn says(&self, answer: impl Fn(&str) -> String + Send + 'static) {
-        *lock(&self.answer) = Box::new(answer);
+    fn says(&self, answer: impl Fn(&str) -> String + Send + Sync + 'static) {
+        *lock(&self.answer) = Arc::new(answer);
     }
 
     fn asked(&self) -> Vec<String> {
@@ -482,6 +483,47 @@ fn known_tenants_go_on_while_a_flood_of_names_asks_a_slow_source() {
         assert!(slow < 10, "{slow} of 50 waited");
     });
     _ = &keys.path;
+}
+
+#[test]
+fn invented_names_that_wait_for_the_source_do_not_hold_up_a_tenant_whose_secret_is_looked_up_again() {
+    let (world, keys) = of_socket("cache: 1s, negative: 1s");
+    world.accepted(&event("known1", "known1"));
+    keys.says(|target| {
+        if !target.ends_with("known1") {
+            std::thread::sleep(Duration::from_millis(1900));
+        }
+        found(target)
+    });
+    std::thread::sleep(Duration::from_millis(1100)); // older than the cache
+    std::thread::scope(|scope| {
+        for n in 0..140 {
+            let world = &world;
+            scope.spawn(move || {
+                let status = world.gate.send(&event(&format!("flood{n}"), "flood")).status;
+                assert!(matches!(status, 401 | 429 | 503), "{status}");
+            });
+        }
+        until("all places for new names to be taken", || keys.open.load(Ordering::SeqCst) >= 64);
+        let started = Instant::now();
+        world.accepted(&event("known1", "known1"));
+        assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+    });
+    assert_eq!(keys.asked().iter().filter(|target| target.ends_with("known1")).count(), 2);
+}
+
+#[test]
+fn what_a_socket_says_of_one_name_does_not_make_it_away() {
+    let (world, keys) = of_socket("cache: 10m");
+    keys.says(|target| match target.ends_with("odd") {
+        true => "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        false => found(target),
+    });
+    for _ in 0..6 {
+        assert_eq!(world.told(&event("odd", "odd")), (503, "store_unavailable".to_owned()));
+    }
+    world.accepted(&event("known1", "known1"));
+    assert_eq!(keys.asked().len(), 7, "it was asked each time");
 }
 
 #[test]

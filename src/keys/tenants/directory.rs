@@ -58,6 +58,9 @@ impl Directory {
     }
 
     fn of(&self, folder: &OwnedFd, tenant: &str) -> Result<Option<Vec<NamedSecret>>, Trouble> {
+        if is_hidden(tenant) {
+            return Ok(None);
+        }
         let unreadable = |error: io::Error| {
             Trouble::Tenant(format!("cannot read {}: {error}", self.path.join(tenant).display()))
         };
@@ -143,11 +146,16 @@ fn kind(opened: &OwnedFd) -> io::Result<FileType> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(opened)?.st_mode))
 }
 
+/// What mounts, editors and tools keep for themselves: nobody meant it as a secret, and many know what is in it.
+fn is_hidden(name: &str) -> bool {
+    name.starts_with('.')
+}
+
 fn names_in(folder: &OwnedFd) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in rustix::fs::Dir::read_from(folder)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') {
+        if !is_hidden(&name) {
             names.push(name);
         }
     }
@@ -225,10 +233,11 @@ mod tests {
         create_dir(folder.path("globex").join("nested")).unwrap();
         create_dir(folder.path("empty-folder")).unwrap();
         write(folder.path("empty"), "").unwrap();
+        write(folder.path(".gitignore"), "what everybody knows is no secret").unwrap();
         assert_eq!(folder.found("acme"), Ok(Some(one("acme", "secret of acme"))));
         let both = [("2026-11", "newer"), ("2026-05", "older")].map(|(a, b)| (a.to_owned(), b.to_owned()));
         assert_eq!(folder.found("globex"), Ok(Some(both.to_vec())), "the newest first");
-        for none in ["initech", "empty", "empty-folder", "acme.old", "acm", ".hidden"] {
+        for none in ["initech", "empty", "empty-folder", "acme.old", "acm", ".hidden", ".gitignore"] {
             assert_eq!(folder.found(none), Ok(None), "{none}");
         }
     }
@@ -241,9 +250,9 @@ mod tests {
         }
         write(folder.path("~cme"), "of nobody").unwrap();
         let directory = Directory::new(folder.0.join("in"));
-        let found = |tenant: &str| match directory.secrets_evenly(tenant) {
-            Ok(found) => found.map(|secrets| String::from_utf8(secrets[0].secret.expose().to_vec()).unwrap()),
-            Err(_) => panic!("it can be read"),
+        let found = |tenant: &str| {
+            let found = directory.secrets_evenly(tenant).map_err(Trouble::into_words).unwrap();
+            found.map(|secrets| String::from_utf8(secrets[0].secret.expose().to_vec()).unwrap())
         };
         let own = |tenant: &str| Some(format!("secret of {tenant}"));
         assert_eq!(found("initech"), None, "before anybody is found");

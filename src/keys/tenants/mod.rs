@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use self::cache::{Cache, Remembered};
 pub use self::directory::Directory;
@@ -43,7 +43,8 @@ use crate::telemetry::metrics::{Lookup, TenantMetrics};
 const MOST_SECRETS: usize = 16;
 /// The longest of them: a public key of RSA has half a kilobyte.
 const MOST_TEXT: usize = 16 * 1024;
-/// Names that are asked for at the same time. Others are told to come again.
+/// New names that are asked for at the same time; others are told to come again. As many of those that were asked
+/// for lately have room beside them.
 const MOST_ASKED: usize = 4096;
 /// Questions to the source at the same time.
 const AT_ONCE: usize = 64;
@@ -59,7 +60,8 @@ pub struct Tenants {
     /// What is older than that, in seconds of the monotonic clock, is looked up again.
     since: AtomicU32,
     asking: Mutex<HashMap<Arc<str>, watch::Receiver<Option<bool>>>>,
-    places: Semaphore,
+    /// For names that were asked for lately, and for others: who invents names holds up only those who are new.
+    places: [Arc<Semaphore>; 2],
     breaker: Breaker,
     /// Why the source is away, or what it said of a tenant that could not be understood.
     trouble: Mutex<Option<String>>,
@@ -103,7 +105,7 @@ impl Tenants {
             source,
             since: AtomicU32::new(0),
             asking: Mutex::default(),
-            places: Semaphore::new(AT_ONCE),
+            places: [(), ()].map(|()| Arc::new(Semaphore::new(AT_ONCE))),
             breaker: Breaker::default(),
             trouble: Mutex::default(),
             told_away: AtomicBool::new(false),
@@ -132,7 +134,7 @@ impl Tenants {
         if let Some(remembered) = remembered.as_ref().filter(|found| self.is_good(found)) {
             return self.keys(route, name, remembered);
         }
-        if self.ask(name, now).await {
+        if self.ask(name, remembered.is_none(), now).await {
             return self.remembered(route, name, now);
         }
         match remembered {
@@ -147,10 +149,15 @@ impl Tenants {
     /// The keys of the tenant as they are now, if they were not looked up just now.
     pub async fn newer(self: &Arc<Self>, route: &Route, name: &str) -> Option<Keys> {
         let now = clock::now().mono;
-        if self.cache.get(name, now).is_some_and(|found| found.age < self.from.negative) {
+        let found = self.cache.get(name, now);
+        if found.as_ref().is_some_and(|found| found.age < self.from.negative) {
             return None;
         }
-        Some(if self.ask(name, now).await { self.remembered(route, name, now) } else { Keys::Unavailable })
+        Some(if self.ask(name, found.is_none(), now).await {
+            self.remembered(route, name, now)
+        } else {
+            Keys::Unavailable
+        })
     }
 
     /// The secrets that are remembered of the tenant, and what is to be said if it has none. Of a name that is no
@@ -208,21 +215,22 @@ impl Tenants {
 
     /// Asks the source, and remembers what it says; `false` if it cannot say. Who asks for a name that is
     /// asked for already waits for that answer.
-    async fn ask(self: &Arc<Self>, name: &str, now: Duration) -> bool {
+    async fn ask(self: &Arc<Self>, name: &str, is_new: bool, now: Duration) -> bool {
         let mut answered = {
             let mut asking = lock(&self.asking);
             match asking.get(name) {
                 Some(answered) => answered.clone(),
                 None => {
-                    if asking.len() >= MOST_ASKED || !self.breaker.lets_through(now) {
+                    let most = if is_new { MOST_ASKED } else { 2 * MOST_ASKED };
+                    if asking.len() >= most || !self.breaker.lets_through(now) {
                         self.metrics.looked_up(Lookup::Failed);
                         return false;
                     }
                     let (tell, answered) = watch::channel(None);
                     let name = Arc::<str>::from(name);
                     asking.insert(Arc::clone(&name), answered.clone());
-                    let question =
-                        Question { tenants: Arc::clone(self), name, now, tell, is_answered: false };
+                    let tenants = Arc::clone(self);
+                    let question = Question { tenants, name, is_new, now, tell, is_answered: false };
                     tokio::spawn(question.ask());
                     answered
                 }
@@ -279,7 +287,12 @@ impl Source {
         }
     }
 
-    async fn secrets(&self, route: &str, name: &str) -> Result<Option<Vec<NamedSecret>>, Trouble> {
+    async fn secrets(
+        &self,
+        route: &str,
+        name: &str,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Result<Option<Vec<NamedSecret>>, Trouble> {
         match self {
             Source::Socket(socket) => socket.secrets(route, name).await,
             Source::Store(store, hash) => {
@@ -289,7 +302,10 @@ impl Source {
             Source::Directory(directory) => {
                 let (directory, name) = (Arc::clone(directory), name.to_owned());
                 // Files of a slow volume must not hold up deliveries.
-                let read = tokio::task::spawn_blocking(move || directory.secrets_evenly(&name));
+                let read = tokio::task::spawn_blocking(move || {
+                    let _place = place; // a thread that hangs keeps it, so that few of them hang
+                    directory.secrets_evenly(&name)
+                });
                 match tokio::time::timeout(PATIENCE, read).await {
                     Ok(Ok(found)) => found,
                     Ok(Err(_)) | Err(_) => Err(Trouble::Source("the folder does not answer".to_owned())),
@@ -306,7 +322,7 @@ pub fn ask_now(
     store: ReplayStore,
     tenant: &str,
 ) -> Result<Vec<NamedSecret>, String> {
-    let asked = at_once(async { Source::new(&from.place, store).secrets(route, tenant).await })?;
+    let asked = at_once(async { Source::new(&from.place, store).secrets(route, tenant, None).await })?;
     asked.map(Option::unwrap_or_default).map_err(Trouble::into_words)
 }
 
@@ -333,6 +349,8 @@ fn of_field(hash: &str, name: &str, value: &[u8]) -> Result<Option<Vec<NamedSecr
 struct Question {
     tenants: Arc<Tenants>,
     name: Arc<str>,
+    /// Nothing is remembered of it.
+    is_new: bool,
     /// When it was asked.
     now: Duration,
     tell: watch::Sender<Option<bool>>,
@@ -341,9 +359,12 @@ struct Question {
 
 impl Question {
     async fn ask(mut self) {
-        let place = self.tenants.places.acquire().await;
-        let found = self.tenants.source.secrets(&self.tenants.route, &self.name).await;
-        drop(place);
+        let places = Arc::clone(&self.tenants.places[usize::from(self.is_new)]);
+        // Who has waited for so long in vain is told to come again.
+        let Ok(Ok(place)) = tokio::time::timeout(PATIENCE, places.acquire_owned()).await else {
+            return self.tenants.metrics.looked_up(Lookup::Failed);
+        };
+        let found = self.tenants.source.secrets(&self.tenants.route, &self.name, Some(place)).await;
         self.is_answered = self.tenants.remember(&self.name, found, self.now);
     }
 }

@@ -70,7 +70,8 @@ pub fn survey(
             }
         }
         Where::Socket(_) => {
-            let asked = at_once(async { Source::new(&from.place, store).secrets(route, NOBODY).await })?;
+            let asked =
+                at_once(async { Source::new(&from.place, store).secrets(route, NOBODY, None).await })?;
             let everybody = asked.map_err(Trouble::into_words)?.map(|_| {
                 format!(
                     "it has secrets for the tenant {NOBODY}: does it answer 404 for one that there is not?"
