@@ -24,7 +24,7 @@ impl Gate {
     pub fn start(folder: &Path, routes: &str) -> Self {
         let application = application();
         let config = folder.join("served.yaml");
-        fs::write(&config, format!("insecure_allow_http: true\nrate_limit: off\nroutes:\n{routes}")).unwrap();
+        fs::write(&config, format!("insecure_allow_http: true\nroutes:\n{routes}")).unwrap();
         let [port, ops] = [(), ()].map(|()| free_port());
         let process = Command::new(env!("CARGO_BIN_EXE_hookgate"))
             .env_clear()
@@ -35,7 +35,6 @@ impl Gate {
             .arg(format!("--upstream=http://127.0.0.1:{application}"))
             .args(["--reload-interval=0s", "--idle-timeout=300s", "--log-format=json"])
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let gate = Gate { process, port };
