@@ -4,6 +4,7 @@
 //! `tests/gate/chain_order.rs`.
 
 use super::delivery::Head;
+use super::fetched::Need;
 use super::filter::body_limit::{self, Admitted, Proof};
 use super::filter::freshness::{self, Fresh};
 use super::filter::rate_limit::SharedCell;
@@ -122,6 +123,12 @@ impl Route {
         let Some(fresh) = fresh else { return Ok(None) };
         let answer = self.handshakes.answer_signed(head, body, fresh.authentic().key_id());
         Ok(answer.transpose().map_err(|_| Reason::HandshakeRefused)?.map(Box::new))
+    }
+
+    /// What has to be found before the body can be judged, on a route whose keys are no files of its own.
+    pub fn needs(&self, admitted: &Admitted, head: &Head<'_>, body: &[u8]) -> Vec<(usize, Need)> {
+        let presented = admitted.presented().filter(|_| self.signature.looks_for_keys());
+        presented.map_or_else(Vec::new, |presented| self.signature.needs(presented, head, body))
     }
 
     /// Judges the body. What comes back is the proof that a key of the route signed it; `None` if none

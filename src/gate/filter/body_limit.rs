@@ -46,6 +46,14 @@ impl Admitted {
         self.proof = proof;
     }
 
+    /// What the head presents, if it is that by which the body is judged.
+    pub(in crate::gate) fn presented(&self) -> Option<&Presented> {
+        match &self.proof {
+            Proof::Presented(presented) => Some(presented),
+            Proof::Nothing | Proof::Asked | Proof::Open => None,
+        }
+    }
+
     pub(in crate::gate) fn into_proof(self) -> Proof {
         self.proof
     }

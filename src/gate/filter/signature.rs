@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 use subtle::ConditionallySelectable;
 
 use crate::gate::delivery::Head;
+use crate::gate::fetched::Need;
 use crate::gate::filter::events::{Events, Kind};
 use crate::gate::filter::replay::ReplayKey;
 use crate::gate::identity::{self, Identity};
@@ -25,6 +26,7 @@ pub struct Signature {
     awaiting: Vec<Scheme>,
     identity: identity::Rule,
     events: Option<Events>,
+    looks_for_keys: bool,
 }
 
 /// One recipe and its keys.
@@ -161,7 +163,9 @@ impl Signature {
                 |other: &usize| *other != n && identity::differs(&schemes[n].recipe, &schemes[*other].recipe);
             schemes[n].others = (0..schemes.len()).filter(differs).collect();
         }
-        Signature { schemes, awaiting: Vec::new(), identity: identity::Rule::default(), events: None }
+        let looks_for_keys = schemes.iter().any(|scheme| scheme.recipe.keys.is_some());
+        let identity = identity::Rule::default();
+        Signature { schemes, awaiting: Vec::new(), identity, events: None, looks_for_keys }
     }
 
     /// The same, as long as none of its keys is there.
@@ -257,6 +261,32 @@ impl Signature {
         Err(if self.awaits_keys() { Reason::Overloaded } else { nothing })
     }
 
+    /// Whether some of its keys are no files of the route: then they have to be [found](Self::needs) first.
+    pub fn looks_for_keys(&self) -> bool {
+        self.looks_for_keys
+    }
+
+    /// What is needed to judge a delivery, for each scheme whose it may be. Nothing of what it says is proved:
+    /// what is no delivery of the scheme by its own words needs nothing, and is refused.
+    pub fn needs(&self, presented: &Presented, head: &Head<'_>, body: &[u8]) -> Vec<(usize, Need)> {
+        let need = |candidate: &Candidate| {
+            let recipe = &self.schemes[candidate.scheme].recipe;
+            let place = recipe.keys.as_ref()?;
+            let reading = Reading::new(recipe, head, body);
+            let speaks = candidate.tags.is_some() || reading.tags().is_ok();
+            let judged = speaks && reading.check().is_ok() && reading.is_of_recipe() == Ok(true);
+            Some((candidate.scheme, judged.then(|| place.need(&reading).ok()).flatten()?))
+        };
+        presented.candidates.iter().filter_map(need).collect()
+    }
+
+    /// The keys of a chain that a delivery holds.
+    pub fn of_chain(&self, scheme: usize, chain: &[Vec<u8>], now_ms: i64) -> Vec<Key> {
+        let recipe = &self.schemes[scheme].recipe;
+        let place = recipe.keys.as_ref();
+        place.map_or_else(Vec::new, |place| place.of_chain(chain, recipe.algorithm, now_ms))
+    }
+
     /// Only keys that are `usable` are tried; which are does not depend on the request.
     pub fn verify(
         &self,
@@ -302,6 +332,9 @@ impl Signature {
             None => reading.tags().map_err(Objection::OtherTags)?,
         };
         reading.check()?;
+        if !reading.is_of_recipe().map_err(Reason::from)? {
+            return Err(Objection::OtherTags(Reason::SignatureMismatch));
+        }
         let made = scheme.matching_key(tags.unwrap_or(&in_body), &reading, usable);
         let (key, variant) = made.map_err(Reason::from)?.ok_or(Objection::NotMade)?;
 
@@ -390,7 +423,8 @@ fn named(
         });
         if let Some(text) = said? {
             // Who shows a credential signs nothing.
-            let signed = recipe.algorithm != Algorithm::Token && recipe.vouches_for(source, head)?;
+            let claimed = matches!(source, Source::Claim(_)) && recipe.algorithm != Algorithm::Token;
+            let signed = claimed || (!recipe.is_shown() && recipe.vouches_for(source, head)?);
             return Ok(Some(Named { text, signed }));
         }
     }

@@ -8,6 +8,7 @@ use http::HeaderName;
 
 use super::source::{Source, header_name};
 use super::transform::Transform;
+use crate::gate::fetched::parameters::Parameters;
 
 /// A compiled template such as `{header:webhook-id}.{header:webhook-timestamp}.{body}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,6 +57,10 @@ pub enum Piece {
     Secret,
     /// The signed part of the token: everything before the last `.`.
     Token,
+    /// The CRC-32 of the body (ISO 3309), in decimal: it proves nothing of it.
+    BodyCrc32,
+    /// What the route says of itself; nothing is signed as long as it says nothing.
+    Route(String),
 }
 
 impl Piece {
@@ -92,6 +97,23 @@ impl Content {
         self.segments.is_empty()
     }
 
+    /// The content on a route: once for each value that it has for a name in it.
+    pub fn on(&self, route: &Parameters) -> Vec<Content> {
+        let name = |segment: &Segment| match segment {
+            Segment::Piece(Piece::Route(name), None) => route.values(name),
+            _ => None,
+        };
+        let Some((n, values)) = self.segments.iter().enumerate().find_map(|(n, s)| Some((n, name(s)?))) else {
+            return vec![self.clone()];
+        };
+        let with = |value: String| {
+            let mut segments = self.segments.clone();
+            segments[n] = Segment::Literal(value.into_bytes());
+            Content { segments }
+        };
+        values.into_iter().map(with).flat_map(|content| content.on(route)).collect()
+    }
+
     pub fn pieces(&self) -> impl Iterator<Item = &Piece> {
         self.segments.iter().filter_map(|segment| match segment {
             // A value that may be absent is covered as a value; it is no piece of its own.
@@ -113,6 +135,27 @@ impl Content {
     pub fn ends_with_secret(&self) -> bool {
         let last = self.segments.iter().rfind(|segment| !matches!(segment, Segment::Literal(_)));
         matches!(last, Some(Segment::Piece(Piece::Secret, _)))
+    }
+
+    /// Whether each value but the first has a line feed before it and one behind it.
+    pub fn has_a_value_a_line(&self) -> bool {
+        let parted = |n: usize| {
+            let (own_before, own_after): (&[u8], &[u8]) = match &self.segments[n] {
+                Segment::Optional { before, after, .. } => (before, after),
+                Segment::Literal(_) | Segment::Piece(..) => (b"", b""),
+            };
+            let line = |text: &[u8], other: Option<&Segment>, last: bool| {
+                let text = match other {
+                    _ if !text.is_empty() => text,
+                    Some(Segment::Literal(text)) => text,
+                    _ => return false,
+                };
+                (if last { text.last() } else { text.first() }) == Some(&b'\n')
+            };
+            line(own_before, n.checked_sub(1).and_then(|n| self.segments.get(n)), true)
+                && line(own_after, self.segments.get(n + 1), false)
+        };
+        self.values().skip(1).all(|(n, _, _)| parted(n))
     }
 
     /// Whether two bodies, forms or queries may be one content, wherever its values end.
@@ -146,6 +189,7 @@ impl Content {
                 Source::Query(_) => self.pieces().any(in_url),
                 Source::Claim(_) => self.pieces().any(|piece| *piece == Piece::Token),
                 Source::Header(_) => self.pieces().any(Piece::lists_headers),
+                Source::Body => self.keeps_body(),
                 Source::Field(_) => false,
             }
     }
@@ -228,11 +272,11 @@ impl Content {
             let separator = self.separator(*n);
             let parted = match piece {
                 _ if transform.is_some_and(Transform::shows_its_end) || shows(piece) => true,
-                Piece::Secret | Piece::UrlWithoutQuery | Piece::TokenHeaders(_) => true,
+                Piece::Secret | Piece::UrlWithoutQuery | Piece::TokenHeaders(_) | Piece::Route(_) => true,
                 Piece::Url if fixed_url => true,
                 // Letters, and then a slash or a colon.
                 Piece::Method => separator.is_some() || neighbour.is_some_and(Piece::is_of_url),
-                Piece::Value(_) | Piece::Token => separator.is_some(),
+                Piece::Value(_) | Piece::Token | Piece::BodyCrc32 => separator.is_some(),
                 // Every visible character may stand in them.
                 Piece::Url | Piece::Path | Piece::RawQuerySorted | Piece::ListedHeaders(_) => {
                     separator.is_some_and(|byte| !byte.is_ascii_graphic())
@@ -341,10 +385,12 @@ fn piece(name: &str, word: &str) -> Result<Piece, String> {
             "parameters" => Piece::Parameters,
             "secret" => Piece::Secret,
             "token" => Piece::Token,
+            "body_crc32" => Piece::BodyCrc32,
             _ => return Err(unknown(word)),
         },
         Some(("listed_headers", list)) => Piece::ListedHeaders(header_name(list)?),
         Some(("token_headers", parameter)) => Piece::TokenHeaders(parameter.to_owned()),
+        Some(("route" | "region" | "origin", _)) => Piece::Route(name.to_owned()),
         Some(("header" | "kv" | "query" | "json" | "form" | "multipart" | "claim", _)) => {
             Piece::Value(name.parse()?)
         }
@@ -409,6 +455,8 @@ impl fmt::Display for Piece {
             Piece::Parameters => "parameters",
             Piece::Secret => "secret",
             Piece::Token => "token",
+            Piece::BodyCrc32 => "body_crc32",
+            Piece::Route(name) => name,
         })
     }
 }

@@ -3,9 +3,12 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::collections::HashMap;
 
 use http::HeaderName;
 use http::header::CONTENT_TYPE;
+use serde::de::IgnoredAny;
+use serde_json::Value;
 use subtle::ConstantTimeEq;
 
 use super::algorithm::Tag;
@@ -13,10 +16,12 @@ use super::content::{Content, Piece, Segment};
 use super::presented::Tags;
 use super::source::Source;
 use super::timestamp::TimestampRule;
-use super::{Payload, Recipe, SignatureFormat, TokenPayload, is_plain};
+use super::{Equality, Payload, Recipe, SignatureFormat, TokenPayload, is_plain};
 use crate::gate::delivery::Head;
+use crate::gate::fetched::document;
 use crate::gate::parse::form::Form;
 use crate::gate::parse::json::{self, Pointer, Scalar};
+use crate::gate::parse::jws::Token;
 use crate::gate::parse::url::{Port, SignedQuery};
 use crate::gate::parse::{Unreadable, jws, multipart};
 use crate::gate::reason::Reason;
@@ -28,6 +33,7 @@ pub struct Reading<'r> {
     body: &'r [u8],
     json: OnceCell<Result<Picked<'r>, Unreadable>>,
     claims: OnceCell<Result<Picked<'r>, Unreadable>>,
+    token_text: OnceCell<Result<Vec<u8>, Unreadable>>,
     form: OnceCell<Result<Form<'r>, Unreadable>>,
     query: OnceCell<Result<Form<'r>, Unreadable>>,
 }
@@ -66,6 +72,7 @@ impl<'r> Reading<'r> {
             body,
             json: OnceCell::new(),
             claims: OnceCell::new(),
+            token_text: OnceCell::new(),
             form: OnceCell::new(),
             query: OnceCell::new(),
         }
@@ -103,6 +110,9 @@ impl<'r> Reading<'r> {
             return Err(Reason::SignatureMalformed);
         }
         // Values beside the body that stand in it were not there yet when the head was judged.
+        if recipe.by_fields && !self.fields_end().map_err(Reason::from)? {
+            return Err(Reason::SignatureMalformed);
+        }
         if recipe.content.covers_body() && !self.body_values_end().map_err(Reason::from)? {
             return Err(Reason::SignatureMalformed);
         }
@@ -112,6 +122,20 @@ impl<'r> Reading<'r> {
             return Err(Reason::SignatureMalformed);
         }
         Ok(())
+    }
+
+    /// Where values are signed line by line, none but the first may hold what ends a line: else what was
+    /// signed as one could be read as several.
+    fn fields_end(&self) -> Result<bool, Unreadable> {
+        for content in self.recipe.contents() {
+            for (_, source, _) in content.values().skip(1) {
+                let is_line = |value: Cow<'_, [u8]>| !value.iter().any(u8::is_ascii_control);
+                if !self.value(source)?.is_none_or(is_line) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     fn body_values_end(&self) -> Result<bool, Unreadable> {
@@ -128,7 +152,89 @@ impl<'r> Reading<'r> {
 
     /// Whether what must hold besides the signature does.
     pub fn holds_besides(&self) -> Result<bool, Unreadable> {
-        for equality in &self.recipe.also {
+        self.holds(&self.recipe.also)
+    }
+
+    /// Whether the delivery is of this recipe, as far as it says itself: nothing of it is proved yet.
+    pub fn is_of_recipe(&self) -> Result<bool, Unreadable> {
+        if !self.holds(&self.recipe.given)? || !self.is_sole_member()? {
+            return Ok(false);
+        }
+        for demand in &self.recipe.claims {
+            let mut wanted = Vec::new();
+            for content in &demand.one_of {
+                let (mut text, port) = (Vec::new(), Port::AsGiven);
+                self.write(Variant { content, port }, &[], &mut |bytes| text.extend_from_slice(bytes))?;
+                wanted.push(text);
+            }
+            let mut holds = false;
+            for claim in &demand.claims {
+                let Some(said) = self.claimed(claim)? else { continue };
+                holds = said.iter().any(|said| wanted.iter().any(|wanted| said.as_bytes() == wanted));
+                if !holds {
+                    return Ok(false);
+                }
+            }
+            if !holds {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A body that holds a token holds nothing else: the rest would be unsigned.
+    fn is_sole_member(&self) -> Result<bool, Unreadable> {
+        match &*self.recipe.signature.from {
+            [Source::Json(_)] if self.recipe.body_is_token() => {
+                let members: HashMap<String, IgnoredAny> =
+                    serde_json::from_slice(self.body).map_err(|_| Unreadable)?;
+                Ok(members.len() == 1)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// What a claim says: one text, or each of a list (as `aud` may be one, RFC 7519, section 4.1.3).
+    fn claimed(&self, claim: &Pointer) -> Result<Option<Vec<String>>, Unreadable> {
+        let claims = self.claims.get_or_init(|| self.read_claims());
+        Ok(Some(match claims.as_ref().map_err(|unreadable| *unreadable)?.at(claim) {
+            None => return Ok(None),
+            Some(Scalar::Text(text)) => vec![text.to_string()],
+            Some(Scalar::Integer(n)) => vec![n.to_string()],
+            Some(Scalar::Bool(b)) => vec![b.to_string()],
+            Some(Scalar::Other) => {
+                let claims: Value =
+                    serde_json::from_slice(&jws::decoded(self.token()?.payload)?).map_err(|_| Unreadable)?;
+                let list = claims.pointer(&claim.to_string()).and_then(Value::as_array).ok_or(Unreadable)?;
+                list.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect()
+            }
+        }))
+    }
+
+    /// The token, wherever it stands.
+    pub fn token(&self) -> Result<Token<'_>, Unreadable> {
+        match &*self.recipe.signature.from {
+            [source] if source.is_in_body() => {
+                let read = || Ok(self.value(source)?.ok_or(Unreadable)?.into_owned());
+                let text = self.token_text.get_or_init(read).as_ref().map_err(|unreadable| *unreadable)?;
+                self.recipe.token_in(text).ok_or(Unreadable)
+            }
+            _ => self.recipe.token(self.head),
+        }
+    }
+
+    /// A parameter of the token's own header.
+    pub fn token_parameter(&self, name: &str) -> Result<Option<String>, Unreadable> {
+        self.token()?.parameter(name)
+    }
+
+    /// The certificates in the token's own header.
+    pub fn token_chain(&self) -> Result<Vec<Vec<u8>>, Unreadable> {
+        document::chain(&self.token()?.certificates()?).ok_or(Unreadable)
+    }
+
+    fn holds(&self, equalities: &[Equality]) -> Result<bool, Unreadable> {
+        for equality in equalities {
             // What is absent is empty: so it is defined.
             let value = self.value(&equality.source)?.unwrap_or_default();
             let mut holds = false;
@@ -152,6 +258,7 @@ impl<'r> Reading<'r> {
             Source::Header(_) | Source::Field(_) => self.recipe.value(source, self.head),
             Source::Form(name) => self.form()?.single(name),
             Source::Multipart(name) => Ok(self.multipart(name)?.map(Cow::Borrowed)),
+            Source::Body => Ok(Some(Cow::Borrowed(self.body))),
             Source::Json(_) | Source::Claim(_) => match self.scalar(source)? {
                 None => Ok(None),
                 Some(Scalar::Text(text)) => Ok(Some(Cow::Borrowed(text.as_bytes()))),
@@ -175,7 +282,7 @@ impl<'r> Reading<'r> {
     }
 
     fn read_claims(&self) -> Result<Picked<'r>, Unreadable> {
-        let token = self.recipe.token(self.head)?;
+        let token = self.token()?;
         Picked::of(&jws::decoded(token.payload)?, self.recipe.claims())
     }
 
@@ -227,6 +334,11 @@ impl<'r> Reading<'r> {
         mut sink: impl FnMut(&[u8]),
     ) -> Result<(), Unreadable> {
         match &self.recipe.signature.format {
+            SignatureFormat::Token { payload: TokenPayload::Plain, .. } => {
+                sink(self.token()?.header);
+                sink(b".");
+                self.write(variant, secret, &mut sink)
+            }
             SignatureFormat::Token { payload: TokenPayload::Detached, .. } => {
                 let mut payload = Vec::new();
                 self.write(variant, secret, &mut |bytes| payload.extend_from_slice(bytes))?;
@@ -385,7 +497,14 @@ impl<'r> Reading<'r> {
                 }
             }
             Piece::Secret => sink(secret),
-            Piece::Token => sink(self.recipe.token(self.head)?.signed),
+            Piece::Token => sink(self.token()?.signed),
+            Piece::BodyCrc32 => {
+                let mut crc = crc32fast::Hasher::new();
+                crc.update(self.body);
+                sink(crc.finalize().to_string().as_bytes());
+            }
+            // The route says nothing of it: nothing can have been signed.
+            Piece::Route(_) => return Err(Unreadable),
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::gate::parse::Unreadable;
 use crate::gate::parse::json::Pointer;
 
 /// Where a value that a scheme or a handshake reads stands. Written as `header:X-Name`, `kv:name`,
-/// `query:name`, `json:/pointer`, `form:name`, `multipart:name` or `claim:name`.
+/// `query:name`, `json:/pointer`, `form:name`, `multipart:name`, `claim:name` or `body`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     Header(HeaderName),
@@ -27,6 +27,8 @@ pub enum Source {
     Multipart(String),
     /// A claim of the signed token (RFC 7519, section 4).
     Claim(Pointer),
+    /// The whole body.
+    Body,
 }
 
 impl Source {
@@ -39,7 +41,8 @@ impl Source {
             | Source::Json(_)
             | Source::Form(_)
             | Source::Multipart(_)
-            | Source::Claim(_) => Ok(None),
+            | Source::Claim(_)
+            | Source::Body => Ok(None),
         }
     }
 
@@ -53,7 +56,7 @@ impl Source {
 
     /// Whether only the body tells.
     pub fn is_in_body(&self) -> bool {
-        matches!(self, Source::Json(_) | Source::Form(_) | Source::Multipart(_))
+        matches!(self, Source::Json(_) | Source::Form(_) | Source::Multipart(_) | Source::Body)
     }
 }
 
@@ -62,12 +65,15 @@ impl FromStr for Source {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
+            None if text == "body" => Ok(Source::Body),
             Some(("header", name)) => Ok(Source::Header(header_name(name)?)),
             Some(("kv", name)) if !name.is_empty() => Ok(Source::Field(name.to_owned())),
             Some(("query", name)) if !name.is_empty() => Ok(Source::Query(name.to_owned())),
             Some(("json", pointer)) => Ok(Source::Json(pointer.parse()?)),
             Some(("form", name)) if !name.is_empty() => Ok(Source::Form(name.to_owned())),
             Some(("multipart", name)) if !name.is_empty() => Ok(Source::Multipart(name.to_owned())),
+            // One claim within another is written as a pointer.
+            Some(("claim", pointer)) if pointer.starts_with('/') => Ok(Source::Claim(pointer.parse()?)),
             Some(("claim", name)) if !name.is_empty() => Ok(Source::Claim(Pointer::key(name))),
             _ => Err(format!(
                 "\"{text}\" names no source: write header:Name, kv:field, query:name, json:/pointer, form:name, \
@@ -90,7 +96,11 @@ impl fmt::Display for Source {
             Source::Json(pointer) => write!(f, "json:{pointer}"),
             Source::Form(name) => write!(f, "form:{name}"),
             Source::Multipart(name) => write!(f, "multipart:{name}"),
-            Source::Claim(pointer) => write!(f, "claim:{}", pointer.tokens().join("/")),
+            Source::Claim(pointer) => match pointer.tokens() {
+                [name] => write!(f, "claim:{name}"),
+                _ => write!(f, "claim:{pointer}"),
+            },
+            Source::Body => f.write_str("body"),
         }
     }
 }
