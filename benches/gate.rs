@@ -17,6 +17,7 @@ use hookgate::gate::chain::{Admission, Findings};
 use hookgate::gate::delivery::{Client, Head, Headers};
 use hookgate::gate::filter::body_limit::Admitted;
 use hookgate::gate::filter::freshness::Fresh;
+use hookgate::gate::keys::Keys;
 use hookgate::gate::reason::{Reason, Reject, Verdict};
 use hookgate::gate::route::{Mode, Route};
 use hookgate::gate::scheme::Assurance;
@@ -102,7 +103,8 @@ impl Delivery {
     fn judge(&self, route: &Route) -> Result<Option<Fresh>, Reject> {
         let mut findings = Findings::new(Mode::Enforce);
         let admitted = self.admit(route)?;
-        let authentic = route.authenticate(admitted, &self.head(), &self.body, NOW, &mut findings)?;
+        let authentic =
+            route.authenticate(admitted, &self.head(), &self.body, &Keys::OfRoute, NOW, &mut findings)?;
         route.freshen(authentic, NOW, &mut findings)
     }
 }
@@ -130,7 +132,14 @@ fn authenticate(c: &mut Criterion) {
                     || delivery.admit(route).expect("a genuine delivery"),
                     |admitted| {
                         let mut findings = Findings::new(Mode::Enforce);
-                        route.authenticate(admitted, &delivery.head(), &delivery.body, NOW, &mut findings)
+                        route.authenticate(
+                            admitted,
+                            &delivery.head(),
+                            &delivery.body,
+                            &Keys::OfRoute,
+                            NOW,
+                            &mut findings,
+                        )
                     },
                     BatchSize::SmallInput,
                 );

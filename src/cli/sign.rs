@@ -190,7 +190,8 @@ impl SignerArgs {
 
     /// The first of the route's schemes, with the first of its secrets that has not ended.
     fn signer_of_route(&self) -> Result<Signer, Unable> {
-        let (KeyedRoute { route, secrets }, _) = route_of_file(self.config.as_ref(), self.route.as_deref())?;
+        let (KeyedRoute { route, secrets, .. }, _) =
+            route_of_file(self.config.as_ref(), self.route.as_deref())?;
         let now = self.now.unwrap_or_else(|| clock::now().wall_ms);
         let ended = |secret: &NamedSecret| secret.not_after_ms.is_some_and(|end| now > end);
         let newest = secrets.iter().find(|secret| !ended(secret)).or(secrets.first());

@@ -235,7 +235,8 @@ fn demands_of_preset(args: &VerifyArgs) -> Result<Demands, Unable> {
 }
 
 fn demands_of_route(args: &VerifyArgs) -> Result<Demands, Unable> {
-    let (KeyedRoute { route, secrets }, others) = route_of_file(args.config.as_ref(), args.route.as_deref())?;
+    let (KeyedRoute { route, secrets, .. }, others) =
+        route_of_file(args.config.as_ref(), args.route.as_deref())?;
     if route.mode == Mode::Pass {
         let message = format!("route {} passes on what comes: there is nothing to verify", route.name);
         return Err(Unable::usage(message));

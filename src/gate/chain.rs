@@ -4,15 +4,19 @@
 //! `tests/gate/chain_order.rs`.
 
 use super::delivery::Head;
-use super::fetched::Need;
 use super::filter::body_limit::{self, Admitted, Proof};
 use super::filter::freshness::{self, Fresh};
 use super::filter::rate_limit::SharedCell;
 use super::filter::signature::Authentic;
-use super::handshake::{HandshakeReply, Unanswerable};
+use super::handshake::{HandshakeReply, Unanswerable, newest};
+use super::keys::Keys;
 use super::reason::{Reason, Reject};
 use super::route::{Mode, Route};
+use super::scheme::algorithm::KeyedMac;
 use crate::clock::Now;
+
+/// Questions of the head have no body; what comes with one that waits for a key is not looked at.
+const MOST_OF_QUESTION: usize = 4096;
 
 impl Route {
     /// Judges the head of a delivery. What comes back is the permission to read the body.
@@ -64,23 +68,41 @@ impl Route {
             findings.noted.insert(0, Reason::Handshake);
             return Ok(Admission::Read(body_limit::admit(self.max_body, head, Proof::Asked)?));
         }
-        let usable = |id: &str| self.rotation.is_usable(id, now);
-        let answer = self.handshakes.answer_bare(question, head, usable);
+        if self.looks_keys_up && question.answer.signs() {
+            let most = self.max_body.min(MOST_OF_QUESTION);
+            return Ok(Admission::Read(body_limit::admit(most, head, Proof::Open)?));
+        }
+        let answer = self.handshakes.answer_bare(question, head, self.newest(&Keys::OfRoute, now));
         Ok(Admission::Answer(self.answered(head, now, answer)?))
     }
 
-    /// Meets what the head left open: whether an unsigned body asks a question. What asks none is as
-    /// unsigned as it was.
+    /// Whether this delivery is judged by keys that have to be looked up; what is not signed, and asks for no
+    /// signature, is not.
+    pub fn needs_keys(&self, admitted: &Admitted) -> bool {
+        self.looks_keys_up && (admitted.is_presented() || (admitted.is_open() && self.handshakes.sign()))
+    }
+
+    /// Meets what the head left open: whether it asks a question that is answered with a key that was looked
+    /// up, or an unsigned body asks one. What asks none is as unsigned as it was.
     pub fn hear(
         &self,
         admitted: &mut Admitted,
         head: &Head<'_>,
         body: &[u8],
+        keys: &Keys,
         now: Now,
         findings: &mut Findings,
     ) -> Result<Option<Box<HandshakeReply>>, Reject> {
         if !admitted.is_open() {
             return Ok(None);
+        }
+        let key = self.newest(keys, now);
+        if self.looks_keys_up && matches!(keys, Keys::Unavailable) {
+            return Err(Reason::StoreUnavailable.into());
+        }
+        if let Some(question) = self.handshakes.bare(head, || self.signature.is_present(head)) {
+            let answer = self.handshakes.answer_bare(question, head, key);
+            return Ok(Some(self.answered(head, now, answer)?));
         }
         let Some(question) = self.handshakes.posted(head, body) else {
             findings.note(self.charged(head, now, Err::<(), _>(Reason::SignatureMissing)))?;
@@ -92,9 +114,13 @@ impl Route {
             admitted.judged_by(Proof::Asked);
             return Ok(None);
         }
-        let usable = |id: &str| self.rotation.is_usable(id, now);
-        let answer = self.handshakes.answer_posted(question, head, body, usable);
+        let answer = self.handshakes.answer_posted(question, head, body, key);
         Ok(Some(self.answered(head, now, answer)?))
+    }
+
+    /// The key that an answer is made with.
+    fn newest<'k>(&'k self, keys: &'k Keys, now: Now) -> Option<&'k KeyedMac> {
+        newest(keys.answering(self.handshakes.keys()), |id| keys.is_usable(&self.rotation, id, now))
     }
 
     /// The answer to a question that nobody signed. Who asks wrongly is charged as for a bad signature.
@@ -119,25 +145,23 @@ impl Route {
         fresh: Option<&Fresh>,
         head: &Head<'_>,
         body: &[u8],
+        keys: &Keys,
     ) -> Result<Option<Box<HandshakeReply>>, Reject> {
         let Some(fresh) = fresh else { return Ok(None) };
-        let answer = self.handshakes.answer_signed(head, body, fresh.authentic().key_id());
+        let (of_answers, its) = (keys.answering(self.handshakes.keys()), fresh.authentic().key_id());
+        let signed_by = || newest(of_answers, |id| *id == **its);
+        let answer = self.handshakes.answer_signed(head, body, signed_by);
         Ok(answer.transpose().map_err(|_| Reason::HandshakeRefused)?.map(Box::new))
     }
 
-    /// What has to be found before the body can be judged, on a route whose keys are no files of its own.
-    pub fn needs(&self, admitted: &Admitted, head: &Head<'_>, body: &[u8]) -> Vec<(usize, Need)> {
-        let presented = admitted.presented().filter(|_| self.signature.looks_for_keys());
-        presented.map_or_else(Vec::new, |presented| self.signature.needs(presented, head, body))
-    }
-
-    /// Judges the body. What comes back is the proof that a key of the route signed it; `None` if none
-    /// did and the route only observes or passes on, or the application is to answer an unsigned question itself.
+    /// Judges the body by the keys of the route, or by those that were looked up for this delivery. What
+    /// comes back is the proof that one of them signed it; `None` if none did and the route only observes or passes on, or the application is to answer an unsigned question itself.
     pub fn authenticate(
         &self,
         admitted: Admitted,
         head: &Head<'_>,
         body: &[u8],
+        keys: &Keys,
         now: Now,
         findings: &mut Findings,
     ) -> Result<Option<Authentic>, Reject> {
@@ -147,8 +171,11 @@ impl Route {
             // Nobody has looked whether it is a question, so it is none.
             Proof::Open => return Err(Reason::SignatureMissing.into()),
         };
-        let usable = |id: &str| self.rotation.is_usable(id, now);
-        let verified = self.signature.verify(&presented, &self.name, head, body, usable);
+        if matches!(keys, Keys::Unavailable) {
+            return Err(Reason::StoreUnavailable.into());
+        }
+        let usable = |id: &str| keys.is_usable(&self.rotation, id, now);
+        let verified = self.signature.verify_by(keys, &presented, &self.name, head, body, usable);
         let verified = verified.and_then(|authentic| {
             // A signature that anyone can ask for proves nothing.
             if self.handshakes.could_have_signed(body) {

@@ -11,6 +11,7 @@ pub mod fetched;
 pub mod filter;
 pub mod handshake;
 pub mod identity;
+pub mod keys;
 pub mod parse;
 pub mod reason;
 pub mod rotation;

@@ -29,6 +29,8 @@ pub struct Route {
     pub max_body: usize,
     pub signature: Signature,
     pub rotation: Rotation,
+    /// Whether its schemes hold no keys, because they are looked up for each delivery.
+    pub looks_keys_up: bool,
     pub handshakes: Handshakes,
     pub mode: Mode,
     /// How long may pass between two accepted events; judged by whoever watches, not by the chain.

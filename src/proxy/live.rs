@@ -9,6 +9,7 @@ use crate::config::route::KeyedRoute;
 use crate::gate::delivery::TrustedProxies;
 use crate::gate::reason::Reason;
 use crate::gate::route::{self, Route};
+use crate::keys::{KeySource, Rooms};
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::RouteMetrics;
 
@@ -23,6 +24,8 @@ pub struct Endpoint {
     pub metrics: Arc<RouteMetrics>,
     /// For diagnosis.
     pub secrets: Arc<[NamedSecret]>,
+    /// Where its keys are looked up, if it holds none itself.
+    pub keys: Option<Arc<KeySource>>,
 }
 
 /// What was configured and is not in effect.
@@ -42,10 +45,16 @@ impl Borrow<Route> for Endpoint {
 }
 
 impl Live {
-    pub fn new(routes: Vec<KeyedRoute>, trusted_proxies: TrustedProxies, telemetry: &Telemetry) -> Self {
+    pub fn new(
+        routes: Vec<KeyedRoute>,
+        trusted_proxies: TrustedProxies,
+        telemetry: &Telemetry,
+        rooms: &Rooms,
+    ) -> Self {
         telemetry.metrics.keep_only(routes.iter().map(|keyed| &*keyed.route.name));
-        let endpoint = |KeyedRoute { route, secrets }| Endpoint {
+        let endpoint = |KeyedRoute { route, secrets, elsewhere }| Endpoint {
             metrics: telemetry.metrics.route(&route),
+            keys: elsewhere.as_ref().map(|elsewhere| rooms.source(&route, elsewhere)),
             route: Arc::new(route),
             secrets: secrets.into(),
         };
@@ -54,11 +63,11 @@ impl Live {
 
     /// What was configured anew, with what the limiters of the routes here remember.
     pub fn remembered_by(&self, routes: Vec<KeyedRoute>) -> Vec<KeyedRoute> {
-        let adopting = |KeyedRoute { route, secrets }| {
-            let before = self.endpoints.iter().find(|before| before.route.name == route.name);
+        let adopting = |keyed: KeyedRoute| {
+            let before = self.endpoints.iter().find(|before| before.route.name == keyed.route.name);
             match before {
-                None => KeyedRoute { route, secrets },
-                Some(before) => KeyedRoute { route: route.adopting(&before.route), secrets },
+                None => keyed,
+                Some(before) => KeyedRoute { route: keyed.route.adopting(&before.route), ..keyed },
             }
         };
         routes.into_iter().map(adopting).collect()

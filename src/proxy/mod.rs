@@ -45,11 +45,14 @@ use crate::diagnosis::task::{self, Diagnosis, Suspect};
 use crate::diagnosis::trust;
 use crate::gate::chain::{Admission, Findings};
 use crate::gate::delivery::Head;
+use crate::gate::filter::body_limit::Admitted;
 use crate::gate::filter::freshness::Fresh;
 use crate::gate::filter::signature::Authentic;
 use crate::gate::handshake::HandshakeReply;
+use crate::gate::keys::Keys;
 use crate::gate::reason::{Reason, Reject, Said};
 use crate::gate::route::Route;
+use crate::keys::Rooms;
 use crate::store::deliveries::Deliveries;
 use crate::store::{Claim, Outcome, ReplayStore, Reservation};
 use crate::telemetry::metrics::UpstreamOutcome;
@@ -68,6 +71,8 @@ pub struct Sidecar {
     pub timeouts: Timeouts,
     pub in_flight: Arc<InFlight>,
     pub diagnosis: Diagnosis,
+    /// Where keys come from that are not files of a route.
+    pub rooms: Rooms,
 }
 
 /// Why a delivery ends without the application's answer.
@@ -97,7 +102,8 @@ impl Sidecar {
     ) -> Result<Reply, Ending> {
         // Find who speaks to whom.
         let live = self.live.load_full();
-        let Endpoint { route, metrics, secrets } = live.endpoint(head.path())?;
+        let endpoint = live.endpoint(head.path())?;
+        let Endpoint { route, metrics, secrets, .. } = endpoint;
         record.route = Some((Arc::clone(route), Arc::clone(metrics)));
         let peer = session.peer().ok_or(Reason::AddressDenied)?;
         let (client, secure) = live.trusted_proxies.resolve(peer, head.headers());
@@ -123,11 +129,12 @@ impl Sidecar {
         record.body_size = body.size();
 
         // Judge the body: is it genuine, fresh, first-seen?
+        let keys = self.keys(endpoint, &admitted, &head, &body).await;
         let now = clock::after(record.arrived);
-        if let Some(said) = route.hear(&mut admitted, &head, &body.bytes, now, &mut findings)? {
+        if let Some(said) = route.hear(&mut admitted, &head, &body.bytes, &keys, now, &mut findings)? {
             return Err(Ending::Handshake(said));
         }
-        let authentic = route.authenticate(admitted, &head, &body.bytes, now, &mut findings);
+        let authentic = route.authenticate(admitted, &head, &body.bytes, &keys, now, &mut findings);
         record.verify += clock::since(now);
         let refused = matches!(authentic, Err(Reject { reason: Reason::SignatureMismatch, .. }));
         if refused || findings.noted().contains(&Reason::SignatureMismatch) {
@@ -137,7 +144,7 @@ impl Sidecar {
         record.proof = authentic.as_ref().map(Proof::from);
         let fresh = route.freshen(authentic, now, &mut findings)?;
         record.observed = findings.noted().to_vec();
-        if let Some(said) = route.answer_signed(fresh.as_ref(), &head, &body.bytes)? {
+        if let Some(said) = route.answer_signed(fresh.as_ref(), &head, &body.bytes, &keys)? {
             return Err(Ending::Handshake(said));
         }
         route.choose(fresh.as_ref(), &mut findings)?;
@@ -169,6 +176,17 @@ impl Sidecar {
         };
         let patience = route.patience.unwrap_or(self.timeouts.upstream);
         self.deliver(&session.deadline(), delivery, patience, record).await
+    }
+
+    /// The keys that judge the delivery. Where the route holds them, that is all there is to say.
+    async fn keys(&self, endpoint: &Endpoint, admitted: &Admitted, head: &Head<'_>, body: &Body) -> Keys {
+        match &endpoint.keys {
+            Some(source) if endpoint.route.needs_keys(admitted) => {
+                // On the heap, so that every other delivery's future stays small.
+                Box::pin(source.look_up(&endpoint.route, head, &body.bytes)).await
+            }
+            Some(_) | None => Keys::OfRoute,
+        }
     }
 
     /// Tells why a sender was not believed, now and then.

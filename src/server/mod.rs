@@ -37,6 +37,7 @@ use crate::config::flags::Given;
 use crate::config::process::Lifecycle;
 use crate::config::{Config, Startup};
 use crate::diagnosis::task::Diagnosis;
+use crate::keys::Rooms;
 use crate::ops::Ops;
 use crate::ops::control;
 use crate::proxy::Sidecar;
@@ -144,8 +145,9 @@ impl Server {
         let Server { config, given, telemetry, plain, tls, ops, control, store, hangup } = self;
         let snapshot = Snapshot::of(&config);
         let startup = config.startup;
-        let live = Live::new(config.routes, config.trusted_proxies, &telemetry);
-        let sidecar = sidecar(&startup, live, store, &telemetry);
+        let rooms = Rooms::new(store.clone());
+        let live = Live::new(config.routes, config.trusted_proxies, &telemetry, &rooms);
+        let sidecar = sidecar(&startup, live, store, rooms, &telemetry);
         telemetry.metrics.loaded(clock::now().wall_ms);
         let acceptor = config.tls.as_ref().map(|tls| {
             for address in &startup.sockets.listen_tls {
@@ -243,6 +245,7 @@ pub fn sidecar(
     startup: &Startup,
     live: Live,
     store: ReplayStore,
+    rooms: Rooms,
     telemetry: &Arc<Telemetry>,
 ) -> Arc<Sidecar> {
     Arc::new(Sidecar {
@@ -256,6 +259,7 @@ pub fn sidecar(
         timeouts: startup.timeouts,
         in_flight: InFlight::new(),
         diagnosis: Diagnosis::new(),
+        rooms,
     })
 }
 

@@ -159,7 +159,12 @@ impl Reloader {
             failed: false,
         };
         let routes = self.sidecar.live.load().remembered_by(config.routes);
-        self.sidecar.live.store(Arc::new(Live::new(routes, config.trusted_proxies, telemetry)));
+        self.sidecar.live.store(Arc::new(Live::new(
+            routes,
+            config.trusted_proxies,
+            telemetry,
+            &self.sidecar.rooms,
+        )));
         if let (Some(tls), Some(acceptor)) = (&config.tls, &self.acceptor) {
             acceptor.store(Arc::new(listener::acceptor(tls)));
             for address in &self.startup.sockets.listen_tls {

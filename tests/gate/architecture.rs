@@ -62,6 +62,7 @@ const FLOORS: &[&str] = &[
     "store",
     "config",
     "telemetry",
+    "keys",
     "diagnosis",
     "proxy",
     "ops",

@@ -11,6 +11,7 @@ use hookgate::gate::filter::ip_allowlist::IpAllowlist;
 use hookgate::gate::filter::rate_limit::{Quota, RateLimit};
 use hookgate::gate::filter::replay::ReplayPolicy;
 use hookgate::gate::handshake::Handshakes;
+use hookgate::gate::keys::Keys;
 use hookgate::gate::reason::{Answers, Reason, Reject};
 use hookgate::gate::rotation::Rotation;
 use hookgate::gate::route::{Mode, Route, of_path};
@@ -254,6 +255,7 @@ impl Gate {
             max_body: MAX_BODY,
             signature: provider.signature.clone(),
             rotation: Rotation::default(),
+            looks_keys_up: false,
             handshakes: Handshakes::default(),
             mode,
             expect_every: None,
@@ -277,7 +279,8 @@ impl Gate {
         let Admission::Read(admitted) = route.admit(&head, Gate::NOW, findings)? else {
             panic!("the route answers no handshakes")
         };
-        let authentic = route.authenticate(admitted, &head, &delivery.body, Gate::NOW, findings)?;
+        let authentic =
+            route.authenticate(admitted, &head, &delivery.body, &Keys::OfRoute, Gate::NOW, findings)?;
         let Some(fresh) = route.freshen(authentic, Gate::NOW, findings)? else { return Ok(()) };
         match at_once(self.store.reserve(&fresh, Gate::NOW)) {
             Ok(Reservation::Lead(claim)) => at_once(claim.settle(Outcome::Delivered, Gate::NOW)),

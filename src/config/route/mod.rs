@@ -30,12 +30,18 @@ const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::fro
 pub struct KeyedRoute {
     pub route: Route,
     pub secrets: Vec<NamedSecret>,
+    /// Where its keys are looked up for each delivery; then it has no secrets.
+    pub elsewhere: Option<Elsewhere>,
 }
+
+/// Where keys are looked up that are not files of the route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Elsewhere {}
 
 impl KeyedRoute {
     /// Who, where, with which keys, how, and where it leads.
     pub fn in_words(&self, upstream: &UpstreamUrl) -> String {
-        let KeyedRoute { route, secrets } = self;
+        let KeyedRoute { route, secrets, .. } = self;
         let prints: Vec<_> = secrets.iter().map(|key| key.secret.fingerprint()).collect();
         let keys = match prints.len() {
             0 => "no key".to_owned(),
@@ -130,7 +136,7 @@ impl Loader {
     /// A secret on several routes makes what is signed for one good for the others.
     fn warn_of_shared(&mut self, routes: &[KeyedRoute]) {
         let mut uses: Vec<(&NamedSecret, Vec<&str>)> = Vec::new();
-        for KeyedRoute { route, secrets } in routes {
+        for KeyedRoute { route, secrets, .. } in routes {
             for secret in secrets {
                 match uses.iter_mut().find(|(known, _)| known.secret == secret.secret) {
                     Some((_, names)) if names.contains(&&*route.name) => {}
@@ -174,6 +180,7 @@ impl Endpoint<'_> {
         let mut recipes = self.recipes(&schemes);
         self.public_url(path.as_ref(), &mut recipes);
         self.assurance(&name, &recipes);
+        let elsewhere = None;
         let secrets = self.secrets(only);
         let handshakes = self.handshakes(&provider, &recipes, &secrets);
         let rotation = self.rotation(&name, &secrets);
@@ -210,6 +217,7 @@ impl Endpoint<'_> {
             max_body,
             signature,
             rotation,
+            looks_keys_up: elsewhere.is_some(),
             handshakes,
             mode,
             expect_every,
@@ -217,7 +225,7 @@ impl Endpoint<'_> {
             patience,
             awaits: std::mem::take(&mut self.awaits),
         };
-        Some(KeyedRoute { route, secrets })
+        Some(KeyedRoute { route, secrets, elsewhere })
     }
 
     /// What `check` shows as one word, or not at all.

@@ -62,6 +62,7 @@ impl Endpoint<'_> {
             max_body,
             signature: Signature::new(Vec::new()),
             rotation: provider::rotation(&[]),
+            looks_keys_up: false,
             handshakes: Handshakes::default(),
             mode: Mode::Pass,
             awaits: Vec::new(),
@@ -69,7 +70,7 @@ impl Endpoint<'_> {
             answers: Answers::default(),
             patience: None,
         };
-        Some(KeyedRoute { route, secrets: Vec::new() })
+        Some(KeyedRoute { route, secrets: Vec::new(), elsewhere: None })
     }
 }
 

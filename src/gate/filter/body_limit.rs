@@ -22,7 +22,8 @@ pub enum Proof {
     Nothing,
     /// Nothing: it is an unsigned question, and the application is to answer it.
     Asked,
-    /// Nothing yet: the body tells whether it is an unsigned question.
+    /// Nothing yet: the body tells whether it is an unsigned question, or it is one that is answered with a
+    /// key which has to be looked up.
     Open,
 }
 
@@ -42,16 +43,13 @@ impl Admitted {
         matches!(self.proof, Proof::Open)
     }
 
-    pub(in crate::gate) fn judged_by(&mut self, proof: Proof) {
-        self.proof = proof;
+    /// Whether a signature is there to be verified.
+    pub(in crate::gate) fn is_presented(&self) -> bool {
+        matches!(self.proof, Proof::Presented(_))
     }
 
-    /// What the head presents, if it is that by which the body is judged.
-    pub(in crate::gate) fn presented(&self) -> Option<&Presented> {
-        match &self.proof {
-            Proof::Presented(presented) => Some(presented),
-            Proof::Nothing | Proof::Asked | Proof::Open => None,
-        }
+    pub(in crate::gate) fn judged_by(&mut self, proof: Proof) {
+        self.proof = proof;
     }
 
     pub(in crate::gate) fn into_proof(self) -> Proof {

@@ -10,6 +10,7 @@ use crate::gate::fetched::Need;
 use crate::gate::filter::events::{Events, Kind};
 use crate::gate::filter::replay::ReplayKey;
 use crate::gate::identity::{self, Identity};
+use crate::gate::keys::Keys;
 use crate::gate::parse::Unreadable;
 use crate::gate::reason::Reason;
 use crate::gate::scheme::algorithm::{Algorithm, Tag};
@@ -26,7 +27,6 @@ pub struct Signature {
     awaiting: Vec<Scheme>,
     identity: identity::Rule,
     events: Option<Events>,
-    looks_for_keys: bool,
 }
 
 /// One recipe and its keys.
@@ -163,9 +163,7 @@ impl Signature {
                 |other: &usize| *other != n && identity::differs(&schemes[n].recipe, &schemes[*other].recipe);
             schemes[n].others = (0..schemes.len()).filter(differs).collect();
         }
-        let looks_for_keys = schemes.iter().any(|scheme| scheme.recipe.keys.is_some());
-        let identity = identity::Rule::default();
-        Signature { schemes, awaiting: Vec::new(), identity, events: None, looks_for_keys }
+        Signature { schemes, awaiting: Vec::new(), identity: identity::Rule::default(), events: None }
     }
 
     /// The same, as long as none of its keys is there.
@@ -261,11 +259,6 @@ impl Signature {
         Err(if self.awaits_keys() { Reason::Overloaded } else { nothing })
     }
 
-    /// Whether some of its keys are no files of the route: then they have to be [found](Self::needs) first.
-    pub fn looks_for_keys(&self) -> bool {
-        self.looks_for_keys
-    }
-
     /// What is needed to judge a delivery, for each scheme whose it may be. Nothing of what it says is proved:
     /// what is no delivery of the scheme by its own words needs nothing, and is refused.
     pub fn needs(&self, presented: &Presented, head: &Head<'_>, body: &[u8]) -> Vec<(usize, Need)> {
@@ -287,9 +280,23 @@ impl Signature {
         place.map_or_else(Vec::new, |place| place.of_chain(chain, recipe.algorithm, now_ms))
     }
 
-    /// Only keys that are `usable` are tried; which are does not depend on the request.
+    /// Verifies with the keys that the schemes hold. Only keys that are `usable` are tried; which are does
+    /// not depend on the request.
     pub fn verify(
         &self,
+        presented: &Presented,
+        route: &str,
+        head: &Head<'_>,
+        body: &[u8],
+        usable: impl Fn(&str) -> bool,
+    ) -> Result<Authentic, Reason> {
+        self.verify_by(&Keys::OfRoute, presented, route, head, body, usable)
+    }
+
+    /// The same with these keys.
+    pub fn verify_by(
+        &self,
+        keys: &Keys,
         presented: &Presented,
         route: &str,
         head: &Head<'_>,
@@ -303,7 +310,8 @@ impl Signature {
             if met.is_some_and(|met| !met.shares_tags_with(&scheme.recipe)) {
                 continue;
             }
-            match self.judge(scheme, candidate.tags.as_deref(), route, head, body, &usable) {
+            let made_by = keys.of(candidate.scheme, scheme);
+            match self.judge((scheme, made_by), candidate.tags.as_deref(), route, head, body, &usable) {
                 Ok(authentic) => return Ok(authentic),
                 Err(Objection::Final(reason)) => return Err(reason),
                 Err(Objection::NotMade) => {
@@ -318,7 +326,7 @@ impl Signature {
 
     fn judge(
         &self,
-        scheme: &Scheme,
+        (scheme, keys): (&Scheme, &[Key]),
         tags: Option<&[Tag]>,
         route: &str,
         head: &Head<'_>,
@@ -335,7 +343,7 @@ impl Signature {
         if !reading.is_of_recipe().map_err(Reason::from)? {
             return Err(Objection::OtherTags(Reason::SignatureMismatch));
         }
-        let made = scheme.matching_key(tags.unwrap_or(&in_body), &reading, usable);
+        let made = matching_key(keys, tags.unwrap_or(&in_body), &reading, usable);
         let (key, variant) = made.map_err(Reason::from)?.ok_or(Objection::NotMade)?;
 
         // From here on a key of the route has signed it, and whatever is wrong with it is wrong.
@@ -370,27 +378,25 @@ impl Signature {
     }
 }
 
-impl Scheme {
-    /// The key that made one of the tags, and the form of the content that it signed. Every key meets
-    /// every tag, and which of them match does not show in the time taken.
-    fn matching_key<'r>(
-        &self,
-        tags: &[Tag],
-        reading: &Reading<'r>,
-        usable: &impl Fn(&str) -> bool,
-    ) -> Result<Option<(&Key, Variant<'r>)>, Unreadable> {
-        const NONE: u32 = u32::MAX;
-        let mut matched = NONE;
-        for (v, variant) in reading.variants().enumerate() {
-            for (k, key) in self.keys.iter().enumerate().filter(|(_, key)| usable(&key.id)) {
-                let n = u32::try_from(v * self.keys.len() + k).unwrap_or(NONE);
-                matched.conditional_assign(&n, key.verifier.made_any(tags, reading, variant)?);
-            }
+/// The key that made one of the tags, and the form of the content that it signed. Every key meets
+/// every tag, and which of them match does not show in the time taken.
+fn matching_key<'k, 'r>(
+    keys: &'k [Key],
+    tags: &[Tag],
+    reading: &Reading<'r>,
+    usable: &impl Fn(&str) -> bool,
+) -> Result<Option<(&'k Key, Variant<'r>)>, Unreadable> {
+    const NONE: u32 = u32::MAX;
+    let mut matched = NONE;
+    for (v, variant) in reading.variants().enumerate() {
+        for (k, key) in keys.iter().enumerate().filter(|(_, key)| usable(&key.id)) {
+            let n = u32::try_from(v * keys.len() + k).unwrap_or(NONE);
+            matched.conditional_assign(&n, key.verifier.made_any(tags, reading, variant)?);
         }
-        let Some(n) = usize::try_from(matched).ok().filter(|_| matched != NONE) else { return Ok(None) };
-        let variant = reading.variants().nth(n / self.keys.len());
-        Ok(variant.map(|variant| (&self.keys[n % self.keys.len()], variant)))
     }
+    let Some(n) = usize::try_from(matched).ok().filter(|_| matched != NONE) else { return Ok(None) };
+    let variant = reading.variants().nth(n / keys.len());
+    Ok(variant.map(|variant| (&keys[n % keys.len()], variant)))
 }
 
 fn signed_time(recipe: &Recipe, reading: &Reading<'_>) -> Result<Option<SignedTime>, Unreadable> {

@@ -90,47 +90,52 @@ impl Handshakes {
             .find(|handshake| handshake.may_be_posted(head) && handshake.value_in(head, body).is_some())
     }
 
-    /// What the gate says to it.
+    /// What the gate says to it, with the key that it may use.
     pub fn answer_posted(
         &self,
         handshake: &Handshake,
         head: &Head<'_>,
         body: &[u8],
-        usable: impl Fn(&str) -> bool,
+        key: Option<&KeyedMac>,
     ) -> Result<HandshakeReply, Unanswerable> {
         let value = handshake.value_in(head, body).unwrap_or(Err(Unanswerable))?;
-        handshake.answer.compose(&value, self.newest(usable))
+        handshake.answer.compose(&value, key)
     }
 
-    fn newest(&self, usable: impl Fn(&str) -> bool) -> Option<&KeyedMac> {
-        self.keys.iter().find(|(id, _)| usable(id)).map(|(_, key)| key)
+    /// The keys of the route that answers are made with, newest first.
+    pub fn keys(&self) -> &[(Arc<str>, KeyedMac)] {
+        &self.keys
     }
 
-    /// What the gate says to it.
+    /// Whether an answer can hold a signature.
+    pub fn sign(&self) -> bool {
+        self.answered_by == AnsweredBy::Gate && self.list.iter().any(|handshake| handshake.answer.signs())
+    }
+
+    /// What the gate says to it, with the key that it may use.
     pub fn answer_bare(
         &self,
         handshake: &Handshake,
         head: &Head<'_>,
-        usable: impl Fn(&str) -> bool,
+        key: Option<&KeyedMac>,
     ) -> Result<HandshakeReply, Unanswerable> {
         let value = handshake.value_in_head(head)?;
-        handshake.answer.compose(&value, self.newest(usable))
+        handshake.answer.compose(&value, key)
     }
 
-    /// What the gate says to a delivery that a key of the route signed, if it is a question.
-    pub fn answer_signed(
+    /// What the gate says to a delivery that this key signed, if it is a question.
+    pub fn answer_signed<'k>(
         &self,
         head: &Head<'_>,
         body: &[u8],
-        key_id: &str,
+        key: impl Fn() -> Option<&'k KeyedMac>,
     ) -> Option<Result<HandshakeReply, Unanswerable>> {
         if self.answered_by != AnsweredBy::Gate || body.len() > MAX_QUESTION {
             return None;
         }
         self.list.iter().filter(|handshake| handshake.asked == Asked::Signed).find_map(|handshake| {
             let value = handshake.value_in(head, body)?;
-            let key = self.newest(|id| id == key_id);
-            Some(value.and_then(|value| handshake.answer.compose(&value, key)))
+            Some(value.and_then(|value| handshake.answer.compose(&value, key())))
         })
     }
 
@@ -151,6 +156,11 @@ impl Handshakes {
             _ => None,
         })
     }
+}
+
+/// The key that an answer is made with, of those that may be used.
+pub fn newest(keys: &[(Arc<str>, KeyedMac)], usable: impl Fn(&str) -> bool) -> Option<&KeyedMac> {
+    keys.iter().find(|(id, _)| usable(id)).map(|(_, key)| key)
 }
 
 #[cfg(test)]
@@ -202,7 +212,7 @@ mod tests {
         let head = head(method, query, &headers);
         let handshakes = Handshakes::new(vec![handshake.clone()], keyed(), AnsweredBy::Gate);
         let found = handshakes.bare(&head, || false)?;
-        Some(handshakes.answer_bare(found, &head, |_| true))
+        Some(handshakes.answer_bare(found, &head, newest(handshakes.keys(), |_| true)))
     }
 
     fn said(handshake: &Handshake, query: &str) -> Option<Result<String, Unanswerable>> {
@@ -326,7 +336,8 @@ mod tests {
         let ask = |body: &str| {
             let headers = HeaderMap::new();
             let head = head(&Method::POST, "", &headers);
-            let answer = handshakes.answer_signed(&head, body.as_bytes(), "new");
+            let answer =
+                handshakes.answer_signed(&head, body.as_bytes(), || newest(handshakes.keys(), |_| true));
             answer.map(|answer| answer.map(|said| said.body))
         };
         assert_eq!(ask(r#"{"type":"url_verification","challenge":"3eZb"}"#), Some(Ok("3eZb".to_owned())));
@@ -353,7 +364,7 @@ mod tests {
             let handshakes = Handshakes { answered_by: other, ..handshakes.clone() };
             let headers = HeaderMap::new();
             let head = head(&Method::POST, "", &headers);
-            assert!(handshakes.answer_signed(&head, br#"{"type":1,"id":"9"}"#, "new").is_none());
+            assert!(handshakes.answer_signed(&head, br#"{"type":1,"id":"9"}"#, || None).is_none());
         }
     }
 
@@ -368,8 +379,10 @@ mod tests {
             ("ended".into(), Algorithm::HmacSha256.keyed(b"another key, ended yesterday").unwrap()),
         );
         let handshakes = Handshakes::new(vec![crc.clone()], keys, AnsweredBy::Gate);
-        let answer = handshakes.answer_bare(&crc, &head, |id| id != "ended").unwrap();
-        assert!(answer.body.contains(&hmac("abc")));
-        assert_eq!(handshakes.answer_bare(&crc, &head, |_| false), Err(Unanswerable));
+        let answer = |usable: &dyn Fn(&str) -> bool| {
+            handshakes.answer_bare(&crc, &head, newest(handshakes.keys(), usable))
+        };
+        assert!(answer(&|id| id != "ended").unwrap().body.contains(&hmac("abc")));
+        assert_eq!(answer(&|_| false), Err(Unanswerable));
     }
 }

@@ -17,6 +17,7 @@ use hookgate::config::checks::Checks;
 use hookgate::config::flags::{Given, RunArgs};
 use hookgate::config::route::words::{RateLimit, RouteWords};
 use hookgate::config::units::{ByteSize, Rate, Senders};
+use hookgate::keys::Rooms;
 use hookgate::proxy::Sidecar;
 use hookgate::proxy::live::Live;
 use hookgate::server::sidecar;
@@ -168,8 +169,10 @@ fn gate() -> Arc<Sidecar> {
     let log = Sink::new(Box::new(io::sink()), Format::Json, Severity::Debug, &metrics);
     let telemetry = Telemetry::new(metrics, log);
     let memory = Memory::new(startup.replay, startup.stale_after, startup.replay_capacity);
-    let live = Live::new(routes, trusted_proxies, &telemetry);
-    sidecar(&startup, live, ReplayStore::Memory(memory), &telemetry)
+    let store = ReplayStore::Memory(memory);
+    let rooms = Rooms::new(store.clone());
+    let live = Live::new(routes, trusted_proxies, &telemetry, &rooms);
+    sidecar(&startup, live, store, rooms, &telemetry)
 }
 
 /// Notes each request that comes, and whatever is none, and thanks for it.
