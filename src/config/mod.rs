@@ -12,6 +12,7 @@ pub mod checks;
 pub mod file;
 pub mod flags;
 pub mod handshake;
+pub mod keys;
 pub mod limits;
 mod list;
 pub mod listeners;
@@ -99,6 +100,8 @@ pub struct Startup {
     pub replay_file: Option<PathBuf>,
     /// Where an operator reaches the gate.
     pub control_socket: Option<PathBuf>,
+    /// How keys are fetched that providers publish.
+    pub keys: keys::Settings,
     pub lifecycle: Lifecycle,
 }
 

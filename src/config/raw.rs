@@ -377,6 +377,8 @@ pub struct KeysWords {
     pub id_member: Option<String>,
     /// The member of a key that holds it, in PEM or as the base64 of its DER; a JSON Web Key if absent.
     pub key_member: Option<String>,
+    /// What the request for the keys carries, where that is more than an address.
+    pub with: Option<RequestWords>,
     /// The key is in the token, as a chain of three certificates, instead.
     pub chain: Option<ChainWords>,
 }
@@ -399,6 +401,27 @@ pub struct AddressWords {
     /// Only where the route has one of the values `is` under this name.
     pub of: Option<String>,
     pub is: Vec<String>,
+}
+
+/// What a request for keys carries. Names in it are those of the route's `credentials`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RequestWords {
+    /// The credential that is sent as `Authorization: Bearer`.
+    pub bearer: Option<String>,
+    /// A body that is posted, with `{id}` for the key's id and `{NAME}` for a credential.
+    pub post: Option<String>,
+    /// Where a token is had for the credentials `client_id` and `client_secret` (RFC 6749, section 4.4).
+    pub oauth: Option<OauthWords>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OauthWords {
+    #[serde(deserialize_with = "one_or_many_addresses")]
+    #[schemars(with = "Vec<AddressWords>")]
+    pub url: Vec<AddressWords>,
+    pub scope: String,
 }
 
 /// A chain of certificates up to a root that is pinned.
@@ -426,6 +449,10 @@ pub struct NeedWords {
     pub one_of: Vec<String>,
     /// The form of the value, if it has one.
     pub form: Option<ValueForm>,
+    /// What a route has that says nothing.
+    pub default: Option<String>,
+    /// What it means that a route says nothing, where it need not; then nothing is compared.
+    pub without: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -518,6 +545,9 @@ pub struct Timestamp {
     pub unit: TimeUnit,
     /// Where the sender says until when the event is good.
     pub expires: Option<String>,
+    /// Whether the sender leaves the time out now and then. It must be signed as a part of something else.
+    #[serde(default)]
+    pub optional: bool,
     /// How old an event may be.
     pub tolerance: Option<Span>,
     /// How far ahead the sender's clock may be.

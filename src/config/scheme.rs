@@ -303,11 +303,12 @@ pub fn key_place(raw: &raw::SchemeWords, words: &raw::KeysWords, route: &Paramet
 /// An address once for each value of the route in it.
 fn addresses(words: &raw::AddressWords, route: &Parameters) -> Result<Vec<Pinned>, Fault> {
     let fault = |e: String| Fault::new("keys", e);
-    if let Some(of) = &words.of
-        && !route.values(of).unwrap_or_default().iter().any(|value| words.is.contains(value))
-    {
-        return Ok(Vec::new());
-    }
+    let only = words.of.as_ref().map(|of| route.only(of, &words.is));
+    let route = match &only {
+        None => route,
+        Some(Some(only)) => only,
+        Some(None) => return Ok(Vec::new()),
+    };
     // The name of the certificate has the same value in it as the address.
     let both = format!("{}\n{}", words.url, words.name.as_deref().unwrap_or_default());
     let mut pinned = Vec::new();
@@ -340,6 +341,7 @@ fn timestamp(
     Ok(TimestampRule {
         from: sources("timestamp.from", &raw.from)?,
         unit: raw.unit,
+        optional: raw.optional,
         expires: expires.transpose().map_err(|e| Fault::new("timestamp.expires", e))?,
         tolerance: tolerance.unwrap_or_else(|| own(raw.tolerance)),
         future_tolerance: future.unwrap_or_else(|| own(raw.future_tolerance)),
@@ -358,6 +360,10 @@ fn check(recipe: &Recipe) -> Result<(), Fault> {
                 "timestamp.from",
                 "name where the time stands: header:Name, kv:field or json:/pointer",
             ));
+        }
+        if rule.optional && recipe.contents().any(|content| rule.from.iter().any(|source| content.keeps(source))) {
+            let message = "optional: the content names the time, so a delivery without it is not signed: leave optional out";
+            return Err(Fault::new("timestamp.optional", message));
         }
         let all = rule.from.iter().chain(&rule.expires);
         if let Some(source) = all.into_iter().find(|source| !recipe.covers(source)) {
@@ -425,6 +431,10 @@ fn check_ends(recipe: &Recipe, claimed: Option<raw::Claimed>) -> Result<(), Faul
     let contents = recipe.contents().map(|content| ("content", content));
     let equal = recipe.also.iter().flat_map(|equality| &equality.contents).map(|content| ("also", content));
     for (key, content) in contents.chain(equal) {
+        // Each on a line of its own, which no value can leave.
+        if recipe.by_fields && key == "content" {
+            continue;
+        }
         if let Some(transform) = content.lossy_body() {
             let message = format!(
                 "under |{transform} two bodies are signed alike: use {{body}}, or one of its digests such as {{body|sha256hex}}"

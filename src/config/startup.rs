@@ -7,7 +7,7 @@ use super::file::File;
 use super::flags::{Given, RunArgs};
 use super::loader::Loader;
 use super::located::Overlay;
-use super::route::{ForAll, KeyedRoute};
+use super::route::{Elsewhere, ForAll, KeyedRoute};
 use crate::gate::delivery::TrustedProxies;
 use crate::gate::filter::https::Https;
 use crate::gate::filter::replay::WINDOW_MARGIN;
@@ -69,6 +69,8 @@ impl Loader {
         let tolerances =
             routes.iter().filter_map(|keyed| keyed.route.freshness_window()).max().unwrap_or_default();
         let replay = checks.replay.policy(self, tolerances, &exchange);
+        let fetched = routes.iter().any(|keyed| matches!(keyed.elsewhere, Some(Elsewhere::Published(_))));
+        let keys = checks.keys.settings(self, fetched);
         let startup = Startup {
             sockets,
             proxy_protocol: trust.proxy_protocol,
@@ -86,6 +88,7 @@ impl Loader {
             ready_without_store: sharing.ready_without,
             replay_file,
             control_socket,
+            keys,
             lifecycle,
         };
         Built { startup, routes, trusted_proxies: trust.proxies, tls }

@@ -1,5 +1,6 @@
 //! What one endpoint demands: the words of a route, over its provider's preset, compiled.
 
+mod binding;
 mod events;
 mod handshakes;
 mod pass;
@@ -17,6 +18,7 @@ use super::application::{Application, Exchange};
 use super::checks;
 use super::loader::{Loader, join};
 use super::located::Located;
+use super::keys::Published;
 use super::provider::{self, NamedSecret};
 use super::secret::Secret;
 use super::units::{ByteSize, Rate, UpstreamUrl};
@@ -35,8 +37,11 @@ pub struct KeyedRoute {
 }
 
 /// Where keys are looked up that are not files of the route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Elsewhere {}
+#[derive(Clone, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// Where the provider publishes them.
+    Published(Published),
+}
 
 impl KeyedRoute {
     /// Who, where, with which keys, how, and where it leads.
@@ -173,22 +178,29 @@ impl Endpoint<'_> {
             return self.passing();
         }
         let before = self.loader.problems();
-        let (provider, schemes) = self.provider()?;
+        let (provider, mut schemes) = self.provider()?;
         let name = self.name(&provider);
         self.remember_unshown();
         let path = self.path();
-        let mut recipes = self.recipes(&schemes);
+        let fetches = self.fetches(&schemes);
+        if !fetches {
+            self.with_files(&mut schemes);
+        }
+        let parameters = self.parameters(&mut schemes);
+        let mut recipes = self.recipes(&schemes, &parameters);
         self.public_url(path.as_ref(), &mut recipes);
         self.assurance(&name, &recipes);
-        let elsewhere = None;
-        let secrets = self.secrets(only);
+        let published = if fetches { self.fetched_keys(&provider, &schemes, &recipes, &parameters) } else { None };
+        let elsewhere = published.map(Elsewhere::Published);
+        self.tell_of_fetches(&name, &recipes);
+        let secrets = if fetches { Vec::new() } else { self.secrets(only) };
         let handshakes = self.handshakes(&provider, &recipes, &secrets);
         let rotation = self.rotation(&name, &secrets);
         let identity = self.identity(&name, &recipes);
         let methods = self.methods();
         let signature = self.signature(&provider, recipes, &secrets);
         let signature = signature.map(|signature| self.events(signature.identified(identity)));
-        let signature = signature.map(|s| if secrets.is_empty() { s.awaiting_keys() } else { s });
+        let signature = signature.map(|s| if secrets.is_empty() && !fetches { s.awaiting_keys() } else { s });
         let allowlist = self.allowlist();
         let rate_limit = self.rate_limit();
         let failure_budget = self.failure_budget();

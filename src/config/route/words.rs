@@ -3,6 +3,7 @@
 
 #![allow(clippy::doc_markdown, reason = "doc comments are the help text, which shows no backticks")]
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -119,6 +120,109 @@ overlay! {
         /// Answers instead of the usual ones.
         #[arg(skip)]
         pub status: Option<Status>,
+
+        /// With providers whose keys are fetched: the topics of SNS that may send.
+        #[arg(skip)]
+        pub topic_arns: Option<Located<Values>>,
+
+        /// The same: for whom a token was made.
+        #[arg(skip)]
+        pub audience: Option<Located<Values>>,
+
+        /// The same: the account that a token was made for.
+        #[arg(skip)]
+        pub service_account: Option<Located<Values>>,
+
+        /// The same: the webhook's id at PayPal.
+        #[arg(skip)]
+        pub webhook_id: Option<Located<Values>>,
+
+        /// The same: the app's bundle id at Apple.
+        #[arg(skip)]
+        pub bundle_id: Option<Located<Values>>,
+
+        /// The same: which of the provider's environments sends.
+        #[arg(skip)]
+        pub environment: Option<Located<Values>>,
+
+        /// The same: the tenant at Microsoft.
+        #[arg(skip)]
+        pub tenant: Option<Located<Values>>,
+
+        /// The same: the client id that the provider has given to the application.
+        #[arg(skip)]
+        pub client_id: Option<Located<Values>>,
+
+        /// The same: the application or skill that events are for.
+        #[arg(skip)]
+        pub application_id: Option<Located<Values>>,
+
+        /// The same: the user or account at the provider.
+        #[arg(skip)]
+        pub user_id: Option<Located<Values>>,
+
+        /// The same: the address of the API whose keys sign.
+        #[arg(skip)]
+        pub api_url: Option<Located<Values>>,
+
+        /// The same: the address of the service whose keys sign.
+        #[arg(skip)]
+        pub auth_url: Option<Located<Values>>,
+
+        /// The same: who makes the tokens.
+        #[arg(skip)]
+        pub issuer: Option<Located<Values>>,
+
+        /// The same: files with what the provider's API demands before it gives a key.
+        #[arg(skip)]
+        pub credentials: Option<Located<BTreeMap<String, PathBuf>>>,
+    }
+}
+
+/// A value, or several of which one must be met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Values(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for Values {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Values;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, or a list of texts")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Values, E> {
+                Ok(Values(vec![text.to_owned()]))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Values, E> {
+                Ok(Values(vec![number.to_string()]))
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Values, A::Error> {
+                let mut all = Vec::new();
+                while let Some(Values(some)) = seq.next_element()? {
+                    all.extend(some);
+                }
+                Ok(Values(all))
+            }
+        }
+
+        deserializer.deserialize_any(OneOrMany)
+    }
+}
+
+impl JsonSchema for Values {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Values".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let one = serde_json::json!({ "type": ["string", "integer"] });
+        schemars::json_schema!({ "anyOf": [one, { "type": "array", "items": one }] })
     }
 }
 
@@ -146,6 +250,25 @@ impl RouteWords {
         self.pass.as_ref().is_some_and(|pass| pass.value)
     }
 
+    /// What the route says of itself, by its keys.
+    pub fn of_itself(&self) -> [(&'static str, Option<&Located<Values>>); 13] {
+        [
+            ("topic_arns", self.topic_arns.as_ref()),
+            ("audience", self.audience.as_ref()),
+            ("service_account", self.service_account.as_ref()),
+            ("webhook_id", self.webhook_id.as_ref()),
+            ("bundle_id", self.bundle_id.as_ref()),
+            ("environment", self.environment.as_ref()),
+            ("tenant", self.tenant.as_ref()),
+            ("client_id", self.client_id.as_ref()),
+            ("application_id", self.application_id.as_ref()),
+            ("user_id", self.user_id.as_ref()),
+            ("api_url", self.api_url.as_ref()),
+            ("auth_url", self.auth_url.as_ref()),
+            ("issuer", self.issuer.as_ref()),
+        ]
+    }
+
     /// The keys that are given and speak of what is verified, and their places.
     pub fn of_verified(&self) -> Vec<(&'static str, Located<()>)> {
         fn place<T: Clone>(given: Option<&Located<T>>) -> Option<Located<()>> {
@@ -171,8 +294,10 @@ impl RouteWords {
             ("identity", place(self.identity.as_ref())),
             ("events", place(self.events.as_ref())),
             ("status", self.status.as_ref().map(|_| unplaced())),
+            ("credentials", place(self.credentials.as_ref())),
         ];
-        keys.into_iter().filter_map(|(key, given)| Some((key, given?))).collect()
+        let keys = keys.into_iter().chain(self.of_itself().map(|(key, given)| (key, place(given))));
+        keys.filter_map(|(key, given)| Some((key, given?))).collect()
     }
 
     /// The flags that were given and speak of one route, by their names.

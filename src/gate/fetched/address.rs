@@ -172,7 +172,7 @@ impl FromStr for Address {
             parts.push(Part::Text(rest.to_owned()));
         }
         let printable = |part: &Part| match part {
-            Part::Text(text) => text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'#' | b'\\' | b'@')),
+            Part::Text(text) => text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'\\' | b'@')),
             Part::Hole(_) => true,
         };
         if parts.iter().all(printable) { Ok(Address { host, path: parts }) } else { Err(remedy()) }

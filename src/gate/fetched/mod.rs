@@ -155,6 +155,11 @@ impl KeyPlace {
 }
 
 impl Wanted {
+    /// The address of the document. What stands behind `#` is the id of a key, which is asked for in another way.
+    pub fn document(&self) -> &str {
+        self.url.split('#').next().unwrap_or_default()
+    }
+
     /// The keys of a document that the delivery can have been signed with.
     pub fn choose(&self, document: &Document, algorithm: Algorithm, now_ms: i64) -> Vec<Key> {
         let good = |key: &&PublishedKey| match (&key.certificate, &self.pinned.name) {

@@ -18,15 +18,21 @@ impl Parameters {
     pub fn values(&self, name: &str) -> Option<Vec<String>> {
         let (what, name) = name.split_once(':')?;
         let values = self.0.get(name).filter(|values| !values.is_empty())?;
-        let mut values: Vec<String> = match what {
-            "route" => values.clone(),
-            "region" => values.iter().filter_map(|arn| Some(arn.split(':').nth(3)?.to_owned())).collect(),
-            "origin" => values.iter().filter_map(|url| origin(url)).collect(),
-            _ => return None,
-        };
+        let mut values: Vec<String> = values.iter().filter_map(|value| derived(what, value)).collect();
         values.sort_unstable();
         values.dedup();
         Some(values)
+    }
+
+    /// The same route with those of its values only for which a name stands for one of these; `None` if there
+    /// is none.
+    pub fn only(&self, name: &str, these: &[String]) -> Option<Self> {
+        let (what, name) = name.split_once(':')?;
+        let fits = |value: &&String| derived(what, value).is_some_and(|value| these.contains(&value));
+        let values: Vec<_> = self.0.get(name)?.iter().filter(fits).cloned().collect();
+        let mut only = self.clone();
+        only.set(name, values);
+        (!only.0[name].is_empty()).then_some(only)
     }
 
     /// The text once for each value of the names in it, as in `https://sns.{region:topic_arns}.amazonaws.com/`;
@@ -45,6 +51,15 @@ impl Parameters {
             return values.iter().flat_map(|value| self.fill(&format!("{head}{value}{tail}"))).collect();
         }
         vec![template.to_owned()]
+    }
+}
+
+fn derived(what: &str, value: &str) -> Option<String> {
+    match what {
+        "route" => Some(value.to_owned()),
+        "region" => value.split(':').nth(3).map(str::to_owned),
+        "origin" => origin(value),
+        _ => None,
     }
 }
 

@@ -401,8 +401,12 @@ fn matching_key<'k, 'r>(
 
 fn signed_time(recipe: &Recipe, reading: &Reading<'_>) -> Result<Option<SignedTime>, Unreadable> {
     let Some(rule) = &recipe.timestamp else { return Ok(None) };
+    let ms = reading.time(rule)?;
+    if ms.is_none() && rule.optional && !reading.has_time(rule)? {
+        return Ok(None);
+    }
     Ok(Some(SignedTime {
-        ms: reading.time(rule)?,
+        ms,
         tolerance_ms: millis(rule.tolerance),
         future_tolerance_ms: millis(rule.future_tolerance),
         expires_ms: reading.expiry(rule)?,

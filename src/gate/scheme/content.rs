@@ -59,6 +59,8 @@ pub enum Piece {
     Token,
     /// The CRC-32 of the body (ISO 3309), in decimal: it proves nothing of it.
     BodyCrc32,
+    /// The query before these parameters, which are its last ones, without percent-escapes.
+    QueryBefore(Vec<String>),
     /// What the route says of itself; nothing is signed as long as it says nothing.
     Route(String),
 }
@@ -72,7 +74,10 @@ impl Piece {
     /// Two forms or queries may be written in the same way: what parts their fields is left out, or
     /// can stand in a field as well.
     fn is_lossy(&self) -> bool {
-        matches!(self, Piece::FormSorted | Piece::QuerySorted | Piece::Parameters)
+        matches!(
+            self,
+            Piece::FormSorted | Piece::QuerySorted | Piece::Parameters | Piece::QueryBefore(_)
+        )
     }
 
     pub fn is_of_url(&self) -> bool {
@@ -179,18 +184,24 @@ impl Content {
         let in_url = |piece: &Piece| {
             matches!(
                 piece,
-                Piece::Url | Piece::Path | Piece::QuerySorted | Piece::RawQuerySorted | Piece::Parameters
+                Piece::Url
+                    | Piece::Path
+                    | Piece::QuerySorted
+                    | Piece::QueryBefore(_)
+                    | Piece::RawQuerySorted
+                    | Piece::Parameters
             )
         };
         self.keeps(source)
             || match source {
                 Source::Json(_) | Source::Multipart(_) => self.keeps_body(),
+                Source::Inner(outer, _) => self.covers(&Source::Json(outer.clone())),
                 Source::Form(_) => self.covers_body(),
                 Source::Query(_) => self.pieces().any(in_url),
                 Source::Claim(_) => self.pieces().any(|piece| *piece == Piece::Token),
                 Source::Header(_) => self.pieces().any(Piece::lists_headers),
                 Source::Body => self.keeps_body(),
-                Source::Field(_) => false,
+                Source::Field(_) | Source::HeaderJson(..) | Source::Token(_) => false,
             }
     }
 
@@ -281,7 +292,11 @@ impl Content {
                 Piece::Url | Piece::Path | Piece::RawQuerySorted | Piece::ListedHeaders(_) => {
                     separator.is_some_and(|byte| !byte.is_ascii_graphic())
                 }
-                Piece::Body | Piece::FormSorted | Piece::QuerySorted | Piece::Parameters => false,
+                Piece::Body
+                | Piece::FormSorted
+                | Piece::QuerySorted
+                | Piece::QueryBefore(_)
+                | Piece::Parameters => false,
             };
             // Nobody but the provider knows the secret, so nobody finds it in a value.
             let parted = parted || neighbour.is_some_and(|next| shows(next) || *next == Piece::Secret);
@@ -390,6 +405,7 @@ fn piece(name: &str, word: &str) -> Result<Piece, String> {
         },
         Some(("listed_headers", list)) => Piece::ListedHeaders(header_name(list)?),
         Some(("token_headers", parameter)) => Piece::TokenHeaders(parameter.to_owned()),
+        Some(("query_before", names)) => Piece::QueryBefore(names.split('&').map(str::to_owned).collect()),
         Some(("route" | "region" | "origin", _)) => Piece::Route(name.to_owned()),
         Some(("header" | "kv" | "query" | "json" | "form" | "multipart" | "claim", _)) => {
             Piece::Value(name.parse()?)
@@ -457,6 +473,7 @@ impl fmt::Display for Piece {
             Piece::Token => "token",
             Piece::BodyCrc32 => "body_crc32",
             Piece::Route(name) => name,
+            Piece::QueryBefore(names) => return write!(f, "query_before:{}", names.join("&")),
         })
     }
 }

@@ -261,7 +261,7 @@ impl Recipe {
     pub fn pointers(&self) -> Vec<&Pointer> {
         self.sources()
             .filter_map(|source| match source {
-                Source::Json(pointer) => Some(pointer),
+                Source::Json(pointer) | Source::Inner(pointer, _) => Some(pointer),
                 _ => None,
             })
             .collect()
@@ -286,7 +286,7 @@ impl Recipe {
         });
         self.sources()
             .filter_map(|source| match source {
-                Source::Header(name) => Some(name.clone()),
+                Source::Header(name) | Source::HeaderJson(name, _) => Some(name.clone()),
                 _ => None,
             })
             .chain(lists)

@@ -37,12 +37,14 @@ impl Recipe {
     /// not looked into yet, so a recipe whose signature stands there is used if nothing speaks against it.
     pub fn is_present(&self, head: &Head<'_>) -> Result<bool, Unreadable> {
         let is_there = |source: &Source| match source {
-            Source::Header(name) => Ok(head.headers.contains_key(name.as_str())),
+            Source::Header(name) | Source::HeaderJson(name, _) => {
+                Ok(head.headers.contains_key(name.as_str()))
+            }
             Source::Query(name) => Ok(head.query()?.single(name)?.is_some()),
-            Source::Json(_) | Source::Form(_) | Source::Multipart(_) | Source::Body => {
+            Source::Json(_) | Source::Inner(..) | Source::Form(_) | Source::Multipart(_) | Source::Body => {
                 Ok(head.content_length != Some(0))
             }
-            Source::Field(_) | Source::Claim(_) => Ok(false),
+            Source::Field(_) | Source::Claim(_) | Source::Token(_) => Ok(false),
         };
         for source in &self.when {
             let holds = match source {

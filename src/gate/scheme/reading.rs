@@ -23,7 +23,7 @@ use crate::gate::parse::form::Form;
 use crate::gate::parse::json::{self, Pointer, Scalar};
 use crate::gate::parse::jws::Token;
 use crate::gate::parse::url::{Port, SignedQuery};
-use crate::gate::parse::{Unreadable, jws, multipart};
+use crate::gate::parse::{Unreadable, form, jws, multipart};
 use crate::gate::reason::Reason;
 
 /// Head and body under a recipe. Each is parsed once, and only if something in it is asked for.
@@ -255,9 +255,21 @@ impl<'r> Reading<'r> {
     pub fn value(&self, source: &Source) -> Result<Option<Cow<'_, [u8]>>, Unreadable> {
         match source {
             Source::Query(name) => self.query()?.single(name),
-            Source::Header(_) | Source::Field(_) => self.recipe.value(source, self.head),
+            Source::Header(_) | Source::HeaderJson(..) | Source::Field(_) => self.recipe.value(source, self.head),
+            Source::Inner(outer, inner) => {
+                let outer = Source::Json(outer.clone());
+                let Some(Scalar::Text(text)) = self.scalar(&outer)? else { return Ok(None) };
+                let picked = json::pick(text.as_bytes(), &[inner]).map_err(|_| Unreadable)?;
+                match picked.into_iter().next().flatten() {
+                    Some(Scalar::Text(text)) => Ok(Some(Cow::Owned(text.into_owned().into_bytes()))),
+                    Some(_) | None => Ok(None),
+                }
+            }
             Source::Form(name) => self.form()?.single(name),
             Source::Multipart(name) => Ok(self.multipart(name)?.map(Cow::Borrowed)),
+            Source::Token(name) => {
+                Ok(self.token()?.parameter(name)?.map(|text| Cow::Owned(text.into_bytes())))
+            }
             Source::Body => Ok(Some(Cow::Borrowed(self.body))),
             Source::Json(_) | Source::Claim(_) => match self.scalar(source)? {
                 None => Ok(None),
@@ -503,6 +515,7 @@ impl<'r> Reading<'r> {
                 crc.update(self.body);
                 sink(crc.finalize().to_string().as_bytes());
             }
+            Piece::QueryBefore(names) => sink(&query_before(self.head.query.unwrap_or_default(), names)?),
             // The route says nothing of it: nothing can have been signed.
             Piece::Route(_) => return Err(Unreadable),
         }
@@ -573,6 +586,16 @@ impl<'r> Reading<'r> {
         Ok(None)
     }
 
+    /// Whether something stands where the time does.
+    pub fn has_time(&self, rule: &TimestampRule) -> Result<bool, Unreadable> {
+        for source in &rule.from {
+            if self.is_there(source)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// When the event expires, in milliseconds since the epoch, if the sender says so. An end that
     /// is no time is not "never".
     pub fn expiry(&self, rule: &TimestampRule) -> Result<Option<i64>, Unreadable> {
@@ -630,6 +653,35 @@ impl<'r> Reading<'r> {
         }
         self.value(source).ok()?.and_then(plain)
     }
+}
+
+/// The query up to these parameters, which must be its last ones, without percent-escapes.
+fn query_before(query: &[u8], names: &[String]) -> Result<Vec<u8>, Unreadable> {
+    let mut parts: Vec<_> = query.split(|b| *b == b'&').collect();
+    let last = parts.len().checked_sub(names.len()).ok_or(Unreadable)?;
+    for (part, name) in parts.drain(last..).zip(names) {
+        let value = part.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")).ok_or(Unreadable)?;
+        let plain = value.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+        if value.is_empty() || !plain {
+            return Err(Unreadable);
+        }
+    }
+    let mut decoded = Vec::with_capacity(query.len());
+    let joined = parts.join(&b'&');
+    let mut rest = &*joined;
+    while let Some((&byte, after)) = rest.split_first() {
+        (decoded, rest) = match byte {
+            b'%' => {
+                decoded.push(form::hex_byte(after).ok_or(Unreadable)?);
+                (decoded, &after[2..])
+            }
+            other => {
+                decoded.push(other);
+                (decoded, after)
+            }
+        };
+    }
+    Ok(decoded)
 }
 
 fn plain(value: Cow<'_, [u8]>) -> Option<String> {

@@ -303,6 +303,9 @@ fn scheme() -> impl Strategy<Value = SchemeWords> {
             !kv || signature.format == SignatureFormat::Kv
         })
         .prop_map(|(algorithm, signature, id, time, unit, order, separator)| SchemeWords {
+            given: Vec::new(),
+            claims: std::collections::BTreeMap::new(),
+            keys: None,
             algorithm,
             key: KeyRule::default(),
             signature,
@@ -317,6 +320,7 @@ fn scheme() -> impl Strategy<Value = SchemeWords> {
                 from: vec![time.to_owned()],
                 unit,
                 expires: None,
+                optional: false,
                 tolerance: None,
                 future_tolerance: None,
             }),
