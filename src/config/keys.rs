@@ -21,21 +21,21 @@ overlay! {
     pub struct FetchedKeys {
         /// File with the certificates of authorities that the hosts of published keys may have theirs from
         /// [default: the system's, else those that browsers believe]
-        #[arg(long = "keys-ca-file", value_name = "PATH", help_heading = "Published keys")]
+        #[arg(id = "keys_ca_file", long = "keys-ca-file", value_name = "PATH", help_heading = "Published keys")]
         pub ca_file: Option<Located<PathBuf>>,
 
         /// Proxy through which published keys are fetched, by CONNECT: http://HOST:PORT; it resolves the names
         /// [default: none]
-        #[arg(long = "keys-proxy", value_name = "URL", help_heading = "Published keys")]
+        #[arg(id = "keys_proxy", long = "keys-proxy", value_name = "URL", help_heading = "Published keys")]
         pub proxy: Option<Located<String>>,
 
         /// Directory with a copy of what is published, made by hookgate keys fetch: then nothing is fetched
         /// [default: none]
-        #[arg(long = "keys-dir", value_name = "PATH", help_heading = "Published keys")]
+        #[arg(id = "keys_dir", long = "keys-dir", value_name = "PATH", help_heading = "Published keys")]
         pub dir: Option<Located<PathBuf>>,
 
         /// Fetch keys also where a name resolves to a private address
-        #[arg(long = "keys-allow-private", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        #[arg(id = "keys_allow_private", long = "keys-allow-private", num_args = 0..=1, require_equals = true, default_missing_value = "true",
               value_name = "BOOL", help_heading = "Published keys")]
         pub allow_private: Option<Located<bool>>,
     }
@@ -58,9 +58,17 @@ pub enum Request {
     Plain,
     Bearer(Secret),
     /// A body with `{id}` for the key's id, and `{NAME}` for each credential.
-    Post { template: String, credentials: Vec<(String, Secret)> },
+    Post {
+        template: String,
+        credentials: Vec<(String, Secret)>,
+    },
     /// A token that is had for these (RFC 6749, section 4.4).
-    Oauth { url: String, scope: String, id: Secret, secret: Secret },
+    Oauth {
+        url: String,
+        scope: String,
+        id: Secret,
+        secret: Secret,
+    },
 }
 
 /// Where the keys of a route are published, and how they are asked for.
@@ -135,4 +143,3 @@ fn proxy(loader: &mut Loader, given: &Located<String>) -> Option<(String, u16)> 
     }
     proxy
 }
-

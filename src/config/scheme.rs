@@ -15,8 +15,8 @@ use crate::gate::scheme::content::{Content, Piece};
 use crate::gate::scheme::source::Source;
 use crate::gate::scheme::timestamp::TimestampRule;
 use crate::gate::scheme::{
-    Assign, Assurance, Demand, Equality, FieldNames, Payload, Recipe, SignatureFormat, SignatureRule, TokenPayload,
-    UrlRule,
+    Assign, Assurance, Demand, Equality, FieldNames, Payload, Recipe, SignatureFormat, SignatureRule,
+    TokenPayload, UrlRule,
 };
 
 /// The tolerance of a scheme that names none.
@@ -119,7 +119,8 @@ fn assurance(recipe: &Recipe) -> Assurance {
 
 fn is_bearer(recipe: &Recipe) -> bool {
     let inside = SignatureFormat::Token { prefix: Vec::new(), payload: TokenPayload::Inside };
-    std::mem::discriminant(&recipe.signature.format) == std::mem::discriminant(&inside) && !recipe.covers_body()
+    std::mem::discriminant(&recipe.signature.format) == std::mem::discriminant(&inside)
+        && !recipe.covers_body()
 }
 
 fn signature(raw: &raw::SchemeWords) -> Result<SignatureRule, Fault> {
@@ -259,7 +260,11 @@ pub fn compile_on(
 }
 
 /// Where a scheme's keys are found on a route that says this of itself.
-pub fn key_place(raw: &raw::SchemeWords, words: &raw::KeysWords, route: &Parameters) -> Result<KeyPlace, Fault> {
+pub fn key_place(
+    raw: &raw::SchemeWords,
+    words: &raw::KeysWords,
+    route: &Parameters,
+) -> Result<KeyPlace, Fault> {
     let source = |text: &String| text.parse().map_err(|e: String| Fault::new("keys", e));
     let is_token = matches!(
         raw.signature.format,
@@ -271,8 +276,7 @@ pub fn key_place(raw: &raw::SchemeWords, words: &raw::KeysWords, route: &Paramet
         None if is_token => KeyName::Token,
         None => KeyName::None,
     };
-    let form =
-        Form { at: words.at.clone(), id: words.id_member.clone(), key: words.key_member.clone() };
+    let form = Form { at: words.at.clone(), id: words.id_member.clone(), key: words.key_member.clone() };
     if !raw.algorithm.is_public() {
         let remedy = "keys that are published are public keys: write algorithm: rsa-sha256, for instance";
         return Err(Fault::new("algorithm", remedy));
@@ -361,7 +365,9 @@ fn check(recipe: &Recipe) -> Result<(), Fault> {
                 "name where the time stands: header:Name, kv:field or json:/pointer",
             ));
         }
-        if rule.optional && recipe.contents().any(|content| rule.from.iter().any(|source| content.keeps(source))) {
+        if rule.optional
+            && recipe.contents().any(|content| rule.from.iter().any(|source| content.keeps(source)))
+        {
             let message = "optional: the content names the time, so a delivery without it is not signed: leave optional out";
             return Err(Fault::new("timestamp.optional", message));
         }

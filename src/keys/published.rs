@@ -143,7 +143,14 @@ impl Library {
     }
 
     /// Fetches what lies at a fixed address, if nobody has yet.
-    fn keep(self: &Arc<Self>, host: &Arc<str>, source: &Arc<str>, url: Arc<str>, form: &Form, request: &Arc<Request>) {
+    fn keep(
+        self: &Arc<Self>,
+        host: &Arc<str>,
+        source: &Arc<str>,
+        url: Arc<str>,
+        form: &Form,
+        request: &Arc<Request>,
+    ) {
         let now = clock::now().mono;
         let held = Held {
             document: Arc::default(),
@@ -166,10 +173,18 @@ impl Library {
     }
 
     /// The document of an address: what is held, or after a fetch what has come.
-    async fn look(self: &Arc<Self>, wanted: &Wanted, source: &Arc<str>, form: &Form, request: &Arc<Request>) -> Looked {
+    async fn look(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        source: &Arc<str>,
+        form: &Form,
+        request: &Arc<Request>,
+    ) -> Looked {
         let host = host_of(&wanted.url);
         let now = clock::now().mono;
-        let satisfies = |document: &Document| !document.keys.is_empty() && document.named(wanted.id.as_deref()).next().is_some();
+        let satisfies = |document: &Document| {
+            !document.keys.is_empty() && document.named(wanted.id.as_deref()).next().is_some()
+        };
         enum Next {
             Serve(Arc<Document>),
             Wait(watch::Receiver<bool>),
@@ -177,7 +192,10 @@ impl Library {
             Refuse,
         }
         let next = self.with(&host, source, |host| {
-            let held = host.documents.get(&wanted.url).filter(|held| now < held.ends_at + STALE || held.ends_at == held.fetched_at);
+            let held = host
+                .documents
+                .get(&wanted.url)
+                .filter(|held| now < held.ends_at + STALE || held.ends_at == held.fetched_at);
             if let Some(held) = held.filter(|held| satisfies(&held.document)) {
                 return Next::Serve(Arc::clone(&held.document));
             }
@@ -188,7 +206,9 @@ impl Library {
             if cooling {
                 // It was fetched since, and does not hold that key: there is none.
                 let since = host.caused.unwrap_or_default();
-                if let Some(held) = held.filter(|held| !held.document.keys.is_empty() && held.fetched_at >= since) {
+                if let Some(held) =
+                    held.filter(|held| !held.document.keys.is_empty() && held.fetched_at >= since)
+                {
                     return Next::Serve(Arc::clone(&held.document));
                 }
                 host.ask(&wanted.url);
@@ -324,12 +344,20 @@ impl Library {
             let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
             for (name, host) in hosts.iter_mut() {
                 host.documents.retain(|_, held| held.fixed || now < held.ends_at + STALE);
-                for (url, held) in host.documents.iter().filter(|(_, held)| held.fixed || !held.document.keys.is_empty()) {
+                for (url, held) in
+                    host.documents.iter().filter(|(_, held)| held.fixed || !held.document.keys.is_empty())
+                {
                     let age = now.saturating_sub(held.fetched_at);
                     let oldest = ages.entry(Arc::clone(&host.source)).or_default();
                     *oldest = age.max(*oldest);
                     if held.renew_at <= now && !host.under_way.contains_key(url) {
-                        due.push((Arc::clone(name), Arc::clone(&host.source), Arc::clone(url), held.form.clone(), Arc::clone(&held.request)));
+                        due.push((
+                            Arc::clone(name),
+                            Arc::clone(&host.source),
+                            Arc::clone(url),
+                            held.form.clone(),
+                            Arc::clone(&held.request),
+                        ));
                     }
                 }
             }
@@ -359,7 +387,11 @@ impl Library {
                     fingerprints: held.document.keys.iter().map(print).collect(),
                     age: is_there.then(|| now.saturating_sub(held.fetched_at)),
                     next: Some(held.renew_at.saturating_sub(now)),
-                    fault: host.failing.as_ref().filter(|_| held.failures > 0).map(|failing| failing.fault.to_string()),
+                    fault: host
+                        .failing
+                        .as_ref()
+                        .filter(|_| held.failures > 0)
+                        .map(|failing| failing.fault.to_string()),
                 });
             }
         }
@@ -387,7 +419,8 @@ impl Host {
     /// Keeps it; where there are too many, the one that is not fixed and has not been renewed for longest goes.
     fn hold(&mut self, url: &Arc<str>, held: Held) {
         if self.documents.len() >= MAX_DOCUMENTS && !self.documents.contains_key(url) {
-            let old = self.documents.iter().filter(|(_, held)| !held.fixed).min_by_key(|(_, held)| held.fetched_at);
+            let old =
+                self.documents.iter().filter(|(_, held)| !held.fixed).min_by_key(|(_, held)| held.fetched_at);
             let old = old.map(|(url, _)| Arc::clone(url));
             old.and_then(|url| self.documents.remove(&url));
         }
@@ -426,7 +459,11 @@ impl Source {
                 }
             }
         }
-        if unavailable && ring.schemes.iter().all(Vec::is_empty) { Keys::Unavailable } else { Keys::Found(Arc::new(ring)) }
+        if unavailable && ring.schemes.iter().all(Vec::is_empty) {
+            Keys::Unavailable
+        } else {
+            Keys::Found(Arc::new(ring))
+        }
     }
 }
 

@@ -64,7 +64,9 @@ fn presets_judge_as_the_providers_do() {
 fn what_was_accepted_is_refused_with_one_more_byte() {
     for mut vector in all().into_iter().filter(|vector| vector.expect == "accept") {
         let Some(schemes) = vector.schemes() else { continue };
-        let bearer = schemes.iter().all(|raw| raw.signs_body == Some(raw::SignsBody::No) && raw.signature.format == raw::SignatureFormat::Jwt);
+        let bearer = schemes.iter().all(|raw| {
+            raw.signs_body == Some(raw::SignsBody::No) && raw.signature.format == raw::SignatureFormat::Jwt
+        });
         if bearer || vector.body().is_empty() {
             continue;
         }
@@ -131,9 +133,13 @@ impl Vector {
             Value::String(name) if name == "RS256" => "rsa-sha256",
             _ => "ed25519",
         };
-        let (place, issuer) = (if algorithm == "rsa-sha256" { "x509" } else { "jwks" }, &self.config["issuer"]);
-        let audience = self.config.get("audience").map(|audience| format!(", aud: {audience}")).unwrap_or_default();
-        let ends = if self.config.contains_key("expiry") { "" } else {
+        let (place, issuer) =
+            (if algorithm == "rsa-sha256" { "x509" } else { "jwks" }, &self.config["issuer"]);
+        let audience =
+            self.config.get("audience").map(|audience| format!(", aud: {audience}")).unwrap_or_default();
+        let ends = if self.config.contains_key("expiry") {
+            ""
+        } else {
             "timestamp: { from: 'claim:iat', unit: s, expires: 'claim:exp', tolerance: 1d, future_tolerance: 1m }"
         };
         let yaml = format!(
@@ -170,7 +176,10 @@ impl Vector {
                 "auth_url",
                 vec!["https://ep-example.neonauth.us-east-1.aws.neon.tech/neondb/auth".to_owned()],
             ),
-            "alexa" => route.set("application_id", vec!["amzn1.ask.skill.75c997b8-610f-4eb4-bf2e-95810e15fba2".to_owned()]),
+            "alexa" => route.set(
+                "application_id",
+                vec!["amzn1.ask.skill.75c997b8-610f-4eb4-bf2e-95810e15fba2".to_owned()],
+            ),
             _ => {}
         }
         route
@@ -179,7 +188,8 @@ impl Vector {
     fn signature(&self, schemes: &[raw::SchemeWords]) -> Signature {
         let route = self.parameters();
         let scheme = |raw: &raw::SchemeWords| {
-            let mut recipe = compile_on(raw, None, None, &route).unwrap_or_else(|e| panic!("{}: {}", self.id, e.message));
+            let mut recipe =
+                compile_on(raw, None, None, &route).unwrap_or_else(|e| panic!("{}: {}", self.id, e.message));
             // Test notifications of Apple's SDK have a root of their own.
             if let (Some(KeyPlace { source: KeySource::Token(rule), .. }), Some(root)) =
                 (&mut recipe.keys, self.keys.get("root"))
@@ -192,7 +202,8 @@ impl Vector {
     }
 
     fn delivery(&self) -> Delivery {
-        let headers = self.headers.iter().map(|(n, v)| (n.parse::<http::HeaderName>().unwrap(), v.parse().unwrap()));
+        let headers =
+            self.headers.iter().map(|(n, v)| (n.parse::<http::HeaderName>().unwrap(), v.parse().unwrap()));
         let mut delivery = Delivery::new(headers.collect(), &self.body());
         delivery.method = self.method.parse().unwrap();
         delivery.content_length = Some(delivery.body.len() as u64);

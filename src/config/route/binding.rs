@@ -10,8 +10,8 @@ use crate::config::located::Located;
 use crate::config::raw::{NeedWords, SchemeWords, ValueForm};
 use crate::config::secret::Secret;
 use crate::config::{Origin, raw};
-use crate::gate::fetched::parameters::Parameters;
 use crate::gate::fetched::KeySource;
+use crate::gate::fetched::parameters::Parameters;
 use crate::gate::scheme::Recipe;
 
 impl Endpoint<'_> {
@@ -26,7 +26,8 @@ impl Endpoint<'_> {
     pub(super) fn with_files(&mut self, schemes: &mut [SchemeWords]) {
         for scheme in schemes.iter_mut().filter(|scheme| scheme.keys.is_some()) {
             if scheme.key.decode != crate::gate::scheme::key::KeyDecoding::Spki {
-                let message = "this provider's keys are fetched from where it publishes them: leave secrets out";
+                let message =
+                    "this provider's keys are fetched from where it publishes them: leave secrets out";
                 self.problem("secrets", message);
                 return;
             }
@@ -43,7 +44,11 @@ impl Endpoint<'_> {
             let need = needs.get(key);
             match given {
                 Some(given) if !named.contains(key) => {
-                    let whose = if self.preset.is_some() { "this provider needs none" } else { "the scheme names none" };
+                    let whose = if self.preset.is_some() {
+                        "this provider needs none"
+                    } else {
+                        "the scheme names none"
+                    };
                     self.loader.located_problem(&self.key(key), given, format!("{whose}: leave {key} out"));
                 }
                 Some(given) => {
@@ -89,23 +94,29 @@ impl Endpoint<'_> {
         let values = &given.value.0;
         let example = need.map_or("…", |need| &need.example).to_owned();
         let plain = |text: &String| {
-            !text.is_empty() && text.len() <= 512 && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'{' | b'}'))
+            !text.is_empty()
+                && text.len() <= 512
+                && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'{' | b'}'))
         };
         let fits = |text: &String| match need.and_then(|need| need.form) {
             None | Some(ValueForm::File) => true,
             Some(ValueForm::TopicArn) => is_topic_arn(text),
             Some(ValueForm::Url) => is_url(text),
-            Some(ValueForm::Email) => text.split_once('@').is_some_and(|(user, host)| !user.is_empty() && host.contains('.')),
+            Some(ValueForm::Email) => {
+                text.split_once('@').is_some_and(|(user, host)| !user.is_empty() && host.contains('.'))
+            }
             Some(ValueForm::Uuid) => is_uuid(text),
             Some(ValueForm::Digits) => text.bytes().all(|b| b.is_ascii_digit()),
         };
         let known = need.map(|need| &need.one_of).filter(|known| !known.is_empty());
-        let bad = values.iter().find(|text| {
-            !plain(text) || !fits(text) || known.is_some_and(|known| !known.contains(text))
-        });
+        let bad = values
+            .iter()
+            .find(|text| !plain(text) || !fits(text) || known.is_some_and(|known| !known.contains(text)));
         let message = match (bad, known) {
             _ if values.is_empty() => format!("is empty: write {key}: {example}"),
-            (Some(bad), Some(known)) => format!("\"{bad}\" is none of {}: write one of them", known.join(", ")),
+            (Some(bad), Some(known)) => {
+                format!("\"{bad}\" is none of {}: write one of them", known.join(", "))
+            }
             (Some(bad), None) => format!("\"{bad}\" is not of the form that it has: write {key}: {example}"),
             (None, _) => return true,
         };
@@ -141,7 +152,8 @@ impl Endpoint<'_> {
         credentials: &[(String, Secret)],
         parameters: &Parameters,
     ) -> Request {
-        let credential = |name: &str| credentials.iter().find(|(known, _)| known == name).map(|(_, s)| s.clone());
+        let credential =
+            |name: &str| credentials.iter().find(|(known, _)| known == name).map(|(_, s)| s.clone());
         let request = with.and_then(|with| match with {
             raw::RequestWords { bearer: Some(name), .. } => Some(Request::Bearer(credential(name)?)),
             raw::RequestWords { post: Some(template), .. } => {
@@ -194,9 +206,15 @@ impl Endpoint<'_> {
             let file = Located { value: path.clone(), ..given.clone().map(|_| path.clone()) };
             let Some(bytes) = self.loader.read(&key, &file) else { continue };
             let (secret, _) = Secret::from_bytes(bytes);
-            let plain = |bytes: &[u8]| !bytes.is_empty() && bytes.iter().all(|b| matches!(b, 0x21..=0x7e) && !matches!(b, b'"' | b'\\'));
+            let plain = |bytes: &[u8]| {
+                !bytes.is_empty()
+                    && bytes.iter().all(|b| matches!(b, 0x21..=0x7e) && !matches!(b, b'"' | b'\\'))
+            };
             if !plain(secret.expose()) && !self.loader.is_for_elsewhere() {
-                let message = format!("{} holds no credential: put the provider's text into it, and nothing else", path.display());
+                let message = format!(
+                    "{} holds no credential: put the provider's text into it, and nothing else",
+                    path.display()
+                );
                 self.loader.located_problem(&key, &given, message);
                 continue;
             }
@@ -233,7 +251,9 @@ fn names(schemes: &[SchemeWords]) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for text in texts {
         for word in text.split('{').skip(1).filter_map(|rest| rest.split('}').next()) {
-            if let Some((_, name)) = word.split_once(':').filter(|_| crate::gate::fetched::parameters::is_name(word)) {
+            if let Some((_, name)) =
+                word.split_once(':').filter(|_| crate::gate::fetched::parameters::is_name(word))
+            {
                 names.insert(name.to_owned());
             }
         }
@@ -244,16 +264,19 @@ fn names(schemes: &[SchemeWords]) -> BTreeSet<String> {
 /// `arn:aws:sns:REGION:ACCOUNT:NAME`, in any of Amazon's partitions.
 fn is_topic_arn(text: &str) -> bool {
     let parts: Vec<_> = text.split(':').collect();
-    let [ "arn", partition, "sns", region, account, name ] = parts.as_slice() else { return false };
+    let ["arn", partition, "sns", region, account, name] = parts.as_slice() else { return false };
     let bare = name.strip_suffix(".fifo").unwrap_or(name);
-    let named = !bare.is_empty() && bare.len() <= 256 && bare.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    let named = !bare.is_empty()
+        && bare.len() <= 256
+        && bare.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
     let known = ["aws", "aws-cn", "aws-us-gov", "aws-eusc"].contains(partition);
     known && is_region(region) && account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit()) && named
 }
 
 /// `eu-west-1`: an area, a direction, a digit.
 fn is_region(text: &str) -> bool {
-    const AREAS: [&str; 12] = ["us", "eu", "ap", "sa", "ca", "me", "af", "il", "mx", "cn", "us-gov", "eusc-de"];
+    const AREAS: [&str; 12] =
+        ["us", "eu", "ap", "sa", "ca", "me", "af", "il", "mx", "cn", "us-gov", "eusc-de"];
     let Some((rest, digit)) = text.rsplit_once('-') else { return false };
     let Some((area, direction)) = rest.rsplit_once('-') else { return false };
     let lower = !direction.is_empty() && direction.bytes().all(|b| b.is_ascii_lowercase());
@@ -263,7 +286,8 @@ fn is_region(text: &str) -> bool {
 fn is_url(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("https://") else { return false };
     let host = rest.split('/').next().unwrap_or_default();
-    host.contains('.') && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':'))
+    host.contains('.')
+        && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':'))
         && !rest.contains(['?', '#'])
 }
 

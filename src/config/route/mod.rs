@@ -16,9 +16,9 @@ use std::time::Duration;
 use self::words::RouteWords;
 use super::application::{Application, Exchange};
 use super::checks;
+use super::keys::Published;
 use super::loader::{Loader, join};
 use super::located::Located;
-use super::keys::Published;
 use super::provider::{self, NamedSecret};
 use super::secret::Secret;
 use super::units::{ByteSize, Rate, UpstreamUrl};
@@ -190,7 +190,8 @@ impl Endpoint<'_> {
         let mut recipes = self.recipes(&schemes, &parameters);
         self.public_url(path.as_ref(), &mut recipes);
         self.assurance(&name, &recipes);
-        let published = if fetches { self.fetched_keys(&provider, &schemes, &recipes, &parameters) } else { None };
+        let published =
+            if fetches { self.fetched_keys(&provider, &schemes, &recipes, &parameters) } else { None };
         let elsewhere = published.map(Elsewhere::Published);
         self.tell_of_fetches(&name, &recipes);
         let secrets = if fetches { Vec::new() } else { self.secrets(only) };

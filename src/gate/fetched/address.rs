@@ -121,7 +121,8 @@ impl Hole {
                         _ => b.is_ascii_hexdigit(),
                     })
                 };
-                let ends = |text: &str| !text[36..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-');
+                let ends =
+                    |text: &str| !text[36..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-');
                 let fits = text.is_char_boundary(36.min(text.len())) && text.len() >= 36;
                 if fits && is_uuid(&text[..36]) && ends(text) { 36 } else { 0 }
             }
@@ -207,8 +208,16 @@ mod tests {
         let hex = "7506a1e35b36ef5a444dd1a8e7cc3ed8";
         let good = format!("https://sns.us-east-1.amazonaws.com/SimpleNotificationService-{hex}.pem");
         assert_eq!(matching(SNS, &good), Some(good.clone()));
-        assert_eq!(matching(SNS, &good.replace(".com/", ".com:443/")), Some(good.clone()), "the port of HTTPS");
-        assert_eq!(matching(SNS, &good.replace("sns.us", "SNS.us")), Some(good.clone()), "a host in capitals");
+        assert_eq!(
+            matching(SNS, &good.replace(".com/", ".com:443/")),
+            Some(good.clone()),
+            "the port of HTTPS"
+        );
+        assert_eq!(
+            matching(SNS, &good.replace("sns.us", "SNS.us")),
+            Some(good.clone()),
+            "a host in capitals"
+        );
         for bad in [
             good.replace("https", "http"),
             good.replace(".com/", ".com.evil.example/"),
@@ -242,7 +251,9 @@ mod tests {
         let uuid: Address = "https://api.example/keys/{uuid}".parse().unwrap();
         let id = "9936261a-7d7b-4621-a0f1-96ccb428af49";
         assert_eq!(uuid.of(id), Some(format!("https://api.example/keys/{id}")));
-        for bad in ["", "..", "../x", "9936261a", &format!("{id}/.."), &format!("{id}0"), &id.replace('-', "/")] {
+        for bad in
+            ["", "..", "../x", "9936261a", &format!("{id}/.."), &format!("{id}0"), &id.replace('-', "/")]
+        {
             assert_eq!(uuid.of(bad), None, "{bad}");
         }
         let name: Address = "https://api.example/keys/{name}".parse().unwrap();

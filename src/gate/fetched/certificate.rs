@@ -36,7 +36,8 @@ pub fn blocks(text: &[u8]) -> Result<Vec<Vec<u8>>, Unreadable> {
     let mut rest = std::str::from_utf8(text).map_err(|_| Unreadable)?.trim();
     let mut found = Vec::new();
     while !rest.is_empty() {
-        let (inner, behind) = rest.strip_prefix(BEGIN).and_then(|rest| rest.split_once(END)).ok_or(Unreadable)?;
+        let (inner, behind) =
+            rest.strip_prefix(BEGIN).and_then(|rest| rest.split_once(END)).ok_or(Unreadable)?;
         let base64: String = inner.split_ascii_whitespace().collect();
         found.push(BASE64.decode(base64.as_bytes()).map_err(|_| Unreadable)?);
         rest = behind.trim_start();

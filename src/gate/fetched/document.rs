@@ -75,7 +75,9 @@ impl Document {
 
     /// Those that a delivery may mean: of that name, or all if it names none.
     pub fn named<'d>(&'d self, id: Option<&'d str>) -> impl Iterator<Item = &'d PublishedKey> {
-        self.keys.iter().filter(move |key| id.is_none_or(|id| key.id.as_deref().is_none_or(|known| known == id)))
+        self.keys
+            .iter()
+            .filter(move |key| id.is_none_or(|id| key.id.as_deref().is_none_or(|known| known == id)))
     }
 }
 
@@ -93,7 +95,9 @@ fn of_json(document: &Value, form: &Form) -> Option<Vec<PublishedKey>> {
     Some(match place {
         Value::Array(list) => list.iter().filter_map(|one| of_object(one, form)).collect(),
         Value::String(text) => of_text(None, text).into_iter().collect(),
-        Value::Object(map) if map.contains_key("kty") || form.key.as_ref().is_some_and(|key| map.contains_key(key)) => {
+        Value::Object(map)
+            if map.contains_key("kty") || form.key.as_ref().is_some_and(|key| map.contains_key(key)) =>
+        {
             of_object(place, form).into_iter().collect()
         }
         // Google's older form: a name, and the certificate under it.
@@ -202,7 +206,9 @@ impl Material {
     pub fn verifier(&self, algorithm: Algorithm) -> Option<PublicKey> {
         let kind = match algorithm {
             Algorithm::Ed25519 => Kind::Ed25519,
-            Algorithm::EcdsaP256Sha1 | Algorithm::EcdsaP256Sha256 | Algorithm::EcdsaP256Sha256Fixed => Kind::P256,
+            Algorithm::EcdsaP256Sha1 | Algorithm::EcdsaP256Sha256 | Algorithm::EcdsaP256Sha256Fixed => {
+                Kind::P256
+            }
             Algorithm::EcdsaP521Sha512 => Kind::P521,
             Algorithm::RsaSha1 | Algorithm::RsaSha256 | Algorithm::RsaSha512 => Kind::Rsa,
             _ => return None,

@@ -112,7 +112,9 @@ impl KeyPlace {
                 for by in by {
                     let Some(named) = reading.value(by)? else { continue };
                     let named = std::str::from_utf8(&named).map_err(|_| Unreadable)?;
-                    let url = |one: &Pinned| one.address.matching(named).or_else(|| one.address.matching_path(named));
+                    let url = |one: &Pinned| {
+                        one.address.matching(named).or_else(|| one.address.matching_path(named))
+                    };
                     let first = all.iter().find_map(|one| Some(wanted(url(one)?, one, &id)));
                     found.push(first.ok_or(Unreadable)?);
                 }
@@ -148,7 +150,10 @@ impl KeyPlace {
         let KeySource::Token(rule) = &self.source else { return Vec::new() };
         let material = certificate::of_chain(chain, rule, now_ms).ok();
         let key = material.and_then(|material| {
-            Some(Key { id: material.fingerprint().into(), verifier: Verifier::Public(material.verifier(algorithm)?) })
+            Some(Key {
+                id: material.fingerprint().into(),
+                verifier: Verifier::Public(material.verifier(algorithm)?),
+            })
         });
         key.into_iter().collect()
     }

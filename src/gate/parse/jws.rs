@@ -127,7 +127,10 @@ mod tests {
     #[test]
     fn a_token_names_one_algorithm() {
         for name in ["HS256", "hs256", "none"] {
-            assert_eq!(algorithm(&format!(r#"{{"typ":"JWT","alg":"{name}"}}"#)), Ok((name.to_owned(), PayloadForm::Encoded)));
+            assert_eq!(
+                algorithm(&format!(r#"{{"typ":"JWT","alg":"{name}"}}"#)),
+                Ok((name.to_owned(), PayloadForm::Encoded))
+            );
         }
         let plain = algorithm(r#"{"alg":"RS256","b64":false,"crit":["b64"]}"#);
         assert_eq!(plain, Ok(("RS256".to_owned(), PayloadForm::Plain)));

@@ -74,10 +74,7 @@ impl Piece {
     /// Two forms or queries may be written in the same way: what parts their fields is left out, or
     /// can stand in a field as well.
     fn is_lossy(&self) -> bool {
-        matches!(
-            self,
-            Piece::FormSorted | Piece::QuerySorted | Piece::Parameters | Piece::QueryBefore(_)
-        )
+        matches!(self, Piece::FormSorted | Piece::QuerySorted | Piece::Parameters | Piece::QueryBefore(_))
     }
 
     pub fn is_of_url(&self) -> bool {
@@ -108,7 +105,8 @@ impl Content {
             Segment::Piece(Piece::Route(name), None) => route.values(name),
             _ => None,
         };
-        let Some((n, values)) = self.segments.iter().enumerate().find_map(|(n, s)| Some((n, name(s)?))) else {
+        let Some((n, values)) = self.segments.iter().enumerate().find_map(|(n, s)| Some((n, name(s)?)))
+        else {
             return vec![self.clone()];
         };
         let with = |value: String| {

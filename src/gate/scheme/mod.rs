@@ -161,9 +161,7 @@ impl Recipe {
 
     /// Whether a signature vouches for the value of `source`.
     pub fn covers(&self, source: &Source) -> bool {
-        self.is_shown()
-            || self.content.covers(source)
-            || (source.is_in_body() && self.covers_body())
+        self.is_shown() || self.content.covers(source) || (source.is_in_body() && self.covers_body())
     }
 
     /// Whether the sender only shows who it is, so that nothing vouches for what it says.

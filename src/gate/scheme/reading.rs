@@ -255,7 +255,9 @@ impl<'r> Reading<'r> {
     pub fn value(&self, source: &Source) -> Result<Option<Cow<'_, [u8]>>, Unreadable> {
         match source {
             Source::Query(name) => self.query()?.single(name),
-            Source::Header(_) | Source::HeaderJson(..) | Source::Field(_) => self.recipe.value(source, self.head),
+            Source::Header(_) | Source::HeaderJson(..) | Source::Field(_) => {
+                self.recipe.value(source, self.head)
+            }
             Source::Inner(outer, inner) => {
                 let outer = Source::Json(outer.clone());
                 let Some(Scalar::Text(text)) = self.scalar(&outer)? else { return Ok(None) };
@@ -660,7 +662,8 @@ fn query_before(query: &[u8], names: &[String]) -> Result<Vec<u8>, Unreadable> {
     let mut parts: Vec<_> = query.split(|b| *b == b'&').collect();
     let last = parts.len().checked_sub(names.len()).ok_or(Unreadable)?;
     for (part, name) in parts.drain(last..).zip(names) {
-        let value = part.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")).ok_or(Unreadable)?;
+        let value =
+            part.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")).ok_or(Unreadable)?;
         let plain = value.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
         if value.is_empty() || !plain {
             return Err(Unreadable);

@@ -64,7 +64,11 @@ impl Signed {
                 self.body = document.to_string().into_bytes();
             }
             // These are parts of the signature itself.
-            Source::Field(_) | Source::Claim(_) | Source::Inner(..) | Source::HeaderJson(..) | Source::Token(_) => {}
+            Source::Field(_)
+            | Source::Claim(_)
+            | Source::Inner(..)
+            | Source::HeaderJson(..)
+            | Source::Token(_) => {}
             Source::Body => self.body = value.as_bytes().to_vec(),
         }
         Some(())

@@ -1,0 +1,1 @@
+//! What a host of keys does wrong, and what forgers try with it.
