@@ -98,24 +98,24 @@ impl FetchedKeys {
         let proxy = self.proxy.as_ref().and_then(|given| proxy(loader, given));
         let roots = self.ca_file.as_ref().map(|file| {
             loader.given("keys.ca_file", file.value.display(), file);
-            self.authorities(loader, file).into()
+            authorities(loader, file).into()
         });
         Settings { roots, proxy, dir: dir.map(|dir| dir.value.clone()), allow_private }
     }
+}
 
-    fn authorities(&self, loader: &mut Loader, file: &Located<PathBuf>) -> Vec<Vec<u8>> {
-        let Some(pem) = loader.read("keys.ca_file", file) else { return Vec::new() };
-        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-        match found {
-            Ok(found) if !found.is_empty() && found.iter().all(|one| is_certificate(one)) => {
-                found.into_iter().map(|one| one.to_vec()).collect()
-            }
-            _ if loader.is_for_elsewhere() => Vec::new(),
-            _ => {
-                let message = format!("{} holds no certificates in PEM", file.value.display());
-                loader.located_problem("keys.ca_file", file, message);
-                Vec::new()
-            }
+fn authorities(loader: &mut Loader, file: &Located<PathBuf>) -> Vec<Vec<u8>> {
+    let Some(pem) = loader.read("keys.ca_file", file) else { return Vec::new() };
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match found {
+        Ok(found) if !found.is_empty() && found.iter().all(|one| is_certificate(one)) => {
+            found.into_iter().map(|one| one.to_vec()).collect()
+        }
+        _ if loader.is_for_elsewhere() => Vec::new(),
+        _ => {
+            let message = format!("{} holds no certificates in PEM", file.value.display());
+            loader.located_problem("keys.ca_file", file, message);
+            Vec::new()
         }
     }
 }

@@ -238,9 +238,12 @@ fn equality(key: &'static str, text: &str) -> Result<Equality, Fault> {
 }
 
 fn demand((claims, values): (&String, &raw::Texts)) -> Result<Demand, Fault> {
-    let pointer = |claim: &str| match claim.starts_with('/') {
-        true => claim.parse().map_err(|e: String| Fault::new("claims", e)),
-        false => Ok(Pointer::key(claim)),
+    let pointer = |claim: &str| {
+        if claim.starts_with('/') {
+            claim.parse().map_err(|e: String| Fault::new("claims", e))
+        } else {
+            Ok(Pointer::key(claim))
+        }
     };
     let claims = claims.split(" or ").map(|claim| pointer(claim.trim())).collect::<Result<_, _>>()?;
     let one_of = values.0.iter().map(|template| parse("claims", template)).collect::<Result<_, _>>()?;

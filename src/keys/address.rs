@@ -19,12 +19,10 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || address.is_multicast()
         || address.is_broadcast()
         || address.is_documentation();
-    let within = match address.octets() {
-        [0, ..] | [240..=255, ..] | [192, 0, 0, _] => true,
-        [100, second, ..] => (64..128).contains(&second),
-        [198, 18 | 19, ..] => true,
-        _ => false,
-    };
+    let within = matches!(
+        address.octets(),
+        [0 | 240..=255, ..] | [192, 0, 0, _] | [198, 18 | 19, ..] | [100, 64..128, ..]
+    );
     !special && !within
 }
 
@@ -33,12 +31,10 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     if let Some(v4) = address.to_ipv4_mapped() {
         return is_public_v4(v4);
     }
-    let [a, b, c, d, e, f, g, h] = address.segments();
     let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
-    match [a, b, c, d, e, f] {
-        // Translated to IPv4 (RFC 6052), in the network's own way (RFC 8215), or tunnelled (RFC 3056).
-        [0x64, 0xff9b, 0, 0, 0, 0] => is_public_v4(v4(g, h)),
-        [0x2002, high, low, ..] => is_public_v4(v4(high, low)),
+    match address.segments() {
+        // Translated to IPv4 (RFC 6052), or tunnelled (RFC 3056).
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => is_public_v4(v4(high, low)),
         // Teredo, documentation, and others set apart (RFC 2928).
         [0x2001, 0..0x200 | 0xdb8, ..] | [0x3fff, 0..0x1000, ..] => false,
         [0x2000..0x4000, ..] => true,

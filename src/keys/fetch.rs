@@ -16,6 +16,10 @@ use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::tls::ALPN;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{WrappedX509, parse_x509};
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -23,6 +27,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::address::is_public;
 use crate::config::keys::{Request, Settings};
+use crate::gate::fetched::certificate;
 
 /// How long all of it may take.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -54,6 +59,8 @@ pub enum Fault {
     TooLate,
     /// The answer holds no key.
     NoKeys,
+    /// A certificate that leads to no root.
+    NotRooted,
     /// The mounted copy cannot be read.
     File(String),
 }
@@ -69,12 +76,22 @@ impl Fault {
             Fault::TooLong => "too_long",
             Fault::TooLate => "timeout",
             Fault::NoKeys => "no_keys",
+            Fault::NotRooted => "not_rooted",
             Fault::File(_) => "file",
         }
     }
 
-    pub const LABELS: [&'static str; 8] =
-        ["name", "private_address", "connection", "status", "too_long", "timeout", "no_keys", "file"];
+    pub const LABELS: [&'static str; 9] = [
+        "name",
+        "private_address",
+        "connection",
+        "status",
+        "too_long",
+        "timeout",
+        "no_keys",
+        "not_rooted",
+        "file",
+    ];
 }
 
 impl fmt::Display for Fault {
@@ -91,6 +108,7 @@ impl fmt::Display for Fault {
             Fault::TooLong => write!(f, "its answer is longer than {} KiB", MAX_BODY / 1024),
             Fault::TooLate => write!(f, "no answer within {} s", LIMIT.as_secs()),
             Fault::NoKeys => f.write_str("its answer holds no key"),
+            Fault::NotRooted => f.write_str("its certificate leads to no root that is believed"),
             Fault::File(error) => write!(f, "its copy cannot be read: {error}"),
         }
     }
@@ -99,6 +117,7 @@ impl fmt::Display for Fault {
 /// Fetches.
 pub struct Fetcher {
     connector: TransportConnector,
+    authorities: OnceLock<Vec<Vec<u8>>>,
     roots: OnceLock<Arc<[WrappedX509]>>,
     settings: Settings,
     /// A token of an API, and until when it is good.
@@ -135,6 +154,7 @@ impl Fetcher {
         let options = ConnectorOptions { ca_file: Some("/dev/null".to_owned()), ..ConnectorOptions::new(1) };
         Fetcher {
             connector: TransportConnector::new(Some(options)),
+            authorities: OnceLock::new(),
             roots: OnceLock::new(),
             settings,
             tokens: Mutex::default(),
@@ -232,6 +252,28 @@ impl Fetcher {
         Err(last)
     }
 
+    /// In DER; those of the settings, else the machine's.
+    fn authorities(&self) -> &[Vec<u8>] {
+        let own = || self.settings.roots.as_ref().map_or_else(authorities, |own| own.to_vec());
+        self.authorities.get_or_init(own)
+    }
+
+    /// Whether a chain of certificates was given to that name by an authority that is believed.
+    pub fn is_rooted(&self, pem: &[u8], name: &str) -> bool {
+        let Ok(chain) = certificate::blocks(pem) else { return false };
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(self.authorities().iter().cloned().map(CertificateDer::from));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let chain: Vec<_> = chain.into_iter().map(CertificateDer::from).collect();
+        let (Ok(verifier), Some((leaf, issuers))) = (verifier, chain.split_first()) else { return false };
+        let Ok(name) = ServerName::try_from(name) else { return false };
+        let now = UnixTime::since_unix_epoch(Duration::from_millis(
+            u64::try_from(crate::clock::now().wall_ms).unwrap_or_default(),
+        ));
+        verifier.verify_server_cert(leaf, issuers, &name, &[], now).is_ok()
+    }
+
     /// Where to connect. The name is resolved once, and what it resolves to is what is dialled. A proxy resolves
     /// it itself.
     async fn peers(&self, target: &Target<'_>) -> Result<Vec<HttpPeer>, Fault> {
@@ -247,13 +289,8 @@ impl Fetcher {
                 found
             }
         };
-        let roots = self.roots.get_or_init(|| {
-            let wrap = |der: Vec<u8>| WrappedX509::new(der, parse_x509);
-            match &self.settings.roots {
-                Some(own) => own.iter().cloned().map(wrap).collect(),
-                None => authorities().into_iter().map(wrap).collect(),
-            }
-        });
+        let wrap = |der: &Vec<u8>| WrappedX509::new(der.clone(), parse_x509);
+        let roots = self.roots.get_or_init(|| self.authorities().iter().map(wrap).collect());
         let peer = |address: SocketAddr| {
             let mut peer = HttpPeer::new(address, true, target.host.to_owned());
             peer.options.ca = Some(Arc::clone(roots));

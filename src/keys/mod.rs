@@ -8,7 +8,6 @@ pub mod published;
 
 use std::sync::Arc;
 
-use self::fetch::Fault;
 use self::published::{Library, Source};
 use crate::config::keys::Settings;
 use crate::config::route::Elsewhere;
@@ -52,8 +51,7 @@ impl Rooms {
     pub fn source(&self, route: &Route, elsewhere: &Elsewhere) -> Arc<KeySource> {
         Arc::new(match elsewhere {
             Elsewhere::Published(published) => {
-                let results = Fault::LABELS.into_iter().chain(["success"]);
-                self.telemetry.metrics.fetches_keys(&published.source, results);
+                self.telemetry.metrics.fetches_keys(&published.source, published::results());
                 KeySource::Published(self.library.source(route, published))
             }
         })

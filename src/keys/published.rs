@@ -16,7 +16,7 @@ use crate::clock;
 use crate::config::keys::{Published, Request, Settings};
 use crate::gate::delivery::Head;
 use crate::gate::fetched::document::{Document, Form};
-use crate::gate::fetched::{KeyPlace, KeySource, Need, Wanted};
+use crate::gate::fetched::{KeyPlace, Need, Pinned};
 use crate::gate::keys::{KeyRing, Keys};
 use crate::gate::route::Route;
 use crate::telemetry::Telemetry;
@@ -34,6 +34,8 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 const OF_COPY: Duration = Duration::from_secs(10);
 /// How long it serves when it cannot be renewed.
 const STALE: Duration = Duration::from_secs(24 * 3600);
+/// How long it is believed that there is nothing at an address.
+const ABSENT: Duration = Duration::from_secs(300);
 /// After a failure, and twice as long after each other one, up to a minute.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Documents that are kept of one host, and addresses of it that are asked for.
@@ -56,23 +58,18 @@ struct Host {
     /// When a delivery last caused a fetch, and what was asked for.
     caused: Option<Duration>,
     under_way: HashMap<Arc<str>, watch::Receiver<bool>>,
-    failing: Option<Failing>,
-}
-
-/// Since when nothing comes, and whether that was told.
-#[derive(Clone)]
-struct Failing {
-    since: Duration,
-    fault: Fault,
-    told: bool,
+    /// Addresses at which the host says that there is nothing, and until when that is believed.
+    absent: HashMap<Arc<str>, Duration>,
+    /// What was told to be wrong.
+    failing: Option<Fault>,
 }
 
 /// What is kept of an address.
 #[derive(Clone)]
 struct Held {
     document: Arc<Document>,
-    form: Form,
-    request: Arc<Request>,
+    /// How it is fetched again.
+    errand: Errand,
     fetched_at: Duration,
     /// When it is to be renewed: before it ends.
     renew_at: Duration,
@@ -89,10 +86,58 @@ enum Looked {
     Unavailable,
 }
 
+/// What is to be fetched, and how.
+#[derive(Clone)]
+struct Errand {
+    url: Arc<str>,
+    source: Arc<str>,
+    form: Form,
+    request: Arc<Request>,
+    /// Whose certificate it must be, with a chain that leads to a root.
+    chain_of: Option<Arc<str>>,
+}
+
+impl Errand {
+    fn new(url: Arc<str>, source: &Arc<str>, form: &Form, request: &Arc<Request>, pinned: &Pinned) -> Self {
+        let chain_of = pinned.name.as_deref().filter(|_| pinned.chain).map(Into::into);
+        Errand { url, source: Arc::clone(source), form: form.clone(), request: Arc::clone(request), chain_of }
+    }
+
+    fn host(&self) -> Arc<str> {
+        self.url.strip_prefix("https://").and_then(|rest| rest.split('/').next()).unwrap_or_default().into()
+    }
+}
+
+/// What a host does for a delivery.
+enum Next {
+    Serve(Arc<Document>),
+    Wait(watch::Receiver<bool>),
+    /// A fetch, of this address or of one that more deliveries name.
+    Start(Arc<str>),
+    Refuse,
+}
+
+/// What is to be told of a fetch.
+enum Told {
+    Fails(Fault),
+    Again,
+    /// There is nothing at the address.
+    Absent,
+    Nothing,
+}
+
+const SUCCESS: &str = "success";
+const ABSENT_THERE: &str = "absent";
+
+/// How a fetch can end, as metrics say it.
+pub fn results() -> impl Iterator<Item = &'static str> {
+    Fault::LABELS.into_iter().chain([ABSENT_THERE, SUCCESS])
+}
+
 /// Where one route's keys are published.
 pub struct Source {
     library: Arc<Library>,
-    source: Arc<str>,
+    provider: Arc<str>,
     /// Of each scheme.
     requests: Vec<Arc<Request>>,
 }
@@ -119,219 +164,118 @@ impl Library {
         for (scheme, request) in route.signature.every_scheme().zip(&requests) {
             let Some(place) = &scheme.recipe().keys else { continue };
             for pinned in place.addresses() {
-                let host = host_of(&pinned.address.to_string());
-                self.with(&host, &source, |_| ());
                 if let Some(url) = pinned.address.fixed() {
-                    self.keep(&host, &source, url.into(), &place.form, request);
+                    self.keep(&Errand::new(url.into(), &source, &place.form, request, pinned));
                 }
             }
         }
-        Source { library: Arc::clone(self), source, requests }
+        Source { library: Arc::clone(self), provider: source, requests }
     }
 
-    fn with<T>(&self, host: &Arc<str>, source: &Arc<str>, act: impl FnOnce(&mut Host) -> T) -> T {
+    fn with<T>(&self, errand: &Errand, act: impl FnOnce(&mut Host) -> T) -> T {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Host {
-            source: Arc::clone(source),
+            source: Arc::clone(&errand.source),
             documents: HashMap::new(),
             asked: HashMap::new(),
             caused: None,
             under_way: HashMap::new(),
+            absent: HashMap::new(),
             failing: None,
         };
-        act(hosts.entry(Arc::clone(host)).or_insert_with(new))
+        act(hosts.entry(errand.host()).or_insert_with(new))
     }
 
     /// Fetches what lies at a fixed address, if nobody has yet.
-    fn keep(
-        self: &Arc<Self>,
-        host: &Arc<str>,
-        source: &Arc<str>,
-        url: Arc<str>,
-        form: &Form,
-        request: &Arc<Request>,
-    ) {
+    fn keep(self: &Arc<Self>, errand: &Errand) {
         let now = clock::now().mono;
         let held = Held {
             document: Arc::default(),
-            form: form.clone(),
-            request: Arc::clone(request),
+            errand: errand.clone(),
             fetched_at: now,
             renew_at: now,
             ends_at: now,
             fixed: true,
             failures: 0,
         };
-        let is_new = self.with(host, source, |host| {
-            let is_new = !host.documents.contains_key(&url);
-            host.documents.entry(Arc::clone(&url)).or_insert(held);
+        let is_new = self.with(errand, |host| {
+            let is_new = !host.documents.contains_key(&errand.url);
+            host.documents.entry(Arc::clone(&errand.url)).or_insert(held);
             is_new
         });
-        if is_new && tokio::runtime::Handle::try_current().is_ok() {
-            self.start(host, source, &url, form, request);
+        if is_new {
+            self.start(errand);
         }
     }
 
     /// The document of an address: what is held, or after a fetch what has come.
-    async fn look(
-        self: &Arc<Self>,
-        wanted: &Wanted,
-        source: &Arc<str>,
-        form: &Form,
-        request: &Arc<Request>,
-    ) -> Looked {
-        let host = host_of(&wanted.url);
-        let now = clock::now().mono;
-        let satisfies = |document: &Document| {
-            !document.keys.is_empty() && document.named(wanted.id.as_deref()).next().is_some()
-        };
-        enum Next {
-            Serve(Arc<Document>),
-            Wait(watch::Receiver<bool>),
-            Start(Arc<str>),
-            Refuse,
-        }
-        let next = self.with(&host, source, |host| {
-            let held = host
-                .documents
-                .get(&wanted.url)
-                .filter(|held| now < held.ends_at + STALE || held.ends_at == held.fetched_at);
-            if let Some(held) = held.filter(|held| satisfies(&held.document)) {
-                return Next::Serve(Arc::clone(&held.document));
-            }
-            if let Some(flight) = host.under_way.get(&wanted.url) {
-                return Next::Wait(flight.clone());
-            }
-            let cooling = host.caused.is_some_and(|caused| now < caused + COOLDOWN);
-            if cooling {
-                // It was fetched since, and does not hold that key: there is none.
-                let since = host.caused.unwrap_or_default();
-                if let Some(held) =
-                    held.filter(|held| !held.document.keys.is_empty() && held.fetched_at >= since)
-                {
-                    return Next::Serve(Arc::clone(&held.document));
-                }
-                host.ask(&wanted.url);
-                return Next::Refuse;
-            }
-            host.ask(&wanted.url);
-            host.caused = Some(now);
-            Next::Start(host.most_asked(&wanted.url))
-        });
-        let flight = match next {
+    async fn look(self: &Arc<Self>, errand: &Errand, id: Option<&str>) -> Looked {
+        let flight = match self.with(errand, |host| host.next(errand, id, clock::now().mono)) {
             Next::Serve(document) => return Looked::Document(document),
             Next::Refuse => return Looked::Unavailable,
-            Next::Wait(flight) => flight,
+            Next::Wait(flight) => Some(flight),
             Next::Start(url) => {
-                let flight = self.start(&host, source, &url, form, request);
-                if url != wanted.url {
-                    return Looked::Unavailable;
-                }
-                flight
+                let flight = self.start(&Errand { url: Arc::clone(&url), ..errand.clone() });
+                (url == errand.url).then_some(flight)
             }
         };
-        let mut flight = flight;
+        let Some(mut flight) = flight else { return Looked::Unavailable };
         _ = tokio::time::timeout(PATIENCE, flight.wait_for(|ended| *ended)).await;
-        let now = clock::now().mono;
-        let document = self.with(&host, source, |host| {
-            let held = host.documents.get(&wanted.url)?;
-            let is_there = !held.document.keys.is_empty() && now < held.ends_at + STALE;
-            // A host that is away says nothing of a key that is not known.
-            let says = held.failures == 0 || satisfies(&held.document);
-            (is_there && says).then(|| Arc::clone(&held.document))
-        });
+        let document = self.with(errand, |host| host.answer(errand, id, clock::now().mono));
         document.map_or(Looked::Unavailable, Looked::Document)
     }
 
-    /// Starts a fetch, in a task of its own that outlives whoever waits.
-    fn start(
-        self: &Arc<Self>,
-        host: &Arc<str>,
-        source: &Arc<str>,
-        url: &Arc<str>,
-        form: &Form,
-        request: &Arc<Request>,
-    ) -> watch::Receiver<bool> {
+    /// Starts a fetch, in a task of its own that outlives whoever waits. One that is under way is joined.
+    fn start(self: &Arc<Self>, errand: &Errand) -> watch::Receiver<bool> {
         let (ended, flight) = watch::channel(false);
-        let is_first = self.with(host, source, |host| match host.under_way.get(url) {
-            Some(other) => Err(other.clone()),
+        let other = self.with(errand, |host| match host.under_way.get(&errand.url) {
+            Some(other) => Some(other.clone()),
             None => {
-                host.under_way.insert(Arc::clone(url), flight.clone());
-                Ok(())
+                host.under_way.insert(Arc::clone(&errand.url), flight.clone());
+                None
             }
         });
-        if let Err(other) = is_first {
+        if let Some(other) = other {
             return other;
         }
-        let (library, host, source) = (Arc::clone(self), Arc::clone(host), Arc::clone(source));
-        let (url, form, request) = (Arc::clone(url), form.clone(), Arc::clone(request));
+        let (library, errand) = (Arc::clone(self), errand.clone());
         tokio::spawn(async move {
-            let answer = library.fetcher.fetch(&url, &request).await;
-            library.settle(&host, &source, &url, answer, &form, &request);
+            let answer = library.fetcher.fetch(&errand.url, &errand.request).await;
+            library.settle(&errand, answer);
             _ = ended.send(true);
         });
         flight
     }
 
-    fn settle(
-        &self,
-        host: &Arc<str>,
-        source: &Arc<str>,
-        url: &Arc<str>,
-        answer: Result<Answer, Fault>,
-        form: &Form,
-        request: &Arc<Request>,
-    ) {
+    fn settle(&self, errand: &Errand, answer: Result<Answer, Fault>) {
         let now = clock::now().mono;
         let read = answer.and_then(|answer| {
-            let document = Document::read(&answer.body, form).ok_or(Fault::NoKeys)?;
-            Ok((document, answer.max_age))
-        });
-        self.telemetry.metrics.keys_fetched(source, read.as_ref().map_or_else(Fault::label, |_| "success"));
-        let copy = self.fetcher.settings().dir.is_some();
-        let told = self.with(host, source, |host| {
-            host.under_way.remove(url);
-            host.asked.remove(url);
-            match read {
-                Ok((document, max_age)) => {
-                    let lives = match max_age {
-                        _ if copy => OF_COPY,
-                        None => USUAL,
-                        Some(max_age) => max_age.clamp(SHORTEST, LONGEST),
-                    };
-                    let fixed = host.documents.get(url).is_some_and(|held| held.fixed);
-                    let held = Held {
-                        document: Arc::new(document),
-                        form: form.clone(),
-                        request: Arc::clone(request),
-                        fetched_at: now,
-                        renew_at: now + lives / 2,
-                        ends_at: now + lives,
-                        fixed,
-                        failures: 0,
-                    };
-                    host.hold(url, held);
-                    host.failing.take().filter(|failing| failing.told).map(Err)
-                }
-                Err(fault) => {
-                    if let Some(held) = host.documents.get_mut(url) {
-                        let wait = FIRST_RETRY * 2u32.pow(held.failures.min(6));
-                        held.failures += 1;
-                        held.renew_at = now + wait.min(COOLDOWN);
-                    }
-                    let since = host.failing.as_ref().map_or(now, |failing| failing.since);
-                    let told = host.failing.replace(Failing { since, fault: fault.clone(), told: true });
-                    let again = told.is_some_and(|before| before.fault == fault);
-                    (!again).then_some(Ok(fault))
-                }
+            let document = Document::read(&answer.body, &errand.form).ok_or(Fault::NoKeys)?;
+            if let Some(name) = &errand.chain_of
+                && !self.fetcher.is_rooted(&answer.body, name)
+            {
+                return Err(Fault::NotRooted);
             }
+            let lives = match answer.max_age {
+                _ if self.fetcher.settings().dir.is_some() => OF_COPY,
+                None => USUAL,
+                Some(max_age) => max_age.clamp(SHORTEST, LONGEST),
+            };
+            Ok((document, lives))
         });
+        let Errand { source, url, .. } = errand;
+        let mut result = read.as_ref().map_or_else(Fault::label, |_| SUCCESS);
+        let told = self.with(errand, |host| host.settle(errand, read, now));
+        if matches!(told, Told::Absent) {
+            result = ABSENT_THERE;
+        }
+        self.telemetry.metrics.keys_fetched(source, result);
         match told {
-            Some(Ok(fault)) => {
+            Told::Fails(fault) => {
                 self.telemetry.tell(Event::KeysUnavailable { source, url, fault: &fault.to_string() });
             }
-            Some(Err(_)) => self.telemetry.tell(Event::KeysAgain { source, url }),
-            None => {}
+            Told::Again => self.telemetry.tell(Event::KeysAgain { source, url }),
+            Told::Absent | Told::Nothing => {}
         }
     }
 
@@ -342,22 +286,14 @@ impl Library {
         let mut ages = HashMap::<Arc<str>, Duration>::new();
         {
             let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-            for (name, host) in hosts.iter_mut() {
+            for host in hosts.values_mut() {
                 host.documents.retain(|_, held| held.fixed || now < held.ends_at + STALE);
-                for (url, held) in
-                    host.documents.iter().filter(|(_, held)| held.fixed || !held.document.keys.is_empty())
-                {
+                for (url, held) in &host.documents {
                     let age = now.saturating_sub(held.fetched_at);
                     let oldest = ages.entry(Arc::clone(&host.source)).or_default();
                     *oldest = age.max(*oldest);
                     if held.renew_at <= now && !host.under_way.contains_key(url) {
-                        due.push((
-                            Arc::clone(name),
-                            Arc::clone(&host.source),
-                            Arc::clone(url),
-                            held.form.clone(),
-                            Arc::clone(&held.request),
-                        ));
+                        due.push(held.errand.clone());
                     }
                 }
             }
@@ -365,8 +301,8 @@ impl Library {
         for (source, age) in ages {
             self.telemetry.metrics.keys_age(&source, age);
         }
-        for (host, source, url, form, request) in due {
-            self.start(&host, &source, &url, &form, &request);
+        for errand in &due {
+            self.start(errand);
         }
     }
 
@@ -387,11 +323,7 @@ impl Library {
                     fingerprints: held.document.keys.iter().map(print).collect(),
                     age: is_there.then(|| now.saturating_sub(held.fetched_at)),
                     next: Some(held.renew_at.saturating_sub(now)),
-                    fault: host
-                        .failing
-                        .as_ref()
-                        .filter(|_| held.failures > 0)
-                        .map(|failing| failing.fault.to_string()),
+                    fault: host.failing.as_ref().filter(|_| held.failures > 0).map(ToString::to_string),
                 });
             }
         }
@@ -400,7 +332,93 @@ impl Library {
     }
 }
 
+/// Whether a document holds that key, or any if none is named.
+fn has(document: &Document, id: Option<&str>) -> bool {
+    document.named(id).next().is_some()
+}
+
 impl Host {
+    fn next(&mut self, errand: &Errand, id: Option<&str>, now: Duration) -> Next {
+        let held = self.documents.get(&errand.url).filter(|held| now < held.ends_at + STALE);
+        if let Some(held) = held.filter(|held| has(&held.document, id)) {
+            return Next::Serve(Arc::clone(&held.document));
+        }
+        if self.is_absent(&errand.url, now) {
+            return Next::Serve(Arc::default());
+        }
+        if let Some(flight) = self.under_way.get(&errand.url) {
+            return Next::Wait(flight.clone());
+        }
+        if let Some(caused) = self.caused.filter(|caused| now < *caused + COOLDOWN) {
+            // It was fetched since, and does not hold that key: there is none.
+            let says = |held: &&Held| !held.document.keys.is_empty() && held.fetched_at >= caused;
+            if let Some(held) = held.filter(says) {
+                return Next::Serve(Arc::clone(&held.document));
+            }
+            self.ask(&errand.url);
+            return Next::Refuse;
+        }
+        self.ask(&errand.url);
+        self.caused = Some(now);
+        Next::Start(self.most_asked(&errand.url))
+    }
+
+    /// What a fetch has brought. A host that is away says nothing of a key that is not known.
+    fn answer(&self, errand: &Errand, id: Option<&str>, now: Duration) -> Option<Arc<Document>> {
+        if self.is_absent(&errand.url, now) {
+            return Some(Arc::default());
+        }
+        let held = self.documents.get(&errand.url).filter(|held| now < held.ends_at + STALE)?;
+        let says = held.failures == 0 || has(&held.document, id);
+        (says && !held.document.keys.is_empty()).then(|| Arc::clone(&held.document))
+    }
+
+    fn settle(&mut self, errand: &Errand, read: Result<(Document, Duration), Fault>, now: Duration) -> Told {
+        let url = &errand.url;
+        self.under_way.remove(url);
+        self.asked.remove(url);
+        match read {
+            Ok((document, lives)) => {
+                let held = Held {
+                    document: Arc::new(document),
+                    errand: errand.clone(),
+                    fetched_at: now,
+                    renew_at: now + lives / 2,
+                    ends_at: now + lives,
+                    fixed: self.documents.get(url).is_some_and(|held| held.fixed),
+                    failures: 0,
+                };
+                self.hold(url, held);
+                if self.failing.take().is_some() { Told::Again } else { Told::Nothing }
+            }
+            Err(fault) => {
+                match self.documents.get_mut(url) {
+                    Some(held) => {
+                        let wait = FIRST_RETRY * 2u32.pow(held.failures.min(6));
+                        held.failures += 1;
+                        held.renew_at = now + wait.min(COOLDOWN);
+                    }
+                    // What forgers name is not there: that says nothing of the host.
+                    None if matches!(fault, Fault::Status(404 | 410)) => {
+                        self.absent.retain(|_, until| now < *until);
+                        if self.absent.len() < MAX_DOCUMENTS {
+                            self.absent.insert(Arc::clone(url), now + ABSENT);
+                        }
+                        return Told::Absent;
+                    }
+                    None if matches!(fault, Fault::Status(_) | Fault::NoKeys) => return Told::Nothing,
+                    None => {}
+                }
+                let before = self.failing.replace(fault.clone());
+                if before.as_ref() == Some(&fault) { Told::Nothing } else { Told::Fails(fault) }
+            }
+        }
+    }
+
+    fn is_absent(&self, url: &Arc<str>, now: Duration) -> bool {
+        self.absent.get(url).is_some_and(|until| now < *until)
+    }
+
     /// Notes that a delivery named it.
     fn ask(&mut self, url: &Arc<str>) {
         if self.asked.len() >= MAX_ASKED && !self.asked.contains_key(url) {
@@ -451,7 +469,9 @@ impl Source {
             let Some(KeyPlace { form, .. }) = &recipe.keys else { continue };
             let Some(request) = self.requests.get(n) else { continue };
             for wanted in wanted {
-                match self.library.look(&wanted, &self.source, form, request).await {
+                let url = Arc::clone(&wanted.url);
+                let errand = Errand::new(url, &self.provider, form, request, &wanted.pinned);
+                match self.library.look(&errand, wanted.id.as_deref()).await {
                     Looked::Document(document) => {
                         ring.schemes[n].extend(wanted.choose(&document, recipe.algorithm, now_ms));
                     }
@@ -465,13 +485,4 @@ impl Source {
             Keys::Found(Arc::new(ring))
         }
     }
-}
-
-/// Whether a place is looked up at all, and not in the delivery itself.
-pub fn is_elsewhere(place: &KeyPlace) -> bool {
-    !matches!(place.source, KeySource::Token(_))
-}
-
-fn host_of(url: &str) -> Arc<str> {
-    url.strip_prefix("https://").and_then(|rest| rest.split('/').next()).unwrap_or_default().into()
 }

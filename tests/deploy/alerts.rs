@@ -82,7 +82,11 @@ fn each_says_how_grave_it_is_and_where_help_stands() {
 fn they_ask_for_metrics_that_exist() {
     let Some(authority) = Authority::new() else { return };
     let app = App::ok();
-    let gate = tls::gate(&app, &authority.issue("gate", 30)).with("expect-every", "1h").start();
+    let routes = "routes:
+  - { name: r, path: /webhooks, provider: github, expect_every: 1h, secrets: [{ file: DIR/key-1 }] }
+  - { name: published, path: /apple, provider: apple-app-store, bundle_id: a.b, environment: Sandbox }
+";
+    let gate = tls::gate(&app, &authority.issue("gate", 30)).config(routes).start();
     let known = kube::names(&gate);
     let mut asked = metrics_in(&fs::read_to_string("k8s/runbook.md").unwrap());
     for rule in rules() {

@@ -24,6 +24,7 @@ routes:
     provider: stripe
     expect_every: 1h
     secrets: [{ id: a, file: DIR/key-1, not_after: 2099-12-31 }]
+  - { name: published, path: /apple, provider: apple-app-store, bundle_id: a.b, environment: Sandbox }
 ";
 
 fn dashboard() -> Value {

@@ -34,18 +34,17 @@ pub fn notification(signer: &Signer, topic: &str, url: &str) -> Value {
 }
 
 pub fn resign(signer: &Signer, message: &mut Value) {
-    let mut signed = String::new();
+    let mut content = String::new();
     for key in ["Message", "MessageId", "Subject", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"] {
         if let Some(value) = message[key].as_str() {
-            signed.push_str(&format!("{key}\n{value}\n"));
+            content.extend([key, "\n", value, "\n"]);
         }
     }
-    message["Signature"] = BASE64.encode(&signer.sign(signed.as_bytes())).into();
+    message["Signature"] = BASE64.encode(&signer.sign(content.as_bytes())).into();
 }
 
 pub fn sns(host: &KeyHost) -> Signer {
-    let (signer, pem) =
-        Signer::certified(&host.authority, &crate::support::Dir::new(), "sns", "sns.amazonaws.com");
+    let (signer, pem) = Signer::certified(&host.authority, "sns", "sns.amazonaws.com");
     host.publish(CERTIFICATE, Reply::Document(pem));
     signer
 }
@@ -127,8 +126,8 @@ pub fn pushed(token: &str) -> Request {
 #[test]
 fn a_token_of_google_is_believed_for_its_audience_and_account_alone() {
     let Some(host) = KeyHost::new() else { return };
-    let (signer, _) = Signer::certified(&host.authority, &crate::support::Dir::new(), "google", "x");
-    let (other, _) = Signer::certified(&host.authority, &crate::support::Dir::new(), "other", "x");
+    let (signer, _) = Signer::certified(&host.authority, "google", "x");
+    let (other, _) = Signer::certified(&host.authority, "other", "x");
     host.publish(GOOGLE, Reply::Kept(set(&[signer.jwk("g1")]), 7200));
     let app = App::ok();
     let gate = host.before(&app.url(), pubsub_route()).start();

@@ -15,7 +15,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::support::{Builder, Dir, LIMIT, lock};
+use crate::support::{Builder, LIMIT, lock};
 use crate::tls::{Authority, Pair};
 
 /// What is answered for a URL.
@@ -135,7 +135,7 @@ impl State {
         let mut authority = "localhost".to_owned();
         if first != [22] {
             let head = head_of(&mut stream)?;
-            authority = head.split(' ').nth(1).unwrap_or_default().to_owned();
+            head.split(' ').nth(1).unwrap_or_default().clone_into(&mut authority);
             lock(&self.said).push(head);
             if *lock(&self.away) {
                 stream.write_all(b"HTTP/1.1 502 Bad gateway\r\n\r\n")?;
@@ -162,34 +162,34 @@ impl State {
         lock(&self.said).push(format!("{head}\r\n{}", String::from_utf8_lossy(&body)));
         let reply = lock(&self.replies).get(&url).cloned();
         lock(&self.asked).push(url);
-        self.answer(&mut tls, reply)?;
+        answer(&mut tls, reply)?;
         tls.conn.send_close_notify();
         tls.flush()
     }
+}
 
-    fn answer(&self, tls: &mut impl Write, reply: Option<Reply>) -> std::io::Result<()> {
-        let mut say = |status: u16, more: &str, text: &str| {
-            write!(tls, "HTTP/1.1 {status} Status\r\nContent-Length: {}\r\n{more}\r\n{text}", text.len())
-        };
-        match reply {
-            None => say(404, "", "nothing here"),
-            Some(Reply::Document(text)) => say(200, "", &text),
-            Some(Reply::Kept(text, seconds)) => {
-                say(200, &format!("Cache-Control: public, max-age={seconds}\r\n"), &text)
+fn answer(tls: &mut impl Write, reply: Option<Reply>) -> std::io::Result<()> {
+    let mut say = |status: u16, more: &str, text: &str| {
+        write!(tls, "HTTP/1.1 {status} Status\r\nContent-Length: {}\r\n{more}\r\n{text}", text.len())
+    };
+    match reply {
+        None => say(404, "", "nothing here"),
+        Some(Reply::Document(text)) => say(200, "", &text),
+        Some(Reply::Kept(text, seconds)) => {
+            say(200, &format!("Cache-Control: public, max-age={seconds}\r\n"), &text)
+        }
+        Some(Reply::Status(status, more)) => say(status, &more, "{}"),
+        Some(Reply::Late(wait, text)) => {
+            thread::sleep(wait);
+            say(200, "", &text)
+        }
+        Some(Reply::Cut) => write!(tls, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{{"),
+        Some(Reply::Endless) => {
+            write!(tls, "HTTP/1.1 200 OK\r\n\r\n")?;
+            for _ in 0..1024 {
+                tls.write_all(&[b' '; 1024])?;
             }
-            Some(Reply::Status(status, more)) => say(status, &more, "{}"),
-            Some(Reply::Late(wait, text)) => {
-                thread::sleep(wait);
-                say(200, "", &text)
-            }
-            Some(Reply::Cut) => write!(tls, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{{"),
-            Some(Reply::Endless) => {
-                write!(tls, "HTTP/1.1 200 OK\r\n\r\n")?;
-                for _ in 0..1024 {
-                    tls.write_all(&[b' '; 1024])?;
-                }
-                Ok(())
-            }
+            Ok(())
         }
     }
 }
@@ -207,17 +207,16 @@ fn head_of(stream: &mut TcpStream) -> std::io::Result<String> {
 /// A pair of keys that signs as providers do.
 pub enum Signer {
     Rsa(Box<RsaKeyPair>),
-    P256(EcdsaKeyPair),
+    P256(Box<EcdsaKeyPair>),
 }
 
 impl Signer {
     /// RSA of 2048 bits, and its certificate for a name, in PEM.
-    pub fn certified(authority: &Authority, dir: &Dir, file: &str, name: &str) -> (Self, String) {
+    pub fn certified(authority: &Authority, file: &str, name: &str) -> (Self, String) {
         authority.openssl(&format!(
             "req -x509 -newkey rsa:2048 -nodes -keyout {file}.key -out {file}.crt -days 30 -subj /CN={name} -addext subjectAltName=DNS:{name}"
         ));
         let at = authority.root().with_file_name(format!("{file}.key"));
-        _ = dir;
         let key = PrivateKeyDer::from_pem_file(&at).unwrap();
         let pair = RsaKeyPair::from_pkcs8(key.secret_der()).unwrap();
         let pem = std::fs::read_to_string(authority.root().with_file_name(format!("{file}.crt"))).unwrap();
@@ -227,9 +226,8 @@ impl Signer {
     pub fn p256() -> Self {
         let random = SystemRandom::new();
         let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
-        Signer::P256(
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.as_ref(), &random).unwrap(),
-        )
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.as_ref(), &random);
+        Signer::P256(Box::new(pair.unwrap()))
     }
 
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {

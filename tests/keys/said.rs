@@ -1,7 +1,6 @@
 //! What a route must say of itself: without it, whoever is another customer of the provider could send.
 
-use crate::support::gate::run;
-use crate::support::{Builder, Dir};
+use crate::support::Builder;
 
 /// What `check` says of a route, and how it ended.
 fn check(route: &str) -> (Option<i32>, String) {
@@ -15,7 +14,6 @@ fn check(route: &str) -> (Option<i32>, String) {
 
 #[test]
 fn what_binds_a_key_to_its_route_is_demanded() {
-    _ = (run, Dir::new());
     for (route, says) in [
         ("provider: aws-sns", "topic_arns: is missing: write topic_arns: arn:aws:sns:eu-west-1"),
         ("provider: aws-sns, topic_arns: []", "topic_arns: is empty"),

@@ -7,11 +7,11 @@ use super::Endpoint;
 use super::words::Values;
 use crate::config::keys::{Published, Request};
 use crate::config::located::Located;
-use crate::config::raw::{NeedWords, SchemeWords, ValueForm};
+use crate::config::raw::{KeysWords, NeedWords, SchemeWords, ValueForm};
 use crate::config::secret::Secret;
 use crate::config::{Origin, raw};
-use crate::gate::fetched::KeySource;
 use crate::gate::fetched::parameters::Parameters;
+use crate::gate::fetched::{KeyPlace, KeySource};
 use crate::gate::scheme::Recipe;
 
 impl Endpoint<'_> {
@@ -57,10 +57,10 @@ impl Endpoint<'_> {
                     }
                     self.loader.given(&self.key(key), given.value.0.join(", "), given);
                 }
-                None if named.contains(key) => {
-                    if self.without(key, need, &mut parameters) {
-                        let names = |text: &String| text.contains(&format!("{{route:{key}}}"));
-                        schemes.iter_mut().for_each(|scheme| scheme.given.retain(|text| !names(text)));
+                None if named.contains(key) && self.without(key, need, &mut parameters) => {
+                    let name = format!("{{route:{key}}}");
+                    for scheme in &mut *schemes {
+                        scheme.given.retain(|text| !text.contains(&name));
                     }
                 }
                 None => {}
@@ -124,14 +124,14 @@ impl Endpoint<'_> {
         false
     }
 
-    /// How the keys of each scheme are asked for; `None` if none is fetched from anywhere.
+    /// How the keys of each scheme are asked for.
     pub(super) fn fetched_keys(
         &mut self,
         provider: &str,
         schemes: &[SchemeWords],
         recipes: &[Recipe],
         parameters: &Parameters,
-    ) -> Option<Published> {
+    ) -> Published {
         let credentials = self.credentials(schemes);
         let mut requests = Vec::new();
         for (scheme, recipe) in schemes.iter().zip(recipes) {
@@ -141,35 +141,9 @@ impl Endpoint<'_> {
                 self.problem("scheme.keys", message);
             }
             let with = scheme.keys.as_ref().and_then(|keys| keys.with.as_ref());
-            requests.push(self.request(with, &credentials, parameters));
+            requests.push(request(with, &credentials, parameters));
         }
-        Some(Published { source: provider.into(), requests })
-    }
-
-    fn request(
-        &mut self,
-        with: Option<&raw::RequestWords>,
-        credentials: &[(String, Secret)],
-        parameters: &Parameters,
-    ) -> Request {
-        let credential =
-            |name: &str| credentials.iter().find(|(known, _)| known == name).map(|(_, s)| s.clone());
-        let request = with.and_then(|with| match with {
-            raw::RequestWords { bearer: Some(name), .. } => Some(Request::Bearer(credential(name)?)),
-            raw::RequestWords { post: Some(template), .. } => {
-                Some(Request::Post { template: template.clone(), credentials: credentials.to_vec() })
-            }
-            raw::RequestWords { oauth: Some(oauth), .. } => {
-                let of = |words: &&raw::AddressWords| {
-                    words.of.as_ref().is_none_or(|of| parameters.only(of, &words.is).is_some())
-                };
-                let url = oauth.url.iter().find(of)?.url.clone();
-                let (id, secret) = (credential("client_id")?, credential("client_secret")?);
-                Some(Request::Oauth { url, scope: oauth.scope.clone(), id, secret })
-            }
-            _ => None,
-        });
-        request.unwrap_or(Request::Plain)
+        Published { source: provider.into(), requests }
     }
 
     /// What the provider's API demands, read as secrets are.
@@ -228,7 +202,7 @@ impl Endpoint<'_> {
     pub(super) fn tell_of_fetches(&mut self, name: &str, recipes: &[Recipe]) {
         let places = recipes.iter().filter_map(|recipe| recipe.keys.as_ref());
         let all: BTreeSet<String> =
-            places.flat_map(|place| place.addresses()).map(|pinned| pinned.address.to_string()).collect();
+            places.flat_map(KeyPlace::addresses).map(|pinned| pinned.address.to_string()).collect();
         if !all.is_empty() {
             let all: Vec<_> = all.into_iter().collect();
             self.loader.setting(&self.key("keys"), all.join(", "), Origin::Provider);
@@ -237,13 +211,38 @@ impl Endpoint<'_> {
     }
 }
 
+/// How the keys of a scheme are asked for.
+fn request(
+    with: Option<&raw::RequestWords>,
+    credentials: &[(String, Secret)],
+    parameters: &Parameters,
+) -> Request {
+    let credential = |name: &str| credentials.iter().find(|(known, _)| known == name).map(|(_, s)| s.clone());
+    let request = with.and_then(|with| match with {
+        raw::RequestWords { bearer: Some(name), .. } => Some(Request::Bearer(credential(name)?)),
+        raw::RequestWords { post: Some(template), .. } => {
+            Some(Request::Post { template: template.clone(), credentials: credentials.to_vec() })
+        }
+        raw::RequestWords { oauth: Some(oauth), .. } => {
+            let of = |words: &&raw::AddressWords| {
+                words.of.as_ref().is_none_or(|of| parameters.only(of, &words.is).is_some())
+            };
+            let url = oauth.url.iter().find(of)?.url.clone();
+            let (id, secret) = (credential("client_id")?, credential("client_secret")?);
+            Some(Request::Oauth { url, scope: oauth.scope.clone(), id, secret })
+        }
+        _ => None,
+    });
+    request.unwrap_or(Request::Plain)
+}
+
 /// The names of a route's values in what its schemes say.
 fn names(schemes: &[SchemeWords]) -> BTreeSet<String> {
     let mut texts = Vec::new();
     for scheme in schemes {
         texts.extend(scheme.content.iter().chain(&scheme.also).chain(&scheme.given).cloned());
         texts.extend(scheme.claims.values().flat_map(|texts| texts.0.iter().cloned()));
-        for words in scheme.keys.iter().flat_map(|keys| keys.addresses()) {
+        for words in scheme.keys.iter().flat_map(KeysWords::addresses) {
             texts.push(words.url.clone());
             texts.extend(words.of.iter().map(|of| format!("{{{of}}}")));
         }

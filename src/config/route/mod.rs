@@ -190,9 +190,8 @@ impl Endpoint<'_> {
         let mut recipes = self.recipes(&schemes, &parameters);
         self.public_url(path.as_ref(), &mut recipes);
         self.assurance(&name, &recipes);
-        let published =
-            if fetches { self.fetched_keys(&provider, &schemes, &recipes, &parameters) } else { None };
-        let elsewhere = published.map(Elsewhere::Published);
+        let elsewhere = fetches
+            .then(|| Elsewhere::Published(self.fetched_keys(&provider, &schemes, &recipes, &parameters)));
         self.tell_of_fetches(&name, &recipes);
         let secrets = if fetches { Vec::new() } else { self.secrets(only) };
         let handshakes = self.handshakes(&provider, &recipes, &secrets);

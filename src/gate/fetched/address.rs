@@ -107,7 +107,7 @@ impl Address {
 impl Hole {
     /// How much of the text's beginning fits into it; 0 if nothing does.
     fn run(self, text: &str) -> usize {
-        let while_all = |fits: fn(&u8) -> bool| text.bytes().take_while(|b| fits(b)).count();
+        let while_all = |fits: fn(&u8) -> bool| text.bytes().take_while(fits).count();
         let hex = |b: &u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
         let name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         let is_name = |text: &str| !text.is_empty() && text.bytes().any(|b| b != b'.');
@@ -173,7 +173,7 @@ impl FromStr for Address {
             parts.push(Part::Text(rest.to_owned()));
         }
         let printable = |part: &Part| match part {
-            Part::Text(text) => text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'\\' | b'@')),
+            Part::Text(text) => text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\'),
             Part::Hole(_) => true,
         };
         if parts.iter().all(printable) { Ok(Address { host, path: parts }) } else { Err(remedy()) }

@@ -192,13 +192,12 @@ impl Content {
         };
         self.keeps(source)
             || match source {
-                Source::Json(_) | Source::Multipart(_) => self.keeps_body(),
+                Source::Json(_) | Source::Multipart(_) | Source::Body => self.keeps_body(),
                 Source::Inner(outer, _) => self.covers(&Source::Json(outer.clone())),
                 Source::Form(_) => self.covers_body(),
                 Source::Query(_) => self.pieces().any(in_url),
                 Source::Claim(_) => self.pieces().any(|piece| *piece == Piece::Token),
                 Source::Header(_) => self.pieces().any(Piece::lists_headers),
-                Source::Body => self.keeps_body(),
                 Source::Field(_) | Source::HeaderJson(..) | Source::Token(_) => false,
             }
     }

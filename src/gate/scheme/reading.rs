@@ -7,7 +7,6 @@ use std::collections::HashMap;
 
 use http::HeaderName;
 use http::header::CONTENT_TYPE;
-use serde::de::IgnoredAny;
 use serde_json::Value;
 use subtle::ConstantTimeEq;
 
@@ -186,7 +185,7 @@ impl<'r> Reading<'r> {
     fn is_sole_member(&self) -> Result<bool, Unreadable> {
         match &*self.recipe.signature.from {
             [Source::Json(_)] if self.recipe.body_is_token() => {
-                let members: HashMap<String, IgnoredAny> =
+                let members: HashMap<String, Value> =
                     serde_json::from_slice(self.body).map_err(|_| Unreadable)?;
                 Ok(members.len() == 1)
             }
