@@ -14,6 +14,7 @@ pub mod identity;
 pub mod keys;
 pub mod parse;
 pub mod reason;
+pub mod resign;
 pub mod rotation;
 pub mod route;
 pub mod scheme;

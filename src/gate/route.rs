@@ -2,6 +2,7 @@
 //! order its demands are judged.
 
 use std::borrow::Borrow;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +11,11 @@ use http::{HeaderName, Method};
 use super::filter::failure_budget::FailureBudget;
 use super::filter::https::Https;
 use super::filter::ip_allowlist::IpAllowlist;
-use super::filter::rate_limit::RateLimit;
+use super::filter::rate_limit::{Quota, RateLimit};
 use super::filter::signature::Signature;
 use super::handshake::Handshakes;
 use super::reason::{Answers, Reason};
+use super::resign::Resign;
 use super::rotation::Rotation;
 
 /// What one endpoint demands. Immutable; a reload makes a new one.
@@ -38,10 +40,28 @@ pub struct Route {
     pub answers: Answers,
     /// How long the sender waits, if that is less than the application may take.
     pub patience: Option<Duration>,
+    pub deliver: Deliver,
+    /// How its events are signed for the application, if they are.
+    pub resign: Option<Resign>,
     /// Headers that this route gives a meaning to; spellings that look like them are removed.
     pub headers: Vec<HeaderName>,
     /// Secrets that could not be read yet. What needs them is refused until a reload brings them.
     pub awaits: Vec<Awaited>,
+}
+
+/// How much of a route reaches the application at once, and how fast.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deliver {
+    pub max_concurrent: Option<NonZeroUsize>,
+    pub rate: Option<Quota>,
+    /// How long a delivery may wait for its turn.
+    pub wait: Duration,
+}
+
+impl Deliver {
+    pub fn is_bounded(&self) -> bool {
+        self.max_concurrent.is_some() || self.rate.is_some()
+    }
 }
 
 /// A secret that is configured and not there.

@@ -220,6 +220,9 @@ impl Ops {
 
     fn metrics(&self) -> Response<Vec<u8>> {
         let Sidecar { store, in_flight, budget, telemetry, .. } = &*self.sidecar;
+        for endpoint in &self.sidecar.live.load().endpoints {
+            endpoint.metrics.set_waiting(endpoint.lane.as_ref().map_or(0, |lane| lane.waiting()));
+        }
         let exposition = telemetry.metrics.text(&Levels {
             ready: self.readiness().iter().all(|check| check.fine || !check.counts),
             draining: in_flight.is_draining(),

@@ -4,6 +4,7 @@
 use std::borrow::Borrow;
 use std::sync::Arc;
 
+use super::lane::Lane;
 use crate::config::provider::NamedSecret;
 use crate::config::route::KeyedRoute;
 use crate::gate::delivery::TrustedProxies;
@@ -24,6 +25,8 @@ pub struct Endpoint {
     pub metrics: Arc<RouteMetrics>,
     /// For diagnosis.
     pub secrets: Arc<[NamedSecret]>,
+    /// Where its deliveries wait for their turn, if they have to.
+    pub lane: Option<Arc<Lane>>,
     /// Where its keys are looked up, if it holds none itself.
     pub keys: Option<Arc<KeySource>>,
 }
@@ -54,6 +57,7 @@ impl Live {
         telemetry.metrics.keep_only(routes.iter().map(|keyed| &*keyed.route.name));
         let endpoint = |KeyedRoute { route, secrets, elsewhere }| Endpoint {
             metrics: telemetry.metrics.route(&route),
+            lane: Lane::new(route.deliver).map(Arc::new),
             keys: elsewhere.as_ref().map(|elsewhere| rooms.source(&route, elsewhere)),
             route: Arc::new(route),
             secrets: secrets.into(),
@@ -71,6 +75,18 @@ impl Live {
             }
         };
         routes.into_iter().map(adopting).collect()
+    }
+
+    /// The same, with the lanes that deliveries wait in already, where those are as wide as before.
+    #[must_use]
+    pub fn in_lanes_of(mut self, before: &Live) -> Self {
+        for endpoint in &mut self.endpoints {
+            let old = before.endpoints.iter().find(|old| old.route.name == endpoint.route.name);
+            if let Some(old) = old.filter(|old| old.route.deliver == endpoint.route.deliver) {
+                endpoint.lane.clone_from(&old.lane);
+            }
+        }
+        self
     }
 
     /// Where a raw path leads.

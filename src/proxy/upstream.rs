@@ -18,6 +18,7 @@ use tokio::net::{TcpStream, UnixStream, lookup_host, tcp, unix};
 
 use super::deadline::{self, Deadline};
 use super::framing;
+use super::lane::Busy;
 use super::respond::REQUEST_ID;
 use crate::budget::Share;
 use crate::config::units::UpstreamUrl;
@@ -44,6 +45,8 @@ pub struct Reply {
 /// Why there is no answer to pass on.
 #[derive(Debug)]
 pub enum Undelivered {
+    /// It was not called: too much of the route waits for it.
+    Waited(Busy),
     /// The application saw nothing. Where it was looked for last, and what came of that.
     Unreachable(Option<(String, io::Error)>),
     /// It may have seen the request; whether it processed it is not known. That holds as well for

@@ -158,13 +158,10 @@ impl Reloader {
             changes: changes::in_words(&pending),
             failed: false,
         };
-        let routes = self.sidecar.live.load().remembered_by(config.routes);
-        self.sidecar.live.store(Arc::new(Live::new(
-            routes,
-            config.trusted_proxies,
-            telemetry,
-            &self.sidecar.rooms,
-        )));
+        let before = self.sidecar.live.load();
+        let routes = before.remembered_by(config.routes);
+        let now_live = Live::new(routes, config.trusted_proxies, telemetry, &self.sidecar.rooms);
+        self.sidecar.live.store(Arc::new(now_live.in_lanes_of(&before)));
         if let (Some(tls), Some(acceptor)) = (&config.tls, &self.acceptor) {
             acceptor.store(Arc::new(listener::acceptor(tls)));
             for address in &self.startup.sockets.listen_tls {

@@ -358,6 +358,7 @@ const WRONG: &[(&str, Option<Wrong>)] = &[
     ("failure-limit", None),
     ("mode", None),
     ("max-body", Some(("1GiB", &[]))),
+    ("max-concurrent", Some(("0", &[]))),
     ("trusted-proxy", None),
     ("real-ip-header", None),
     ("proxy-protocol", Some(("required", &[]))),

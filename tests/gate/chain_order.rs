@@ -14,7 +14,7 @@ use hookgate::gate::handshake::Handshakes;
 use hookgate::gate::keys::Keys;
 use hookgate::gate::reason::{Answers, Reason, Reject};
 use hookgate::gate::rotation::Rotation;
-use hookgate::gate::route::{Mode, Route, of_path};
+use hookgate::gate::route::{Deliver, Mode, Route, of_path};
 use hookgate::store::{Memory, Outcome, ReplayStore, Reservation};
 use http::{HeaderMap, HeaderValue, Method};
 
@@ -261,6 +261,8 @@ impl Gate {
             expect_every: None,
             answers: Answers::default(),
             patience: None,
+            deliver: Deliver::default(),
+            resign: None,
             awaits: Vec::new(),
             headers: vec![],
         };

@@ -6,6 +6,7 @@
 //! | [`one_tag`] | under one signature there is one delivery: what else verifies differs in what the scheme leaves open |
 //! | [`one_event`] | whatever is unsigned changes, it is refused or the same event |
 //! | [`duplicates`] | what is told `Already processed` was delivered before, byte for byte |
+//! | [`resigned`] | what the gate signs for the application is genuine, and what it gives another time stays the same event |
 //! | [`unreadable`] | what cannot be read is refused, never taken for absent |
 //!
 //! `HOOKGATE_LAWS=3000000 cargo test --release --test laws -- --nocapture` makes a long search of it
@@ -23,6 +24,7 @@ mod one_tag;
 mod pure;
 mod random;
 mod reader;
+mod resigned;
 #[allow(dead_code, reason = "a part of it; `faults` shows what nobody uses")]
 #[path = "../support/rng.rs"]
 mod rng;

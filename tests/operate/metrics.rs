@@ -51,7 +51,7 @@ const REASONS: [(&str, &str); 28] = [
 ];
 
 /// The contract's names, with their types.
-const NAMES: [(&str, &str); 32] = [
+const NAMES: [(&str, &str); 33] = [
     ("hookgate_requests_total", "counter"),
     ("hookgate_request_duration_seconds", "histogram"),
     ("hookgate_verify_duration_seconds", "histogram"),
@@ -62,6 +62,7 @@ const NAMES: [(&str, &str); 32] = [
     ("hookgate_last_accepted_timestamp_seconds", "gauge"),
     ("hookgate_duplicates_of_other_deliveries_total", "counter"),
     ("hookgate_requests_in_flight", "gauge"),
+    ("hookgate_deliveries_waiting", "gauge"),
     ("hookgate_buffered_body_bytes", "gauge"),
     ("hookgate_connections", "gauge"),
     ("hookgate_connections_dropped_total", "counter"),

@@ -23,9 +23,13 @@ mod forwarding;
 mod handshake;
 // The listener with TLS.
 mod https;
+// How much reaches it at once, and how fast.
+mod lane;
 // What is taken although it could be refused.
 mod liberal;
 // What is no webhook.
 mod other_traffic;
+// The signature that it gets.
+mod resign;
 // Whose word is believed about the sender's address.
 mod trust;

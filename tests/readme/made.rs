@@ -154,6 +154,7 @@ fn key(flag: &str, schema: &serde_json::Value) -> String {
     let file = &schema["properties"];
     let parts = [
         ("routes[].", part(&file["routes"])),
+        ("routes[].deliver.", part(&part(&file["routes"])["deliver"])),
         ("", file),
         ("limits.", part(&file["limits"])),
         ("replay.", part(&file["replay"])),

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod resigned;
 #[allow(dead_code, unused_imports, reason = "a part of it; `attacks` shows what nobody uses")]
 #[path = "../support/mod.rs"]
 mod support;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::Endpoint;
-use super::words::Values;
+use super::values::Values;
 use crate::config::keys::{Published, Request};
 use crate::config::located::Located;
 use crate::config::raw::{KeysWords, NeedWords, SchemeWords, ValueForm};

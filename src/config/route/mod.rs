@@ -1,12 +1,15 @@
 //! What one endpoint demands: the words of a route, over its provider's preset, compiled.
 
 mod binding;
+mod deliver;
 mod events;
 mod handshakes;
 mod pass;
+mod resign;
 mod sender;
 mod senders;
 mod signing;
+mod values;
 pub mod words;
 
 use std::collections::HashSet;
@@ -198,6 +201,7 @@ impl Endpoint<'_> {
         let rotation = self.rotation(&name, &secrets);
         let identity = self.identity(&name, &recipes);
         let methods = self.methods();
+        let resign = self.resign(&name, &recipes);
         let signature = self.signature(&provider, recipes, &secrets);
         let signature = signature.map(|signature| self.events(signature.identified(identity)));
         let signature = signature.map(|s| if secrets.is_empty() && !fetches { s.awaiting_keys() } else { s });
@@ -209,6 +213,7 @@ impl Endpoint<'_> {
         let expect_every = self.expect_every();
         let answers = self.answers();
         let patience = self.patience(&name);
+        let deliver = self.deliver(patience);
         self.tell_of_sender(&name);
         if self.loader.problems() > before {
             return None;
@@ -235,6 +240,8 @@ impl Endpoint<'_> {
             expect_every,
             answers,
             patience,
+            deliver,
+            resign,
             awaits: std::mem::take(&mut self.awaits),
         };
         Some(KeyedRoute { route, secrets, elsewhere })

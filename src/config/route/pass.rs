@@ -41,6 +41,7 @@ impl Endpoint<'_> {
         let allowlist = self.allowlist();
         let rate_limit = self.rate_limit();
         let max_body = self.max_body();
+        let deliver = self.deliver(None);
         if self.loader.problems() > before {
             return None;
         }
@@ -69,6 +70,8 @@ impl Endpoint<'_> {
             expect_every: None,
             answers: Answers::default(),
             patience: None,
+            deliver,
+            resign: None,
         };
         Some(KeyedRoute { route, secrets: Vec::new(), elsewhere: None })
     }

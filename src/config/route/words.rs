@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::values::Values;
 use crate::config::Origin;
 use crate::config::checks::Mode;
 use crate::config::handshake;
@@ -176,53 +177,30 @@ overlay! {
         /// The same: files with what the provider's API demands before it gives a key.
         #[arg(skip)]
         pub credentials: Option<Located<BTreeMap<String, PathBuf>>>,
+
+        /// How the application is shown that an event came through the gate; not at all if absent.
+        #[arg(skip)]
+        pub resign: Option<Resign>,
+
+        /// How much of the route reaches the application, and how fast; without bounds if absent.
+        #[command(flatten)]
+        pub deliver: Deliver,
     }
 }
 
-/// A value, or several of which one must be met.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Values(pub Vec<String>);
+overlay! {
+    /// How much of a route reaches the application at once, and how fast. What has to wait longer than its sender
+    /// would is answered 503.
+    #[derive(Clone, Debug, Default, Args, Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct Deliver {
+        /// Deliveries of one route to the application at once; more wait a moment, then get 503 [default: without bound]
+        #[arg(long, value_name = "N", help_heading = "Limits")]
+        pub max_concurrent: Option<Located<usize>>,
 
-impl<'de> Deserialize<'de> for Values {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneOrMany;
-
-        impl<'de> Visitor<'de> for OneOrMany {
-            type Value = Values;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text, or a list of texts")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Values, E> {
-                Ok(Values(vec![text.to_owned()]))
-            }
-
-            fn visit_u64<E>(self, number: u64) -> Result<Values, E> {
-                Ok(Values(vec![number.to_string()]))
-            }
-
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Values, A::Error> {
-                let mut all = Vec::new();
-                while let Some(Values(some)) = seq.next_element()? {
-                    all.extend(some);
-                }
-                Ok(Values(all))
-            }
-        }
-
-        deserializer.deserialize_any(OneOrMany)
-    }
-}
-
-impl JsonSchema for Values {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Values".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let one = serde_json::json!({ "type": ["string", "integer"] });
-        schemars::json_schema!({ "anyOf": [one, { "type": "array", "items": one }] })
+        /// Deliveries of the route in a time, such as `50/s`; more wait a moment, then get 503.
+        #[arg(skip)]
+        pub rate: Option<Located<Rate>>,
     }
 }
 
@@ -295,6 +273,7 @@ impl RouteWords {
             ("events", place(self.events.as_ref())),
             ("status", self.status.as_ref().map(|_| unplaced())),
             ("credentials", place(self.credentials.as_ref())),
+            ("resign", place(self.resign.as_ref().map(|resign| &resign.manner))),
         ];
         let keys = keys.into_iter().chain(self.of_itself().map(|(key, given)| (key, place(given))));
         keys.filter_map(|(key, given)| Some((key, given?))).collect()
@@ -393,6 +372,18 @@ impl JsonSchema for RateLimit {
         let shared = generator.subschema_for::<SharedRateLimit>();
         schemars::json_schema!({ "anyOf": [plain, shared] })
     }
+}
+
+/// The signature that the application gets: `{ as: standard-webhooks, secrets: [{ file: … }] }`, or `{ as: same }`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resign {
+    /// A preset whose way of signing is symmetric; or `same`: the provider's own, with its secret and a fresh time.
+    #[serde(rename = "as")]
+    pub manner: Located<String>,
+    /// What gate and application share, newest first.
+    #[serde(default)]
+    pub secrets: Vec<SecretSource>,
 }
 
 /// A secret and the id that stands for it in logs and metrics.

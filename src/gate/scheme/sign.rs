@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::{Map, Value};
 
 use super::algorithm::{Algorithm, KeyedMac};
-use super::content::Piece;
+use super::content::{Content, Piece};
 use super::key::KeyError;
 use super::reading::Reading;
 use super::source::Source;
@@ -93,6 +93,11 @@ impl Recipe {
     /// Signs as the provider does. `None` if the id cannot stand where the provider puts it, or if
     /// the provider alone can sign.
     pub fn sign(&self, key: &KeyedMac, unsigned: Unsigned<'_>) -> Option<Signed> {
+        self.sign_with(std::slice::from_ref(key), unsigned)
+    }
+
+    /// The same with several keys, as far as a signature takes more than one; else with the first.
+    pub fn sign_with(&self, keys: &[KeyedMac], unsigned: Unsigned<'_>) -> Option<Signed> {
         let mut signed = Signed {
             headers: HeaderMap::new(),
             query: self.url.as_ref().and_then(|url| url.query()).map(str::to_owned),
@@ -126,32 +131,113 @@ impl Recipe {
             signed.set(&equality.source, &String::from_utf8_lossy(&value))?;
         }
         if let SignatureFormat::Token { prefix, payload } = &self.signature.format {
-            let token = self.token_for(key, *payload, &mut signed, unsigned)?;
+            let token = self.token_for(keys.first()?, *payload, &mut signed, unsigned)?;
             signed.set(place, &format!("{}{token}", String::from_utf8_lossy(prefix)))?;
             return Some(signed);
         }
-        let tag = self.tag(key, &signed)?;
-        let signature = match &self.signature.format {
-            SignatureFormat::Plain { prefix, .. } => format!("{}{tag}", String::from_utf8_lossy(prefix)),
-            SignatureFormat::Fields { split, assign, keys } => {
+        self.set_signature(keys, fields, &mut signed)?;
+        Some(signed)
+    }
+
+    /// Signs what was signed before as its sender would sign it at another time: `sent` are the headers that
+    /// this recipe reads, and of them only time and signature change. `None` if it was not
+    /// [such](Self::can_be_renewed).
+    pub fn renew(&self, key: &KeyedMac, sent: HeaderMap, time_ms: i64, body: &[u8]) -> Option<Signed> {
+        let unsigned = Unsigned { id: "", time_ms, body };
+        let mut signed = Signed { headers: sent, query: None, body: body.to_vec() };
+        for source in self.timestamp.iter().flat_map(|rule| &rule.from) {
+            if matches!(source, Source::Header(name) if signed.headers.contains_key(name)) {
+                signed.set(source, &self.value_of(source, unsigned))?;
+            }
+        }
+        let fields = self.fields(unsigned);
+        if !fields.is_empty() {
+            signed.set(self.signature.from.first()?, &fields)?;
+        }
+        self.set_signature(std::slice::from_ref(key), fields, &mut signed)?;
+        Some(signed)
+    }
+
+    /// Writes what the keys make of the content behind the fields that stand there already.
+    fn set_signature(&self, keys: &[KeyedMac], fields: String, signed: &mut Signed) -> Option<()> {
+        let mut elements = Vec::from_iter((!fields.is_empty()).then_some(fields));
+        let tags = keys.iter().map(|key| self.tag(key, signed)).collect::<Option<Vec<_>>>()?;
+        let mut tags = tags.into_iter();
+        let split = match &self.signature.format {
+            SignatureFormat::Plain { prefix, split } => {
+                elements.extend(tags.map(|tag| format!("{}{tag}", String::from_utf8_lossy(prefix))));
+                split.as_ref().and_then(|split| split.first())
+            }
+            SignatureFormat::Fields { split, assign: Assign::Before(byte), keys } => {
                 let name = match keys {
                     FieldNames::These(names) => names.first()?.as_str(),
                     FieldNames::Any => "key",
                 };
-                let field = match assign {
-                    Assign::Before(byte) => format!("{name}{}{tag}", char::from(*byte)),
-                    Assign::Place => tag,
-                };
-                if fields.is_empty() {
-                    field
-                } else {
-                    format!("{fields}{}{field}", char::from(*split.first()?))
-                }
+                elements.extend(tags.map(|tag| format!("{name}{}{tag}", char::from(*byte))));
+                split.first()
+            }
+            SignatureFormat::Fields { split, assign: Assign::Place, .. } => {
+                elements.extend(tags.next());
+                split.first()
             }
             SignatureFormat::Token { .. } => return None,
         };
-        signed.set(place, &signature)?;
-        Some(signed)
+        let signature = match split {
+            Some(split) => elements.join(&char::from(*split).to_string()),
+            None => elements.into_iter().next()?,
+        };
+        signed.set(self.signature.from.first()?, &signature)
+    }
+
+    /// Whether all that it signs and writes is the body and headers: then anybody who has a key can sign
+    /// an event in this way that came in another one. If not, what stands against it.
+    pub fn can_be_signed_anew(&self) -> Result<(), &'static str> {
+        let in_head =
+            |source: &Source| matches!(source, Source::Header(_) | Source::Field(_) | Source::Claim(_));
+        let equal = || self.also.iter().flat_map(|equality| &equality.contents);
+        let pieces = || [&self.content].into_iter().chain(equal()).flat_map(Content::pieces);
+        let known = |piece: &Piece| match piece {
+            Piece::Body | Piece::Secret | Piece::Token => true,
+            Piece::Value(source) => in_head(source),
+            _ => false,
+        };
+        if self.algorithm.keyed(&[0; 32]).is_none() {
+            return Err("only the provider can sign so: its key has a half that it keeps");
+        }
+        if !matches!(self.signature.from.first(), Some(Source::Header(_))) {
+            return Err("its signature stands in the URL or in the body");
+        }
+        if self.payload.is_some() || !pieces().all(known) {
+            return Err("it signs the URL, the method or parts of the body");
+        }
+        if !self.also.iter().map(|equality| &equality.source).chain(&self.when).all(in_head) {
+            return Err("it needs something in the URL or in the body");
+        }
+        Ok(())
+    }
+
+    /// Whether an event that was signed so can be [signed again](Self::renew) with another time. If not,
+    /// what stands against it.
+    pub fn can_be_renewed(&self) -> Result<(), &'static str> {
+        self.can_be_signed_anew()?;
+        let times = self.timestamp.as_ref().map(|rule| rule.from.as_slice()).unwrap_or_default();
+        let in_head = |source: &Source| matches!(source, Source::Header(_) | Source::Field(_));
+        if !times.iter().any(in_head) || !times.iter().any(|time| self.content.covers(time)) {
+            return Err(
+                "it signs no time beside the body, so its signature does not age, or cannot be given another time",
+            );
+        }
+        let kept = |(_, source, _): (usize, &Source, bool)| {
+            matches!(source, Source::Header(_)) || times.contains(source)
+        };
+        let expires = self.timestamp.as_ref().is_some_and(|rule| rule.expires.is_some());
+        if expires || !self.also.is_empty() || !self.content.values().all(kept) {
+            return Err("it signs values beside time and body that nobody but the provider writes");
+        }
+        if self.content.pieces().any(|piece| *piece == Piece::Token) {
+            return Err("its signature is a token of the provider's");
+        }
+        Ok(())
     }
 
     /// The values that the sender puts somewhere: those that are signed, and an id that is not.

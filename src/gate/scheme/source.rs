@@ -39,6 +39,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// The header that it is.
+    pub fn header(&self) -> Option<&HeaderName> {
+        match self {
+            Source::Header(name) => Some(name),
+            _ => None,
+        }
+    }
+
     /// The value, if it stands in the head by itself; `Ok(None)` if it is absent or elsewhere.
     pub fn in_head<'r>(&self, head: &Head<'r>) -> Result<Option<Cow<'r, [u8]>>, Unreadable> {
         match self {

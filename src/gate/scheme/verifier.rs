@@ -34,6 +34,14 @@ impl Verifier {
         }
     }
 
+    /// The key, if the sender shares it.
+    pub fn shared(&self) -> Option<&KeyedMac> {
+        match self {
+            Verifier::Mac(keyed) => Some(keyed),
+            Verifier::Public(_) => None,
+        }
+    }
+
     /// Whether one of the tags was made with the key over this form of the content. For a shared
     /// key the time taken tells nothing.
     pub fn made_any(

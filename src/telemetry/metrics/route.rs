@@ -85,6 +85,7 @@ pub(super) struct Routes {
     observing: GaugeVec,
     silence: GaugeVec,
     secrets_missing: GaugeVec,
+    waiting: GaugeVec,
     /// The routes that are configured, and what is remembered of each over reloads.
     known: Mutex<HashMap<Arc<str>, Arc<Activity>>>,
 }
@@ -173,6 +174,12 @@ impl Routes {
                 "Secrets of the route that are configured and could not be read.",
                 route,
             ),
+            waiting: gauges(
+                r,
+                "hookgate_deliveries_waiting",
+                "Deliveries that wait for their turn with the application.",
+                route,
+            ),
             known: Mutex::default(),
         }
     }
@@ -185,7 +192,7 @@ impl Routes {
         known.retain(|name, _| {
             let stays = names.contains(&&**name);
             if !stays {
-                for state in [&self.observing, &self.silence, &self.secrets_missing] {
+                for state in [&self.observing, &self.silence, &self.secrets_missing, &self.waiting] {
                     _ = state.remove_label_values(&[name]);
                 }
             }
@@ -244,6 +251,7 @@ impl Routes {
             last_accepted: self.last_accepted.with_label_values(&[name]),
             other_deliveries: self.other_deliveries.with_label_values(&[name]),
             silence: route.expect_every.map(|_| self.silence.with_label_values(&[name])),
+            waiting: self.waiting.with_label_values(&[name]),
             activity: self.activity(route),
         })
     }
@@ -276,6 +284,7 @@ pub struct RouteMetrics {
     other_deliveries: IntCounter,
     /// Only of routes that expect something.
     silence: Option<Gauge>,
+    waiting: Gauge,
     pub activity: Arc<Activity>,
 }
 
@@ -327,6 +336,11 @@ impl RouteMetrics {
         if let Some(gauge) = &self.silence {
             gauge.set(lasts.as_secs_f64());
         }
+    }
+
+    /// How many deliveries wait for their turn.
+    pub fn set_waiting(&self, count: usize) {
+        self.waiting.set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
     }
 
     /// When a signature last held under the key.
