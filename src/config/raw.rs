@@ -393,13 +393,15 @@ impl KeysWords {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AddressWords {
+    /// The address, over HTTPS.
     pub url: String,
     /// The name that a certificate which is found there must have been given to.
     pub name: Option<String>,
     /// Whether the certificate must lead to one of the roots that are believed.
     pub chain: bool,
-    /// Only where the route has one of the values `is` under this name.
+    /// Only for some values of the route: their name, such as `route:environment`.
     pub of: Option<String>,
+    /// These values.
     pub is: Vec<String>,
 }
 
@@ -418,9 +420,11 @@ pub struct RequestWords {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OauthWords {
+    /// The address that gives tokens.
     #[serde(deserialize_with = "one_or_many_addresses")]
     #[schemars(with = "Vec<AddressWords>")]
     pub url: Vec<AddressWords>,
+    /// What the token is to be good for.
     pub scope: String,
 }
 
