@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use chrono::{Datelike, Timelike};
+
 /// One reading of both clocks, taken together.
 ///
 /// `wall` judges freshness, because a sender's timestamp is wall time. `mono` measures
@@ -46,8 +48,6 @@ pub enum Doubt {
 
 /// No clock that is set shows an earlier time than this: 2026-01-01.
 const WRITTEN_MS: i64 = 1_767_225_600_000;
-/// The last year of four digits begins.
-const YEAR_9999_MS: u64 = 253_370_764_800_000;
 /// Smaller differences are the clock being disciplined.
 const STEADY_MS: i64 = 1000;
 /// After so long the wall clock is believed again, jump or not.
@@ -168,20 +168,38 @@ impl Now {
 
 /// Milliseconds since the epoch as RFC 3339 in UTC, with a fraction where there is one.
 pub fn to_rfc3339(ms: i64) -> String {
-    // What stands in every delivery is written by the faster of two libraries, which knows no time
-    // before 1970.
-    if let Ok(since) = u64::try_from(ms)
-        && since < YEAR_9999_MS
-    {
-        let time = UNIX_EPOCH + Duration::from_millis(since);
-        return match ms % 1000 {
-            0 => humantime::format_rfc3339_seconds(time).to_string(),
-            _ => humantime::format_rfc3339_millis(time).to_string(),
-        };
+    let mut text = Vec::with_capacity(24);
+    write_rfc3339(&mut text, ms);
+    String::from_utf8(text).unwrap_or_default()
+}
+
+/// The same into what is there. It stands in every delivery, where libraries write it through `fmt`.
+pub fn write_rfc3339(out: &mut Vec<u8>, ms: i64) {
+    let time = chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default();
+    let Some(year) = u32::try_from(time.year()).ok().filter(|year| *year < 10_000) else {
+        return out.extend(time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true).into_bytes());
+    };
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    let millis = time.timestamp_subsec_millis();
+    for (at, value) in [
+        (0, year / 100),
+        (2, year % 100),
+        (5, time.month()),
+        (8, time.day()),
+        (11, time.hour()),
+        (14, time.minute()),
+        (17, time.second()),
+        (20, millis / 10),
+    ] {
+        // Each is less than a hundred.
+        text[at] += u8::try_from(value / 10).unwrap_or_default();
+        text[at + 1] += u8::try_from(value % 10).unwrap_or_default();
     }
-    chrono::DateTime::from_timestamp_millis(ms)
-        .unwrap_or_default()
-        .to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
+    text[22] += u8::try_from(millis % 10).unwrap_or_default();
+    if millis == 0 {
+        text[19] = b'Z';
+    }
+    out.extend_from_slice(&text[..if millis == 0 { 20 } else { 24 }]);
 }
 
 /// The time now, as the `Date` of an answer (RFC 9110, section 5.6.7).
@@ -204,6 +222,38 @@ mod tests {
         assert_eq!(at(WRITTEN_MS + 62_000, 60), Doubt::Jumped { otherwise_ms });
         assert_eq!(at(WRITTEN_MS + 1000, 60), Doubt::Jumped { otherwise_ms });
         assert_eq!(at(1000, 60), Doubt::Unset);
+    }
+
+    #[test]
+    fn a_time_is_written_as_chrono_writes_it() {
+        const DAY: i64 = 86_400_000;
+        let written = |ms| {
+            let time = chrono::DateTime::from_timestamp_millis(ms).unwrap();
+            (to_rfc3339(ms), time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
+        };
+        for year in [-1, 0, 1, 1969, 1970, 2000, 2024, 2026, 2100, 9999, 10_000] {
+            for ms in [
+                0,
+                1,
+                9,
+                10,
+                999,
+                1000,
+                59_999,
+                86_399_999,
+                31 * DAY,
+                58 * DAY,
+                59 * DAY,
+                60 * DAY,
+                364 * DAY,
+            ] {
+                let begins =
+                    chrono::NaiveDate::from_ymd_opt(year, 1, 1).unwrap().and_hms_opt(0, 0, 0).unwrap();
+                let (ours, theirs) = written(begins.and_utc().timestamp_millis() + ms);
+                assert_eq!(ours, theirs);
+            }
+        }
+        assert_eq!(to_rfc3339(1_767_225_600_070), "2026-01-01T00:00:00.070Z");
     }
 
     #[test]

@@ -46,12 +46,7 @@ impl<'r> Head<'r> {
 
     /// The value of a header that must not be ambiguous: `Err` if it came more than once.
     pub fn single(&self, name: &HeaderName) -> Result<Option<&'r [u8]>, Unreadable> {
-        let mut values = self.headers.get_all(name.as_str());
-        match (values.next(), values.next()) {
-            (None, _) => Ok(None),
-            (Some(value), None) => Ok(Some(value)),
-            (Some(_), Some(_)) => Err(Unreadable),
-        }
+        self.headers.single(name.as_str())
     }
 }
 
@@ -71,13 +66,46 @@ pub struct Line {
     pub value: (u16, u16),
 }
 
+impl Line {
+    fn is(self, name: &str, raw: &[u8]) -> bool {
+        usize::from(self.name.1 - self.name.0) == name.len() // nearly always tells
+            && slice(raw, self.name).eq_ignore_ascii_case(name.as_bytes())
+    }
+}
+
 impl<'r> Headers<'r> {
+    /// The first of that name. A look-up in a list that a loop walks is quicker than one through
+    /// [`Headers::get_all`].
     pub fn get(self, name: &str) -> Option<&'r [u8]> {
-        self.get_all(name).next()
+        match self {
+            Headers::Read(raw, lines) => {
+                lines.iter().find(|line| line.is(name, raw)).map(|line| slice(raw, line.value))
+            }
+            Headers::Made(map) => map.get(name).map(HeaderValue::as_bytes),
+        }
     }
 
     pub fn contains_key(self, name: &str) -> bool {
         self.get(name).is_some()
+    }
+
+    /// The only one of that name; `Err` if there are several.
+    pub fn single(self, name: &str) -> Result<Option<&'r [u8]>, Unreadable> {
+        match self {
+            Headers::Read(raw, lines) => {
+                let mut values = lines.iter().filter(|line| line.is(name, raw));
+                let first = values.next();
+                if values.next().is_some() {
+                    return Err(Unreadable);
+                }
+                Ok(first.map(|line| slice(raw, line.value)))
+            }
+            Headers::Made(map) => {
+                let mut values = map.get_all(name).iter();
+                let first = values.next();
+                if values.next().is_some() { Err(Unreadable) } else { Ok(first.map(HeaderValue::as_bytes)) }
+            }
+        }
     }
 
     pub fn get_all(self, name: &str) -> impl DoubleEndedIterator<Item = &'r [u8]> {
@@ -85,11 +113,8 @@ impl<'r> Headers<'r> {
             Headers::Read(raw, lines) => (raw, lines, None),
             Headers::Made(map) => (&[][..], &[][..], Some(map)),
         };
-        let is = move |line: &&Line| {
-            usize::from(line.name.1 - line.name.0) == name.len() // nearly always tells
-                && slice(raw, line.name).eq_ignore_ascii_case(name.as_bytes())
-        };
-        let read = lines.iter().filter(is).map(move |line| slice(raw, line.value));
+        let read =
+            lines.iter().filter(move |line| line.is(name, raw)).map(move |line| slice(raw, line.value));
         let made = made.into_iter().flat_map(move |map| map.get_all(name));
         read.chain(made.map(HeaderValue::as_bytes))
     }

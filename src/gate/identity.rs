@@ -152,7 +152,7 @@ fn is_body(recipe: &Recipe) -> bool {
 
 /// A signed id, with what makes two events of one id.
 struct SignedId<'r> {
-    id: String,
+    id: Cow<'r, str>,
     distinct: SmallVec<[Cow<'r, [u8]>; 1]>,
 }
 
@@ -195,7 +195,10 @@ pub fn by_id(route: &str, id: &str) -> ReplayKey {
 }
 
 /// The provider's own number for what it sends, if that does not tell its events apart by itself.
-pub fn delivery_id(recipe: &Recipe, reading: &Reading<'_>) -> Result<Option<String>, Unreadable> {
+pub fn delivery_id<'r>(
+    recipe: &Recipe,
+    reading: &'r Reading<'_>,
+) -> Result<Option<Cow<'r, str>>, Unreadable> {
     for source in recipe.id.iter().filter(|source| !recipe.identifies(source)) {
         if let Some(id) = reading.id(source)? {
             return Ok(Some(id));

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
-use crate::clock::to_rfc3339;
+use crate::clock::write_rfc3339;
 use crate::config::units::UpstreamUrl;
 use crate::gate::delivery::{Client, Head};
 use crate::gate::filter::signature::Authentic;
@@ -29,6 +29,8 @@ pub struct Forward<'f> {
     /// The first objection of an observing route.
     pub observed: Option<Reason>,
     pub id: RequestId,
+    /// What the sender says of its trace.
+    pub trace: Option<Parent>,
     /// Whether requests become spans.
     pub exported: bool,
     pub body_len: usize,
@@ -41,7 +43,7 @@ impl Forward<'_> {
         self.request_line(&mut out);
         for (name, value) in self.head.headers.iter() {
             if self.passes(name) {
-                line(&mut out, name, value);
+                passed_on(&mut out, name, value);
             }
         }
         self.gate_headers(&mut out);
@@ -93,16 +95,20 @@ impl Forward<'_> {
         if let Some(authentic) = self.authentic {
             line(out, b"Hookgate-Key-Id", authentic.key_id().as_bytes());
             line(out, b"Hookgate-Assurance", authentic.assurance().label().as_bytes());
-            for (named, signed, unsigned) in [
-                (authentic.event_id(), "Hookgate-Event-Id", "Hookgate-Unsigned-Event-Id"),
-                (authentic.event_type(), "Hookgate-Event-Type", "Hookgate-Unsigned-Event-Type"),
-            ] {
-                let Some(named) = named else { continue };
-                let name = if named.signed { signed } else { unsigned };
-                line(out, name.as_bytes(), named.text.as_bytes());
+            match authentic.event_id() {
+                Some(id) if id.signed => line(out, b"Hookgate-Event-Id", id.text.as_bytes()),
+                Some(id) => line(out, b"Hookgate-Unsigned-Event-Id", id.text.as_bytes()),
+                None => {}
+            }
+            match authentic.event_type() {
+                Some(kind) if kind.signed => line(out, b"Hookgate-Event-Type", kind.text.as_bytes()),
+                Some(kind) => line(out, b"Hookgate-Unsigned-Event-Type", kind.text.as_bytes()),
+                None => {}
             }
             if let Some(ms) = authentic.signed_at().and_then(|t| t.ms) {
-                line(out, b"Hookgate-Event-Time", to_rfc3339(ms).as_bytes());
+                out.extend_from_slice(b"Hookgate-Event-Time: ");
+                write_rfc3339(out, ms);
+                out.extend_from_slice(b"\r\n");
             }
             if let Some(identity) = authentic.identity() {
                 line(out, b"Hookgate-Idempotency-Key", &hex(identity.told().as_bytes()));
@@ -135,7 +141,7 @@ impl Forward<'_> {
             // HTTP/1.0 goes without, HTTP/1.1 does not.
             line(out, b"Host", self.upstream.authority().as_bytes());
         }
-        let forwarded = self.head.headers.get("x-forwarded-host").filter(|_| self.trusted);
+        let forwarded = if self.trusted { self.head.headers.get("x-forwarded-host") } else { None };
         if let Some(host) = forwarded.or(host) {
             line(out, b"X-Forwarded-Host", host);
         }
@@ -143,15 +149,12 @@ impl Forward<'_> {
 
     /// Without a span of ours the sender's stays the parent of the application's work.
     fn trace(&self, out: &mut Vec<u8>) {
-        let parent = Parent::of(self.head.headers);
+        let parent = self.trace;
         let exported = self.exported && parent.is_none_or(Parent::is_sampled);
-        match self.head.headers.get(TRACEPARENT) {
-            Some(sent) if parent.is_some() && !exported => {
-                line(out, TRACEPARENT.as_bytes(), sent);
-            }
-            Some(_) | None => {
-                line(out, TRACEPARENT.as_bytes(), &traceparent(self.id, parent, exported));
-            }
+        let sent = parent.filter(|_| !exported).and_then(|_| self.head.headers.get(TRACEPARENT));
+        match sent {
+            Some(sent) => line(out, TRACEPARENT.as_bytes(), sent),
+            None => line(out, TRACEPARENT.as_bytes(), &traceparent(self.id, parent, exported)),
         }
         if parent.is_some() {
             for state in self.head.headers.get_all(TRACESTATE) {
@@ -161,6 +164,16 @@ impl Forward<'_> {
     }
 }
 
+fn passed_on(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    line(out, name, value);
+}
+
+/// A line of ours. There are a dozen in each head.
+#[expect(
+    clippy::inline_always,
+    reason = "so that the name is a literal here, and copied in a few instructions"
+)]
+#[inline(always)]
 fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");

@@ -138,7 +138,8 @@ impl Sidecar {
             return Err(Ending::Handshake(said));
         }
         let authentic = route.authenticate(admitted, &head, &body.bytes, &keys, now, &mut findings);
-        record.verify += clock::since(now);
+        let judged = clock::after(record.arrived);
+        record.verify += judged.mono.saturating_sub(now.mono);
         let refused = matches!(authentic, Err(Reject { reason: Reason::SignatureMismatch, .. }));
         if refused || findings.noted().contains(&Reason::SignatureMismatch) {
             self.suspect(&live, (route, secrets), &head, &body, record.request_id);
@@ -151,7 +152,7 @@ impl Sidecar {
             return Err(Ending::Handshake(said));
         }
         route.choose(fresh.as_ref(), &mut findings)?;
-        let claim = self.claim(fresh.as_ref(), &mut findings, record).await?;
+        let claim = self.claim(fresh.as_ref(), judged, &mut findings, record).await?;
         record.observed = findings.into_noted();
 
         // Deliver it, in a task of its own that outlives the sender.
@@ -165,6 +166,7 @@ impl Sidecar {
             authentic: fresh.as_ref().map(Fresh::authentic),
             observed: record.observed.first().copied(),
             id: record.request_id,
+            trace: record.trace,
             exported: self.telemetry.exports(),
             body_len: body.size(),
         };
@@ -248,11 +250,11 @@ impl Sidecar {
     async fn claim(
         &self,
         fresh: Option<&Fresh>,
+        now: Now,
         findings: &mut Findings,
         record: &mut Record,
     ) -> Result<Option<Claim>, Ending> {
         let Some(fresh) = fresh else { return Ok(None) };
-        let now = clock::after(record.arrived);
         let reserved = self.store.reserve(fresh, now).await;
         record.verify += clock::since(now);
         let refusal = match reserved {
@@ -262,7 +264,8 @@ impl Sidecar {
             }
             Ok(Reservation::Done) => Reason::Duplicate,
             Ok(Reservation::Follow(_)) if findings.only_notes() => return Ok(None),
-            Ok(Reservation::Follow(waiting)) => match waiting.outcome().await {
+            // On the heap, so that every other delivery's future stays small.
+            Ok(Reservation::Follow(waiting)) => match Box::pin(waiting.outcome()).await {
                 Some(Outcome::Delivered) => Reason::Duplicate,
                 Some(Outcome::Failed { reason, status }) => return Err(Ending::As(reason, status)),
                 None => Reason::InFlight,
@@ -311,7 +314,8 @@ impl Sidecar {
         record: &mut Record,
     ) -> Result<Reply, Ending> {
         let started = Instant::now();
-        let task = pin!(tokio::spawn(delivery.run()));
+        // Boxed, because the runtime moves a task and its result about.
+        let task = pin!(tokio::spawn(Box::pin(delivery.run())));
         let ended = deadline.within(patience, task, || false).await;
         let took = started.elapsed();
         let (outcome, result) = match ended {
@@ -382,7 +386,7 @@ impl Sidecar {
     pub fn refuse_connection(&self, peer: IpAddr) -> Vec<u8> {
         let record = Record::without_head(Some(peer), Reason::Overloaded);
         let answer = respond::raw_refusal(record.reason, record.request_id);
-        self.telemetry.finish(record);
+        self.telemetry.finish(&record);
         answer
     }
 
@@ -404,19 +408,17 @@ impl Sidecar {
     }
 
     async fn answer(&self, session: &mut Session, head: &RequestHead) {
-        let mut record = Record {
-            method: head.method.clone(),
-            path: head.path_bytes(),
-            trace: Parent::of(head.headers()),
-            ..Record::without_head(session.peer().map(|peer| peer.address), Reason::Accepted)
-        };
+        let mut record = Record::without_head(session.peer().map(|peer| peer.address), Reason::Accepted);
+        record.method = head.method.clone();
+        record.path = head.path_bytes();
+        record.trace = Parent::of(head.headers());
         if self.in_flight.is_draining() {
             session.close();
         }
         let mut around = Share::new(&self.budget);
         let ended = self.handle(session, head, &mut record, &mut around).await;
         Self::conclude(session, &mut record, ended, &around).await;
-        self.telemetry.finish(record);
+        self.telemetry.finish(&record);
     }
 
     async fn refuse_unread(&self, session: &mut Session, unread: Unread) {
@@ -425,7 +427,7 @@ impl Sidecar {
         let mut record = Record { path, ..Record::without_head(peer, reason) };
         record.method = method.unwrap_or(record.method);
         respond::refuse(session, reason.into(), reason.said(), record.request_id, None).await;
-        self.telemetry.finish(record);
+        self.telemetry.finish(&record);
     }
 }
 

@@ -153,12 +153,12 @@ impl Session {
         }
         let mut read = None;
         if there {
-            read = deadline.within(limit, pin!(self.head(&mut skipped)), &ends).await.ok().flatten();
+            _ = deadline.within(limit, pin!(self.head(&mut skipped, &mut read)), &ends).await;
         }
-        let read = match (read, &self.intake) {
-            (None, Some(intake)) => intake.fault().map(|reason| Err(reason.into())),
-            (read, _) => read,
-        };
+        if read.is_none() {
+            let fault = self.intake.as_ref().and_then(|intake| intake.fault());
+            read = fault.map(|reason| Err(reason.into()));
+        }
         match &read {
             Some(Ok(head)) => self.begin(head),
             Some(Err(unread)) => {
@@ -172,7 +172,8 @@ impl Session {
 
     /// A head that is no HTTP is refused as soon as that shows; else it is looked at again when
     /// another line of it is complete, so that one that comes in drops costs no more.
-    async fn head(&mut self, skipped: &mut bool) -> Option<Result<RequestHead, Unread>> {
+    /// It goes to where it is to be at once, because it is large to be handed from one to the next.
+    async fn head(&mut self, skipped: &mut bool, read: &mut Option<Result<RequestHead, Unread>>) {
         let mut look = !self.buffer.is_empty();
         loop {
             if !*skipped {
@@ -180,14 +181,15 @@ impl Session {
                 look |= *skipped;
             }
             if look && !self.buffer.is_empty() && *self.buffer != b"\r"[..] {
-                match RequestHead::take(&mut self.buffer) {
-                    Ok(Some(head)) => return Some(Ok(head)),
-                    Ok(None) => {}
-                    Err(unread) => return Some(Err(unread)),
+                *read = RequestHead::take(&mut self.buffer).transpose();
+                if read.is_some() {
+                    return;
                 }
             }
             let before = self.buffer.len();
-            self.fill().await.ok()?;
+            if self.fill().await.is_err() {
+                return;
+            }
             let came = &self.buffer[before..];
             look = before < 2 || came.contains(&b'\n') || self.buffer.len() > framing::MAX_HEAD;
         }

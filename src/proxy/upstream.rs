@@ -92,58 +92,23 @@ impl Upstream {
         limit: Duration,
         share: &mut Share,
     ) -> Result<Reply, Undelivered> {
-        while let Some(connection) = self.take_idle() {
-            match self.exchange_on(connection, head, body, limit, share).await {
+        loop {
+            let (mut connection, is_new) = match self.take_idle() {
+                Some(idle) => (idle, false),
+                None => (Box::pin(self.connect()).await?, true),
+            };
+            match connection.exchange(head, body, limit, share).await {
                 // Not a byte was taken: the application had closed it, another one will do.
-                Err(Undelivered::Unreachable(_)) => {}
-                outcome => return outcome,
+                Err(Undelivered::Unreachable(_)) if !is_new => {}
+                Err(undelivered) => return Err(undelivered),
+                Ok((reply, reusable)) => {
+                    if reusable {
+                        self.put_back(connection);
+                    }
+                    return Ok(reply);
+                }
             }
         }
-        self.exchange_on(self.connect().await?, head, body, limit, share).await
-    }
-
-    async fn exchange_on(
-        &self,
-        mut connection: Connection,
-        head: &[u8],
-        body: &[u8],
-        limit: Duration,
-        share: &mut Share,
-    ) -> Result<Reply, Undelivered> {
-        let mut said = None;
-        let deadline = Arc::clone(&connection.deadline);
-        let ended = {
-            let exchange = pin!(async {
-                let Connection { stream, buffer, .. } = &mut connection;
-                let (reader, mut writer) = stream.split();
-                let mut answer = Answer { reader, buffer };
-                let mut reading = pin!(async {
-                    let mut reply = answer.read_final_head().await?;
-                    if head.starts_with(b"HEAD ") {
-                        reply.without_body();
-                    }
-                    said = Some(reply.status);
-                    answer.read_body(reply, Room { share, taken: SHORT_REPLY }).await
-                });
-                tokio::select! {
-                    biased;
-                    written = writer.write(head, body) => written?,
-                    // It has heard enough. What it did not take is in the way of another request.
-                    early = &mut reading => return early.map(|(reply, _)| (reply, false)),
-                }
-                reading.await
-            });
-            deadline.within(limit, exchange, || false).await.unwrap_or(Err(Undelivered::TimedOut))
-        };
-        // Whatever goes wrong after the head takes nothing back of what the head said.
-        let (reply, reusable) = ended.map_err(|fault| match said {
-            Some(status) => Undelivered::Cut { status },
-            None => fault,
-        })?;
-        if reusable {
-            self.put_back(connection);
-        }
-        Ok(reply)
     }
 
     /// A new connection, tried for as long as the connect time-out allows.
@@ -322,6 +287,45 @@ struct Connection {
 impl Connection {
     fn new(stream: Stream) -> Self {
         Connection { stream, buffer: BytesMut::new(), deadline: Deadline::new(), since: 0 }
+    }
+
+    /// The answer, and whether the connection can be used again.
+    async fn exchange(
+        &mut self,
+        head: &[u8],
+        body: &[u8],
+        limit: Duration,
+        share: &mut Share,
+    ) -> Result<(Reply, bool), Undelivered> {
+        let mut said = None;
+        let Connection { stream, buffer, deadline, .. } = self;
+        let ended = {
+            let exchange = pin!(async {
+                let (reader, mut writer) = stream.split();
+                let mut answer = Answer { reader, buffer };
+                let mut reading = pin!(async {
+                    let mut reply = answer.read_final_head().await?;
+                    if head.starts_with(b"HEAD ") {
+                        reply.without_body();
+                    }
+                    said = Some(reply.status);
+                    answer.read_body(reply, Room { share, taken: SHORT_REPLY }).await
+                });
+                tokio::select! {
+                    biased;
+                    written = writer.write(head, body) => written?,
+                    // It has heard enough. What it did not take is in the way of another request.
+                    early = &mut reading => return early.map(|(reply, _)| (reply, false)),
+                }
+                reading.await
+            });
+            deadline.within(limit, exchange, || false).await.unwrap_or(Err(Undelivered::TimedOut))
+        };
+        // Whatever goes wrong after the head takes nothing back of what the head said.
+        ended.map_err(|fault| match said {
+            Some(status) => Undelivered::Cut { status },
+            None => fault,
+        })
     }
 
     fn is_young(&self) -> bool {

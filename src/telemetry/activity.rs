@@ -2,6 +2,7 @@
 //! in the last minutes, and the last decisions of all. Bounded, kept over reloads, and one
 //! short lock for each.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -166,8 +167,8 @@ pub struct Decision {
     pub status: u16,
     pub took: Duration,
     pub key_id: Option<Arc<str>>,
-    /// The beginning of the event's id, if that was signed or came with what was.
-    pub event_id: Option<Box<str>>,
+    /// The event's id, if that was signed or came with what was. Its [beginning](Decision::event) is told.
+    pub event_id: Option<Arc<str>>,
 }
 
 /// So many characters of an event's id are told.
@@ -184,7 +185,7 @@ impl Recent {
             status: record.status,
             took,
             key_id: proof.map(|proof| Arc::clone(&proof.key_id)),
-            event_id: proof.and_then(|proof| proof.event_id.as_deref()).map(shortened),
+            event_id: proof.and_then(|proof| proof.event_id.clone()),
         };
         let mut decisions = lock(&self.0);
         if decisions.len() == DECISIONS {
@@ -199,7 +200,14 @@ impl Recent {
     }
 }
 
-fn shortened(id: &str) -> Box<str> {
+impl Decision {
+    /// The beginning of the event's id; empty if there is none.
+    pub fn event(&self) -> Cow<'_, str> {
+        self.event_id.as_deref().map(shortened).unwrap_or_default()
+    }
+}
+
+fn shortened(id: &str) -> Cow<'_, str> {
     match id.char_indices().nth(ID_SHOWN) {
         Some((end, _)) => format!("{}…", &id[..end]).into(),
         None => id.into(),

@@ -45,6 +45,7 @@ pub struct Telemetry {
 }
 
 /// One delivery, as far as it came.
+#[derive(Clone)]
 pub struct Record {
     /// When its head was complete.
     pub arrived: Now,
@@ -73,6 +74,7 @@ pub struct Record {
 }
 
 /// What became of a call of the application that failed.
+#[derive(Clone)]
 pub struct Fault {
     /// Where it was looked for.
     pub server: String,
@@ -82,13 +84,14 @@ pub struct Fault {
 }
 
 /// What may be told of a delivery once its signature holds.
+#[derive(Clone)]
 pub struct Proof {
     pub key_id: Arc<str>,
     pub assurance: Assurance,
     /// By which the event is remembered; `None` on routes that remember nothing.
     pub key: Option<ReplayKey>,
-    pub event_id: Option<String>,
-    pub event_type: Option<String>,
+    pub event_id: Option<Arc<str>>,
+    pub event_type: Option<Arc<str>>,
     pub event_time_ms: Option<i64>,
 }
 
@@ -98,8 +101,8 @@ impl From<&Authentic> for Proof {
             key_id: Arc::clone(authentic.key_id()),
             assurance: authentic.assurance(),
             key: authentic.identity().map(Identity::told),
-            event_id: authentic.event_id().map(|id| id.text.clone()),
-            event_type: authentic.event_type().map(|name| name.text.clone()),
+            event_id: authentic.event_id().map(|id| Arc::clone(&id.text)),
+            event_type: authentic.event_type().map(|name| Arc::clone(&name.text)),
             event_time_ms: authentic.signed_at().and_then(|t| t.ms),
         }
     }
@@ -192,13 +195,12 @@ impl Telemetry {
     }
 
     /// The one emission for a delivery.
-    #[cfg_attr(not(feature = "otel"), expect(clippy::needless_pass_by_value, reason = "it becomes a span"))]
-    pub fn finish(&self, record: Record) {
+    pub fn finish(&self, record: &Record) {
         let now = clock::after(record.arrived);
         let total = now.mono.saturating_sub(record.arrived.mono);
         let (verdict, reason) = record.verdict();
-        self.count(&record, verdict, reason, now);
-        self.recent.add(&record, verdict, reason, total);
+        self.count(record, verdict, reason, now);
+        self.recent.add(record, verdict, reason, total);
         let severity = match verdict {
             Verdict::Accepted | Verdict::Answered => Severity::Info,
             Verdict::Observed if record.observed.is_empty() => Severity::Info, // nobody objected
@@ -209,13 +211,13 @@ impl Telemetry {
             }
             Verdict::Failed => Severity::Error,
         };
-        self.log.decision(severity, now, &record, (verdict, reason), total);
+        self.log.decision(severity, now, record, (verdict, reason), total);
         if let (Some(hint), Some((route, _))) = (&record.hint, &record.route) {
             self.log.hints(&route.name, record.request_id, std::slice::from_ref(hint));
         }
         #[cfg(feature = "otel")]
         if let Some(spans) = &self.spans {
-            spans.add(otlp::Span { record, verdict, reason, took: total });
+            spans.add(otlp::Span { record: record.clone(), verdict, reason, took: total });
         }
     }
 

@@ -24,9 +24,7 @@ const KNOWN: u8 = 0b11;
 impl Parent {
     /// What the sender says. One that came twice says nothing.
     pub fn of(headers: Headers<'_>) -> Option<Parent> {
-        let mut values = headers.get_all(TRACEPARENT);
-        let value = values.next()?;
-        values.next().is_none().then(|| Parent::parse(value))?
+        Parent::parse(headers.single(TRACEPARENT).ok()??)
     }
 
     fn parse(value: &[u8]) -> Option<Parent> {

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+// What another parser's authors try theirs with.
+mod published;
 mod targets;
 
 use std::path::Path;

@@ -7,6 +7,8 @@ mod pure;
 #[allow(dead_code, reason = "a part of it; `faults` shows what nobody uses")]
 #[path = "../support/rng.rs"]
 mod rng;
+#[path = "../support/json.rs"]
+mod second_opinion;
 
 // Who may import whom in src/.
 mod architecture;

@@ -239,14 +239,12 @@ impl Reader<'_> {
     /// Empty if it is no form.
     fn form_text(&self) -> Result<&[u8], String> {
         let kind = self.content_type()?;
-        let is_form =
-            kind.split(';').next().unwrap_or_default().trim() == "application/x-www-form-urlencoded";
-        Ok(if is_form { &self.delivery.body } else { &[] })
+        Ok(if is_form(&kind) { &self.delivery.body } else { &[] })
     }
 
     fn multipart(&self, name: &str) -> Result<Vec<u8>, String> {
         let kind = self.header("content-type")?.unwrap_or_default();
-        if !kind.starts_with(b"multipart/") {
+        if !is_multipart(&kind) {
             return Ok(Vec::new());
         }
         let field = multipart::field(&kind, &self.delivery.body, name).map_err(|_| "no multipart")?;
@@ -257,13 +255,8 @@ impl Reader<'_> {
         let body = &self.delivery.body[..];
         let kind = if self.recipe.payload.is_some() { self.content_type()? } else { String::new() };
         let text = match &self.recipe.payload {
-            Some(Payload::Form(name))
-                if kind.split(';').next().unwrap_or_default().trim()
-                    == "application/x-www-form-urlencoded" =>
-            {
-                sole(self.form_text()?, name)?
-            }
-            Some(Payload::Multipart(name)) if kind.starts_with("multipart/") => self.multipart(name)?,
+            Some(Payload::Form(name)) if is_form(&kind) => sole(self.form_text()?, name)?,
+            Some(Payload::Multipart(name)) if is_multipart(kind.as_bytes()) => self.multipart(name)?,
             _ => body.to_vec(),
         };
         let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&text);
@@ -318,4 +311,17 @@ fn decode(text: &[u8]) -> Result<Vec<u8>, String> {
     // Parted by hand, so that nothing in it parts fields or names.
     let text: Vec<u8> = [b"x=", text].concat();
     Ok(parse(&text).next().map(|(_, value)| value.as_bytes().to_vec()).unwrap_or_default())
+}
+
+/// The names of media types are read in any case (RFC 9110, section 8.3.1).
+fn is_form(kind: &str) -> bool {
+    kind.split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .eq_ignore_ascii_case("application/x-www-form-urlencoded")
+}
+
+fn is_multipart(kind: &[u8]) -> bool {
+    kind.get(..10).is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/"))
 }

@@ -1,11 +1,15 @@
 //! The HTTPS listener: who is served, with which certificate, and what happens when the
 //! files change. Certificates are made on the spot with the `openssl` command.
 
+use std::net::TcpStream;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 
 use crate::support::gate::{run, same};
-use crate::support::{App, Sender, Signer, until};
-use crate::tls::{Authority, Pair, certificate, connect, gate, install};
+use crate::support::{App, Gate, Request, Sender, Signer, until};
+use crate::tls::{Authority, NAME, Pair, certificate, connect, gate, install};
 
 #[test]
 fn https_is_served_in_both_versions_and_plain_http_beside_it_is_not_enough() {
@@ -24,6 +28,24 @@ fn https_is_served_in_both_versions_and_plain_http_beside_it_is_not_enough() {
     assert_eq!((plain.status, plain.text().as_str()), (403, "Forbidden"));
     assert_eq!(gate.reason(&plain), "https_required");
     assert_eq!(app.seen(), 4);
+}
+
+/// Most senders open a connection for each event, and a handshake is what costs most of that.
+#[test]
+fn a_sender_that_comes_again_resumes_its_session_however_many_came_between() {
+    let Some(authority) = Authority::new() else { return };
+    let app = App::ok();
+    let gate = gate(&app, &authority.issue("first", 30)).start();
+    let client = |version| Arc::new(authority.client(&[version], None));
+    let delivered = |client: &Arc<ClientConfig>| deliver(&gate, client, &Signer::github().event());
+    let [old, new] = [&rustls::version::TLS12, &rustls::version::TLS13].map(client);
+    assert_eq!([&old, &new].map(delivered), [HandshakeKind::Full; 2]);
+    for _ in 0..150 {
+        let other = client(&rustls::version::TLS13);
+        assert_eq!(delivered(&other), HandshakeKind::Full);
+    }
+    assert_eq!([&old, &new].map(delivered), [HandshakeKind::Resumed; 2]);
+    assert_eq!([&old, &new].map(delivered), [HandshakeKind::Resumed; 2], "and again");
 }
 
 #[test]
@@ -142,4 +164,16 @@ fn a_broken_certificate_is_no_start() {
     let run = run(&mut gate(&app, &mismatched).command("run"));
     assert_eq!(run.code, Some(78), "{}", run.err);
     assert!(run.err.contains("tls.key") && run.err.contains("certificate"), "{}", run.err);
+}
+
+/// Delivers something on a connection of its own; tells how the handshake went.
+fn deliver(gate: &Gate, client: &Arc<ClientConfig>, request: &Request) -> HandshakeKind {
+    let mut socket = TcpStream::connect(gate.tls_address()).unwrap();
+    let mut tls = ClientConnection::new(Arc::clone(client), NAME.try_into().unwrap()).unwrap();
+    tls.complete_io(&mut socket).unwrap();
+    let kind = tls.handshake_kind().unwrap();
+    let raw = socket.try_clone().unwrap();
+    let mut sender = Sender::over(Box::new(StreamOwned::new(tls, socket)), raw);
+    assert_eq!(sender.exchange(request).status, 200);
+    kind
 }

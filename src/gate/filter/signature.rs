@@ -1,6 +1,8 @@
 //! The signature over the raw bytes: every active key, constant time, no early exit.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 use subtle::ConditionallySelectable;
@@ -8,10 +10,11 @@ use subtle::ConditionallySelectable;
 use crate::gate::delivery::Head;
 use crate::gate::fetched::Need;
 use crate::gate::filter::events::{Events, Kind};
-use crate::gate::filter::replay::ReplayKey;
+use crate::gate::filter::replay::{Keep, ReplayKey};
 use crate::gate::identity::{self, Identity};
 use crate::gate::keys::Keys;
 use crate::gate::parse::Unreadable;
+use crate::gate::parse::json::Pointer;
 use crate::gate::reason::Reason;
 use crate::gate::scheme::algorithm::{Algorithm, Tag};
 use crate::gate::scheme::presented::Shown;
@@ -27,6 +30,8 @@ pub struct Signature {
     awaiting: Vec<Scheme>,
     identity: identity::Rule,
     events: Option<Events>,
+    /// How long its events are remembered, if not as long as those of other routes.
+    window: Option<Duration>,
 }
 
 /// One recipe and its keys.
@@ -34,6 +39,8 @@ pub struct Signature {
 pub struct Scheme {
     recipe: Recipe,
     keys: Vec<Key>,
+    /// What the recipe reads from JSON.
+    pointers: Vec<Pointer>,
     /// The schemes of the same signature under which its events have other names.
     others: Vec<usize>,
     /// Whether a signed id names its events, and nothing joins it.
@@ -43,7 +50,11 @@ pub struct Scheme {
 impl Scheme {
     pub fn new(recipe: Recipe, keys: Vec<Key>) -> Self {
         let by_id = recipe.distinct.is_empty() && recipe.id.iter().any(|source| recipe.identifies(source));
-        Scheme { recipe, keys, others: Vec::new(), by_id }
+        Scheme { pointers: recipe.pointers(), recipe, keys, others: Vec::new(), by_id }
+    }
+
+    fn reading<'r>(&'r self, head: &'r Head<'r>, body: &'r [u8]) -> Reading<'r> {
+        Reading::new(&self.recipe, head, body).at(&self.pointers)
     }
 
     pub fn recipe(&self) -> &Recipe {
@@ -80,12 +91,13 @@ pub struct Authentic {
     event_type: Option<Named>,
     taken: bool,
     by_id: bool,
+    window: Option<Duration>,
 }
 
 /// What an event is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
-    pub text: String,
+    pub text: Arc<str>,
     /// Whether the signature covers it; else anybody on the way could have written it.
     pub signed: bool,
 }
@@ -133,6 +145,15 @@ impl Authentic {
         self.by_id
     }
 
+    /// How long the event is remembered once it is delivered. Who names a window gets all of it.
+    pub fn keep(&self) -> Keep {
+        match (self.window, self.signed_at) {
+            (Some(window), _) => Keep::For(window),
+            (None, Some(_)) => Keep::UntilStale,
+            (None, None) => Keep::WholeWindow,
+        }
+    }
+
     /// Whether the event is one that the route takes.
     pub fn is_taken(&self) -> bool {
         self.taken
@@ -163,7 +184,13 @@ impl Signature {
                 |other: &usize| *other != n && identity::differs(&schemes[n].recipe, &schemes[*other].recipe);
             schemes[n].others = (0..schemes.len()).filter(differs).collect();
         }
-        Signature { schemes, awaiting: Vec::new(), identity: identity::Rule::default(), events: None }
+        Signature {
+            schemes,
+            awaiting: Vec::new(),
+            identity: identity::Rule::default(),
+            events: None,
+            window: None,
+        }
     }
 
     /// The same, as long as none of its keys is there.
@@ -184,11 +211,29 @@ impl Signature {
         Signature { identity, ..self }
     }
 
+    /// The longest time for which a delivery stays fresh; `None` if no scheme signs a time.
+    pub fn freshness_window(&self) -> Option<Duration> {
+        let rules = self.every_scheme().map(|scheme| scheme.recipe.timestamp.as_ref());
+        rules.map(|rule| rule.map(|rule| rule.tolerance + rule.future_tolerance)).max().flatten()
+    }
+
+    /// The same, with its events remembered for so long.
+    #[must_use]
+    pub fn remembered(self, window: Option<Duration>) -> Self {
+        Signature { window, ..self }
+    }
+
+    /// How long its events are remembered, if not as long as those of other routes.
+    pub fn window(&self) -> Option<Duration> {
+        self.window
+    }
+
     /// The same, of whose events these are taken.
     #[must_use]
     pub fn choosing(mut self, events: Events) -> Self {
         for scheme in &mut self.schemes {
             scheme.recipe.looked_at = events.when.iter().map(|condition| condition.source.clone()).collect();
+            scheme.pointers = scheme.recipe.pointers();
         }
         Signature { events: Some(events), ..self }
     }
@@ -263,9 +308,9 @@ impl Signature {
     /// what is no delivery of the scheme by its own words needs nothing, and is refused.
     pub fn needs(&self, presented: &Presented, head: &Head<'_>, body: &[u8]) -> Vec<(usize, Need)> {
         let need = |candidate: &Candidate| {
-            let recipe = &self.schemes[candidate.scheme].recipe;
-            let place = recipe.keys.as_ref()?;
-            let reading = Reading::new(recipe, head, body);
+            let scheme = &self.schemes[candidate.scheme];
+            let place = scheme.recipe.keys.as_ref()?;
+            let reading = scheme.reading(head, body);
             let speaks = candidate.tags.is_some() || reading.tags().is_ok();
             let judged = speaks && reading.check().is_ok() && reading.is_of_recipe() == Ok(true);
             Some((candidate.scheme, judged.then(|| place.need(&reading).ok()).flatten()?))
@@ -334,7 +379,7 @@ impl Signature {
         usable: &impl Fn(&str) -> bool,
     ) -> Result<Authentic, Objection> {
         let recipe = &scheme.recipe;
-        let reading = Reading::new(recipe, head, body);
+        let reading = scheme.reading(head, body);
         let in_body = match tags {
             Some(_) => Vec::new(),
             None => reading.tags().map_err(Objection::OtherTags)?,
@@ -347,8 +392,8 @@ impl Signature {
         let (key, variant) = made.map_err(Reason::from)?.ok_or(Objection::NotMade)?;
 
         // From here on a key of the route has signed it, and whatever is wrong with it is wrong.
-        let others = scheme.others.iter().map(|n| &self.schemes[*n].recipe);
-        let others = others.map(|other| (other, Reading::new(other, head, body)));
+        let others = scheme.others.iter().map(|n| &self.schemes[*n]);
+        let others = others.map(|other| (&other.recipe, other.reading(head, body)));
         let signed = || -> Result<_, Reason> {
             if !reading.holds_besides().map_err(unreadable)? {
                 return Ok(None);
@@ -357,6 +402,7 @@ impl Signature {
             let event_type = named(recipe, head, &recipe.event_type, |source| Ok(reading.text(source)))?;
             Ok(Some(Authentic {
                 by_id: self.goes_by_id(scheme),
+                window: self.window,
                 taken: self.takes(recipe, &reading, event_type.as_ref()),
                 key_id: Arc::clone(&key.id),
                 assurance: recipe.assurance,
@@ -420,11 +466,11 @@ fn unreadable(_: Unreadable) -> Reason {
 
 /// What the first of these sources says, for people. A header that comes twice is the head's fault,
 /// whoever signed the body.
-fn named(
+fn named<'r>(
     recipe: &Recipe,
     head: &Head<'_>,
     sources: &[Source],
-    read: impl Fn(&Source) -> Result<Option<String>, Unreadable>,
+    read: impl Fn(&Source) -> Result<Option<Cow<'r, str>>, Unreadable>,
 ) -> Result<Option<Named>, Reason> {
     for source in sources {
         let said = read(source).map_err(|fault| match source {
@@ -435,12 +481,12 @@ fn named(
             // Who shows a credential signs nothing.
             let claimed = matches!(source, Source::Claim(_)) && recipe.algorithm != Algorithm::Token;
             let signed = claimed || (!recipe.is_shown() && recipe.vouches_for(source, head)?);
-            return Ok(Some(Named { text, signed }));
+            return Ok(Some(Named { text: text.into(), signed }));
         }
     }
     Ok(None)
 }
 
-fn millis(duration: std::time::Duration) -> i64 {
+fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

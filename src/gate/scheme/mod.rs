@@ -255,25 +255,21 @@ impl Recipe {
         self.sources().any(|source| matches!(source, Source::Multipart(_)))
     }
 
-    /// The pointers that this recipe reads from JSON, in the body or in its payload.
-    pub fn pointers(&self) -> Vec<&Pointer> {
-        self.sources()
-            .filter_map(|source| match source {
-                Source::Json(pointer) | Source::Inner(pointer, _) => Some(pointer),
-                _ => None,
-            })
-            .collect()
+    /// The pointers that this recipe reads from JSON, in the body or in its payload; each once.
+    pub fn pointers(&self) -> Vec<Pointer> {
+        distinct(self.sources().filter_map(|source| match source {
+            Source::Json(pointer) | Source::Inner(pointer, _) => Some(pointer),
+            _ => None,
+        }))
     }
 
     /// The claims that this recipe reads from its token.
-    pub fn claims(&self) -> Vec<&Pointer> {
-        self.sources()
-            .filter_map(|source| match source {
-                Source::Claim(pointer) => Some(pointer),
-                _ => None,
-            })
-            .chain(self.claims.iter().flat_map(|demand| &demand.claims))
-            .collect()
+    pub fn claims(&self) -> Vec<Pointer> {
+        let read = self.sources().filter_map(|source| match source {
+            Source::Claim(pointer) => Some(pointer),
+            _ => None,
+        });
+        distinct(read.chain(self.claims.iter().flat_map(|demand| &demand.claims)))
     }
 
     /// The headers that mean something to this recipe.
@@ -314,6 +310,16 @@ impl Recipe {
     }
 }
 
+fn distinct<'p>(pointers: impl Iterator<Item = &'p Pointer>) -> Vec<Pointer> {
+    let mut all = Vec::new();
+    for pointer in pointers {
+        if !all.contains(pointer) {
+            all.push(pointer.clone());
+        }
+    }
+    all
+}
+
 /// What is known of a delivery that passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Assurance {
@@ -336,7 +342,9 @@ impl Assurance {
     }
 }
 
-/// Visible ASCII of a sane length: what may be signed, logged and sent on as an id.
+/// Visible ASCII of a sane length: what may be signed, logged and sent on as an id. Every byte is looked
+/// at, which many instructions can do for several of them at once.
 pub fn is_plain(value: &[u8]) -> bool {
-    !value.is_empty() && value.len() <= MAX_VALUE && value.iter().all(|b| matches!(b, 0x20..=0x7e))
+    let sane = !value.is_empty() && value.len() <= MAX_VALUE;
+    sane && value.iter().fold(true, |all, b| all & (0x20..=0x7e).contains(b))
 }

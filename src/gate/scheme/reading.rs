@@ -30,6 +30,8 @@ pub struct Reading<'r> {
     recipe: &'r Recipe,
     head: &'r Head<'r>,
     body: &'r [u8],
+    /// What the recipe reads from JSON, where that is known already.
+    pointers: Option<&'r [Pointer]>,
     json: OnceCell<Result<Picked<'r>, Unreadable>>,
     claims: OnceCell<Result<Picked<'r>, Unreadable>>,
     token_text: OnceCell<Result<Vec<u8>, Unreadable>>,
@@ -46,19 +48,24 @@ pub struct Variant<'r> {
 
 /// The values at some pointers.
 struct Picked<'r> {
-    pointers: Vec<&'r Pointer>,
-    values: Vec<Option<Scalar<'static>>>,
+    pointers: Cow<'r, [Pointer]>,
+    values: Vec<Option<Scalar<'r>>>,
 }
 
 impl<'r> Picked<'r> {
-    fn of(text: &[u8], pointers: Vec<&'r Pointer>) -> Result<Self, Unreadable> {
-        let values = json::pick(text, &pointers).map_err(|_| Unreadable)?;
-        let values = values.into_iter().map(|value| value.map(Scalar::into_owned)).collect();
+    fn of(text: Cow<'r, [u8]>, pointers: Cow<'r, [Pointer]>) -> Result<Self, Unreadable> {
+        let values = match text {
+            Cow::Borrowed(text) => json::pick(text, &pointers).map_err(|_| Unreadable)?,
+            Cow::Owned(text) => {
+                let values = json::pick(&text, &pointers).map_err(|_| Unreadable)?;
+                values.into_iter().map(|value| value.map(Scalar::into_owned)).collect()
+            }
+        };
         Ok(Picked { pointers, values })
     }
 
-    fn at(&self, pointer: &Pointer) -> Option<&Scalar<'static>> {
-        let n = self.pointers.iter().position(|known| *known == pointer)?;
+    fn at(&self, pointer: &Pointer) -> Option<&Scalar<'r>> {
+        let n = self.pointers.iter().position(|known| known == pointer)?;
         self.values[n].as_ref()
     }
 }
@@ -69,12 +76,19 @@ impl<'r> Reading<'r> {
             recipe,
             head,
             body,
+            pointers: None,
             json: OnceCell::new(),
             claims: OnceCell::new(),
             token_text: OnceCell::new(),
             form: OnceCell::new(),
             query: OnceCell::new(),
         }
+    }
+
+    /// The same, where it is known for every delivery which [pointers](Recipe::pointers) the recipe reads.
+    #[must_use]
+    pub fn at(self, pointers: &'r [Pointer]) -> Self {
+        Reading { pointers: Some(pointers), ..self }
     }
 
     /// In which forms the content may have been signed, the usual one first.
@@ -282,10 +296,11 @@ impl<'r> Reading<'r> {
         }
     }
 
-    fn scalar(&self, source: &Source) -> Result<Option<&Scalar<'static>>, Unreadable> {
+    fn scalar(&self, source: &Source) -> Result<Option<&Scalar<'r>>, Unreadable> {
         let (picked, pointer) = match source {
             Source::Json(pointer) => {
-                let read = || Picked::of(&self.payload()?, self.recipe.pointers());
+                let pointers = || self.pointers.map_or_else(|| self.recipe.pointers().into(), Cow::Borrowed);
+                let read = || Picked::of(self.payload()?, pointers());
                 (self.json.get_or_init(read), pointer)
             }
             Source::Claim(pointer) => (self.claims.get_or_init(|| self.read_claims()), pointer),
@@ -296,11 +311,11 @@ impl<'r> Reading<'r> {
 
     fn read_claims(&self) -> Result<Picked<'r>, Unreadable> {
         let token = self.token()?;
-        Picked::of(&jws::decoded(token.payload)?, self.recipe.claims())
+        Picked::of(jws::decoded(token.payload)?.into(), self.recipe.claims().into())
     }
 
     /// The JSON, wherever in the body it is; empty if it is not there.
-    fn payload(&self) -> Result<Cow<'_, [u8]>, Unreadable> {
+    fn payload(&self) -> Result<Cow<'r, [u8]>, Unreadable> {
         match &self.recipe.payload {
             Some(Payload::Form(name)) if self.is_form()? => {
                 Ok(self.form()?.single(name)?.unwrap_or_default())
@@ -629,12 +644,12 @@ impl<'r> Reading<'r> {
 
     /// An id is text of a sane length or an integer; anything else under its name in the body, or under a name
     /// that tells events apart, is refused, because the application might take it for an id all the same.
-    pub fn id(&self, source: &Source) -> Result<Option<String>, Unreadable> {
+    pub fn id(&self, source: &Source) -> Result<Option<Cow<'_, str>>, Unreadable> {
         if let Source::Json(_) = source {
             return match self.scalar(source)? {
                 None => Ok(None),
-                Some(Scalar::Text(text)) if is_plain(text.as_bytes()) => Ok(Some(text.to_string())),
-                Some(Scalar::Integer(n)) => Ok(Some(n.to_string())),
+                Some(Scalar::Text(text)) if is_plain(text.as_bytes()) => Ok(Some(Cow::Borrowed(text))),
+                Some(Scalar::Integer(n)) => Ok(Some(Cow::Owned(n.to_string()))),
                 Some(_) => Err(Unreadable),
             };
         }
@@ -648,7 +663,7 @@ impl<'r> Reading<'r> {
     }
 
     /// The event's type is for people: it decides nothing, and what cannot be read names none.
-    pub fn text(&self, source: &Source) -> Option<String> {
+    pub fn text(&self, source: &Source) -> Option<Cow<'_, str>> {
         if let Some(Scalar::Integer(_) | Scalar::Bool(_) | Scalar::Other) = self.scalar(source).ok()? {
             return None;
         }
@@ -686,8 +701,12 @@ fn query_before(query: &[u8], names: &[String]) -> Result<Vec<u8>, Unreadable> {
     Ok(decoded)
 }
 
-fn plain(value: Cow<'_, [u8]>) -> Option<String> {
-    Some(value).filter(|value| is_plain(value)).and_then(|value| String::from_utf8(value.into_owned()).ok())
+fn plain(value: Cow<'_, [u8]>) -> Option<Cow<'_, str>> {
+    match value {
+        _ if !is_plain(&value) => None,
+        Cow::Borrowed(value) => std::str::from_utf8(value).ok().map(Cow::Borrowed),
+        Cow::Owned(value) => String::from_utf8(value).ok().map(Cow::Owned),
+    }
 }
 
 /// Whether the head says that the body is a form.

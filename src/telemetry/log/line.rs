@@ -6,10 +6,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Format, Severity};
-use crate::clock::{Now, to_rfc3339};
+use crate::clock::{Now, to_rfc3339, write_rfc3339};
 use crate::gate::delivery::Client;
 use crate::gate::reason::{Reason, Verdict};
-use crate::telemetry::trace::Parent;
 use crate::telemetry::{Proof, Record};
 
 /// The current second, formatted once.
@@ -81,6 +80,10 @@ impl<'l> Line<'l> {
         }
     }
 
+    // A dozen names stand in each line. They are literals: where that shows, each is written in a few
+    // instructions, and otherwise through a call for each of its parts.
+    #[expect(clippy::inline_always, reason = "so that the name is a literal here as well")]
+    #[inline(always)]
     fn key(&mut self, key: &str) {
         match self.format {
             Format::Json => {
@@ -88,36 +91,44 @@ impl<'l> Line<'l> {
                 self.push(key);
                 self.push("\":");
             }
-            Format::Text => {
-                self.push(" ");
-                if key != "body" {
-                    self.push(key.rsplit("hookgate.").next().unwrap_or(key));
-                    self.push("=");
-                }
-            }
+            Format::Text => self.key_for_people(key),
         }
     }
 
+    fn key_for_people(&mut self, key: &str) {
+        self.push(" ");
+        if key != "body" {
+            self.push(key.rsplit("hookgate.").next().unwrap_or(key));
+            self.push("=");
+        }
+    }
+
+    #[expect(clippy::inline_always, reason = "as for `key`")]
+    #[inline(always)]
     pub(super) fn number(&mut self, key: &str, value: usize) {
         self.key(key);
-        self.digits(value);
+        digits(self.out, value);
     }
 
+    #[expect(clippy::inline_always, reason = "as for `key`")]
+    #[inline(always)]
     fn millis(&mut self, key: &str, value: Duration) {
-        let micros = usize::try_from(value.as_micros()).unwrap_or(usize::MAX);
         self.key(key);
-        self.digits(micros / 1000);
-        self.thousandths(micros % 1000);
+        self.thousands(usize::try_from(value.as_micros()).unwrap_or(usize::MAX));
     }
 
-    fn digits(&mut self, number: usize) {
-        digits(self.out, number);
+    fn thousands(&mut self, thousandths: usize) {
+        digits(self.out, thousandths / 1000);
+        self.thousandths(thousandths % 1000);
     }
 
     fn thousandths(&mut self, number: usize) {
-        self.out.extend([b'.', DIGITS[number / 100 % 10], DIGITS[number / 10 % 10], DIGITS[number % 10]]);
+        let digits = [b'.', DIGITS[number / 100 % 10], DIGITS[number / 10 % 10], DIGITS[number % 10]];
+        self.out.extend_from_slice(&digits);
     }
 
+    #[expect(clippy::inline_always, reason = "as for `key`")]
+    #[inline(always)]
     fn address(&mut self, key: &str, address: IpAddr) {
         self.key(key);
         self.quote();
@@ -126,10 +137,12 @@ impl<'l> Line<'l> {
     }
 
     /// A word of ours: needs no escaping.
-    pub(super) fn word(&mut self, key: &str, value: &str) {
+    #[expect(clippy::inline_always, reason = "as for `key`")]
+    #[inline(always)]
+    pub(super) fn word(&mut self, key: &str, value: impl AsRef<[u8]>) {
         self.key(key);
         self.quote();
-        self.push(value);
+        self.out.extend_from_slice(value.as_ref());
         self.quote();
     }
 
@@ -139,7 +152,7 @@ impl<'l> Line<'l> {
         self.key(key);
         let is_plain = match key {
             "body" => !value.contains(['=', '"']),
-            _ => !value.is_empty() && value.bytes().all(is_plain),
+            _ => is_all_plain(value.as_bytes()),
         };
         let quotes = self.format == Format::Json || !is_plain;
         // For readers who do not know quotes, and cut a line at its spaces.
@@ -160,12 +173,14 @@ impl<'l> Line<'l> {
     }
 
     /// Bytes of a stranger: not necessarily UTF-8, and not longer than [`MAX_FIELD`].
+    #[expect(clippy::inline_always, reason = "as for `key`")]
+    #[inline(always)]
     pub(super) fn bytes(&mut self, key: &str, value: &[u8]) {
         let cut = &value[..value.len().min(MAX_FIELD)];
-        match std::str::from_utf8(cut) {
-            Ok(text) if !cut.is_empty() && cut.iter().copied().all(is_plain) => self.word(key, text),
-            Ok(text) => self.text(key, text),
-            Err(_) => self.text(key, &String::from_utf8_lossy(cut)),
+        if is_all_plain(cut) {
+            self.word(key, cut);
+        } else {
+            self.text(key, &String::from_utf8_lossy(cut));
         }
     }
 
@@ -198,12 +213,11 @@ impl<'l> Line<'l> {
             self.address("network.peer.address", peer);
         }
         let id = record.request_id.hex();
-        let id = std::str::from_utf8(&id).unwrap_or_default();
-        self.word("trace_id", record.trace.as_ref().map_or(id, Parent::trace_id));
+        self.word("trace_id", record.trace.as_ref().map_or(&id, |parent| &parent.trace));
         self.word("hookgate.request_id", id);
         if let Some((route, _)) = &record.route {
-            self.word("hookgate.route", &route.name);
-            self.word("hookgate.provider", &route.provider);
+            self.word("hookgate.route", route.name.as_bytes());
+            self.word("hookgate.provider", route.provider.as_bytes());
         }
         if let Some(proof) = &record.proof {
             self.proof(proof);
@@ -226,8 +240,7 @@ impl<'l> Line<'l> {
         self.bytes("hookgate.key_id", proof.key_id.as_bytes());
         self.word("hookgate.assurance", proof.assurance.label());
         if let Some(key) = &proof.key {
-            let key = crate::telemetry::hex(key.as_bytes());
-            self.word("hookgate.idempotency_key", std::str::from_utf8(&key).unwrap_or_default());
+            self.word("hookgate.idempotency_key", crate::telemetry::hex(key.as_bytes()));
         }
         if let Some(id) = &proof.event_id {
             self.bytes("hookgate.event.id", id.as_bytes());
@@ -236,12 +249,15 @@ impl<'l> Line<'l> {
             self.bytes("hookgate.event.type", event_type.as_bytes());
         }
         if let Some(ms) = proof.event_time_ms {
-            self.word("hookgate.event.time", &to_rfc3339(ms));
+            self.key("hookgate.event.time");
+            self.quote();
+            write_rfc3339(self.out, ms);
+            self.quote();
         }
     }
 }
 
-/// A dozen numbers stand in each line: through `fmt` they would cost as much as all the rest of it.
+/// Numbers stand in each line: through `fmt` they would cost as much as all the rest of it.
 pub fn digits(out: &mut Vec<u8>, number: usize) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
@@ -253,16 +269,26 @@ pub fn write_address(out: &mut Vec<u8>, address: IpAddr) {
                 if n > 0 {
                     out.push(b'.');
                 }
-                digits(out, octet.into());
+                let digit = |n: u8| DIGITS[usize::from(n % 10)];
+                if octet > 99 {
+                    out.push(digit(octet / 100));
+                }
+                if octet > 9 {
+                    out.push(digit(octet / 10));
+                }
+                out.push(digit(octet));
             }
         }
         IpAddr::V6(v6) => _ = write!(out, "{v6}"), // writing to memory does not fail
     }
 }
 
-/// Stands for itself in both formats, and is one value without quotes.
-fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'=')
+/// Stands for itself in both formats, and is one value without quotes. Every byte is looked at, which
+/// many instructions can do for several of them at once.
+fn is_all_plain(value: &[u8]) -> bool {
+    let special = |b: u8| u8::from(b == b'"') | u8::from(b == b'\\') | u8::from(b == b'=');
+    let odd = |b: u8| special(b) | u8::from(!b.is_ascii_graphic());
+    !value.is_empty() && value.iter().fold(0, |any, b| any | odd(*b)) == 0
 }
 
 /// What a terminal or a reader of lines might act on: controls, ends of lines, and what hides or

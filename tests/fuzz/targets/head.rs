@@ -15,11 +15,11 @@ use super::request::wire;
 
 /// The first request of a connection.
 #[derive(Debug, PartialEq, Eq)]
-struct Message {
+pub struct Message {
     method: String,
     target: Vec<u8>,
     lines: Vec<(Vec<u8>, Vec<u8>)>,
-    body: Vec<u8>,
+    pub body: Vec<u8>,
 }
 
 /// Accepted by us means read alike by all.
@@ -36,7 +36,8 @@ pub fn head(data: &[u8]) {
     }
 }
 
-fn ours(data: &[u8]) -> Option<(Message, BodyFraming)> {
+/// What the session takes first.
+pub fn ours(data: &[u8]) -> Option<(Message, BodyFraming)> {
     let mut session = Session::new(Box::new(wire(data.to_vec())));
     let limit = Duration::from_secs(5);
     block_on(async {

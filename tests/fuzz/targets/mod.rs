@@ -2,11 +2,13 @@
 //! request. Each asserts a law about what it accepts; a panic anywhere breaks all of them.
 
 mod files;
-mod head;
+pub mod head;
 mod laws;
 mod places;
 mod request;
 mod scheme;
+#[path = "../../support/json.rs"]
+mod second_opinion;
 mod sender;
 mod upstream;
 

@@ -1,12 +1,14 @@
-//! A picked value is the one that every JSON reader sees. `serde_json` stands for them.
+//! A picked value is the one that every JSON reader sees, and a body that is refused is no JSON to
+//! them. `serde_json` stands for them.
 
 use hookgate::gate::parse::json::{Pointer, Scalar, pick};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::select;
+use proptest::sample::{Index, select};
 use serde_json::{Map, Value};
 
 use super::kept;
+use crate::second_opinion::picked;
 
 proptest! {
     #![proptest_config(kept())]
@@ -23,6 +25,68 @@ proptest! {
         let expected: Vec<_> = pointers.iter().map(|pointer| document.pointer(pointer).and_then(scalar)).collect();
         prop_assert_eq!(pick(text.as_bytes(), &parsed.iter().collect::<Vec<_>>()), Ok(expected), "{:?} in {}", pointers, text);
     }
+
+    /// Documents, and what is left of them when pieces are put in and taken out.
+    #[test]
+    fn two_readers_take_and_refuse_the_same_bytes(
+        document in document(),
+        pretty: bool,
+        changes in vec((any::<Index>(), 0usize..4, piece()), 0..6),
+        pointers in vec(pointer(), 0..6),
+    ) {
+        let text = if pretty { format!("{document:#}") } else { format!("{document}") };
+        let mut body = text.into_bytes();
+        for (at, taken, put) in changes {
+            let at = at.index(body.len() + 1);
+            let end = (at + taken).min(body.len());
+            body.splice(at..end, put.iter().copied());
+        }
+        let parsed: Vec<Pointer> = pointers.iter().map(|pointer| pointer.parse().unwrap()).collect();
+        let parsed: Vec<&Pointer> = parsed.iter().collect();
+        let shown = String::from_utf8_lossy(&body);
+        prop_assert_eq!(pick(&body, &parsed), picked(&body, &parsed), "{:?} in {}", pointers, shown);
+    }
+}
+
+/// What makes another document of one, or none.
+fn piece() -> impl Strategy<Value = &'static [u8]> {
+    let syntax =
+        select(vec![&b""[..], b"{", b"}", b"[", b"]", b",", b":", b" ", b"\t", b"\n", b"\x0c", b"\0"]);
+    let strings = select(vec![
+        &b"\""[..],
+        b"\\",
+        b"\"a\":1,",
+        b"\"\\u0061\":2,",
+        b"\"\\ud800\":3,",
+        b"\\u00",
+        b"\\ud83d\\ude00",
+        b"\\n",
+        b"\\x",
+        b"\xff",
+        b"\x7f",
+        "\u{e9}".as_bytes(),
+        "\u{feff}".as_bytes(),
+        b"a text that is longer than every block of bytes that is looked at as one",
+    ]);
+    let scalars = select(vec![
+        &b"0"[..],
+        b"-",
+        b"-0",
+        b"01",
+        b".5",
+        b"e",
+        b"E+1",
+        b"1e309",
+        b"0e999999999999",
+        b"9223372036854775808",
+        b"-9223372036854775808",
+        b"18446744073709551616",
+        b"true",
+        b"null",
+        b"fals",
+        b"NaN",
+    ]);
+    prop_oneof![syntax, strings, scalars]
 }
 
 /// `null` is no value.
