@@ -84,6 +84,9 @@ pub fn check_choice(recipes: &[Recipe]) -> Result<(), Fault> {
             // Whichever key it is, what is signed is one and the same.
             let but_for_the_key = Recipe { key: second.key.clone(), ..first.clone() } == *second;
             let told_by_key = but_for_the_key && first.key != second.key;
+            // What the delivery says itself, which is signed, is looked at before anything else.
+            let told_by_words = first.given != second.given || first.claims != second.claims;
+            let told_by_key = told_by_key || told_by_words;
             if alike && first.when == second.when && !told_by_key {
                 let message = format!(
                     "two schemes read {place}, and nothing tells which one a delivery is of: give the first a condition in when, or write both forms of the content into one scheme"

@@ -66,7 +66,7 @@ impl Address {
             match part {
                 Part::Text(text) => url.push_str(text),
                 Part::Hole(hole) => {
-                    (hole.run(id) == id.len()).then_some(())?;
+                    (!id.is_empty() && hole.run(id) == id.len()).then_some(())?;
                     url.push_str(id);
                 }
             }
