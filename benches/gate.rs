@@ -238,8 +238,8 @@ fn remember(c: &mut Criterion) {
             key: None,
             key_id: "2026-11".into(),
             assurance: Assurance::Verified,
-            event_id: Some("evt_32315241358".to_owned()),
-            event_type: Some("user.created".to_owned()),
+            event_id: Some("evt_32315241358".into()),
+            event_type: Some("user.created".into()),
             event_time_ms: Some(NOW.wall_ms),
         }),
         ..Record::without_head(None, Reason::Accepted)

@@ -9,6 +9,7 @@ use clap::{Arg, Args, ValueHint};
 
 use super::application::Application;
 use super::checks::Checks;
+use super::inbox::State;
 use super::limits::Limits;
 use super::listeners::Listeners;
 use super::located::Located;
@@ -39,6 +40,9 @@ pub struct RunArgs {
 
     #[command(flatten)]
     pub limits: Limits,
+
+    #[command(flatten)]
+    pub state: State,
 
     #[command(flatten)]
     pub process: Process,

@@ -172,6 +172,25 @@ impl Loader {
         Some(path.value.clone())
     }
 
+    /// A folder that the gate makes if it is not there: the one that it stands in must be.
+    pub fn folder_to_make(&mut self, key: &str, path: Option<&Located<PathBuf>>) -> Option<PathBuf> {
+        let Some(path) = path else {
+            self.setting(key, "none", Origin::Default);
+            return None;
+        };
+        let (shown, folder) = (path.value.display(), &path.value);
+        self.given(key, &shown, path);
+        let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
+        if self.pod.is_none() && folder.exists() && !folder.is_dir() {
+            self.located_problem(key, path, format!("{shown} is no folder: name one"));
+        } else if !self.has_folder(folder) && above.is_some_and(|above| !self.has_folder(above)) {
+            let message =
+                format!("{shown}: there is no folder that it could be made in: mount it or correct the path");
+            self.located_problem(key, path, message);
+        }
+        Some(folder.clone())
+    }
+
     /// Whether the gate will run in a pod that is only described here.
     pub fn is_for_elsewhere(&self) -> bool {
         self.pod.is_some()

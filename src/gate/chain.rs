@@ -3,6 +3,8 @@
 //! skipped; the order of the checks within one, and the limit that gates share, are held by
 //! `tests/gate/chain_order.rs`.
 
+use std::time::Duration;
+
 use super::delivery::Head;
 use super::filter::body_limit::{self, Admitted, Proof};
 use super::filter::freshness::{self, Fresh};
@@ -26,6 +28,9 @@ impl Route {
         }
         self.sender(head, now, findings)?;
         let presented = self.signature.presented(head);
+        if presented.is_err() {
+            findings.unproved()?;
+        }
         if presented.as_ref().is_err_and(|_| self.may_ask(head)) {
             return Ok(body_limit::admit(self.max_body, head, Proof::Open)?);
         }
@@ -40,6 +45,7 @@ impl Route {
             return Err(Reason::MethodNotAllowed.into());
         }
         self.sender(head, now, findings)?;
+        findings.unproved()?;
         Ok(body_limit::admit(self.max_body, head, Proof::Nothing)?)
     }
 
@@ -52,7 +58,11 @@ impl Route {
     fn sender(&self, head: &Head<'_>, now: Now, findings: &mut Findings) -> Result<(), Reject> {
         findings.note(self.https.check(head))?;
         findings.note(self.allowlist.check(head.client))?;
-        findings.note(self.rate_limit(head, now))?;
+        match self.rate_limit(head, now) {
+            // Once it is proved it is stored, and delivered when there is time.
+            Err(limited) if self.stores => findings.put_off = Some(limited),
+            judged => _ = findings.note(judged)?,
+        }
         findings.note(self.failure_budget(head, now))?;
         Ok(())
     }
@@ -64,6 +74,7 @@ impl Route {
             return self.admit_delivery(head, now, findings).map(Admission::Read);
         };
         self.sender(head, now, findings)?;
+        findings.unproved()?;
         if self.handshakes.forwards(question) {
             findings.noted.insert(0, Reason::Handshake);
             return Ok(Admission::Read(body_limit::admit(self.max_body, head, Proof::Asked)?));
@@ -184,7 +195,11 @@ impl Route {
                 Ok(authentic)
             }
         });
-        findings.note(self.charged(head, now, verified))
+        let judged = findings.note(self.charged(head, now, verified));
+        if judged.is_err() {
+            findings.unproved()?;
+        }
+        judged
     }
 
     /// Judges the signed time. What comes back is what the replay memory asks for.
@@ -250,11 +265,13 @@ pub enum Admission {
 pub struct Findings {
     mode: Mode,
     noted: Vec<Reason>,
+    /// The limit that the client is over, on a route that stores: what is not proved is refused for it.
+    put_off: Option<Reject>,
 }
 
 impl Findings {
     pub fn new(mode: Mode) -> Self {
-        Findings { mode, noted: Vec::new() }
+        Findings { mode, noted: Vec::new(), put_off: None }
     }
 
     /// Passes a check's proof on, or its objection if that refuses.
@@ -270,6 +287,16 @@ impl Findings {
                 Ok(None)
             }
         }
+    }
+
+    /// There will be no proof: what was put off is met.
+    fn unproved(&mut self) -> Result<(), Reject> {
+        self.put_off.take().map_or(Ok(()), Err)
+    }
+
+    /// By how much a delivery that is proved came too early, if its client is over the limit.
+    pub fn too_early(&self) -> Option<Duration> {
+        self.put_off?.retry_after
     }
 
     /// Whether an objection refuses nothing.

@@ -41,6 +41,8 @@ pub struct Route {
     /// How long the sender waits, if that is less than the application may take.
     pub patience: Option<Duration>,
     pub deliver: Deliver,
+    /// Whether what is proved and cannot be delivered is stored.
+    pub stores: bool,
     /// How its events are signed for the application, if they are.
     pub resign: Option<Resign>,
     /// Headers that this route gives a meaning to; spellings that look like them are removed.

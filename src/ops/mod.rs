@@ -27,7 +27,7 @@ use crate::gate::route::Mode;
 use crate::proxy::framing::RequestHead;
 use crate::proxy::session::Session;
 use crate::proxy::{Sidecar, respond};
-use crate::telemetry::metrics::Levels;
+use crate::telemetry::metrics::{InboxTotals, Levels};
 
 /// Answers probes and scrapes.
 pub struct Ops {
@@ -222,6 +222,18 @@ impl Ops {
         let Sidecar { store, in_flight, budget, telemetry, .. } = &*self.sidecar;
         for endpoint in &self.sidecar.live.load().endpoints {
             endpoint.metrics.set_waiting(endpoint.lane.as_ref().map_or(0, |lane| lane.waiting()));
+        }
+        if let Some(inbox) = &self.sidecar.inbox {
+            let live = self.sidecar.live.load();
+            let routes: Vec<&str> = live.routes().map(|(route, _)| &*route.name).collect();
+            let counted = inbox.totals();
+            let totals = InboxTotals {
+                bytes: inbox.bytes(),
+                max_bytes: inbox.max_bytes(),
+                set_aside: counted.set_aside,
+                dead_dropped: counted.dead_dropped,
+            };
+            telemetry.metrics.set_inbox(&routes, &inbox.depths(), totals, clock::now().wall_ms);
         }
         let exposition = telemetry.metrics.text(&Levels {
             ready: self.readiness().iter().all(|check| check.fine || !check.counts),

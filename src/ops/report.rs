@@ -143,6 +143,7 @@ impl Step {
             | Reason::RouteUnmatched
             | Reason::Overloaded
             | Reason::StoreUnavailable
+            | Reason::Stored
             | Reason::UpstreamFailed
             | Reason::UpstreamStatus
             | Reason::UpstreamTimeout

@@ -6,7 +6,9 @@
 //! itself, under its own name and out of reach of every counter. One straight function has none of
 //! these limits and is shorter.
 
+pub mod attempt;
 pub mod body;
+pub mod courier;
 pub mod deadline;
 pub mod forward;
 pub mod framing;
@@ -16,6 +18,7 @@ pub mod live;
 pub mod resign;
 pub mod respond;
 pub mod session;
+pub mod spill;
 pub mod upstream;
 
 use std::net::IpAddr;
@@ -29,8 +32,11 @@ use bytes::Bytes;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
+use tokio::sync::oneshot;
 
+use self::attempt::called;
 use self::body::Body;
+use self::courier::Breakers;
 use self::deadline::Deadline;
 use self::forward::Forward;
 use self::framing::{RequestHead, Unread};
@@ -38,6 +44,7 @@ use self::in_flight::{Guard, InFlight};
 use self::lane::{Busy, Lane};
 use self::live::{Endpoint, Live, Unapplied};
 use self::session::Session;
+use self::spill::{Kept, Spill};
 use self::upstream::{Reply, Undelivered, Upstream};
 use crate::budget::{Budget, SHORT_HEAD, Share};
 use crate::clock::{self, Now};
@@ -55,6 +62,7 @@ use crate::gate::handshake::HandshakeReply;
 use crate::gate::keys::Keys;
 use crate::gate::reason::{Reason, Reject, Said};
 use crate::gate::route::Route;
+use crate::inbox::{Inbox, Stored, When};
 use crate::keys::Rooms;
 use crate::store::deliveries::Deliveries;
 use crate::store::{Claim, Outcome, ReplayStore, Reservation};
@@ -67,6 +75,9 @@ pub struct Sidecar {
     pub live: ArcSwap<Live>,
     pub unapplied: ArcSwap<Unapplied>,
     pub store: ReplayStore,
+    /// What is proved and not delivered yet, if anything is kept.
+    pub inbox: Option<Inbox>,
+    pub breakers: Breakers,
     pub deliveries: Deliveries,
     pub upstream: Arc<Upstream>,
     pub budget: Arc<Budget>,
@@ -86,6 +97,8 @@ enum Ending {
     As(Reason, u16),
     /// It is a handshake, and we answer.
     Handshake(Box<HandshakeReply>),
+    /// It is in the inbox.
+    Stored(Stored),
 }
 
 impl<T: Into<Reject>> From<T> for Ending {
@@ -153,6 +166,7 @@ impl Sidecar {
         }
         route.choose(fresh.as_ref(), &mut findings)?;
         let claim = self.claim(fresh.as_ref(), judged, &mut findings, record).await?;
+        let early = findings.too_early();
         record.observed = findings.into_noted();
 
         // Deliver it, in a task of its own that outlives the sender.
@@ -181,7 +195,13 @@ impl Sidecar {
             _in_flight: self.in_flight.enter(),
         };
         let patience = route.patience.unwrap_or(self.timeouts.upstream);
-        self.deliver(&session.deadline(), delivery, patience, record).await
+        match (&self.inbox, fresh) {
+            (Some(inbox), Some(fresh)) if endpoint.policy.on != When::Never => {
+                let spill = self.spill(inbox, endpoint, fresh.into_authentic(), early, record);
+                Box::pin(self.deliver_or_store(&session.deadline(), delivery, spill, patience, record)).await
+            }
+            _ => self.deliver(&session.deadline(), delivery, patience, record).await,
+        }
     }
 
     /// The keys that judge the delivery. Where the route holds them, that is all there is to say.
@@ -266,7 +286,7 @@ impl Sidecar {
             Ok(Reservation::Follow(_)) if findings.only_notes() => return Ok(None),
             // On the heap, so that every other delivery's future stays small.
             Ok(Reservation::Follow(waiting)) => match Box::pin(waiting.outcome()).await {
-                Some(Outcome::Delivered) => Reason::Duplicate,
+                Some(Outcome::Delivered | Outcome::Stored) => Reason::Duplicate,
                 Some(Outcome::Failed { reason, status }) => return Err(Ending::As(reason, status)),
                 None => Reason::InFlight,
             },
@@ -318,14 +338,76 @@ impl Sidecar {
         let task = pin!(tokio::spawn(Box::pin(delivery.run())));
         let ended = deadline.within(patience, task, || false).await;
         let took = started.elapsed();
+        let (outcome, reason) = match ended {
+            Ok(Ok(result)) => return self.answered(result, took, record),
+            Ok(Err(_panicked)) => (UpstreamOutcome::Broken, Reason::UpstreamFailed),
+            Err(_) => (UpstreamOutcome::Timeout, Reason::UpstreamTimeout),
+        };
+        record.upstream = Some((outcome, took));
+        Err(reason.into())
+    }
+
+    /// What a delivery needs that may be stored.
+    fn spill(
+        &self,
+        inbox: &Inbox,
+        endpoint: &Endpoint,
+        authentic: Authentic,
+        early: Option<Duration>,
+        record: &Record,
+    ) -> Spill {
+        Spill {
+            inbox: inbox.clone(),
+            policy: Arc::clone(&endpoint.policy),
+            store: self.store.clone(),
+            metrics: Arc::clone(&endpoint.metrics),
+            shaped: Arc::clone(&endpoint.shaped),
+            route: Arc::clone(&endpoint.route.name),
+            authentic,
+            id: record.request_id,
+            early,
+        }
+    }
+
+    /// Waits for the delivery, or until its event is durable.
+    async fn deliver_or_store(
+        &self,
+        deadline: &Deadline,
+        delivery: Delivery,
+        spill: Spill,
+        patience: Duration,
+        record: &mut Record,
+    ) -> Result<Reply, Ending> {
+        let started = Instant::now();
+        let patience = patience.max(spill.policy.answer_within + STORING);
+        let (tell, told) = oneshot::channel();
+        tokio::spawn(spill.run(delivery, tell));
+        let ended = deadline.within(patience, pin!(told), || false).await;
+        let took = started.elapsed();
         let (outcome, result) = match ended {
-            Ok(Ok(Ok(reply))) => (Some(UpstreamOutcome::of_status(reply.status)), Ok(reply)),
-            Ok(Ok(Err(undelivered))) => {
+            Ok(Ok(Kept::Answered(result))) => return self.answered(result, took, record),
+            Ok(Ok(Kept::Stored(stored, outcome))) => (outcome, Err(Ending::Stored(stored))),
+            Ok(Ok(Kept::Refused(reject))) => (None, Err(reject.into())),
+            Ok(Err(_panicked)) => (Some(UpstreamOutcome::Broken), Err(Reason::UpstreamFailed.into())),
+            Err(_) => (Some(UpstreamOutcome::Timeout), Err(Reason::UpstreamTimeout.into())),
+        };
+        record.upstream = outcome.map(|outcome| (outcome, took));
+        result
+    }
+
+    /// What the application's answer, or that there is none, means to the sender.
+    fn answered(
+        &self,
+        result: Result<Reply, Undelivered>,
+        took: Duration,
+        record: &mut Record,
+    ) -> Result<Reply, Ending> {
+        let (outcome, result) = match result {
+            Ok(reply) => (Some(UpstreamOutcome::of_status(reply.status)), Ok(reply)),
+            Err(undelivered) => {
                 record.fault = undelivered.fault(self.upstream.url());
                 (undelivered.outcome(), Err(undelivered.reject()))
             }
-            Ok(Err(_panicked)) => (Some(UpstreamOutcome::Broken), Err(Reason::UpstreamFailed.into())),
-            Err(_) => (Some(UpstreamOutcome::Timeout), Err(Reason::UpstreamTimeout.into())),
         };
         record.upstream = outcome.map(|outcome| (outcome, took));
         Ok(result?)
@@ -350,6 +432,9 @@ impl Sidecar {
                 record.reason = Reason::Handshake;
                 record.status = said.status;
                 respond::handshake(session, &said, record.request_id).await;
+            }
+            Err(Ending::Stored(Stored { .. })) => {
+                Self::refuse(session, Reason::Stored.into(), None, record, around).await;
             }
             Err(Ending::Refused(reject)) => {
                 Self::refuse(session, reject, None, record, around).await;
@@ -445,6 +530,9 @@ fn head_room(head: &RequestHead) -> usize {
     if head.size() > SHORT_HEAD { head.size().next_power_of_two() + head.size() } else { 0 }
 }
 
+/// How long the disk may take to confirm an event.
+const STORING: Duration = Duration::from_secs(5);
+
 /// One call of the application. It settles its claim before anybody is told.
 struct Delivery {
     upstream: Arc<Upstream>,
@@ -460,13 +548,8 @@ struct Delivery {
 impl Delivery {
     async fn run(self) -> Result<Reply, Undelivered> {
         let Body { bytes, mut share } = self.body;
-        let mut result = match &self.lane {
-            None => self.upstream.exchange(&self.head, &bytes, self.limit, &mut share).await,
-            Some(lane) => match lane.turn().await {
-                Ok(_turn) => self.upstream.exchange(&self.head, &bytes, self.limit, &mut share).await,
-                Err(busy) => Err(Undelivered::Waited(busy)),
-            },
-        };
+        let lane = self.lane.as_deref();
+        let mut result = called(&self.upstream, lane, &self.head, &bytes, self.limit, &mut share).await;
         if let Some(claim) = self.claim {
             claim.settle(outcome(&result), clock::after(self.arrived)).await;
         }

@@ -170,6 +170,13 @@ impl Reloader {
         let routes = before.remembered_by(config.routes);
         let now_live = Live::new(routes, config.trusted_proxies, telemetry, &self.sidecar.rooms);
         self.sidecar.live.store(Arc::new(now_live.in_lanes_of(&before)));
+        if let Some(inbox) = self.sidecar.inbox.clone() {
+            let keys = Arc::clone(&config.inbox_keys);
+            tokio::spawn(async move {
+                _ = inbox.set_keys(keys).await;
+                inbox.wake().notify_one();
+            });
+        }
         if let (Some(tls), Some(acceptor)) = (&config.tls, &self.acceptor) {
             acceptor.store(Arc::new(listener::acceptor(tls)));
             for address in &self.startup.sockets.listen_tls {

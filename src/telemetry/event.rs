@@ -14,6 +14,7 @@ use crate::config::store::OnStoreError;
 use crate::config::units::OtlpEndpoint;
 use crate::gate::rotation::Advice;
 use crate::gate::route::Awaited;
+use crate::inbox::database::{Opened, Salvaged};
 
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'e> {
@@ -64,6 +65,30 @@ pub enum Event<'e> {
     ReplayFileMended,
     /// The file lacked something at the end.
     ReplayFileIncomplete,
+    /// What the state holds at the start.
+    StateRead {
+        path: &'e Path,
+        opened: &'e Opened,
+    },
+    /// The inbox cannot write.
+    InboxTrouble {
+        message: &'e str,
+    },
+    InboxMended,
+    /// It takes nothing more.
+    InboxFull {
+        bytes: u64,
+    },
+    /// Events of routes that are not configured.
+    InboxParked {
+        routes: &'e str,
+        events: u64,
+    },
+    /// What is there at the end.
+    InboxLeft {
+        stored: u64,
+        dead: u64,
+    },
     StoreUp,
     StoreDown {
         /// Whether it answers, and does not do what it is asked.
@@ -196,6 +221,37 @@ impl Event<'_> {
                 Error,
                 "the replay file does not have all that was delivered: the disk did not take it".into(),
             ),
+            Event::StateRead { path, opened } => state_read(path, opened),
+            Event::InboxTrouble { message } => (
+                "hookgate.inbox",
+                Error,
+                format!("the inbox cannot write: {message}; until it can, events are answered as without an inbox").into(),
+            ),
+            Event::InboxMended => ("hookgate.inbox", Info, "the inbox writes again".into()),
+            Event::InboxFull { bytes } => (
+                "hookgate.inbox",
+                Error,
+                format!(
+                    "the inbox is full at {bytes} bytes, or the disk has too little room: events are answered as without \
+                     an inbox; bring the application back, raise inbox.max_bytes, or drop what is dead (hookgate inbox drop)"
+                )
+                .into(),
+            ),
+            Event::InboxParked { routes, events } => (
+                "hookgate.inbox",
+                Warn,
+                format!(
+                    "{events} events wait for routes that are not configured: {routes}; configure them again, or drop the \
+                     events with hookgate inbox drop --route"
+                )
+                .into(),
+            ),
+            Event::InboxLeft { stored: 0, dead: 0 } => ("hookgate.inbox", Info, "the inbox is empty".into()),
+            Event::InboxLeft { stored, dead } => (
+                "hookgate.inbox",
+                Warn,
+                format!("{stored} events stay in the inbox for the next start, and {dead} that were given up").into(),
+            ),
             Event::StoreUp => ("hookgate.store", Info, "the replay store answers".into()),
             Event::StoreDown { refuses, reason, meanwhile } => {
                 let what = if refuses { "does not take what it is told" } else { "does not answer" };
@@ -284,6 +340,34 @@ impl Event<'_> {
             }
         }
     }
+}
+
+fn state_read(path: &Path, opened: &Opened) -> (&'static str, Severity, Cow<'static, str>) {
+    let Opened { stored, dead, interrupted, without_key, salvaged } = opened;
+    let mut message = format!("{}: {stored} events are stored, and {dead} were given up", path.display());
+    let mut severity = Severity::Info;
+    if *interrupted > 0 {
+        _ = write!(
+            message,
+            "; {interrupted} were being delivered when the last gate ended: that counts as an attempt"
+        );
+    }
+    if *without_key > 0 {
+        severity = Severity::Error;
+        _ = write!(
+            message,
+            "; {without_key} were sealed with a key that is not there: they wait until inbox.encryption_key_file holds it"
+        );
+    }
+    if let Some(Salvaged { aside, saved, lost }) = salvaged {
+        severity = Severity::Error;
+        _ = write!(
+            message,
+            "; the database was damaged: {saved} events were saved, {lost} could not be read, and what it was is in {}",
+            aside.display()
+        );
+    }
+    ("hookgate.inbox", severity, message.into())
 }
 
 fn listens(plain: &[SocketAddr], tls: &[SocketAddr], ops: Option<SocketAddr>) -> String {

@@ -202,7 +202,7 @@ impl Telemetry {
         self.count(record, verdict, reason, now);
         self.recent.add(record, verdict, reason, total);
         let severity = match verdict {
-            Verdict::Accepted | Verdict::Answered => Severity::Info,
+            Verdict::Accepted | Verdict::Stored | Verdict::Answered => Severity::Info,
             Verdict::Observed if record.observed.is_empty() => Severity::Info, // nobody objected
             Verdict::Refused | Verdict::Observed => Severity::Warn,
             // The application did not want the event, which is not yet a fault of anybody's.
@@ -272,6 +272,11 @@ impl RequestId {
     /// 32 lower-case hex digits.
     pub fn hex(self) -> [u8; 32] {
         hex(&self.0.to_be_bytes())
+    }
+
+    /// For an event that nothing else names.
+    pub fn as_key(self) -> ReplayKey {
+        ReplayKey::from_bytes(self.0.to_be_bytes())
     }
 
     /// Half of it, as a span id: 16 lower-case hex digits.

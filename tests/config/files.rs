@@ -442,6 +442,8 @@ const WRONG: &[(&str, Option<Wrong>)] = &[
     ("keys-proxy", Some(("socks5://127.0.0.1:1", &[]))),
     ("keys-dir", None),
     ("keys-allow-private", None),
+    ("state-dir", Some(("tests/config/secret", &[]))),
+    ("inbox", Some(("always", &["--provider=github"]))),
     ("max-buffered", None),
     ("max-connections", Some(("0", &[]))),
     ("max-connections-per-address", Some(("0", &[]))),

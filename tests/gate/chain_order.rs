@@ -262,6 +262,7 @@ impl Gate {
             answers: Answers::default(),
             patience: None,
             deliver: Deliver::default(),
+            stores: false,
             resign: None,
             awaits: Vec::new(),
             headers: vec![],

@@ -19,7 +19,7 @@ use hookgate::gate::scheme::algorithm::Algorithm;
 use super::{CONFIGURATION, POD, PROVIDERS, README, between, hookgate, read, stands_after};
 
 /// Another value than the default, for each key that stands above the routes and needs no certificate.
-const OTHER_VALUES: [(&str, &str); 39] = [
+const OTHER_VALUES: [(&str, &str); 42] = [
     ("listen", "listen: [127.0.0.1:1]"),
     ("ops_listen", "ops_listen: 127.0.0.1:1"),
     ("ops_hosts", "ops_hosts: [ops.example]"),
@@ -48,6 +48,12 @@ const OTHER_VALUES: [(&str, &str); 39] = [
     ("keys.proxy", "keys: { proxy: http://127.0.0.1:1 }"),
     ("keys.dir", "keys: { dir: tests }"),
     ("keys.allow_private", "keys: { allow_private: true }"),
+    ("state_dir", "state_dir: /tmp/hookgate-state"),
+    ("inbox.max_bytes", "state_dir: /tmp/hookgate-state\ninbox: { max_bytes: 2MiB }"),
+    (
+        "inbox.encryption_key_file",
+        "state_dir: /tmp/hookgate-state\ninbox: { encryption_key_file: tests/config/sealkey }",
+    ),
     ("limits.max_buffered", "limits: { max_buffered: 32MiB }"),
     ("limits.max_connections", "limits: { max_connections: 512 }"),
     ("limits.max_connections_per_address", "limits: { max_connections_per_address: 7 }"),
@@ -143,6 +149,9 @@ fn startup(line: &str) -> Startup {
 
 /// Under which key of the file a flag's value stands: its own words, in the part that knows them.
 fn key(flag: &str, schema: &serde_json::Value) -> String {
+    if flag == "inbox" {
+        return "routes[].inbox.on".to_owned();
+    }
     if flag == "secret_file" {
         return "routes[].secrets[].file".to_owned();
     }
@@ -155,6 +164,7 @@ fn key(flag: &str, schema: &serde_json::Value) -> String {
     let parts = [
         ("routes[].", part(&file["routes"])),
         ("routes[].deliver.", part(&part(&file["routes"])["deliver"])),
+        ("routes[].inbox.", part(&part(&file["routes"])["inbox"])),
         ("", file),
         ("limits.", part(&file["limits"])),
         ("replay.", part(&file["replay"])),
@@ -180,7 +190,7 @@ fn the_statuses_are_those_of_the_code() {
                 ("the application's".to_owned(), "the application's answer".to_owned())
             }
             Reason::Handshake => ("200".to_owned(), "the answer that the provider expects".to_owned()),
-            Reason::Filtered => (
+            Reason::Filtered | Reason::Stored => (
                 "202, or the `ack` of provider or route".to_owned(),
                 "nothing, or what its sender wants".to_owned(),
             ),

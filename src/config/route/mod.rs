@@ -4,6 +4,7 @@ mod binding;
 mod deliver;
 mod events;
 mod handshakes;
+mod inbox;
 mod pass;
 mod resign;
 mod sender;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use self::words::RouteWords;
 use super::application::{Application, Exchange};
 use super::checks;
+use super::inbox::StateDir;
 use super::keys::Published;
 use super::loader::{Loader, join};
 use super::located::Located;
@@ -28,6 +30,7 @@ use super::units::{ByteSize, Rate, UpstreamUrl};
 use super::{Origin, Place, raw};
 use crate::gate::filter::https::Https;
 use crate::gate::route::{Awaited, Mode, PathPattern, Route};
+use crate::inbox::{Policy, When};
 
 const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::from_secs(60) };
 
@@ -35,6 +38,7 @@ const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::fro
 pub struct KeyedRoute {
     pub route: Route,
     pub secrets: Vec<NamedSecret>,
+    pub inbox: Policy,
     /// Where its keys are looked up for each delivery; then it has no secrets.
     pub elsewhere: Option<Elsewhere>,
 }
@@ -78,6 +82,8 @@ pub struct ForAll<'c> {
     pub strict: bool,
     /// Whether there is a store that gates share.
     pub may_share: bool,
+    /// Where what is stored outlives the process.
+    pub state: Option<&'c StateDir>,
     pub max_buffered: ByteSize,
     /// How long events are remembered where neither route nor provider says.
     pub replay_window: Duration,
@@ -219,7 +225,8 @@ impl Endpoint<'_> {
         let answers = self.answers();
         let patience = self.patience(&name);
         let deliver = self.deliver(patience);
-        self.tell_of_sender(&name);
+        let inbox = self.inbox(&name, mode);
+        self.tell_of_sender(&name, inbox.on);
         if self.loader.problems() > before {
             return None;
         }
@@ -246,10 +253,11 @@ impl Endpoint<'_> {
             answers,
             patience,
             deliver,
+            stores: inbox.on != When::Never,
             resign,
             awaits: std::mem::take(&mut self.awaits),
         };
-        Some(KeyedRoute { route, secrets, elsewhere })
+        Some(KeyedRoute { route, secrets, inbox, elsewhere })
     }
 
     /// What `check` shows as one word, or not at all.

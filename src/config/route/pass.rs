@@ -7,6 +7,7 @@ use crate::gate::filter::signature::Signature;
 use crate::gate::handshake::Handshakes;
 use crate::gate::reason::Answers;
 use crate::gate::route::{Mode, PathPattern, Route};
+use crate::inbox::Policy;
 
 /// What stands where a provider's name would.
 const NO_PROVIDER: &str = "none";
@@ -71,9 +72,10 @@ impl Endpoint<'_> {
             answers: Answers::default(),
             patience: None,
             deliver,
+            stores: false,
             resign: None,
         };
-        Some(KeyedRoute { route, secrets: Vec::new(), elsewhere: None })
+        Some(KeyedRoute { route, secrets: Vec::new(), elsewhere: None, inbox: Policy::default() })
     }
 }
 

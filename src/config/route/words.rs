@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::Args;
+use clap::builder::EnumValueParser;
 use schemars::JsonSchema;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -19,9 +20,9 @@ use crate::config::Origin;
 use crate::config::checks::Mode;
 use crate::config::handshake;
 use crate::config::list;
-use crate::config::located::{FlagValue, Located, Locating, Overlay, overlay, read_by_from_str};
-use crate::config::raw::{Events, Methods, RouteReplay, SchemeWords, Status};
-use crate::config::units::{ByteSize, Moment, Rate, Senders, Span};
+use crate::config::located::{FlagValue, Located, Locating, Overlay, overlay, read_by, read_by_from_str};
+use crate::config::raw::{Answer, Events, Methods, RouteReplay, SchemeWords, Status};
+use crate::config::units::{ByteSize, Moment, Rate, Senders, Span, display_as_value};
 use crate::gate::identity;
 
 overlay! {
@@ -189,6 +190,10 @@ overlay! {
         /// How much of the route reaches the application, and how fast; without bounds if absent.
         #[command(flatten)]
         pub deliver: Deliver,
+
+        /// What is stored and delivered later; nothing if absent.
+        #[command(flatten)]
+        pub inbox: Inbox,
     }
 }
 
@@ -208,6 +213,82 @@ overlay! {
     }
 }
 
+overlay! {
+    /// What is acknowledged before the application has taken it, and how it is delivered later.
+    #[derive(Clone, Debug, Default, Args, Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields, default)]
+    #[group(skip)]
+    #[schemars(rename = "RouteInbox")]
+    pub struct Inbox {
+        /// failure stores an event that the application fails on or is too slow with; always stores each before the
+        /// application is asked; needs --state-dir [default: off]
+        #[arg(long = "inbox", id = "inbox_on", value_name = "WHEN", ignore_case = true, help_heading = "Inbox")]
+        pub on: Option<Located<StoreOn>>,
+
+        /// How long the application may take before its event is stored; 0.6 of the time that the sender waits, if absent.
+        #[arg(skip)]
+        pub answer_within: Option<Located<Span>>,
+
+        /// When a stored event is tried again.
+        #[arg(skip)]
+        pub retry: Option<Retry>,
+
+        /// Statuses after which the application is not asked again; 400, 404, 410 and 422 if absent.
+        #[arg(skip)]
+        pub dead_on: Option<Vec<Located<u16>>>,
+
+        /// What the sender of a stored event is answered: `202`, or `{ status: 200, text: Thanks }`; what the provider
+        /// wants, if absent.
+        #[arg(skip)]
+        pub ack: Option<Located<Answer>>,
+    }
+}
+
+impl Inbox {
+    /// Where something is said of it, if anything is.
+    fn place(&self) -> Option<Located<()>> {
+        let Inbox { on, answer_within, retry, dead_on, ack } = self;
+        let unplaced = || Located::new((), Origin::File);
+        (on.as_ref().map(|on| on.clone().map(|_| ())))
+            .or_else(|| answer_within.as_ref().map(|span| span.clone().map(|_| ())))
+            .or_else(|| ack.as_ref().map(|ack| ack.clone().map(|_| ())))
+            .or_else(|| (retry.is_some() || dead_on.is_some()).then(unplaced))
+    }
+}
+
+/// When a stored event is tried again: the waits double, and each is drawn evenly below that.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// The longest first wait; 1s if absent.
+    pub first: Option<Located<Span>>,
+    /// The longest wait; 1h if absent.
+    pub max: Option<Located<Span>>,
+    /// How long after it came an event is given up; 24h if absent.
+    pub give_up: Option<Located<Span>>,
+}
+
+/// When a route stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, clap::ValueEnum)]
+#[schemars(rename_all = "lowercase")]
+pub enum StoreOn {
+    #[value(aliases = ["no", "false"])]
+    Off,
+    Failure,
+    Always,
+}
+
+impl<'de> Deserialize<'de> for StoreOn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        clap::ValueEnum::from_str(&word, true).map_err(|_| {
+            serde::de::Error::custom(format!("\"{word}\" is no time to store: write off, failure or always"))
+        })
+    }
+}
+display_as_value!(StoreOn);
+read_by!(EnumValueParser<Self>: StoreOn);
+
 impl RouteWords {
     /// A route of the file under the flags.
     #[must_use]
@@ -222,7 +303,7 @@ impl RouteWords {
         if below.passes() {
             // Of several routes these are for those that verify.
             (flags.tolerance, flags.future_tolerance) = (None, None);
-            (flags.failure_limit, flags.mode) = (None, None);
+            (flags.failure_limit, flags.mode, flags.inbox) = (None, None, Inbox::default());
         }
         flags.over(below)
     }
@@ -281,6 +362,7 @@ impl RouteWords {
             ("events", place(self.events.as_ref())),
             ("status", self.status.as_ref().map(|_| unplaced())),
             ("credentials", place(self.credentials.as_ref())),
+            ("inbox", self.inbox.place()),
             ("resign", place(self.resign.as_ref().map(|resign| &resign.manner))),
         ];
         let keys = keys.into_iter().chain(self.of_itself().map(|(key, given)| (key, place(given))));

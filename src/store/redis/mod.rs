@@ -209,7 +209,7 @@ impl Holding {
     async fn try_settle(&self, outcome: Option<Outcome>) -> Result<(), Failure> {
         let Holding { redis, key, keep, token } = self;
         let window = match outcome {
-            Some(Outcome::Delivered) => millis(keep.span(redis.policy.window())),
+            Some(Outcome::Delivered | Outcome::Stored) => millis(keep.span(redis.policy.window())),
             Some(Outcome::Failed { .. }) | None => "0".to_owned(),
         };
         let told = outcome.map_or_else(String::new, Outcome::to_text);
@@ -265,7 +265,7 @@ impl Following {
 impl Outcome {
     fn to_text(self) -> String {
         match self {
-            Outcome::Delivered => "delivered".to_owned(),
+            Outcome::Delivered | Outcome::Stored => "delivered".to_owned(),
             Outcome::Failed { reason, status } => format!("{}:{status}", reason.label()),
         }
     }

@@ -112,7 +112,7 @@ impl<'l> Line<'l> {
 
     #[expect(clippy::inline_always, reason = "as for `key`")]
     #[inline(always)]
-    fn millis(&mut self, key: &str, value: Duration) {
+    pub(super) fn millis(&mut self, key: &str, value: Duration) {
         self.key(key);
         self.thousands(usize::try_from(value.as_micros()).unwrap_or(usize::MAX));
     }

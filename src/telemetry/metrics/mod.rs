@@ -2,10 +2,12 @@
 //! lists, and every series exists from the start, so that an alert works before the
 //! first event and nobody can make series by sending strange requests.
 
+mod inbox;
 mod levels;
 mod register;
 mod route;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 #[cfg(feature = "otel")]
 use std::sync::OnceLock;
@@ -13,6 +15,7 @@ use std::time::Duration;
 
 use prometheus::{Encoder, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 
+pub use self::inbox::InboxTotals;
 use self::levels::LevelGauges;
 pub use self::levels::Levels;
 use self::register::{counter, counters, gauge, gauges, number};
@@ -21,6 +24,7 @@ pub use self::route::{RouteMetrics, UpstreamOutcome};
 use super::dropped::Drop;
 use crate::gate::reason::Reason;
 use crate::gate::route::Route;
+use crate::inbox::Depth;
 
 /// Who asked for a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +135,22 @@ impl Metrics {
     /// The series of a route, all at zero if the route is new.
     pub fn route(&self, route: &Route) -> Arc<RouteMetrics> {
         self.routes.one(route)
+    }
+
+    /// The inbox has written, or tried to.
+    pub fn inbox_wrote(&self, took: Duration, is_durable: bool) {
+        self.routes.inbox.wrote(took, is_durable);
+    }
+
+    /// How much the inbox holds, of these routes and of those that are gone.
+    pub fn set_inbox(
+        &self,
+        routes: &[&str],
+        depths: &BTreeMap<String, Depth>,
+        totals: InboxTotals,
+        now_ms: i64,
+    ) {
+        self.routes.inbox.set(routes, depths, totals, now_ms);
     }
 
     /// Counts a request that reached no route.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use prometheus::{Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
 
+use super::inbox::{Inbox, InboxMetrics};
 use super::register::{counters, gauges, histograms};
 use super::seconds;
 use crate::clock;
@@ -86,6 +87,7 @@ pub(super) struct Routes {
     silence: GaugeVec,
     secrets_missing: GaugeVec,
     waiting: GaugeVec,
+    pub(super) inbox: Inbox,
     /// The routes that are configured, and what is remembered of each over reloads.
     known: Mutex<HashMap<Arc<str>, Arc<Activity>>>,
 }
@@ -180,6 +182,7 @@ impl Routes {
                 "Deliveries that wait for their turn with the application.",
                 route,
             ),
+            inbox: Inbox::new(r),
             known: Mutex::default(),
         }
     }
@@ -195,6 +198,7 @@ impl Routes {
                 for state in [&self.observing, &self.silence, &self.secrets_missing, &self.waiting] {
                     _ = state.remove_label_values(&[name]);
                 }
+                self.inbox.remove(name);
             }
             stays
         });
@@ -252,6 +256,7 @@ impl Routes {
             other_deliveries: self.other_deliveries.with_label_values(&[name]),
             silence: route.expect_every.map(|_| self.silence.with_label_values(&[name])),
             waiting: self.waiting.with_label_values(&[name]),
+            inbox: self.inbox.one(name),
             activity: self.activity(route),
         })
     }
@@ -285,6 +290,7 @@ pub struct RouteMetrics {
     /// Only of routes that expect something.
     silence: Option<Gauge>,
     waiting: Gauge,
+    pub(super) inbox: InboxMetrics,
     pub activity: Arc<Activity>,
 }
 
@@ -293,7 +299,9 @@ impl RouteMetrics {
         let plain = &self.plain[reason.index()];
         match verdict {
             Verdict::Observed => self.observed[reason.index()].as_ref().unwrap_or(plain),
-            Verdict::Accepted | Verdict::Answered | Verdict::Refused | Verdict::Failed => plain,
+            Verdict::Accepted | Verdict::Stored | Verdict::Answered | Verdict::Refused | Verdict::Failed => {
+                plain
+            }
         }
     }
 
@@ -310,7 +318,7 @@ impl RouteMetrics {
     /// Deliveries that were refused, failed, or went through although they would have been refused.
     pub fn objected(&self) -> u64 {
         let all = self.plain.iter().chain(self.observed.iter().flatten()).map(IntCounter::get);
-        let taken = [Reason::Accepted, Reason::Filtered, Reason::Handshake];
+        let taken = [Reason::Accepted, Reason::Stored, Reason::Filtered, Reason::Handshake];
         all.sum::<u64>() - taken.iter().map(|reason| self.plain[reason.index()].get()).sum::<u64>()
     }
 
