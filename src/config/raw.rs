@@ -468,6 +468,13 @@ pub struct NeedWords {
     pub without: Option<String>,
 }
 
+impl NeedWords {
+    /// Whether a request cannot be judged without it. Credentials are for whoever fetches.
+    pub fn is_demanded(&self) -> bool {
+        self.default.is_none() && self.without.is_none() && self.form != Some(ValueForm::File)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ValueForm {

@@ -1,6 +1,7 @@
 //! What a route must say of itself: without it, whoever is another customer of the provider could send.
 
 use crate::support::Builder;
+use crate::support::gate::hookgate;
 
 /// What `check` says of a route, and how it ended.
 fn check(route: &str) -> (Option<i32>, String) {
@@ -73,4 +74,66 @@ fn check_tells_what_would_be_fetched() {
     ] {
         assert!(said.contains(url), "{url}: {said}");
     }
+}
+
+/// What a fetch would have brought can be given as a file, so that a captured request is judged without a network.
+#[test]
+fn verify_takes_keys_as_files() {
+    let all: serde_json::Value = serde_json::from_str(include_str!("../gate/fetched.json")).unwrap();
+    let of = |id: &str| all.as_array().unwrap().iter().find(|vector| vector["id"] == id).unwrap().clone();
+    for (id, route, code) in [
+        ("sns-java2-notification-v2", "provider: aws-sns, topic_arns: CONFIG", 0),
+        ("sns-tampered-message", "provider: aws-sns, topic_arns: CONFIG", 1),
+        ("paypal-simulator-sale", "provider: paypal, webhook_id: WEBHOOK_ID", 0),
+        ("truelayer-jwks", "provider: truelayer", 0),
+        ("truelayer-jku-evil", "provider: truelayer", 1),
+        ("turnkey-valid", "provider: turnkey", 0),
+        ("github-secret-scanning-docs", "provider: github-secret-scanning", 0),
+    ] {
+        let vector = of(id);
+        let route = route.replace("CONFIG", &vector["config"]["topic_arns"].to_string());
+        let target = vector["url"].as_str().unwrap().splitn(4, '/').nth(3).unwrap().to_owned();
+        let builder = Builder::new("http://127.0.0.1:1")
+            .config(&format!("routes:\n  - {{ name: r, path: /{target}, {route} }}\n"));
+        let dir = builder.dir();
+        let mut raw = format!("POST /{target} HTTP/1.1\r\n");
+        for (name, value) in vector["headers"].as_object().unwrap() {
+            raw.extend([name, ": ", value.as_str().unwrap(), "\r\n"]);
+        }
+        raw.extend(["\r\n", vector["body"].as_str().unwrap()]);
+        let request = dir.write("request", raw);
+        let mut command = hookgate(&["verify", "-o", "json", "--route", "r"]);
+        command.arg("--config").arg(dir.join("hookgate.yaml")).arg(&request);
+        if let Some(now) = vector["now"].as_i64() {
+            command.arg(format!("--now={now}"));
+        }
+        for (n, (url, text)) in vector["keys"].as_object().unwrap().iter().enumerate() {
+            let file = dir.write(&format!("key-{n}"), text.as_str().unwrap());
+            command.arg(format!("--key={url}={}", file.display()));
+        }
+        let output = command.output().unwrap();
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{id}: {told} {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+#[test]
+fn verify_says_which_address_it_would_need() {
+    let request = Builder::new("http://127.0.0.1:1");
+    let file = request.dir().write(
+        "request",
+        "POST /hook HTTP/1.1\r\nGithub-Public-Key-Identifier: a\r\nGithub-Public-Key-Signature: MAYCAQECAQE=\r\n\r\n{}",
+    );
+    let output = hookgate(&["verify", "-o", "json", "--provider", "github-secret-scanning"])
+        .arg(file)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("--key https://api.github.com/meta/public_keys/secret_scanning=FILE"), "{told}");
 }
