@@ -29,7 +29,7 @@ overlay! {
         #[arg(id = "keys_proxy", long = "keys-proxy", value_name = "URL", help_heading = "Published keys")]
         pub proxy: Option<Located<String>>,
 
-        /// Directory with a copy of what is published, made by hookgate keys fetch: then nothing is fetched
+        /// Directory with a copy of what is published: then nothing is fetched
         /// [default: none]
         #[arg(id = "keys_dir", long = "keys-dir", value_name = "PATH", help_heading = "Published keys")]
         pub dir: Option<Located<PathBuf>>,
@@ -87,10 +87,8 @@ impl FetchedKeys {
         if let Some(dir) = dir {
             loader.given("keys.dir", dir.value.display(), dir);
             if needed && !loader.is_for_elsewhere() && !dir.value.is_dir() {
-                let message = format!(
-                    "{} is no directory: make it, and fill it with hookgate keys fetch",
-                    dir.value.display()
-                );
+                let message =
+                    format!("{} is no directory: make it, with a file for each address", dir.value.display());
                 loader.located_problem("keys.dir", dir, message);
             }
         }

@@ -61,9 +61,4 @@ impl Rooms {
     pub fn renew(&self) {
         self.library.renew();
     }
-
-    /// What is published and known.
-    pub fn library(&self) -> &Library {
-        &self.library
-    }
 }

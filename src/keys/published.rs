@@ -142,16 +142,6 @@ pub struct Source {
     requests: Vec<Arc<Request>>,
 }
 
-/// What is known of an address, for an operator.
-pub struct Known {
-    pub source: Arc<str>,
-    pub url: Arc<str>,
-    pub fingerprints: Vec<(Option<Arc<str>>, String)>,
-    pub age: Option<Duration>,
-    pub next: Option<Duration>,
-    pub fault: Option<String>,
-}
-
 impl Library {
     pub fn new(settings: Settings, telemetry: Arc<Telemetry>) -> Arc<Self> {
         Arc::new(Library { fetcher: Arc::new(Fetcher::new(settings)), hosts: Mutex::default(), telemetry })
@@ -304,31 +294,6 @@ impl Library {
         for errand in &due {
             self.start(errand);
         }
-    }
-
-    /// What is known, for an operator; no keys.
-    pub fn known(&self) -> Vec<Known> {
-        let now = clock::now().mono;
-        let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all = Vec::new();
-        for host in hosts.values() {
-            for (url, held) in &host.documents {
-                let is_there = !held.document.keys.is_empty();
-                let print = |key: &crate::gate::fetched::document::PublishedKey| {
-                    (key.id.clone(), key.material.fingerprint())
-                };
-                all.push(Known {
-                    source: Arc::clone(&host.source),
-                    url: Arc::clone(url),
-                    fingerprints: held.document.keys.iter().map(print).collect(),
-                    age: is_there.then(|| now.saturating_sub(held.fetched_at)),
-                    next: Some(held.renew_at.saturating_sub(now)),
-                    fault: host.failing.as_ref().filter(|_| held.failures > 0).map(ToString::to_string),
-                });
-            }
-        }
-        all.sort_by(|one, other| (&one.source, &one.url).cmp(&(&other.source, &other.url)));
-        all
     }
 }
 
