@@ -53,7 +53,7 @@ pub struct Settings {
 }
 
 /// What the request for a key carries.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     Plain,
     Bearer(Secret),
@@ -72,7 +72,7 @@ pub enum Request {
 }
 
 /// Where the keys of a route are published, and how they are asked for.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
     /// The provider, for whoever counts.
     pub source: Arc<str>,

@@ -196,6 +196,23 @@ impl Loader {
         self.pod.is_some()
     }
 
+    /// Why a folder that the gate reads is not there.
+    pub fn folder(&self, folder: &Path) -> Result<(), String> {
+        let shown = folder.display();
+        match &self.pod {
+            Some(pod) if pod.has_folder(folder) => Ok(()),
+            Some(_) => Err(format!(
+                "{shown} will not be there: nothing is mounted there: name a volume with --mount"
+            )),
+            None => match std::fs::read_dir(folder) {
+                Ok(_) => Ok(()),
+                Err(error) => {
+                    Err(format!("cannot read {shown}: {error}; mount the folder or correct the path"))
+                }
+            },
+        }
+    }
+
     fn has_folder(&self, folder: &Path) -> bool {
         self.pod.as_ref().map_or_else(|| folder.is_dir(), |pod| pod.has_folder(folder))
     }
@@ -326,7 +343,7 @@ impl Loader {
         self.problems.push(problem);
     }
 
-    fn problem_of<T>(&self, key: &str, given: &Located<T>, message: impl Into<String>) -> Problem {
+    pub fn problem_of<T>(&self, key: &str, given: &Located<T>, message: impl Into<String>) -> Problem {
         let key = given.given_as.as_deref().unwrap_or(key).to_owned();
         Problem { place: self.place(given.at), key, message: message.into() }
     }

@@ -64,6 +64,7 @@ impl Loader {
             strict: process.strict_start(self),
             may_share: sharing.store.is_some(),
             state: state_dir.as_ref(),
+            reload_interval: lifecycle.reload_interval,
             max_buffered: held.max_buffered,
             application: &application,
             exchange: &exchange,

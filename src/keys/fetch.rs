@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -28,6 +28,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::address::is_public;
 use crate::config::keys::{Request, Settings};
 use crate::gate::fetched::certificate;
+use crate::lock::lock;
 
 /// How long all of it may take.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -120,8 +121,8 @@ pub struct Fetcher {
     authorities: OnceLock<Vec<Vec<u8>>>,
     roots: OnceLock<Arc<[WrappedX509]>>,
     settings: Settings,
-    /// A token of an API, and until when it is good.
-    tokens: Mutex<Vec<(String, String, Instant)>>,
+    /// What a token of an API is had for, the token, and until when it is good.
+    tokens: Mutex<Vec<(Request, String, Instant)>>,
 }
 
 /// `https://host[:port]/path` in its parts.
@@ -197,9 +198,9 @@ impl Fetcher {
                 self.exchange(url, Said { posted, ..Said::default() }).await
             }
             Request::Oauth { url: token_url, scope, id, secret } => {
-                let token = match self.known_token(token_url) {
+                let token = match self.known_token(request) {
                     Some(token) => token,
-                    None => self.new_token(token_url, scope, id.expose(), secret.expose()).await?,
+                    None => self.new_token(request, token_url, scope, (id.expose(), secret.expose())).await?,
                 };
                 let authorization = Some(format!("Bearer {token}"));
                 self.exchange(url, Said { authorization, ..Said::default() }).await
@@ -207,14 +208,20 @@ impl Fetcher {
         }
     }
 
-    fn known_token(&self, url: &str) -> Option<String> {
-        let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = tokens.iter().find(|(of, _, until)| of == url && Instant::now() < *until);
+    fn known_token(&self, of: &Request) -> Option<String> {
+        let tokens = lock(&self.tokens);
+        let known = tokens.iter().find(|(known, _, until)| known == of && Instant::now() < *until);
         known.map(|(_, token, _)| token.clone())
     }
 
     /// RFC 6749, section 4.4.
-    async fn new_token(&self, url: &str, scope: &str, id: &[u8], secret: &[u8]) -> Result<String, Fault> {
+    async fn new_token(
+        &self,
+        of: &Request,
+        url: &str,
+        scope: &str,
+        (id, secret): (&[u8], &[u8]),
+    ) -> Result<String, Fault> {
         #[derive(serde::Deserialize)]
         struct Token {
             access_token: String,
@@ -233,9 +240,9 @@ impl Fetcher {
             return Err(Fault::NoKeys);
         }
         let until = Instant::now() + Duration::from_secs(token.expires_in.min(24 * 3600) / 2);
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        tokens.retain(|(of, _, _)| of != url);
-        tokens.push((url.to_owned(), token.access_token.clone(), until));
+        let mut tokens = lock(&self.tokens);
+        tokens.retain(|(known, _, until)| known != of && Instant::now() < *until);
+        tokens.push((of.clone(), token.access_token.clone(), until));
         Ok(token.access_token)
     }
 

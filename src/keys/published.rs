@@ -6,7 +6,7 @@
 //! are asked for, the one that most deliveries name goes first: genuine ones name the same, forged ones any.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -19,6 +19,7 @@ use crate::gate::fetched::document::{Document, Form};
 use crate::gate::fetched::{KeyPlace, Need, Pinned};
 use crate::gate::keys::{KeyRing, Keys};
 use crate::gate::route::Route;
+use crate::lock::lock;
 use crate::telemetry::Telemetry;
 use crate::telemetry::event::Event;
 
@@ -57,7 +58,7 @@ struct Host {
     asked: HashMap<Arc<str>, u32>,
     /// When a delivery last caused a fetch, and what was asked for.
     caused: Option<Duration>,
-    under_way: HashMap<Arc<str>, watch::Receiver<bool>>,
+    under_way: HashMap<Arc<str>, watch::Receiver<()>>,
     /// Addresses at which the host says that there is nothing, and until when that is believed.
     absent: HashMap<Arc<str>, Duration>,
     /// What was told to be wrong.
@@ -111,7 +112,7 @@ impl Errand {
 /// What a host does for a delivery.
 enum Next {
     Serve(Arc<Document>),
-    Wait(watch::Receiver<bool>),
+    Wait(watch::Receiver<()>),
     /// A fetch, of this address or of one that more deliveries name.
     Start(Arc<str>),
     Refuse,
@@ -163,7 +164,7 @@ impl Library {
     }
 
     fn with<T>(&self, errand: &Errand, act: impl FnOnce(&mut Host) -> T) -> T {
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hosts = lock(&self.hosts);
         let new = || Host {
             source: Arc::clone(&errand.source),
             documents: HashMap::new(),
@@ -190,7 +191,8 @@ impl Library {
         };
         let is_new = self.with(errand, |host| {
             let is_new = !host.documents.contains_key(&errand.url);
-            host.documents.entry(Arc::clone(&errand.url)).or_insert(held);
+            // A reload may have brought other credentials.
+            host.documents.entry(Arc::clone(&errand.url)).or_insert(held).errand = errand.clone();
             is_new
         });
         if is_new {
@@ -210,14 +212,14 @@ impl Library {
             }
         };
         let Some(mut flight) = flight else { return Looked::Unavailable };
-        _ = tokio::time::timeout(PATIENCE, flight.wait_for(|ended| *ended)).await;
+        _ = tokio::time::timeout(PATIENCE, flight.changed()).await;
         let document = self.with(errand, |host| host.answer(errand, id, clock::now().mono));
         document.map_or(Looked::Unavailable, Looked::Document)
     }
 
     /// Starts a fetch, in a task of its own that outlives whoever waits. One that is under way is joined.
-    fn start(self: &Arc<Self>, errand: &Errand) -> watch::Receiver<bool> {
-        let (ended, flight) = watch::channel(false);
+    fn start(self: &Arc<Self>, errand: &Errand) -> watch::Receiver<()> {
+        let (ended, flight) = watch::channel(());
         let other = self.with(errand, |host| match host.under_way.get(&errand.url) {
             Some(other) => Some(other.clone()),
             None => {
@@ -228,12 +230,8 @@ impl Library {
         if let Some(other) = other {
             return other;
         }
-        let (library, errand) = (Arc::clone(self), errand.clone());
-        tokio::spawn(async move {
-            let answer = library.fetcher.fetch(&errand.url, &errand.request).await;
-            library.settle(&errand, answer);
-            _ = ended.send(true);
-        });
+        let fetch = Fetch { library: Arc::clone(self), errand: errand.clone(), _ended: ended };
+        tokio::spawn(fetch.run());
         flight
     }
 
@@ -269,13 +267,23 @@ impl Library {
         }
     }
 
+    /// What is known is served until it has come again.
+    fn forget_age(&self) {
+        let now = clock::now().mono;
+        for host in lock(&self.hosts).values_mut() {
+            host.caused = None;
+            host.absent.clear();
+            host.documents.values_mut().for_each(|held| held.renew_at = now);
+        }
+    }
+
     /// Renews what is about to end; once a second.
     pub fn renew(self: &Arc<Self>) {
         let now = clock::now().mono;
         let mut due = Vec::new();
         let mut ages = HashMap::<Arc<str>, Duration>::new();
         {
-            let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut hosts = lock(&self.hosts);
             for host in hosts.values_mut() {
                 host.documents.retain(|_, held| held.fixed || now < held.ends_at + STALE);
                 for (url, held) in &host.documents {
@@ -294,6 +302,27 @@ impl Library {
         for errand in &due {
             self.start(errand);
         }
+    }
+}
+
+/// A fetch that is under way. However it ends, those who wait are told, and the next one can begin.
+struct Fetch {
+    library: Arc<Library>,
+    errand: Errand,
+    /// Ends with it.
+    _ended: watch::Sender<()>,
+}
+
+impl Fetch {
+    async fn run(self) {
+        let answer = self.library.fetcher.fetch(&self.errand.url, &self.errand.request).await;
+        self.library.settle(&self.errand, answer);
+    }
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        self.library.with(&self.errand, |host| _ = host.under_way.remove(&self.errand.url));
     }
 }
 
@@ -340,7 +369,6 @@ impl Host {
 
     fn settle(&mut self, errand: &Errand, read: Result<(Document, Duration), Fault>, now: Duration) -> Told {
         let url = &errand.url;
-        self.under_way.remove(url);
         self.asked.remove(url);
         match read {
             Ok((document, lives)) => {
@@ -412,6 +440,11 @@ impl Host {
 }
 
 impl Source {
+    /// What lies at known addresses is fetched again, and a delivery may cause a fetch at once.
+    pub fn forget_age(&self) {
+        self.library.forget_age();
+    }
+
     /// The keys that judge this delivery.
     pub async fn look_up(&self, route: &Route, head: &Head<'_>, body: &[u8]) -> Keys {
         let schemes = route.signature.schemes();

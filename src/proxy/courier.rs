@@ -4,16 +4,18 @@
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::Sidecar;
-use super::attempt::{Attempt, LEASE_MARGIN, called, is_of_application, label, retry_after, settle};
+use super::attempt::{
+    Attempt, LEASE_MARGIN, called, is_of_application, label, outcome_of, retry_after, settle,
+};
 use super::lane::Lane;
 use super::live::Endpoint;
-use super::resign::resigned;
+use super::resign::{resigned, tenant_in};
 use super::upstream::{Reply, Undelivered};
 use crate::budget::Share;
 use crate::clock::{self, to_rfc3339};
@@ -21,6 +23,8 @@ use crate::gate::keys::Keys;
 use crate::gate::route::{Mode, Route};
 use crate::inbox::breaker::{Breaker, Room};
 use crate::inbox::{Due, Inbox, Policy, chance};
+use crate::keys::KeySource;
+use crate::lock::lock;
 use crate::telemetry::log::Attempted;
 use crate::telemetry::metrics::{RouteMetrics, UpstreamOutcome};
 
@@ -33,19 +37,19 @@ pub struct Breakers(Mutex<HashMap<Arc<str>, Arc<Mutex<Breaker>>>>);
 
 impl Breakers {
     fn of(&self, route: &Arc<str>) -> Arc<Mutex<Breaker>> {
-        Arc::clone(locked(&self.0).entry(Arc::clone(route)).or_default())
+        Arc::clone(lock(&self.0).entry(Arc::clone(route)).or_default())
     }
 
     /// An operator wants what is stored to be tried now.
     pub fn open(&self, route: &str) {
-        if let Some(breaker) = locked(&self.0).get(route) {
-            locked(breaker).opens();
+        if let Some(breaker) = lock(&self.0).get(route) {
+            lock(breaker).opens();
         }
     }
 
     /// Whether the route's application is taken to be away.
     pub fn is_away(&self, route: &str) -> bool {
-        locked(&self.0).get(route).is_some_and(|breaker| locked(breaker).is_away())
+        lock(&self.0).get(route).is_some_and(|breaker| lock(breaker).is_away())
     }
 }
 
@@ -73,7 +77,7 @@ async fn round(sidecar: &Arc<Sidecar>, inbox: &Inbox) -> i64 {
         }
         let breaker = sidecar.breakers.of(name);
         let now_ms = clock::now().wall_ms;
-        let free = match locked(&breaker).room(now_ms) {
+        let free = match lock(&breaker).room(now_ms) {
             Room::For(free) => free,
             Room::NoneUntil(at) => {
                 next_ms = next_ms.min(at);
@@ -93,7 +97,7 @@ async fn round(sidecar: &Arc<Sidecar>, inbox: &Inbox) -> i64 {
         };
         let is_all = due.len() < free;
         for due in due {
-            locked(&breaker).begins();
+            lock(&breaker).begins();
             let delivery = Late::new(sidecar, inbox, endpoint, Arc::clone(&breaker));
             tokio::spawn(delivery.deliver(due));
         }
@@ -112,6 +116,7 @@ struct Late {
     route: Arc<Route>,
     metrics: Arc<RouteMetrics>,
     lane: Option<Arc<Lane>>,
+    keys: Option<Arc<KeySource>>,
     breaker: Arc<Mutex<Breaker>>,
     _in_flight: super::Guard,
 }
@@ -125,6 +130,7 @@ impl Late {
             route: Arc::clone(&endpoint.route),
             metrics: Arc::clone(&endpoint.metrics),
             lane: endpoint.lane.clone(),
+            keys: endpoint.keys.clone(),
             breaker,
             _in_flight: sidecar.in_flight.enter(),
         }
@@ -134,17 +140,15 @@ impl Late {
         let Sidecar { upstream, timeouts, budget, store, telemetry, .. } = &*self.sidecar;
         let head = with_attempt(&due.head, due.attempt, due.received_ms);
         // What was signed when it came is old by now.
-        let head = resigned(&self.route, &Keys::OfRoute, head, &due.body, clock::now());
+        let keys = self.keys(&head).await;
+        let head = resigned(&self.route, &keys, head, &due.body, clock::now());
         let mut share = Share::new(budget);
         let started = Instant::now();
         let limit = timeouts.call;
         let result = called(upstream, self.lane.as_deref(), &head, &due.body, limit, &mut share).await;
         let took = started.elapsed();
         self.learn(&result);
-        let outcome = match &result {
-            Ok(reply) => Some(UpstreamOutcome::of_status(reply.status)),
-            Err(undelivered) => undelivered.outcome(),
-        };
+        let outcome = outcome_of(&result);
         if let Some(outcome) = outcome {
             self.metrics.attempted(outcome);
         }
@@ -162,8 +166,18 @@ impl Late {
         });
     }
 
+    /// The keys that the event is signed with anew: where tenants have their own, those of its tenant.
+    async fn keys(&self, head: &[u8]) -> Keys {
+        match (&self.keys, &self.route.resign) {
+            (Some(source), Some(_)) => {
+                source.of_tenant(&self.route, tenant_in(head)).await.unwrap_or(Keys::OfRoute)
+            }
+            _ => Keys::OfRoute,
+        }
+    }
+
     fn learn(&self, result: &Result<Reply, Undelivered>) {
-        let mut breaker = locked(&self.breaker);
+        let mut breaker = lock(&self.breaker);
         if is_of_application(result) {
             let now = clock::now();
             let asked = retry_after(result, now).map(|asked| asked.min(self.policy.retry.max));
@@ -183,8 +197,4 @@ fn with_attempt(head: &Bytes, attempt: u32, received_ms: i64) -> Vec<u8> {
     // Writing to memory does not fail.
     _ = write!(out, "Hookgate-Attempt: {attempt}\r\nHookgate-Received-At: {received}\r\n\r\n");
     out
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

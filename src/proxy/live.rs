@@ -60,10 +60,12 @@ impl Live {
         rooms: &Rooms,
     ) -> Self {
         telemetry.metrics.keep_only(routes.iter().map(|keyed| &*keyed.route.name));
+        let tenants = routes.iter().filter(|keyed| keyed.route.tenant.is_some());
+        telemetry.metrics.keep_tenants_of(tenants.map(|keyed| &*keyed.route.name));
         let endpoint = |KeyedRoute { route, secrets, elsewhere, inbox }| Endpoint {
             metrics: telemetry.metrics.route(&route),
             lane: Lane::new(route.deliver).map(Arc::new),
-            keys: elsewhere.as_ref().map(|elsewhere| rooms.source(&route, elsewhere)),
+            keys: elsewhere.map(|elsewhere| rooms.source(&route, elsewhere)),
             route: Arc::new(route),
             secrets: secrets.into(),
             policy: Arc::new(inbox),

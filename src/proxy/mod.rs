@@ -34,7 +34,7 @@ use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use tokio::sync::oneshot;
 
-use self::attempt::called;
+use self::attempt::{called, outcome_of};
 use self::body::Body;
 use self::courier::Breakers;
 use self::deadline::Deadline;
@@ -49,7 +49,6 @@ use self::upstream::{Reply, Undelivered, Upstream};
 use crate::budget::{Budget, SHORT_HEAD, Share};
 use crate::clock::{self, Now};
 use crate::config::Timeouts;
-use crate::config::provider::NamedSecret;
 use crate::config::units::UpstreamUrl;
 use crate::diagnosis::task::{self, Diagnosis, Suspect};
 use crate::diagnosis::trust;
@@ -119,7 +118,7 @@ impl Sidecar {
         // Find who speaks to whom.
         let live = self.live.load_full();
         let endpoint = live.endpoint(head.path())?;
-        let Endpoint { route, metrics, secrets, lane, .. } = endpoint;
+        let Endpoint { route, metrics, lane, .. } = endpoint;
         record.route = Some((Arc::clone(route), Arc::clone(metrics)));
         let peer = session.peer().ok_or(Reason::AddressDenied)?;
         let (client, secure) = live.trusted_proxies.resolve(peer, head.headers());
@@ -130,7 +129,8 @@ impl Sidecar {
 
         // Judge the head; only then read the body.
         let mut findings = Findings::new(route.mode);
-        let head = head.facts(client, secure);
+        let head = route.named(head.facts(client, secure));
+        record.tenant = head.tenant.map(Into::into);
         let admission = route.admit(&head, record.arrived, &mut findings);
         record.verify = clock::since(record.arrived);
         if let Err(reject) = &admission {
@@ -145,17 +145,32 @@ impl Sidecar {
         record.body_size = body.size();
 
         // Judge the body: is it genuine, fresh, first-seen?
-        let keys = self.keys(endpoint, &admitted, &head, &body).await;
+        let named = route.named_in(&body.bytes);
+        let head = Head { tenant: named.as_deref().or(head.tenant), ..head };
+        if let Some(named) = &named {
+            record.tenant = Some(named.as_str().into());
+        }
+        let mut keys = self.keys(endpoint, &admitted, &head, &body).await;
         let now = clock::after(record.arrived);
         if let Some(said) = route.hear(&mut admitted, &head, &body.bytes, &keys, now, &mut findings)? {
             return Err(Ending::Handshake(said));
         }
-        let authentic = route.authenticate(admitted, &head, &body.bytes, &keys, now, &mut findings);
-        let judged = clock::after(record.arrived);
+        let mut verified = route.verify(&admitted, &head, &body.bytes, &keys, now);
+        let mut judged = clock::after(record.arrived);
         record.verify += judged.mono.saturating_sub(now.mono);
+        if verified.is_mismatch()
+            && let Some(newer) = self.newer_keys(endpoint, &head).await
+        {
+            keys = newer;
+            let again = clock::after(record.arrived);
+            verified = route.verify(&admitted, &head, &body.bytes, &keys, now);
+            judged = clock::after(record.arrived);
+            record.verify += judged.mono.saturating_sub(again.mono);
+        }
+        let authentic = route.believe(verified, &head, now, &mut findings);
         let refused = matches!(authentic, Err(Reject { reason: Reason::SignatureMismatch, .. }));
         if refused || findings.noted().contains(&Reason::SignatureMismatch) {
-            self.suspect(&live, (route, secrets), &head, &body, record.request_id);
+            self.suspect(&live, endpoint, &head, &body, record.request_id);
         }
         let authentic = authentic?;
         record.proof = authentic.as_ref().map(Proof::from);
@@ -215,6 +230,11 @@ impl Sidecar {
         }
     }
 
+    /// The keys that there are by now, where those that were looked up before did not sign it.
+    async fn newer_keys(&self, endpoint: &Endpoint, head: &Head<'_>) -> Option<Keys> {
+        Box::pin(endpoint.keys.as_ref()?.newer(&endpoint.route, head)).await
+    }
+
     /// Tells why a sender was not believed, now and then.
     fn doubt(&self, objection: Reason, peer: IpAddr, live: &Live, head: &Head<'_>, record: &mut Record) {
         let hint = trust::hint(objection, peer, &live.trusted_proxies, head.headers);
@@ -238,19 +258,21 @@ impl Sidecar {
     }
 
     /// Has a delivery whose signature does not hold looked at, if there is time.
-    fn suspect(
-        &self,
-        live: &Live,
-        (route, secrets): (&Arc<Route>, &Arc<[NamedSecret]>),
-        head: &Head<'_>,
-        body: &Body,
-        id: RequestId,
-    ) {
+    fn suspect(&self, live: &Live, endpoint: &Endpoint, head: &Head<'_>, body: &Body, id: RequestId) {
+        let Endpoint { route, secrets, keys, .. } = endpoint;
         let ours = route.handshakes.could_have_signed(&body.bytes);
         if !ours && body.size() <= task::MAX_BODY && self.diagnosis.has_time(clock::now()) {
+            let (secrets, found) = match keys {
+                None => (Arc::clone(secrets), None),
+                Some(keys) => {
+                    let (secrets, found) = keys.told(head);
+                    (secrets.into(), found)
+                }
+            };
             let suspect = Suspect {
                 route: Arc::clone(route),
-                secrets: Arc::clone(secrets),
+                secrets,
+                found,
                 others: live.others(route),
                 method: head.method.clone(),
                 target: match head.query {
@@ -310,7 +332,7 @@ impl Sidecar {
             return;
         }
         if first {
-            return self.deliveries.add(&route.name, identity.told(), &id.text);
+            return self.deliveries.add(&route.name, authentic.tenant(), identity.told(), &id.text);
         }
         if self.deliveries.had_another(identity.told(), &id.text) {
             metrics.came_under_another_id();
@@ -402,15 +424,11 @@ impl Sidecar {
         took: Duration,
         record: &mut Record,
     ) -> Result<Reply, Ending> {
-        let (outcome, result) = match result {
-            Ok(reply) => (Some(UpstreamOutcome::of_status(reply.status)), Ok(reply)),
-            Err(undelivered) => {
-                record.fault = undelivered.fault(self.upstream.url());
-                (undelivered.outcome(), Err(undelivered.reject()))
-            }
-        };
-        record.upstream = outcome.map(|outcome| (outcome, took));
-        Ok(result?)
+        record.upstream = outcome_of(&result).map(|outcome| (outcome, took));
+        Ok(result.map_err(|undelivered| {
+            record.fault = undelivered.fault(self.upstream.url());
+            undelivered.reject()
+        })?)
     }
 
     /// Answers.

@@ -130,6 +130,9 @@ pub async fn housekeeping(sidecar: Arc<Sidecar>) {
         for event in silence.look(live.routes(), clock::now()) {
             sidecar.telemetry.tell(event);
         }
+        for keys in live.endpoints.iter().filter_map(|endpoint| endpoint.keys.as_ref()) {
+            keys.news(|event| sidecar.telemetry.tell(event));
+        }
         let now = clock::now().mono;
         for event in reminder.of_missing(live.routes().map(|(route, _)| route), now) {
             sidecar.telemetry.tell(event);

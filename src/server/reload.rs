@@ -70,6 +70,11 @@ impl Reloader {
                     telemetry.metrics.reloaded(source, true, clock::now().wall_ms);
                     self.swap(config, &telemetry);
                 }
+                if source == ReloadSource::Signal {
+                    for keys in self.sidecar.live.load().endpoints.iter().filter_map(|e| e.keys.as_ref()) {
+                        keys.forget_age();
+                    }
+                }
                 self.complaint = None;
             }
             Err(problems) => {

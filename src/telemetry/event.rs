@@ -65,6 +65,19 @@ pub enum Event<'e> {
     ReplayFileMended,
     /// The file lacked something at the end.
     ReplayFileIncomplete,
+    /// Where the secrets of tenants are looked up cannot be asked.
+    TenantsAway {
+        route: &'e str,
+        why: &'e str,
+    },
+    TenantsBack {
+        route: &'e str,
+    },
+    /// It can, and what it holds of a tenant cannot be read.
+    TenantUnreadable {
+        route: &'e str,
+        why: &'e str,
+    },
     /// What the state holds at the start.
     StateRead {
         path: &'e Path,
@@ -174,6 +187,23 @@ impl Event<'_> {
             Event::Notice(notice) => ("hookgate.notice", Warn, notice.into()),
             Event::Start { plain, tls, ops } => ("hookgate.start", Info, listens(plain, tls, ops).into()),
             Event::Route(words) => ("hookgate.route", Info, words.into()),
+            Event::TenantsAway { route, why } => (
+                "hookgate.tenants",
+                Error,
+                format!(
+                    "route {route}: the secrets of tenants cannot be looked up: those that are remembered go on, \
+                     for others it answers 503; {why}"
+                )
+                .into(),
+            ),
+            Event::TenantsBack { route } => {
+                ("hookgate.tenants", Info, format!("route {route}: the secrets of tenants can be looked up").into())
+            }
+            Event::TenantUnreadable { route, why } => (
+                "hookgate.tenants",
+                Error,
+                format!("route {route}: the secrets of a tenant cannot be read: it answers 503 for it; {why}").into(),
+            ),
             Event::Ready => ("hookgate.ready", Info, "every listener accepts".into()),
             Event::Drain => ("hookgate.drain", Info, "shutting down".into()),
             Event::Idle => ("hookgate.stop", Info, "idle, nothing was cut".into()),

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::kube::{self, metrics_in};
 use crate::support::gate::{program, run};
-use crate::support::{App, Dir};
+use crate::support::{App, Dir, Gate};
 use crate::tls::{self, Authority};
 
 const ALERTS: &str = "k8s/components/monitoring/alerts.yaml";
@@ -82,12 +82,13 @@ fn each_says_how_grave_it_is_and_where_help_stands() {
 fn they_ask_for_metrics_that_exist() {
     let Some(authority) = Authority::new() else { return };
     let app = App::ok();
-    let routes = "routes:
-  - { name: r, path: /webhooks, provider: github, expect_every: 1h, secrets: [{ file: DIR/key-1 }] }
+    let gate = tls::gate(&app, &authority.issue("gate", 30)).with("expect-every", "1h").start();
+    let mut known = kube::names(&gate);
+    let elsewhere = "routes:
+  - { name: t, path: '/t/{tenant}', provider: github, secrets: { dir: DIR } }
   - { name: published, path: /apple, provider: apple-app-store, bundle_id: a.b, environment: Sandbox }
 ";
-    let gate = tls::gate(&app, &authority.issue("gate", 30)).config(routes).start();
-    let known = kube::names(&gate);
+    known.extend(kube::names(&Gate::before(&app).config(elsewhere).start()));
     let mut asked = metrics_in(&fs::read_to_string("k8s/runbook.md").unwrap());
     for rule in rules() {
         asked.extend(metrics_in(rule["expr"].as_str().unwrap()));

@@ -27,6 +27,10 @@ routes:
     secrets: [{ id: a, file: DIR/key-1, not_after: 2099-12-31 }]
     inbox: { on: failure }
   - { name: published, path: /apple, provider: apple-app-store, bundle_id: a.b, environment: Sandbox }
+  - name: tenants
+    path: /tenants/{tenant}
+    provider: github
+    secrets: { dir: DIR }
 ";
 
 fn dashboard() -> Value {

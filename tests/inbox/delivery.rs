@@ -6,7 +6,7 @@ use crate::support::gate::same;
 use crate::support::{Answer, App, Builder, Dir, Gate, Latch, Signer, eventually, until};
 
 /// A gate with its state in a folder that outlives it.
-fn with_inbox(app: &App, state: &Dir, route: &str) -> Builder {
+pub fn with_inbox(app: &App, state: &Dir, route: &str) -> Builder {
     let state = state.path().display();
     let yaml = format!(
         "

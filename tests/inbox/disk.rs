@@ -11,7 +11,7 @@ use crate::kills::{Told, child, nothing_is_lost};
 use crate::rng::{Rng, given};
 
 /// The library, or nothing where no C compiler is.
-fn library() -> Option<&'static PathBuf> {
+pub fn library() -> Option<&'static PathBuf> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         let path = std::env::temp_dir().join(format!("hookgate-disk-{}.so", std::process::id()));

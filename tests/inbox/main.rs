@@ -11,6 +11,8 @@ mod rng;
 #[path = "../support/mod.rs"]
 mod support;
 
+// What an operator sees of it and does with it.
+mod commands;
 // A gate with an inbox, between a sender and an application that fails.
 mod delivery;
 // A disk that fails, tears what is written, and lies.
@@ -21,6 +23,8 @@ mod fixture;
 mod histories;
 // A process that is killed while it writes.
 mod kills;
+// What a 2xx means, whatever is killed and whatever the disk does.
+mod law;
 // What it holds, keeps, refuses and saves.
 mod promises;
 // How fast it is, for `benches/README.md`.

@@ -149,6 +149,7 @@ fn every_metric_of_the_contract_is_exposed_with_its_type() {
             "hookgate_secrets_missing",
             "hookgate_silence_seconds",
             "hookgate_route_observing",
+            "hookgate_route_never_repeated",
             "hookgate_key_last_match_timestamp_seconds",
             "hookgate_replay_file_errors_total",
             "hookgate_inbox_parked",
@@ -157,6 +158,11 @@ fn every_metric_of_the_contract_is_exposed_with_its_type() {
             "hookgate_inbox_write_failures_total",
             "hookgate_inbox_set_aside",
             "hookgate_inbox_dead_dropped",
+            // Only where a route has tenants.
+            "hookgate_tenant_lookups_total",
+            "hookgate_tenant_stale_keys_total",
+            "hookgate_tenants_cached",
+            "hookgate_tenant_source_up",
         ];
         let extra = extra.contains(&name.as_str());
         assert!(extra || NAMES.iter().any(|(known, _)| *known == name), "{name} is in the contract");

@@ -10,6 +10,7 @@ mod resign;
 mod sender;
 mod senders;
 mod signing;
+mod tenants;
 mod values;
 pub mod words;
 
@@ -17,6 +18,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
+pub use self::tenants::{TenantSecrets, Where};
 use self::words::RouteWords;
 use super::application::{Application, Exchange};
 use super::checks;
@@ -28,8 +30,10 @@ use super::provider::{self, NamedSecret};
 use super::secret::Secret;
 use super::units::{ByteSize, Rate, UpstreamUrl};
 use super::{Origin, Place, raw};
+use crate::gate::filter::failure_budget::FailureBudget;
 use crate::gate::filter::https::Https;
 use crate::gate::route::{Awaited, Mode, PathPattern, Route};
+use crate::gate::tenant::TenantPlace;
 use crate::inbox::{Policy, When};
 
 const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::from_secs(60) };
@@ -44,18 +48,23 @@ pub struct KeyedRoute {
 }
 
 /// Where keys are looked up that are not files of the route.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Elsewhere {
     /// Where the provider publishes them.
     Published(Published),
+    Tenants(TenantSecrets),
 }
 
 impl KeyedRoute {
     /// Who, where, with which keys, how, and where it leads.
     pub fn in_words(&self, upstream: &UpstreamUrl) -> String {
-        let KeyedRoute { route, secrets, .. } = self;
+        let KeyedRoute { route, secrets, elsewhere, .. } = self;
         let prints: Vec<_> = secrets.iter().map(|key| key.secret.fingerprint()).collect();
         let keys = match prints.len() {
+            0 if let Some(Elsewhere::Tenants(tenants)) = elsewhere => {
+                format!("keys of each tenant in {}", tenants.place)
+            }
+            0 if elsewhere.is_some() => "keys that are fetched".to_owned(),
             0 => "no key".to_owned(),
             1 => format!("1 key ({})", prints[0]),
             n => format!("{n} keys ({})", prints.join(", ")),
@@ -82,6 +91,8 @@ pub struct ForAll<'c> {
     pub strict: bool,
     /// Whether there is a store that gates share.
     pub may_share: bool,
+    /// How often files are looked at again.
+    pub reload_interval: Duration,
     /// Where what is stored outlives the process.
     pub state: Option<&'c StateDir>,
     pub max_buffered: ByteSize,
@@ -119,8 +130,16 @@ impl Loader {
         for (index, Located { value, at, .. }) in raw.into_iter().enumerate() {
             let place = self.place(at);
             let raw = &flags.of_file(value);
-            let mut endpoint =
-                Endpoint { loader: self, index, place, raw, preset: None, all, awaits: Vec::new() };
+            let mut endpoint = Endpoint {
+                loader: self,
+                index,
+                place,
+                raw,
+                preset: None,
+                all,
+                awaits: Vec::new(),
+                looks_keys_up: false,
+            };
             routes.extend(endpoint.build(count == 1));
         }
         // Where nothing else could go on, the gate does not start: whoever started it sees it at once.
@@ -181,6 +200,8 @@ struct Endpoint<'e> {
     all: &'e ForAll<'e>,
     /// Secrets that are not there.
     awaits: Vec<Awaited>,
+    /// Whether its schemes hold no keys of their own.
+    looks_keys_up: bool,
 }
 
 impl Endpoint<'_> {
@@ -201,24 +222,37 @@ impl Endpoint<'_> {
         let mut recipes = self.recipes(&schemes, &parameters);
         self.public_url(path.as_ref(), &mut recipes);
         self.assurance(&name, &recipes);
-        let elsewhere = fetches
-            .then(|| Elsewhere::Published(self.fetched_keys(&provider, &schemes, &recipes, &parameters)));
+        let of_tenants = self.tenant_secrets().map(Elsewhere::Tenants);
+        self.looks_keys_up = of_tenants.is_some();
+        let tenant = self.tenant(path.as_ref(), &recipes);
+        let elsewhere = if fetches {
+            self.looks_keys_up = true;
+            Some(Elsewhere::Published(self.fetched_keys(&provider, &schemes, &recipes, &parameters)))
+        } else {
+            of_tenants
+        };
         self.tell_of_fetches(&name, &recipes);
-        let secrets = if fetches { Vec::new() } else { self.secrets(only) };
+        let secrets = if self.looks_keys_up { Vec::new() } else { self.secrets(only) };
         let handshakes = self.handshakes(&provider, &recipes, &secrets);
         let rotation = self.rotation(&name, &secrets);
         let identity = self.identity(&name, &recipes);
         let methods = self.methods();
         let resign = self.resign(&name, &recipes);
+        self.tell_of_stamps(&name, &recipes);
         let signature = self.signature(&provider, recipes, &secrets);
         let signature = signature.map(|signature| {
             let window = self.window(&name, identity, &signature);
             self.events(signature.identified(identity).remembered(window))
         });
-        let signature = signature.map(|s| if secrets.is_empty() && !fetches { s.awaiting_keys() } else { s });
+        let signature =
+            signature.map(|s| if secrets.is_empty() && !self.looks_keys_up { s.awaiting_keys() } else { s });
         let allowlist = self.allowlist();
         let rate_limit = self.rate_limit();
         let failure_budget = self.failure_budget();
+        let failure_budget = match &tenant {
+            Some(place) if !place.is_in_body() => failure_budget.map(FailureBudget::of_tenants),
+            Some(_) | None => failure_budget,
+        };
         let max_body = self.max_body();
         let mode = self.mode(&name);
         let expect_every = self.expect_every();
@@ -227,6 +261,8 @@ impl Endpoint<'_> {
         let deliver = self.deliver(patience);
         let inbox = self.inbox(&name, mode);
         self.tell_of_sender(&name, inbox.on);
+        let stops = self.stops(&name);
+        let never_repeated = !self.repeats() && inbox.on == When::Never;
         if self.loader.problems() > before {
             return None;
         }
@@ -234,10 +270,12 @@ impl Endpoint<'_> {
         let route = Route {
             headers: (signature.every_scheme().flat_map(|s| s.recipe().headers()))
                 .chain(handshakes.headers())
+                .chain(tenant.as_ref().and_then(TenantPlace::header).cloned())
                 .collect(),
             name: name.into(),
             provider: provider.into(),
             path: path?,
+            tenant,
             methods,
             https: self.all.https,
             allowlist,
@@ -252,6 +290,8 @@ impl Endpoint<'_> {
             expect_every,
             answers,
             patience,
+            never_repeated,
+            stops,
             deliver,
             stores: inbox.on != When::Never,
             resign,
@@ -399,7 +439,7 @@ impl Endpoint<'_> {
 const NAME: &str = "up to 64 letters, digits, '.', '_' and '-', a letter or digit first";
 
 /// Names become metric labels and header values.
-fn is_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     name.len() <= 64 && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(plain)
 }

@@ -39,6 +39,12 @@ impl Endpoint<'_> {
             let remedy = "leave out '//', dot segments, ';', '\\' and their escapes";
             self.problem("path", format!("applications read \"{exact}\" in different ways: {remedy}"));
         }
+        if let Some(PathPattern::Tenant(..)) = &path {
+            self.problem(
+                "path",
+                "a route with pass: true verifies nothing, so it has no tenants: write a prefix, /…/*",
+            );
+        }
         let allowlist = self.allowlist();
         let rate_limit = self.rate_limit();
         let max_body = self.max_body();
@@ -56,6 +62,7 @@ impl Endpoint<'_> {
             name: name.into(),
             provider: NO_PROVIDER.into(),
             path,
+            tenant: None,
             methods: Vec::new(),
             https: self.all.https,
             allowlist,
@@ -71,6 +78,8 @@ impl Endpoint<'_> {
             expect_every: None,
             answers: Answers::default(),
             patience: None,
+            never_repeated: false,
+            stops: None,
             deliver,
             stores: false,
             resign: None,
@@ -85,9 +94,10 @@ impl Loader {
         let (passing, verifying): (Vec<_>, Vec<_>) =
             routes.iter().map(|keyed| &keyed.route).partition(|route| route.mode == Mode::Pass);
         for pass in passing {
-            let (PathPattern::Exact(path) | PathPattern::Prefix(path)) = &pass.path;
+            let (PathPattern::Exact(path) | PathPattern::Prefix(path) | PathPattern::Tenant(path, _)) =
+                &pass.path;
             let shadow = verifying.iter().find(|other| {
-                matches!(other.path, PathPattern::Exact(_)) && other.path.is_loosely(path.as_bytes())
+                !matches!(other.path, PathPattern::Prefix(_)) && other.path.is_loosely(path.as_bytes())
             });
             if let Some(verified) = shadow {
                 self.problem(

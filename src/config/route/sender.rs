@@ -8,11 +8,18 @@ use crate::config::Origin;
 use crate::config::raw::{self, Meaning, Retries};
 use crate::config::units::Span;
 use crate::gate::reason::{Answer, Answers, Reason};
+use crate::gate::route::Stops;
+use crate::gate::scheme::Recipe;
 use crate::inbox::When;
 
 impl Endpoint<'_> {
-    fn sender(&self) -> Option<&raw::Sender> {
+    pub(super) fn sender(&self) -> Option<&raw::Sender> {
         self.preset.as_ref()?.sender.as_ref()
+    }
+
+    /// Whether the sender acts on what the application answers.
+    pub(super) fn is_answer_meaningful(&self) -> bool {
+        self.sender().is_some_and(|sender| sender.answer == Some(Meaning::Meaningful))
     }
 
     /// What is answered: as the route says, else as the provider demands it.
@@ -109,6 +116,23 @@ impl Endpoint<'_> {
         None
     }
 
+    /// That retries may come too late to be fresh, because no page says which time they carry.
+    pub(super) fn tell_of_stamps(&mut self, name: &str, recipes: &[Recipe]) {
+        let Some(&raw::Sender { stamp: None, retries: Some(retries), span: Some(span), .. }) = self.sender()
+        else {
+            return;
+        };
+        let tolerances = recipes.iter().filter_map(|recipe| Some(recipe.timestamp.as_ref()?.tolerance));
+        let Some(tolerance) = tolerances.max().filter(|tolerance| *tolerance < span.0) else { return };
+        if retries != Retries::None {
+            self.loader.notice(format!(
+                "route {name}: the provider repeats for {span}, and no page of it says whether a retry is signed with a new \
+                 time: if retries are refused as timestamp_stale after {}, raise tolerance",
+                Span(tolerance)
+            ));
+        }
+    }
+
     /// What an operator of this route should know of its sender.
     pub(super) fn tell_of_sender(&mut self, name: &str, stores: When) {
         let Some(retries) = self.sender().and_then(|sender| sender.retries) else { return };
@@ -124,8 +148,11 @@ impl Endpoint<'_> {
             }
             Retries::Many => return,
         };
-        let meaningful = self.sender().is_some_and(|sender| sender.answer == Some(Meaning::Meaningful));
-        let remedy = if meaningful { "" } else { "; inbox: { on: failure } with a state_dir keeps it" };
+        let remedy = if self.is_answer_meaningful() {
+            ""
+        } else {
+            "; inbox: { on: failure } with a state_dir keeps it"
+        };
         self.loader.notice(format!("route {name}: the provider {text}{remedy}"));
     }
 
@@ -134,11 +161,16 @@ impl Endpoint<'_> {
         self.sender().is_none_or(|sender| sender.retries != Some(Retries::None))
     }
 
+    /// When it stops sending to an endpoint that fails.
+    pub(super) fn stops(&mut self, name: &str) -> Option<Stops> {
+        let raw::Disables { when, failures, after } = self.sender()?.disables.clone()?;
+        self.loader.notice(format!("route {name}: the provider stops sending {when}"));
+        Some(Stops { when: when.into(), failures, after: after.map(|span| span.0) })
+    }
+
     /// Whether a sender loses what it is told to send later.
     pub(super) fn loses_what_is_limited(&self) -> bool {
-        self.sender().is_some_and(|sender| {
-            sender.retries == Some(Retries::None) || sender.final_statuses().contains(&429)
-        })
+        !self.repeats() || self.sender().is_some_and(|sender| sender.final_statuses().contains(&429))
     }
 }
 

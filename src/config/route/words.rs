@@ -51,6 +51,10 @@ overlay! {
         #[arg(long, value_name = "PATH")]
         pub path: Option<Located<String>>,
 
+        /// Where deliveries name the tenant whose secrets judge them, if that is not `{tenant}` in the path.
+        #[arg(skip)]
+        pub tenant: Option<Located<Tenant>>,
+
         /// The URL that the provider was given, if it is one that signs it
         #[arg(long, value_name = "URL")]
         pub public_url: Option<Located<String>>,
@@ -59,7 +63,8 @@ overlay! {
         /// For trials, HOOKGATE_SECRET may hold the secret itself
         #[arg(long = "secret-file", value_name = "PATH", value_delimiter = ',')]
         #[serde(deserialize_with = "list::of_keys")]
-        pub secrets: Option<Vec<SecretSource>>,
+        #[schemars(schema_with = "list::schema_of_keys::<RouteSecret>")]
+        pub secrets: Option<Vec<RouteSecret>>,
 
         /// Who answers the provider's handshakes: answer is the gate, forward the application, off nobody [default: answer]
         #[arg(long, value_name = "WHO", ignore_case = true)]
@@ -151,9 +156,9 @@ overlay! {
         #[arg(skip)]
         pub environment: Option<Located<Values>>,
 
-        /// The same: the tenant at Microsoft.
+        /// The same: the directory (tenant) id at Microsoft.
         #[arg(skip)]
-        pub tenant: Option<Located<Values>>,
+        pub tenant_id: Option<Located<Values>>,
 
         /// The same: the client id that the provider has given to the application.
         #[arg(skip)]
@@ -322,7 +327,7 @@ impl RouteWords {
             ("webhook_id", self.webhook_id.as_ref()),
             ("bundle_id", self.bundle_id.as_ref()),
             ("environment", self.environment.as_ref()),
-            ("tenant", self.tenant.as_ref()),
+            ("tenant_id", self.tenant_id.as_ref()),
             ("client_id", self.client_id.as_ref()),
             ("application_id", self.application_id.as_ref()),
             ("user_id", self.user_id.as_ref()),
@@ -339,11 +344,12 @@ impl RouteWords {
         }
 
         let unplaced = || Located::new((), Origin::File);
-        let secret = || self.secrets.iter().flatten().next().map(|secret| &secret.file);
+        let secret = || self.secrets.iter().flatten().next().and_then(|secret| secret.file.as_ref());
         let secrets = self.secrets.as_ref().map(|_| place(secret()).unwrap_or_else(unplaced));
         let keys = [
             ("provider", place(self.provider.as_ref())),
             ("scheme", place(self.scheme.as_ref())),
+            ("tenant", place(self.tenant.as_ref())),
             ("public_url", place(self.public_url.as_ref())),
             ("secrets", secrets),
             ("handshake", place(self.handshake.as_ref())),
@@ -379,7 +385,7 @@ impl RouteWords {
             name(self.provider.as_ref()),
             name(self.path.as_ref()),
             name(self.public_url.as_ref()),
-            name(self.secrets.iter().flatten().next().map(|secret| &secret.file)),
+            name(self.secrets.iter().flatten().next().and_then(|secret| secret.file.as_ref())),
             name(self.handshake.as_ref()),
             name(self.handshake_token_file.as_ref()),
             name(self.expect_every.as_ref()),
@@ -476,6 +482,14 @@ pub struct Resign {
     pub secrets: Vec<SecretSource>,
 }
 
+/// Where deliveries name their tenant.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tenant {
+    /// `header:X-Name`, or `json:/pointer` in the body.
+    pub from: Located<String>,
+}
+
 /// A secret and the id that stands for it in logs and metrics.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -488,21 +502,46 @@ pub struct SecretSource {
     pub not_after: Option<Moment>,
 }
 
+/// The same of a provider's; or where the secrets of tenants are looked up.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RouteSecret {
+    /// The file's name, if absent.
+    pub id: Option<String>,
+    /// The file that holds the secret; one newline at its end is no part of it.
+    pub file: Option<Located<PathBuf>>,
+    /// When it ceases to be valid: a date, which counts to its end in UTC, or a time.
+    pub not_after: Option<Moment>,
+    /// Of tenants: the folder that has a file of the tenant's name, or a folder of that name with a file for
+    /// each secret.
+    pub dir: Option<Located<PathBuf>>,
+    /// Of tenants: a hash in the shared store, with a field for each tenant.
+    pub store: Option<Located<String>>,
+    /// Of tenants: a Unix socket that answers `GET /ROUTE/TENANT`.
+    pub socket: Option<Located<PathBuf>>,
+    /// How long what was looked up is used; `10s` for `dir` and `store`, `10m` for `socket`, if absent.
+    pub cache: Option<Located<Span>>,
+    /// How long it is believed that there is no such tenant, and no newer secret; `10s` if absent.
+    pub negative: Option<Located<Span>>,
+    /// How many tenants are kept in memory; `100000` if absent.
+    pub max: Option<Located<usize>>,
+}
+
 /// As a flag it is the file alone.
-impl From<Located<PathBuf>> for SecretSource {
+impl From<Located<PathBuf>> for RouteSecret {
     fn from(file: Located<PathBuf>) -> Self {
-        SecretSource { id: None, file, not_after: None }
+        RouteSecret { file: Some(file), ..RouteSecret::default() }
     }
 }
 
-impl From<PathBuf> for SecretSource {
+impl From<PathBuf> for RouteSecret {
     fn from(file: PathBuf) -> Self {
         Located::from(file).into()
     }
 }
 
-impl clap::builder::ValueParserFactory for SecretSource {
-    type Parser = Locating<<PathBuf as FlagValue>::Parser, SecretSource>;
+impl clap::builder::ValueParserFactory for RouteSecret {
+    type Parser = Locating<<PathBuf as FlagValue>::Parser, RouteSecret>;
 
     fn value_parser() -> Self::Parser {
         Locating::new(PathBuf::parser())

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 
-use super::tables::{Tables, keep_of};
+use super::tables::{OWN_WINDOW, Tables, keep_of};
 use crate::files::WITHOUT_WAITING;
 use crate::gate::filter::replay::{Keep, ReplayKey};
 use crate::inbox::Bounds;
@@ -123,6 +123,9 @@ impl fmt::Display for Fault {
                  or name another folder",
                 path.display()
             ),
+            Fault::Database(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+                write!(f, "{error}; make room on the disk")
+            }
             Fault::Database(error) => write!(f, "{error}; restore the folder, or name another one"),
         }
     }
@@ -241,6 +244,9 @@ fn connect(path: &Path) -> Result<Connection, Fault> {
         (APPLICATION, later, _) => return Err(Fault::Later(path.to_owned(), later)),
         _ => return Err(Fault::Foreign(path.to_owned())),
     }
+    connection.execute_batch(&format!(
+        "CREATE INDEX IF NOT EXISTS done_own ON done(at_ms + keep) WHERE keep >= {OWN_WINDOW};"
+    ))?;
     // What a sync that failed may have left in the memory of the machine alone is made durable now.
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))?;
     Ok(connection)

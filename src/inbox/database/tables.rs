@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use smallvec::SmallVec;
 
+use crate::clock;
 use crate::gate::filter::replay::{Keep, ReplayKey};
 use crate::inbox::seal::{KeyId, Keys, Sealed, Unreadable};
 use crate::inbox::state::{Happens, State};
@@ -487,10 +488,10 @@ impl Tables {
         Ok(Some((found, self.read(id)?.ok())))
     }
 
-    pub(super) fn replay(&mut self, id: Id, now_ms: i64, due_ms: i64) -> Result<Vec<(ReplayKey, Keep)>> {
-        let Some((_, state, _)) = self.place(id)? else { return Ok(Vec::new()) };
+    pub(super) fn replay(&mut self, id: Id, now_ms: i64, due_ms: i64) -> Result<Option<Vec<ReplayKey>>> {
+        let Some((_, state, _)) = self.place(id)? else { return Ok(None) };
         if State::after(Some(state), Happens::Replay) != Some(State::Stored) {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         if state == State::Dead {
             self.change(id, Happens::Replay, "replayed", now_ms)?;
@@ -499,13 +500,16 @@ impl Tables {
         self.connection
             .prepare_cached("UPDATE event SET due_ms = ?2, since_ms = ?3 WHERE id = ?1 AND leased = 0")?
             .execute(params![id, due_ms, now_ms])?;
-        Ok(self.names(id)?.into_vec())
+        Ok(Some(self.names(id)?.into_iter().map(|(name, _)| name).collect()))
     }
 
-    pub(super) fn discard(&mut self, id: Id) -> Result<Vec<ReplayKey>> {
+    pub(super) fn discard(&mut self, id: Id) -> Result<Option<Vec<ReplayKey>>> {
+        if self.place(id)?.is_none() {
+            return Ok(None);
+        }
         let names = self.names(id)?.into_iter().map(|(name, _)| name).collect();
         self.remove(id, Happens::Drop)?;
-        Ok(names)
+        Ok(Some(names))
     }
 
     pub(super) fn pause(&mut self, route: &str, is_paused: bool) -> Result<()> {
@@ -525,12 +529,15 @@ impl Tables {
     }
 
     pub(super) fn tidy(&mut self, now_ms: i64, window_ms: i64, longest_ms: i64) -> Result<()> {
-        self.connection
-            .prepare_cached(
-                "DELETE FROM done WHERE key IN (SELECT key FROM done WHERE (keep < ?1 AND at_ms < ?2) \
-                 OR (keep >= ?1 AND at_ms + keep < ?3) LIMIT ?4)",
-            )?
-            .execute(params![OWN_WINDOW, now_ms.saturating_sub(window_ms), now_ms, TIDIED * 10])?;
+        // Each by an index of its own: nothing that is stored meanwhile waits for a look at all of them.
+        let of_window =
+            format!("SELECT key FROM done WHERE keep < {OWN_WINDOW} AND at_ms < ?1 ORDER BY at_ms");
+        let of_own = format!("SELECT key FROM done WHERE keep >= {OWN_WINDOW} AND at_ms + keep < ?1");
+        for (expired, before) in [(of_window, now_ms.saturating_sub(window_ms)), (of_own, now_ms)] {
+            self.connection
+                .prepare_cached(&format!("DELETE FROM done WHERE key IN ({expired} LIMIT ?2)"))?
+                .execute(params![before, TIDIED * 10])?;
+        }
         let furthest = now_ms.saturating_add(longest_ms);
         self.connection
             .prepare_cached(
@@ -615,7 +622,7 @@ fn state_of(text: &str) -> State {
 }
 
 /// From here on the number is a window of its own, in milliseconds.
-const OWN_WINDOW: i64 = 2;
+pub(super) const OWN_WINDOW: i64 = 2;
 
 pub(super) fn keep_of(number: i64) -> Keep {
     match number {
@@ -629,6 +636,6 @@ fn keep_to(keep: Keep) -> i64 {
     match keep {
         Keep::UntilStale => 0,
         Keep::WholeWindow => 1,
-        Keep::For(own) => i64::try_from(own.as_millis()).unwrap_or(i64::MAX).max(OWN_WINDOW),
+        Keep::For(own) => clock::millis(own).max(OWN_WINDOW),
     }
 }

@@ -219,6 +219,9 @@ impl<'l> Line<'l> {
             self.word("hookgate.route", route.name.as_bytes());
             self.word("hookgate.provider", route.provider.as_bytes());
         }
+        if let Some(tenant) = &record.tenant {
+            self.word("hookgate.tenant", tenant.as_bytes());
+        }
         if let Some(proof) = &record.proof {
             self.proof(proof);
         }

@@ -6,6 +6,7 @@ mod inbox;
 mod levels;
 mod register;
 mod route;
+mod tenants;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub use self::levels::Levels;
 use self::register::{counter, counters, gauge, gauges, number};
 use self::route::Routes;
 pub use self::route::{RouteMetrics, UpstreamOutcome};
+use self::tenants::Tenants;
+pub use self::tenants::{Lookup, TenantMetrics};
 use super::dropped::Drop;
 use crate::gate::reason::Reason;
 use crate::gate::route::Route;
@@ -47,6 +50,7 @@ impl ReloadSource {
 pub struct Metrics {
     registry: Registry,
     routes: Routes,
+    tenants: Tenants,
     levels: LevelGauges,
     replay: Replay,
     connections: Connections,
@@ -104,6 +108,7 @@ impl Metrics {
         process_info(r);
         Metrics {
             routes: Routes::new(r),
+            tenants: Tenants::new(r),
             levels: LevelGauges::new(r),
             replay: Replay::new(r),
             connections: Connections::new(r),
@@ -135,6 +140,16 @@ impl Metrics {
     /// The series of a route, all at zero if the route is new.
     pub fn route(&self, route: &Route) -> Arc<RouteMetrics> {
         self.routes.one(route)
+    }
+
+    /// The series of a route that has tenants, all at zero if it is new.
+    pub fn tenants(&self, route: &str) -> Arc<TenantMetrics> {
+        self.tenants.one(route)
+    }
+
+    /// Of routes that are gone or have tenants no more, what could be taken for their present state goes.
+    pub fn keep_tenants_of<'n>(&self, routes: impl Iterator<Item = &'n str>) {
+        self.tenants.keep_only(routes);
     }
 
     /// The inbox has written, or tried to.

@@ -13,8 +13,8 @@ use crate::clock;
 use crate::gate::filter::signature::Scheme;
 use crate::gate::reason::{Reason, Verdict};
 use crate::gate::route::{Mode, Route};
+use crate::lock::lock;
 use crate::telemetry::activity::Activity;
-use crate::telemetry::lock;
 
 /// What became of a call to the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +84,7 @@ pub(super) struct Routes {
     last_accepted: GaugeVec,
     other_deliveries: IntCounterVec,
     observing: GaugeVec,
+    never_repeated: GaugeVec,
     silence: GaugeVec,
     secrets_missing: GaugeVec,
     waiting: GaugeVec,
@@ -164,6 +165,12 @@ impl Routes {
                 route,
             ),
             observing: gauges(r, "hookgate_route_observing", "1 if the route only observes.", route),
+            never_repeated: gauges(
+                r,
+                "hookgate_route_never_repeated",
+                "1 if the route's provider sends nothing again, so that what fails is lost.",
+                route,
+            ),
             silence: gauges(
                 r,
                 "hookgate_silence_seconds",
@@ -195,7 +202,13 @@ impl Routes {
         known.retain(|name, _| {
             let stays = names.contains(&&**name);
             if !stays {
-                for state in [&self.observing, &self.silence, &self.secrets_missing, &self.waiting] {
+                for state in [
+                    &self.observing,
+                    &self.never_repeated,
+                    &self.silence,
+                    &self.secrets_missing,
+                    &self.waiting,
+                ] {
                     _ = state.remove_label_values(&[name]);
                 }
                 self.inbox.remove(name);
@@ -241,6 +254,7 @@ impl Routes {
         #[expect(clippy::cast_precision_loss, reason = "a handful")]
         self.secrets_missing.with_label_values(&[name]).set(route.awaits.len() as f64);
         self.observing.with_label_values(&[name]).set(f64::from(u8::from(route.mode == Mode::Observe)));
+        self.never_repeated.with_label_values(&[name]).set(f64::from(u8::from(route.never_repeated)));
         Arc::new(RouteMetrics {
             plain: Reason::ALL.map(|reason| requests(reason.verdict(), reason)),
             observed: Reason::ALL
