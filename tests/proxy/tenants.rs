@@ -460,14 +460,14 @@ fn known_tenants_go_on_while_a_flood_of_names_asks_a_slow_source() {
     let (world, keys) = of_socket("cache: 10m, negative: 1s");
     world.accepted(&event("known1", "known1"));
     keys.says(|target| {
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(Duration::from_secs(1));
         found(target)
     });
     std::thread::scope(|scope| {
         for n in 0..30 {
             let world = &world;
             scope.spawn(move || {
-                for m in 0..10 {
+                for m in 0..3 {
                     world.gate.send(&event(&format!("flood{n}-{m}"), "flood"));
                 }
             });
@@ -479,8 +479,8 @@ fn known_tenants_go_on_while_a_flood_of_names_asks_a_slow_source() {
             world.accepted(&event("known1", "known1"));
             started.elapsed()
         };
-        let slow = (0..50).map(took).filter(|took| *took >= Duration::from_millis(190)).count();
-        assert!(slow < 10, "{slow} of 50 waited");
+        let slow = (0..30).map(took).filter(|took| *took >= Duration::from_millis(950)).count();
+        assert!(slow < 5, "{slow} of 30 waited");
     });
     _ = &keys.path;
 }
@@ -515,10 +515,8 @@ fn invented_names_that_wait_for_the_source_do_not_hold_up_a_tenant_whose_secret_
 #[test]
 fn what_a_socket_says_of_one_name_does_not_make_it_away() {
     let (world, keys) = of_socket("cache: 10m");
-    keys.says(|target| match target.ends_with("odd") {
-        true => "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n".to_owned(),
-        false => found(target),
-    });
+    let bad = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+    keys.says(move |target| if target.ends_with("odd") { bad.to_owned() } else { found(target) });
     for _ in 0..6 {
         assert_eq!(world.told(&event("odd", "odd")), (503, "store_unavailable".to_owned()));
     }
