@@ -462,8 +462,8 @@ impl<'r> Reading<'r> {
     /// The signed time, in milliseconds since the epoch.
     pub fn time(&self, rule: &TimestampRule) -> Result<Option<i64>, Unreadable> {
         for source in &rule.from {
-            if self.is_there(source)? {
-                return self.moment(source, rule);
+            if let Some(moment) = self.moment(source, rule)? {
+                return Ok(moment);
             }
         }
         Ok(None)
@@ -473,30 +473,20 @@ impl<'r> Reading<'r> {
     /// is no time is not "never".
     pub fn expiry(&self, rule: &TimestampRule) -> Result<Option<i64>, Unreadable> {
         let Some(source) = &rule.expires else { return Ok(None) };
-        if !self.is_there(source)? {
-            return Ok(None);
-        }
-        self.moment(source, rule)?.ok_or(Unreadable).map(Some)
+        self.moment(source, rule)?.map(|end| end.ok_or(Unreadable)).transpose()
     }
 
-    /// `None` if what is there is no time.
-    fn moment(&self, source: &Source, rule: &TimestampRule) -> Result<Option<i64>, Unreadable> {
+    /// What is there, if anything is; `Some(None)` if that is no time.
+    fn moment(&self, source: &Source, rule: &TimestampRule) -> Result<Option<Option<i64>>, Unreadable> {
         if let Source::Json(_) | Source::Claim(_) = source {
-            return Ok(match self.scalar(source)? {
-                Some(Scalar::Text(text)) => rule.unit.parse(text.as_bytes()),
-                Some(Scalar::Integer(n)) => i64::try_from(*n).ok().and_then(|n| rule.unit.from_integer(n)),
-                Some(Scalar::Bool(_) | Scalar::Other) | None => None,
-            });
+            return Ok(self.scalar(source)?.map(|said| match said {
+                Scalar::Text(text) => rule.unit.parse(text.as_bytes()),
+                Scalar::Integer(n) => i64::try_from(*n).ok().and_then(|n| rule.unit.from_integer(n)),
+                Scalar::Bool(_) | Scalar::Other => None,
+            }));
         }
-        let value = self.value(source)?.filter(|value| is_plain(value));
-        Ok(value.and_then(|value| rule.unit.parse(&value)))
-    }
-
-    fn is_there(&self, source: &Source) -> Result<bool, Unreadable> {
-        Ok(match source {
-            Source::Json(_) | Source::Claim(_) => self.scalar(source)?.is_some(),
-            _ => self.value(source)?.is_some(),
-        })
+        let said = self.value(source)?;
+        Ok(said.map(|value| is_plain(&value).then(|| rule.unit.parse(&value)).flatten()))
     }
 
     /// An id is text of a sane length or an integer; anything else under its name in the body, or under a name
