@@ -83,6 +83,8 @@ mod tests {
     use super::super::scheme::compile;
     use super::*;
     use crate::config::scheme::check_choice;
+    use crate::gate::filter::replay::outlasts;
+    use std::time::Duration;
 
     #[test]
     fn every_preset_parses_and_compiles() {
@@ -91,6 +93,21 @@ mod tests {
             assert!(!preset.schemes.is_empty(), "{name} holds no scheme");
             for scheme in &preset.schemes {
                 compile(scheme, None, None).unwrap_or_else(|e| panic!("{name}: {}: {}", e.key, e.message));
+            }
+        }
+    }
+
+    #[test]
+    fn no_preset_forgets_what_its_sender_may_still_send() {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        for (name, text) in PRESETS {
+            let preset = parse(text).unwrap();
+            let window = preset.replay.window.as_ref().map_or(DAY, |window| window.value.0);
+            assert!(window >= DAY, "{name}: the common window is longer");
+            for scheme in &preset.schemes {
+                let recipe = compile(scheme, None, None).unwrap();
+                let fresh = recipe.timestamp.map(|rule| rule.tolerance + rule.future_tolerance);
+                assert_eq!(outlasts(window, fresh.unwrap_or_default()), Ok(()), "{name}");
             }
         }
     }

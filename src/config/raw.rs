@@ -9,6 +9,7 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::handshake;
+use super::located::Located;
 use super::units::{ByteSize, Cidr, Moment, Rate, Span};
 use crate::gate::identity;
 use crate::gate::parse::url::SignedQuery;
@@ -57,6 +58,14 @@ pub struct Identity {
     pub by: identity::Rule,
     /// What two of its events can have in common.
     pub because: String,
+}
+
+/// What is remembered of a route's events.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RouteReplay {
+    /// How long a delivered event is remembered; `replay.window` of the file if absent.
+    pub window: Option<Located<Span>>,
 }
 
 /// Answers instead of the usual ones.
@@ -399,6 +408,9 @@ pub struct Preset {
     pub sender: Option<Sender>,
     /// What tells its events apart, if that is not what it signs.
     pub identity: Option<Identity>,
+    /// How long its events are remembered at least: what it sends later is still fresh.
+    #[serde(default)]
+    pub replay: RouteReplay,
     /// The methods that it sends with, if not only POST.
     #[serde(default)]
     pub methods: Vec<String>,

@@ -59,6 +59,7 @@ impl Loader {
             max_buffered: held.max_buffered,
             application: &application,
             exchange: &exchange,
+            replay_window: checks.replay.window(),
             max_body: limits.limits.max_body(),
             trial_secret: given.secret.as_ref(),
         };
@@ -67,7 +68,7 @@ impl Loader {
         let replay_file = checks.replay.file(self, sharing.store.is_some());
         let control_socket = process.control_socket(self);
         let tolerances =
-            routes.iter().filter_map(|keyed| keyed.route.freshness_window()).max().unwrap_or_default();
+            routes.iter().filter_map(|keyed| keyed.route.fresh_within_window()).max().unwrap_or_default();
         let replay = checks.replay.policy(self, tolerances, &exchange);
         let startup = Startup {
             sockets,

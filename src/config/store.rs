@@ -17,7 +17,7 @@ use super::application::Exchange;
 use super::loader::Loader;
 use super::located::{Located, overlay, read_by};
 use super::units::{Span, UpstreamUrl, display_as_value};
-use crate::gate::filter::replay::ReplayPolicy;
+use crate::gate::filter::replay::{ReplayPolicy, WindowTooShort};
 use crate::store::redis::{Address, Settings, password};
 
 overlay! {
@@ -128,20 +128,21 @@ impl Replay {
         loader.file_to_make("replay.file", self.file.as_ref())
     }
 
+    /// How long events are remembered on routes that have no window of their own.
+    pub fn window(&self) -> Duration {
+        self.window.as_ref().map_or(WINDOW, |window| window.value.0)
+    }
+
     /// An event is remembered for longer than it stays fresh under any route's tolerances.
     pub fn policy(&self, loader: &mut Loader, tolerances: Duration, exchange: &Exchange) -> ReplayPolicy {
         let Exchange { timeout, connect_timeout, .. } = *exchange;
         let longest = connect_timeout + exchange.call_limit();
         let policy = |window| ReplayPolicy::new(window, tolerances, longest, connect_timeout + timeout);
-        let window = loader.pick("replay.window", self.window.as_ref(), Span(WINDOW));
+        let window = loader.pick("replay.window", self.window.as_ref(), Span(self.window()));
         match policy(window.0) {
             Ok(policy) => policy,
             Err(short) => {
-                let message = format!(
-                    "{window} is too short: an event that is still fresh would be forgotten; write at least {} \
-                     (past and future tolerance, plus 60s)",
-                    Span(short.needed)
-                );
+                let message = too_short(window, short);
                 match &self.window {
                     Some(window) => loader.located_problem("replay.window", window, message),
                     None => loader.problem("replay.window", message),
@@ -237,6 +238,15 @@ impl Replay {
         }
         value
     }
+}
+
+/// What is wrong with a window that forgets what is still fresh.
+pub fn too_short(window: Span, short: WindowTooShort) -> String {
+    format!(
+        "{window} is too short: an event that is still fresh would be forgotten; write at least {} (past and \
+         future tolerance, plus 60s)",
+        Span(short.needed)
+    )
 }
 
 /// What keys begin with in the store: the prefix, and a digest of where the application listens.

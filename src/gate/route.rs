@@ -98,8 +98,12 @@ impl Route {
     /// The longest time for which a delivery stays fresh; `None` if no time is signed
     /// under one of the route's schemes.
     pub fn freshness_window(&self) -> Option<Duration> {
-        let rules = self.signature.every_scheme().map(|s| s.recipe().timestamp.as_ref());
-        rules.map(|rule| rule.map(|r| r.tolerance + r.future_tolerance)).max().flatten()
+        self.signature.freshness_window()
+    }
+
+    /// How long its deliveries stay fresh, if the window of all routes is all that it has.
+    pub fn fresh_within_window(&self) -> Option<Duration> {
+        self.freshness_window().filter(|_| self.signature.window().is_none())
     }
 
     /// The route as it is demanded now, with what its limiters remembered before. State is no demand.

@@ -204,7 +204,10 @@ impl Step {
             Step::Replay if route.signature.identity() == identity::Rule::None => {
                 ("off: nothing is remembered".to_owned(), false)
             }
-            Step::Replay => (format!("first seen within {}", Span(replay_window)), true),
+            Step::Replay => {
+                let window = route.signature.window().unwrap_or(replay_window);
+                (format!("first seen within {}", Span(window)), true)
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::config::route::KeyedRoute;
 use crate::config::{AddressFile, Config, Print, Problem, Problems, Startup};
 use crate::gate::filter::ip_allowlist::is_cut_short;
 use crate::gate::filter::replay::WINDOW_MARGIN;
+use crate::gate::route::Route;
 use crate::proxy::Sidecar;
 use crate::proxy::live::{Live, Unapplied};
 use crate::telemetry::Telemetry;
@@ -94,13 +95,10 @@ impl Reloader {
         if !lost.is_empty() {
             return Err(Problems(lost));
         }
-        // A replay memory that was made for shorter tolerances would forget events that the new
-        // ones still take.
-        if config.startup.stale_after <= self.startup.stale_after {
+        let longer: Vec<_> = config.routes.iter().filter(|keyed| self.forgets(&keyed.route)).collect();
+        if longer.is_empty() {
             return Ok(config);
         }
-        let window = |keyed: &KeyedRoute| keyed.route.freshness_window().unwrap_or_default() + WINDOW_MARGIN;
-        let longer = config.routes.iter().filter(|keyed| window(keyed) > self.startup.stale_after);
         let problem = |KeyedRoute { route, .. }: &KeyedRoute| Problem {
             place: None,
             key: format!("route {}: tolerance", route.name),
@@ -109,7 +107,17 @@ impl Reloader {
                       restart to change it"
                     .to_owned(),
         };
-        Err(Problems(longer.map(problem).collect()))
+        Err(Problems(longer.into_iter().map(problem).collect()))
+    }
+
+    /// Whether events of this route that were delivered before, or will be, are forgotten while it takes
+    /// them for fresh: the memory was made for shorter tolerances.
+    fn forgets(&self, route: &Route) -> bool {
+        let live = self.sidecar.live.load();
+        let before = live.endpoints.iter().map(|endpoint| &endpoint.route).find(|b| b.name == route.name);
+        let kept = |route: &Route| route.signature.window().unwrap_or(self.startup.stale_after);
+        let kept = before.map_or(kept(route), |before| kept(before).min(kept(route)));
+        route.freshness_window().unwrap_or_default() + WINDOW_MARGIN > kept
     }
 
     /// Secrets that are missing on routes that are in force: what these accept, they go on accepting.

@@ -17,7 +17,9 @@ use tokio::sync::watch;
 use super::journal::{self, Delivered, Fault, Journal, Judged, Kept, ReplayFile, Reporter};
 use super::{Holder, Outcome, Swept, Unavailable, Way};
 use crate::clock::{self, Now, Stamp};
-use crate::gate::filter::replay::{Entry, Forgotten, Found, HolderId, Keep, ReplayKey, ReplayPolicy};
+use crate::gate::filter::replay::{
+    Entry, Forgotten, Found, HolderId, Keep, ReplayKey, ReplayPolicy, is_mark,
+};
 
 /// Cloning shares the memory.
 #[derive(Clone)]
@@ -93,7 +95,8 @@ impl Memory {
         let memory = &*self.inner;
         let (key, entry) = match kept {
             Kept::Done { key, keep, age } => {
-                let until = (stamp.now.mono + memory.policy.window()).saturating_sub(age);
+                let span = keep.span(memory.policy.window());
+                let until = (stamp.now.mono + span).saturating_sub(age);
                 (key, Some(Entry::done(keep, until)).filter(|entry| !entry.expired(stamp.now.mono)))
             }
             Kept::Forgotten(key) => (key, None),
@@ -243,8 +246,9 @@ impl Inner {
     fn delivered(&self, part: u8, now: Now) -> Vec<(ReplayKey, Keep, Duration)> {
         let of_part = self.entries.iter().filter(|entry| entry.key().as_bytes()[0] % PARTS == part);
         let delivered = of_part.filter_map(|entry| {
-            let (keep, until) = entry.value().kept().filter(|_| !entry.value().expired(now.mono))?;
-            Some((*entry.key(), keep, (now.mono + self.policy.window()).saturating_sub(until)))
+            let live = Some(entry.value()).filter(|entry| !entry.expired(now.mono))?;
+            let (keep, age) = live.kept(now.mono, self.policy.window())?;
+            Some((*entry.key(), keep, age))
         });
         delivered.collect()
     }
@@ -253,7 +257,7 @@ impl Inner {
     fn next_holder(&self) -> HolderId {
         loop {
             let holder = self.last_holder.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-            if holder != 0 && holder != HolderId::MAX {
+            if !is_mark(holder) {
                 return holder;
             }
         }
@@ -281,9 +285,9 @@ mod tests {
     #[test]
     fn no_holder_is_a_mark_for_done() {
         let memory = memory(1);
-        memory.inner.last_holder.store(HolderId::MAX - 2, Ordering::Relaxed);
+        memory.inner.last_holder.store(HolderId::MAX - 3, Ordering::Relaxed);
         let holders = [(); 3].map(|()| memory.inner.next_holder());
-        assert_eq!(holders, [HolderId::MAX - 1, 1, 2]);
+        assert_eq!(holders, [HolderId::MAX - 2, 1, 2]);
     }
 
     #[test]

@@ -71,17 +71,14 @@ impl ReplayStore {
     /// route's events apart, each delivery leads.
     pub async fn reserve(&self, fresh: &Fresh, now: Now) -> Result<Reservation, Unavailable> {
         let authentic = fresh.authentic();
-        let keep = match authentic.signed_at() {
-            Some(_) => Keep::UntilStale,
-            None => Keep::WholeWindow,
-        };
+        let keep = authentic.keep();
         let mut claim = Claim { keep, held: SmallVec::new() };
         let names = authentic.identity().map_or(&[][..], Identity::names);
         for key in names {
             let found = match self {
                 ReplayStore::Memory(memory) => memory.reserve(*key, now),
                 // On the heap, here and below, so that every other delivery's future stays small.
-                ReplayStore::Redis(redis) => Box::pin(redis.reserve(*key, now)).await,
+                ReplayStore::Redis(redis) => Box::pin(redis.reserve(*key, keep, now)).await,
             };
             let taken = match found {
                 Ok(Found::Lead(holder)) => {

@@ -70,6 +70,40 @@ fn each_bad_file_is_told_its_fault() {
 }
 
 #[test]
+fn a_window_of_a_route_is_shown_with_its_origin_and_frees_the_others() {
+    let of = |text: &str| {
+        let file = std::env::temp_dir().join(format!("hookgate-window-{}.yaml", std::process::id()));
+        std::fs::write(&file, text).unwrap();
+        let config = load(&file).unwrap_or_else(|problems| panic!("{text}: {problems}"));
+        std::fs::remove_file(file).unwrap();
+        config
+    };
+    let shown = |lines: &str| {
+        let secrets = "secrets: [{ file: tests/config/secret }]";
+        of(&format!("routes:\n  - {{ provider: stripe, path: /a, {secrets}, {lines} }}\n"))
+    };
+    let own = shown("replay: { window: 90d }, tolerance: 48h");
+    assert_eq!(setting(&own, "routes[0].replay.window"), ("2160h".to_owned(), Origin::File));
+    assert_eq!(setting(&own, "replay.window"), ("24h".to_owned(), Origin::Default), "it need not be as long");
+    let useless = shown("replay: { window: 2h }, identity: none");
+    assert!(
+        useless.notices.iter().any(|n| n.contains("replay.window has no effect")),
+        "{:?}",
+        useless.notices
+    );
+    let of_provider = "routes: [{ provider: tiktok, path: /a, secrets: [{ file: tests/config/secret }] }]";
+    for (common, own) in
+        [("", Some(("73h".to_owned(), Origin::Provider))), ("replay: { window: 30d }\n", None)]
+    {
+        let config = of(&format!("{common}{of_provider}"));
+        let own_of = config.settings.iter().find(|setting| setting.key == "routes[0].replay.window");
+        assert_eq!(own_of.map(|own| (own.value.clone(), own.origin)), own, "{common}");
+    }
+    let none = shown("identity: signed");
+    assert!(none.settings.iter().all(|setting| setting.key != "routes[0].replay.window"));
+}
+
+#[test]
 fn all_problems_are_told_at_once() {
     let problems = load(Path::new("tests/config/bad/tls-certificate-is-none.yaml")).err().unwrap();
     assert!(problems.0.len() >= 2, "{problems}");

@@ -297,6 +297,37 @@ fn what_is_live_takes_effect_and_is_told_by_its_key() {
     assert_eq!((answer(&[]), answer(&[])), (200, 429), "rate_limit");
 }
 
+/// What was delivered before is kept for as long as the route had then.
+#[test]
+fn no_reload_lets_an_event_be_fresh_for_longer_than_it_is_kept() {
+    const ROUTES: &str = "
+routes:
+  - { name: a, path: /a, provider: stripe, secrets: [{ file: DIR/key-1 }], replay: { window: 2h } }
+  - { name: b, path: /b, provider: stripe, secrets: [{ file: DIR/key-1 }] }
+";
+    let app = App::ok();
+    let gate = Gate::before(&app).config(ROUTES).start();
+    let dir = gate.dir.path().to_str().unwrap().to_owned();
+    let reload = |from: &str, to: &str| {
+        let (before, bad) = (successes(&gate), failures(&gate));
+        gate.dir.write("hookgate.yaml", ROUTES.replace(from, to).replace("DIR", &dir));
+        gate.signal("HUP");
+        until("a reload", || successes(&gate) > before || failures(&gate) > bad);
+        successes(&gate) > before
+    };
+    assert!(reload("window: 2h", "window: 90m"), "a shorter window that is long enough");
+    assert!(
+        reload("window: 2h }", "window: 3h }, tolerance: 10m"),
+        "a tolerance within the window of before"
+    );
+    assert!(!reload("window: 2h }", "window: 5h }, tolerance: 4h"), "beyond the window of before");
+    assert!(!reload("/b,", "/b, replay: { window: 5h }, tolerance: 4h,"), "beyond what all routes had");
+    assert!(
+        reload("name: b, path: /b,", "name: c, path: /c, replay: { window: 5h }, tolerance: 4h,"),
+        "a new route"
+    );
+}
+
 #[test]
 fn what_was_delivered_and_who_has_sent_how_much_is_remembered() {
     let app = App::ok();

@@ -1,14 +1,15 @@
 // Signs one event of each provider with the provider's own SDK, as of one moment:
 //
-//   node sign.mjs SECONDS [ORIGIN]
+//   node sign.mjs SECONDS [ORIGIN [ATTEMPT]]
 //
 // To be run from a folder in which the SDKs are installed. Prints a JSON list of deliveries;
-// `tampered` is the same body after somebody has changed what is signed.
+// `tampered` is the same body after somebody has changed what is signed. A later attempt is the same event,
+// signed at that moment, with what its provider changes in it.
 
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 
-const [seconds, origin = 'https://hooks.example.com'] = process.argv.slice(2);
+const [seconds, origin = 'https://hooks.example.com', attempt = '1'] = process.argv.slice(2);
 const now = Number(seconds);
 const ms = now * 1000;
 // Some SDKs read the clock themselves.
@@ -109,7 +110,7 @@ await by('@hygraph/utils', 'hygraph', 'generateWebhookSignature', () => {
 
 const notion = await import('@notionhq/client');
 await by('@notionhq/client', 'notion', 'signWebhookPayload', async () => {
-  const body = event({ id: '367cba44-b6f3-4c92-81e7-6a2e9659efd4', type: 'page.created' });
+  const body = event({ id: '367cba44-b6f3-4c92-81e7-6a2e9659efd4', type: 'page.created', attempt_number: Number(attempt) });
   return { body, headers: { 'X-Notion-Signature': await notion.signWebhookPayload({ body, verificationToken: SECRET }) } };
 });
 
@@ -146,7 +147,7 @@ await by('@adyen/api-library', 'adyen-payments', 'hmacValidator.calculateHmac', 
 const { Signature: hubspot } = await import('@hubspot/api-client');
 for (const [provider, hash] of [['hubspot-v1', 'v1'], ['hubspot-v2', 'v2'], ['hubspot-v3', 'v3']]) {
   await by('@hubspot/api-client', provider, `Signature.getSignature, ${hash}`, url => {
-    const body = JSON.stringify([{ eventId: 1, subscriptionType: 'contact.creation', note: 'genuine' }]);
+    const body = JSON.stringify([{ eventId: 1, subscriptionType: 'contact.creation', attemptNumber: attempt - 1, note: 'genuine' }]);
     const signature = hubspot.getSignature('POST', hash, { clientSecret: SECRET, url, requestBody: body, timestamp: ms });
     const headers = hash === 'v3'
       ? { 'X-HubSpot-Signature-v3': signature, 'X-HubSpot-Request-Timestamp': `${ms}` }

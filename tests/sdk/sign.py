@@ -1,8 +1,9 @@
 """Signs one event of each provider with the provider's own SDK, as of one moment:
 
-    python sign.py SECONDS [ORIGIN]
+    python sign.py SECONDS [ORIGIN [ATTEMPT]]
 
 Prints a JSON list of deliveries; `tampered` is the same body after somebody has changed what is signed.
+A later attempt is the same event, signed at that moment, with what its provider changes in it.
 """
 
 import base64
@@ -14,6 +15,7 @@ import urllib.parse
 
 NOW = int(sys.argv[1])
 ORIGIN = sys.argv[2] if len(sys.argv) > 2 else "https://hooks.example.com"
+ATTEMPT = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 time.time = lambda: float(NOW)  # some SDKs read the clock themselves
 
 SECRET = "a secret that is only good for this test"
@@ -39,6 +41,8 @@ def slack():
     body = event(type="event_callback", event_id="Ev1")
     signature = SignatureVerifier(SECRET).generate_signature(timestamp=str(NOW), body=body)
     headers = {"X-Slack-Request-Timestamp": str(NOW), "X-Slack-Signature": signature}
+    if ATTEMPT > 1:
+        headers |= {"X-Slack-Retry-Num": str(ATTEMPT - 1), "X-Slack-Retry-Reason": "http_error"}
     signed("slack_sdk", "slack", "SignatureVerifier.generate_signature", body, headers)
 
 

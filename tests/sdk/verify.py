@@ -54,14 +54,18 @@ def slack(d):
     return SignatureVerifier(d["secret"]).is_valid_request(d["body"], d["headers"])
 
 
-JUDGES = {"plivo-v2": plivo_v2, "plivo-v3": plivo_v3, "qstash": qstash, "razorpay": razorpay, "slack": slack}
+def plivo(d):
+    return plivo_v2(d) if d["provider"] == "plivo-v2" else plivo_v3(d)
+
+
+JUDGES = {"plivo": plivo, "qstash": qstash, "razorpay": razorpay, "slack_sdk": slack}
 
 
 def takes(delivery):
     try:
-        return bool(JUDGES[delivery["provider"]](delivery))
+        return bool(JUDGES[delivery["sdk"]](delivery))
     except Exception as error:  # whatever an SDK raises, it does not take the delivery
-        print(f"{delivery['provider']}: {error!r}", file=sys.stderr)
+        print(f"{delivery['sdk']}: {error!r}", file=sys.stderr)
         return False
 
 

@@ -32,6 +32,7 @@ macro_rules! contract {
         contract! { $store, $open, $possible =>
             the_first_copy_leads_and_the_others_follow,
             a_delivered_event_is_done_until_the_window_is_over,
+            a_window_of_its_own_counts_whatever_that_of_the_others_is,
             a_failed_event_is_free_again,
             a_lease_that_ended_holds_nothing,
             a_late_token_has_no_power,
@@ -169,6 +170,8 @@ struct Terms {
 const TERMS: Terms = Terms { exchange: Duration::from_secs(10), capacity: 1000 };
 const LEASE: u64 = 15;
 const WINDOW: Duration = Duration::from_secs(3600);
+/// Of routes that have one, shorter and longer.
+const OWN_WINDOWS: [Duration; 2] = [Duration::from_secs(700), Duration::from_secs(86_400)];
 const TOLERANCES: Duration = Duration::from_secs(600);
 /// When a signed time refuses a replay by itself.
 const STALE_AFTER: Duration = TOLERANCES.saturating_add(WINDOW_MARGIN);
@@ -312,7 +315,7 @@ struct StillClock {
     expiries: HashMap<String, u64>,
     /// The times for which keys are kept, shortest first. Time that really passed between the
     /// writing of a key and the look at it is made up for by these.
-    spans: [u64; 3],
+    spans: [u64; 5],
     server: redis_server::Server,
 }
 
@@ -323,7 +326,8 @@ const WITHOUT: i64 = -1;
 impl StillClock {
     fn of(server: redis_server::Server, terms: Terms) -> Self {
         let exchange = terms.exchange.as_secs();
-        let spans = [exchange + 1, exchange + 5, WINDOW.as_secs()];
+        let [shorter, longer] = OWN_WINDOWS.map(|own| own.as_secs());
+        let spans = [exchange + 1, exchange + 5, shorter, WINDOW.as_secs(), longer];
         StillClock { connection: server.connect(), now: 0, expiries: HashMap::new(), spans, server }
     }
 
@@ -375,6 +379,24 @@ fn a_delivered_event_is_done_until_the_window_is_over(open: Open) {
         assert_eq!(world.found(&event, 1), Found::Done);
         assert_eq!(world.found(&event, over - 1), Found::Done);
         assert_eq!(world.found(&event, over), Found::Lead, "the window is over");
+    }
+}
+
+fn a_window_of_its_own_counts_whatever_that_of_the_others_is(open: Open) {
+    for own in OWN_WINDOWS {
+        let (world, other) = (open(TERMS), timed("other"));
+        let mut provider = Provider::timed();
+        provider.signature = provider.signature.remembered(Some(own));
+        let event = provider.fresh("event");
+        world.settle(world.lead(&event, 0), Outcome::Delivered, 1);
+        world.settle(world.lead(&other, 1), Outcome::Delivered, 1);
+        let over = 1 + own.as_secs();
+        let others = |now: u64| if now < 1 + WINDOW.as_secs() { Found::Done } else { Found::Lead };
+        for now in [over - 1, over] {
+            let expected = if now < over { Found::Done } else { Found::Lead };
+            assert_eq!(world.found(&event, now), expected, "{own:?} at {now} s");
+            assert_eq!(world.found(&other, now), others(now), "another route's, {own:?} at {now} s");
+        }
     }
 }
 

@@ -31,6 +31,8 @@ fn file(folder: &Dir) -> PathBuf {
 fn held(path: &Path) -> Vec<ReplayKey> {
     let mut keys = Vec::new();
     inspect(path, &clock::stamp(), |kept| match kept {
+        // What is settled while a file is made anew stands in it twice.
+        Kept::Done { key, .. } if keys.contains(&key) => {}
         Kept::Done { key, .. } => keys.push(key),
         Kept::Forgotten(key) => keys.retain(|known| *known != key),
     })
@@ -114,6 +116,47 @@ fn a_window_that_is_changed_holds_for_what_is_in_the_file() {
         let checked = run(&mut keeping(&app, &folder).with("replay-window", window).command("check"));
         assert!(checked.out.contains(remembered), "{window}: {}", checked.out);
     }
+}
+
+/// A window of its own stands in the file, so no other one changes it; the day of the others does not end it.
+#[test]
+fn a_route_s_own_window_outlives_a_restart() {
+    const ROUTES: &str = "
+routes:
+  - { name: quick, path: /quick, provider: github, secrets: [{ file: DIR/key-1 }], replay: { window: 2m } }
+  - { name: slow, path: /slow, provider: github, secrets: [{ file: DIR/key-1 }], replay: { window: 90d } }
+  - { name: usual, path: /usual, provider: github, secrets: [{ file: DIR/key-1 }] }
+";
+    let folder = Dir::new();
+    let app = App::ok();
+    let gate = || keeping(&app, &folder).without("path").config(ROUTES);
+    let started = gate().start();
+    let events = ["/quick", "/slow", "/usual"].map(|path| Signer::github().event().to(path));
+    for event in &events {
+        assert_eq!(started.send(event).status, 200);
+    }
+    let long_ago = |seconds: u64| {
+        let mut bytes = fs::read(file(&folder)).unwrap();
+        let earlier = i64::try_from(seconds * 1000).unwrap();
+        for record in bytes[32..].as_chunks_mut::<32>().0 {
+            if let Some(Record::Done { key, keep, uptime_ms }) = Record::decode(record) {
+                *record = Record::Done { key, keep, uptime_ms: uptime_ms - earlier }.encode();
+            }
+        }
+        fs::write(file(&folder), bytes).unwrap();
+    };
+    stop(&started);
+    // Once more, and it is made anew: the rest of a window is written as it is.
+    stop(&gate().start());
+    for (passed, remembered) in [(0, 3), (121, 2), (86_400, 1), (88 * 86_400, 1)] {
+        long_ago(passed);
+        let checked = run(&mut gate().with("replay-window", "24h").command("check"));
+        let told = format!("{remembered} delivered events are remembered");
+        assert!(checked.out.contains(&told), "after {passed} s more: {}", checked.out);
+    }
+    let gate = gate().start();
+    let reasons = events.each_ref().map(|event| gate.reason(&gate.send(event)));
+    assert_eq!(reasons, ["accepted", "duplicate", "accepted"]);
 }
 
 #[test]

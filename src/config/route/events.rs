@@ -1,8 +1,12 @@
-//! What tells the events of a route apart, and which of them it takes.
+//! What tells the events of a route apart, how long they are remembered, and which of them it takes.
+
+use std::time::Duration;
 
 use super::Endpoint;
-use crate::config::raw;
+use crate::config::store::too_short;
+use crate::config::{Origin, raw};
 use crate::gate::filter::events::{Condition, Events, Glob, MAX_CONDITIONS};
+use crate::gate::filter::replay::outlasts;
 use crate::gate::filter::signature::{Scheme, Signature};
 use crate::gate::identity::Rule;
 use crate::gate::parse::json;
@@ -56,6 +60,31 @@ impl Endpoint<'_> {
         };
         let bare = recipes.iter().find(bare)?;
         bare.id.first().cloned()
+    }
+
+    /// How long its events are remembered, if not as long as those of other routes: as the route says, else
+    /// as long as its provider needs.
+    pub(super) fn window(&mut self, name: &str, rule: Rule, signature: &Signature) -> Option<Duration> {
+        let own = self.raw.replay.as_ref().and_then(|replay| replay.window.as_ref());
+        let of_provider = self.preset.as_ref().and_then(|preset| preset.replay.window.as_ref());
+        let of_provider =
+            of_provider.filter(|window| own.is_none() && window.value.0 > self.all.replay_window);
+        let key = self.key("replay.window");
+        if let Some(window) = of_provider {
+            self.loader.setting(&key, window.value, Origin::Provider);
+            return Some(window.value.0);
+        }
+        let window = own?;
+        self.loader.given(&key, window.value, window);
+        if let Err(short) = outlasts(window.value.0, signature.freshness_window().unwrap_or_default()) {
+            self.loader.located_problem(&key, window, too_short(window.value, short));
+        }
+        if rule == Rule::None {
+            self.loader.notice(format!(
+                "route {name}: replay.window has no effect: with identity: none nothing is remembered"
+            ));
+        }
+        Some(window.value.0)
     }
 
     /// Which events it takes.

@@ -73,6 +73,8 @@ pub struct ForAll<'c> {
     /// Whether there is a store that gates share.
     pub may_share: bool,
     pub max_buffered: ByteSize,
+    /// How long events are remembered where neither route nor provider says.
+    pub replay_window: Duration,
     pub application: &'c Application,
     pub exchange: &'c Exchange,
     /// Largest body where neither route nor provider says.
@@ -190,7 +192,10 @@ impl Endpoint<'_> {
         let methods = self.methods();
         let resign = self.resign(&name, &recipes);
         let signature = self.signature(&provider, recipes, &secrets);
-        let signature = signature.map(|signature| self.events(signature.identified(identity)));
+        let signature = signature.map(|signature| {
+            let window = self.window(&name, identity, &signature);
+            self.events(signature.identified(identity).remembered(window))
+        });
         let signature = signature.map(|s| if secrets.is_empty() { s.awaiting_keys() } else { s });
         let allowlist = self.allowlist();
         let rate_limit = self.rate_limit();

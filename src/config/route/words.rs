@@ -18,7 +18,7 @@ use crate::config::checks::Mode;
 use crate::config::handshake;
 use crate::config::list;
 use crate::config::located::{FlagValue, Located, Locating, Overlay, overlay, read_by_from_str};
-use crate::config::raw::{Events, Methods, SchemeWords, Status};
+use crate::config::raw::{Events, Methods, RouteReplay, SchemeWords, Status};
 use crate::config::units::{ByteSize, Moment, Rate, Senders, Span};
 use crate::gate::identity;
 
@@ -112,6 +112,10 @@ overlay! {
         #[arg(skip)]
         pub identity: Option<Located<identity::Rule>>,
 
+        /// How long its delivered events are remembered, if not as long as those of other routes.
+        #[arg(skip)]
+        pub replay: Option<RouteReplay>,
+
         /// Which of the verified events the application gets; all if absent.
         #[arg(skip)]
         pub events: Option<Located<Events>>,
@@ -193,6 +197,10 @@ impl RouteWords {
             ("mode", place(self.mode.as_ref())),
             ("methods", place(self.methods.as_ref())),
             ("identity", place(self.identity.as_ref())),
+            (
+                "replay",
+                self.replay.as_ref().map(|replay| place(replay.window.as_ref()).unwrap_or_else(unplaced)),
+            ),
             ("events", place(self.events.as_ref())),
             ("status", self.status.as_ref().map(|_| unplaced())),
             ("resign", place(self.resign.as_ref().map(|resign| &resign.manner))),

@@ -66,10 +66,7 @@ impl ReplayPolicy {
         exchange: Duration,
         wait: Duration,
     ) -> Result<Self, WindowTooShort> {
-        let needed = tolerances + WINDOW_MARGIN;
-        if window < needed {
-            return Err(WindowTooShort { needed });
-        }
+        outlasts(window, tolerances)?;
         Ok(ReplayPolicy { window, lease: exchange + LEASE_MARGIN, wait })
     }
 
@@ -89,27 +86,51 @@ impl ReplayPolicy {
     }
 }
 
+/// Whether what is remembered for the window is remembered for longer than it can be fresh.
+pub fn outlasts(window: Duration, tolerances: Duration) -> Result<(), WindowTooShort> {
+    let needed = tolerances + WINDOW_MARGIN;
+    if window < needed { Err(WindowTooShort { needed }) } else { Ok(()) }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowTooShort {
     pub needed: Duration,
 }
 
 /// Names one holding of an event, so that a late holder has no power over a later one.
-/// Neither zero nor the greatest number: those mark what is done.
+/// None of the [marks](is_mark) for what is done.
 pub type HolderId = u32;
 
-/// How a delivered event is remembered when memory runs short.
+/// How long a delivered event is remembered, also when memory runs short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
-    /// Its signed time refuses a replay once the tolerance has passed, so it may be
+    /// For the window; its signed time refuses a replay once the tolerance has passed, so it may be
     /// forgotten after that.
     UntilStale,
-    /// Nothing but this memory refuses a replay.
+    /// For the window: nothing but this memory refuses a replay.
     WholeWindow,
+    /// For as long as its route says, whatever the window is.
+    For(Duration),
+}
+
+impl Keep {
+    /// For how long, where the window is that long.
+    pub fn span(self, window: Duration) -> Duration {
+        match self {
+            Keep::UntilStale | Keep::WholeWindow => window,
+            Keep::For(own) => own,
+        }
+    }
 }
 
 const DONE_UNTIL_STALE: HolderId = 0;
 const DONE_WHOLE_WINDOW: HolderId = HolderId::MAX;
+const DONE_FOR: HolderId = HolderId::MAX - 1;
+
+/// Whether the number stands for what is done, and for nobody who holds an event.
+pub fn is_mark(holder: HolderId) -> bool {
+    matches!(holder, DONE_UNTIL_STALE | DONE_WHOLE_WINDOW | DONE_FOR)
+}
 
 /// What is remembered of one event, in eight bytes. Times are whole seconds since
 /// the process started, rounded up: remembering a second too long is harmless.
@@ -147,25 +168,29 @@ impl Entry {
         let holder = match keep {
             Keep::UntilStale => DONE_UNTIL_STALE,
             Keep::WholeWindow => DONE_WHOLE_WINDOW,
+            Keep::For(_) => DONE_FOR,
         };
         Entry { until: seconds(until), holder }
     }
 
-    /// How an event that was delivered is kept, and until when; `None` while it is held.
-    pub fn kept(&self) -> Option<(Keep, Duration)> {
-        let keep = match self.holder {
-            DONE_UNTIL_STALE => Keep::UntilStale,
-            DONE_WHOLE_WINDOW => Keep::WholeWindow,
-            _ => return None,
-        };
-        Some((keep, Duration::from_secs(u64::from(self.until))))
+    /// How an event that was delivered is kept, and since when; `None` while it is held. Of a window of
+    /// its own only the rest is known: it is kept for that from now on.
+    pub fn kept(&self, now: Duration, window: Duration) -> Option<(Keep, Duration)> {
+        let until = Duration::from_secs(u64::from(self.until));
+        let age = (now + window).saturating_sub(until);
+        match self.holder {
+            DONE_UNTIL_STALE => Some((Keep::UntilStale, age)),
+            DONE_WHOLE_WINDOW => Some((Keep::WholeWindow, age)),
+            DONE_FOR => Some((Keep::For(until.saturating_sub(now)), Duration::ZERO)),
+            _ => None,
+        }
     }
 
     /// An operator wants the event to be delivered again. The second value is what is stored after.
     pub fn forget(stored: Option<Entry>, now: Duration) -> (Forgotten, Option<Entry>) {
         match stored {
             Some(entry) if entry.expired(now) => (Forgotten::Nothing, None),
-            Some(entry) if entry.kept().is_none() => (Forgotten::Held, stored),
+            Some(entry) if !is_mark(entry.holder) => (Forgotten::Held, stored),
             Some(_) => (Forgotten::Done, None),
             None => (Forgotten::Nothing, None),
         }
@@ -179,10 +204,8 @@ impl Entry {
         lease: Duration,
     ) -> (Found, Entry) {
         match stored {
-            Some(entry) if !entry.expired(now) => match entry.holder {
-                DONE_UNTIL_STALE | DONE_WHOLE_WINDOW => (Found::Done, entry),
-                other => (Found::Follow(other), entry),
-            },
+            Some(entry) if !entry.expired(now) && is_mark(entry.holder) => (Found::Done, entry),
+            Some(entry) if !entry.expired(now) => (Found::Follow(entry.holder), entry),
             Some(_) | None => (Found::Lead, Entry { until: seconds(now + lease), holder }),
         }
     }
@@ -197,7 +220,10 @@ impl Entry {
         window: Duration,
     ) -> Option<Entry> {
         match stored {
-            Some(entry) if entry.holder == holder => Some(Entry::done(delivered?, now + window)),
+            Some(entry) if entry.holder == holder => {
+                let keep = delivered?;
+                Some(Entry::done(keep, now + keep.span(window)))
+            }
             other => other,
         }
     }
@@ -267,6 +293,20 @@ mod tests {
         assert_eq!(Entry::reserve(Some(untimed), 9, at(1), LEASE).0, Found::Done);
         assert!(!untimed.dispensable(at(3599), WINDOW, stale_after), "no time is signed");
         assert!(!held(1).dispensable(at(3599), WINDOW, stale_after), "it is under way");
+        for own in [at(700), at(7200)] {
+            let own = Entry::settle(Some(held(1)), 1, Some(Keep::For(own)), at(0), WINDOW).unwrap();
+            assert!(!own.dispensable(at(699), WINDOW, stale_after), "its route asked for all of it");
+        }
+    }
+
+    #[test]
+    fn a_window_of_its_own_is_longer_or_shorter_than_the_others() {
+        for own in [1, 60, 3599, 3600, 3601, 100_000] {
+            let entry = Entry::settle(Some(held(1)), 1, Some(Keep::For(at(own))), at(7), WINDOW).unwrap();
+            assert_eq!(Entry::reserve(Some(entry), 9, at(7 + own - 1), LEASE).0, Found::Done, "{own}");
+            assert_eq!(Entry::reserve(Some(entry), 9, at(7 + own), LEASE).0, Found::Lead, "{own}");
+            assert_eq!(Entry::forget(Some(entry), at(7)).0, Forgotten::Done, "{own}");
+        }
     }
 
     #[test]
@@ -300,11 +340,13 @@ mod tests {
     #[test]
     fn what_is_done_can_be_written_down_and_read_again() {
         for keep in [Keep::UntilStale, Keep::WholeWindow] {
-            let entry = Entry::done(keep, at(3600));
-            assert_eq!(entry.kept(), Some((keep, at(3600))));
-            assert_eq!(Entry::reserve(Some(entry), 9, at(3599), LEASE).0, Found::Done);
+            let entry = Entry::done(keep, at(3700));
+            assert_eq!(entry.kept(at(400), WINDOW), Some((keep, at(300))));
+            assert_eq!(Entry::reserve(Some(entry), 9, at(3699), LEASE).0, Found::Done);
         }
-        assert_eq!(held(1).kept(), None);
+        let own = Entry::done(Keep::For(at(9000)), at(9100));
+        assert_eq!(own.kept(at(400), WINDOW), Some((Keep::For(at(8700)), at(0))), "the rest");
+        assert_eq!(held(1).kept(at(1), WINDOW), None);
     }
 
     #[test]

@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 use subtle::ConditionallySelectable;
 
 use crate::gate::delivery::Head;
 use crate::gate::filter::events::{Events, Kind};
-use crate::gate::filter::replay::ReplayKey;
+use crate::gate::filter::replay::{Keep, ReplayKey};
 use crate::gate::identity::{self, Identity};
 use crate::gate::keys::Keys;
 use crate::gate::parse::Unreadable;
@@ -28,6 +29,8 @@ pub struct Signature {
     awaiting: Vec<Scheme>,
     identity: identity::Rule,
     events: Option<Events>,
+    /// How long its events are remembered, if not as long as those of other routes.
+    window: Option<Duration>,
 }
 
 /// One recipe and its keys.
@@ -87,6 +90,7 @@ pub struct Authentic {
     event_type: Option<Named>,
     taken: bool,
     by_id: bool,
+    window: Option<Duration>,
 }
 
 /// What an event is called.
@@ -140,6 +144,15 @@ impl Authentic {
         self.by_id
     }
 
+    /// How long the event is remembered once it is delivered. Who names a window gets all of it.
+    pub fn keep(&self) -> Keep {
+        match (self.window, self.signed_at) {
+            (Some(window), _) => Keep::For(window),
+            (None, Some(_)) => Keep::UntilStale,
+            (None, None) => Keep::WholeWindow,
+        }
+    }
+
     /// Whether the event is one that the route takes.
     pub fn is_taken(&self) -> bool {
         self.taken
@@ -170,7 +183,13 @@ impl Signature {
                 |other: &usize| *other != n && identity::differs(&schemes[n].recipe, &schemes[*other].recipe);
             schemes[n].others = (0..schemes.len()).filter(differs).collect();
         }
-        Signature { schemes, awaiting: Vec::new(), identity: identity::Rule::default(), events: None }
+        Signature {
+            schemes,
+            awaiting: Vec::new(),
+            identity: identity::Rule::default(),
+            events: None,
+            window: None,
+        }
     }
 
     /// The same, as long as none of its keys is there.
@@ -189,6 +208,23 @@ impl Signature {
     #[must_use]
     pub fn identified(self, identity: identity::Rule) -> Self {
         Signature { identity, ..self }
+    }
+
+    /// The longest time for which a delivery stays fresh; `None` if no scheme signs a time.
+    pub fn freshness_window(&self) -> Option<Duration> {
+        let rules = self.every_scheme().map(|scheme| scheme.recipe.timestamp.as_ref());
+        rules.map(|rule| rule.map(|rule| rule.tolerance + rule.future_tolerance)).max().flatten()
+    }
+
+    /// The same, with its events remembered for so long.
+    #[must_use]
+    pub fn remembered(self, window: Option<Duration>) -> Self {
+        Signature { window, ..self }
+    }
+
+    /// How long its events are remembered, if not as long as those of other routes.
+    pub fn window(&self) -> Option<Duration> {
+        self.window
     }
 
     /// The same, of whose events these are taken.
@@ -341,6 +377,7 @@ impl Signature {
             let event_type = named(recipe, head, &recipe.event_type, |source| Ok(reading.text(source)))?;
             Ok(Some(Authentic {
                 by_id: self.goes_by_id(scheme),
+                window: self.window,
                 taken: self.takes(recipe, &reading, event_type.as_ref()),
                 key_id: Arc::clone(&key.id),
                 assurance: recipe.assurance,
@@ -420,6 +457,6 @@ fn named<'r>(
     Ok(None)
 }
 
-fn millis(duration: std::time::Duration) -> i64 {
+fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -265,7 +265,9 @@ impl Recipe {
     fn list_headers(&self, signed: &mut Signed) -> Option<()> {
         for piece in self.content.pieces() {
             if let Piece::ListedHeaders(list) = piece {
-                let names: Vec<_> = signed.headers.keys().chain([list]).map(HeaderName::as_str).collect();
+                // Sorted: Contentful's SDK checks no other order.
+                let mut names: Vec<_> = signed.headers.keys().chain([list]).map(HeaderName::as_str).collect();
+                names.sort_unstable();
                 let names = HeaderValue::from_str(&names.join(",")).ok()?;
                 signed.headers.insert(list, names);
             }

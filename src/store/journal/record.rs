@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! 0     1       4                20           28       32
-//! kind  zeros   key or boot id   time (ms)    CRC-32
+//! kind  span    key or boot id   time (ms)    CRC-32
 //! ```
 //!
+//! The span is for events that are kept for a time of their own, in minutes; elsewhere it is zero.
 //! Numbers are little-endian. A time is the machine's uptime, which nobody sets; the marks tell
 //! what the wall clock showed beside it.
+
+use std::time::Duration;
 
 use crate::clock::{BootId, Doubt, Stamp};
 use crate::gate::filter::replay::{Keep, ReplayKey};
@@ -38,6 +41,10 @@ const MARK: u8 = 1;
 const DONE_UNTIL_STALE: u8 = 2;
 const DONE_WHOLE_WINDOW: u8 = 3;
 const FORGOTTEN: u8 = 4;
+const DONE_FOR: u8 = 5;
+const MINUTE_MS: i64 = 60_000;
+/// The span has three bytes.
+const MOST_MINUTES: i64 = 0xff_ffff;
 /// Stands for an offset that nobody knows.
 const UNKNOWN: i64 = i64::MIN;
 
@@ -51,18 +58,23 @@ impl Record {
     }
 
     pub fn encode(&self) -> [u8; SIZE] {
-        let (kind, id, time) = match self {
-            Record::Mark { boot, offset_ms } => (MARK, boot, offset_ms.unwrap_or(UNKNOWN)),
+        let (kind, minutes, id, time) = match self {
+            Record::Mark { boot, offset_ms } => (MARK, 0, boot, offset_ms.unwrap_or(UNKNOWN)),
             Record::Done { key, keep: Keep::UntilStale, uptime_ms } => {
-                (DONE_UNTIL_STALE, key.as_bytes(), *uptime_ms)
+                (DONE_UNTIL_STALE, 0, key.as_bytes(), *uptime_ms)
             }
             Record::Done { key, keep: Keep::WholeWindow, uptime_ms } => {
-                (DONE_WHOLE_WINDOW, key.as_bytes(), *uptime_ms)
+                (DONE_WHOLE_WINDOW, 0, key.as_bytes(), *uptime_ms)
             }
-            Record::Forgotten { key } => (FORGOTTEN, key.as_bytes(), 0),
+            Record::Done { key, keep: Keep::For(span), uptime_ms } => {
+                let (minutes, earlier_ms) = in_minutes(*span);
+                (DONE_FOR, minutes, key.as_bytes(), uptime_ms.saturating_sub(earlier_ms))
+            }
+            Record::Forgotten { key } => (FORGOTTEN, 0, key.as_bytes(), 0),
         };
         let mut bytes = [0; SIZE];
         bytes[0] = kind;
+        bytes[1..4].copy_from_slice(&minutes.to_le_bytes()[..3]);
         bytes[4..20].copy_from_slice(id);
         bytes[20..28].copy_from_slice(&time.to_le_bytes());
         sealed(bytes)
@@ -70,7 +82,8 @@ impl Record {
 
     /// `None` if these are not the bytes of a record.
     pub fn decode(bytes: &[u8; SIZE]) -> Option<Record> {
-        if !is_sealed(bytes) || bytes[1..4] != [0; 3] {
+        let minutes = u32::from_le_bytes([bytes[1], bytes[2], bytes[3], 0]);
+        if !is_sealed(bytes) || (minutes == 0) == (bytes[0] == DONE_FOR) {
             return None;
         }
         let id: [u8; 16] = bytes[4..20].try_into().ok()?;
@@ -80,10 +93,22 @@ impl Record {
             MARK => Some(Record::Mark { boot: id, offset_ms: Some(time).filter(|time| *time != UNKNOWN) }),
             DONE_UNTIL_STALE => Some(Record::Done { key, keep: Keep::UntilStale, uptime_ms: time }),
             DONE_WHOLE_WINDOW => Some(Record::Done { key, keep: Keep::WholeWindow, uptime_ms: time }),
+            DONE_FOR => {
+                let keep = Keep::For(Duration::from_secs(u64::from(minutes) * 60));
+                Some(Record::Done { key, keep, uptime_ms: time })
+            }
             FORGOTTEN => Some(Record::Forgotten { key }),
             _ => None,
         }
     }
+}
+
+/// A span as whole minutes, and by how many milliseconds these are longer: so much earlier they begin.
+fn in_minutes(span: Duration) -> (u32, i64) {
+    let span_ms = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+    let minutes = (span_ms / MINUTE_MS + i64::from(span_ms % MINUTE_MS > 0)).clamp(1, MOST_MINUTES);
+    let earlier_ms = (minutes * MINUTE_MS).saturating_sub(span_ms).max(0);
+    (u32::try_from(minutes).unwrap_or(u32::MAX), earlier_ms)
 }
 
 /// What a replay file begins with.
@@ -130,13 +155,14 @@ fn is_sealed(bytes: &[u8; SIZE]) -> bool {
 mod tests {
     use super::*;
 
-    fn records() -> [Record; 5] {
+    fn records() -> [Record; 6] {
         let key = ReplayKey::from_bytes([7; 16]);
         [
             Record::Mark { boot: [9; 16], offset_ms: Some(1_767_225_600_000) },
             Record::Mark { boot: [0; 16], offset_ms: None },
             Record::Done { key, keep: Keep::UntilStale, uptime_ms: 12_345 },
             Record::Done { key, keep: Keep::WholeWindow, uptime_ms: -1 },
+            Record::Done { key, keep: Keep::For(Duration::from_secs(60 * 60 * 24 * 365 * 10)), uptime_ms: 9 },
             Record::Forgotten { key },
         ]
     }
@@ -147,6 +173,24 @@ mod tests {
             assert_eq!(Record::decode(&record.encode()), Some(record));
         }
         assert_eq!(check_header(&header()), Ok(()));
+    }
+
+    #[test]
+    fn a_span_of_its_own_ends_to_the_millisecond() {
+        for ms in [1, 59_999, 60_000, 60_001, 11 * 60_000, 90 * 86_400_000] {
+            let keep = Keep::For(Duration::from_millis(ms));
+            let written = Record::Done { key: ReplayKey::from_bytes([7; 16]), keep, uptime_ms: 1000 };
+            let Some(Record::Done { keep: Keep::For(span), uptime_ms, .. }) =
+                Record::decode(&written.encode())
+            else {
+                panic!("{ms} ms")
+            };
+            assert_eq!(
+                uptime_ms + i64::try_from(span.as_millis()).unwrap(),
+                1000 + i64::try_from(ms).unwrap(),
+                "{ms} ms"
+            );
+        }
     }
 
     #[test]
@@ -171,8 +215,10 @@ mod tests {
             other[16] = version;
             assert_eq!(check_header(&sealed(other)), Err(strange));
         }
-        let mut unknown = records()[0].encode();
-        unknown[0] = 5;
-        assert_eq!(Record::decode(&sealed(unknown)), None);
+        for (kind, minutes) in [(6, 0), (DONE_WHOLE_WINDOW, 1), (MARK, 1), (DONE_FOR, 0)] {
+            let mut unknown = records()[0].encode();
+            (unknown[0], unknown[1]) = (kind, minutes);
+            assert_eq!(Record::decode(&sealed(unknown)), None, "{kind}, {minutes} minutes");
+        }
     }
 }

@@ -31,7 +31,7 @@ use self::link::{Failure, Link, Script};
 use super::{Found, Holder, Memory, Outcome, Swept, Unavailable, Way};
 use crate::clock::Now;
 use crate::gate::filter::rate_limit::SharedCell;
-use crate::gate::filter::replay::{Forgotten, ReplayKey, ReplayPolicy};
+use crate::gate::filter::replay::{Forgotten, Keep, ReplayKey, ReplayPolicy};
 use crate::gate::reason::Reason;
 
 static RESERVE: LazyLock<Script> = LazyLock::new(|| Script::repeatable(include_str!("reserve.lua")));
@@ -65,19 +65,19 @@ impl Redis {
         Redis { link: Link::new(settings), policy, fallback }
     }
 
-    pub(super) async fn reserve(&self, key: ReplayKey, now: Now) -> Result<Found, Unavailable> {
+    pub(super) async fn reserve(&self, key: ReplayKey, keep: Keep, now: Now) -> Result<Found, Unavailable> {
         // What the fallback has taken on, it sees through, also when the store is back.
         if let Some(memory) = self.fallback.as_ref().filter(|memory| memory.knows(key, now)) {
             return memory.reserve(key, now);
         }
-        match (self.reserve_shared(key).await, &self.fallback) {
+        match (self.reserve_shared(key, keep).await, &self.fallback) {
             (Err(Unavailable), Some(memory)) => memory.reserve(key, now),
             (reserved, _) => reserved,
         }
     }
 
-    async fn reserve_shared(&self, key: ReplayKey) -> Result<Found, Unavailable> {
-        let holding = Holding { redis: self.clone(), key, token: Token::random()? };
+    async fn reserve_shared(&self, key: ReplayKey, keep: Keep) -> Result<Found, Unavailable> {
+        let holding = Holding { redis: self.clone(), key, keep, token: Token::random()? };
         // From here on we may hold the event, whether we are told so or not, and even if nobody
         // waits for the answer any more.
         let mut held = Unconfirmed(Some(holding.clone()));
@@ -177,6 +177,7 @@ impl Redis {
 pub(super) struct Holding {
     redis: Redis,
     key: ReplayKey,
+    keep: Keep,
     token: Token,
 }
 
@@ -206,9 +207,9 @@ impl Holding {
     }
 
     async fn try_settle(&self, outcome: Option<Outcome>) -> Result<(), Failure> {
-        let Holding { redis, key, token } = self;
+        let Holding { redis, key, keep, token } = self;
         let window = match outcome {
-            Some(Outcome::Delivered) => millis(redis.policy.window()),
+            Some(Outcome::Delivered) => millis(keep.span(redis.policy.window())),
             Some(Outcome::Failed { .. }) | None => "0".to_owned(),
         };
         let told = outcome.map_or_else(String::new, Outcome::to_text);

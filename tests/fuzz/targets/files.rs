@@ -24,7 +24,8 @@ pub fn config(data: &[u8]) {
             assert!(!config.routes.is_empty());
             for route in config.routes.iter().map(|keyed| &keyed.route) {
                 assert!(route.signature.schemes().iter().any(|scheme| !scheme.keys().is_empty()));
-                assert!(route.freshness_window().unwrap_or_default() < config.startup.replay.window());
+                let window = route.signature.window().unwrap_or(config.startup.replay.window());
+                assert!(route.freshness_window().unwrap_or_default() < window);
                 assert!(route.max_body <= config.startup.max_buffered);
             }
             let told = config.settings.iter().map(|setting| &setting.value).chain(&config.notices);

@@ -108,6 +108,29 @@ fn what_a_store_holds_says_nothing_of_events_and_expires() {
     assert!((3500..=3600).contains(&left), "{left} s of an hour");
 }
 
+#[test]
+fn a_store_keeps_each_event_for_the_window_of_its_route() {
+    const ROUTES: &str = "
+routes:
+  - { name: quick, path: /quick, provider: github, secrets: [{ file: DIR/key-1 }], replay: { window: 5m } }
+  - { name: slow, path: /slow, provider: github, secrets: [{ file: DIR/key-1 }], replay: { window: 90d } }
+  - { name: usual, path: /usual, provider: github, secrets: [{ file: DIR/key-1 }] }
+";
+    let Some(server) = Server::start() else { return };
+    let app = App::ok();
+    let gate = with_store(&app, &server).config(ROUTES).with("replay-window", "1h").start();
+    for path in ["/quick", "/slow", "/usual"] {
+        assert_eq!(gate.send(&Signer::github().event().to(path)).status, 200);
+    }
+    let mut kept: Vec<u64> =
+        server.run::<Vec<String>>(&["KEYS", "*"]).iter().map(|key| server.run(&["TTL", key])).collect();
+    kept.sort_unstable();
+    for (left, window) in kept.iter().zip([300, 3600, 90 * 86_400]) {
+        assert!((window - 100..=window).contains(left), "{kept:?}");
+    }
+    assert_eq!(kept.len(), 3);
+}
+
 const SHARED: &str = "
 routes:
   - name: shared
