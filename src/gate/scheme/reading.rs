@@ -463,7 +463,7 @@ impl<'r> Reading<'r> {
     pub fn time(&self, rule: &TimestampRule) -> Result<Option<i64>, Unreadable> {
         for source in &rule.from {
             if let Some(moment) = self.moment(source, rule)? {
-                return Ok(moment);
+                return Ok(moment.ok());
             }
         }
         Ok(None)
@@ -473,20 +473,26 @@ impl<'r> Reading<'r> {
     /// is no time is not "never".
     pub fn expiry(&self, rule: &TimestampRule) -> Result<Option<i64>, Unreadable> {
         let Some(source) = &rule.expires else { return Ok(None) };
-        self.moment(source, rule)?.map(|end| end.ok_or(Unreadable)).transpose()
+        self.moment(source, rule)?.transpose()
     }
 
-    /// What is there, if anything is; `Some(None)` if that is no time.
-    fn moment(&self, source: &Source, rule: &TimestampRule) -> Result<Option<Option<i64>>, Unreadable> {
+    /// What is there, if anything is; an error in it if that is no time.
+    fn moment(
+        &self,
+        source: &Source,
+        rule: &TimestampRule,
+    ) -> Result<Option<Result<i64, Unreadable>>, Unreadable> {
+        let time = |time: Option<i64>| time.ok_or(Unreadable);
         if let Source::Json(_) | Source::Claim(_) = source {
             return Ok(self.scalar(source)?.map(|said| match said {
-                Scalar::Text(text) => rule.unit.parse(text.as_bytes()),
-                Scalar::Integer(n) => i64::try_from(*n).ok().and_then(|n| rule.unit.from_integer(n)),
-                Scalar::Bool(_) | Scalar::Other => None,
+                Scalar::Text(text) => time(rule.unit.parse(text.as_bytes())),
+                Scalar::Integer(n) => time(i64::try_from(*n).ok().and_then(|n| rule.unit.from_integer(n))),
+                Scalar::Bool(_) | Scalar::Other => Err(Unreadable),
             }));
         }
         let said = self.value(source)?;
-        Ok(said.map(|value| is_plain(&value).then(|| rule.unit.parse(&value)).flatten()))
+        Ok(said
+            .map(|value| time(Some(&value).filter(|value| is_plain(value)).and_then(|v| rule.unit.parse(v)))))
     }
 
     /// An id is text of a sane length or an integer; anything else under its name in the body, or under a name
