@@ -87,6 +87,8 @@ impl Delivery {
             query: None,
             headers: Headers::Made(&self.headers),
             client: Client::Known([127, 0, 0, 1].into()),
+            counted_as: Client::Known([127, 0, 0, 1].into()),
+            tenant: None,
             secure: true,
             content_length: Some(self.body.len() as u64),
         }
@@ -104,7 +106,7 @@ impl Delivery {
         let mut findings = Findings::new(Mode::Enforce);
         let admitted = self.admit(route)?;
         let authentic =
-            route.authenticate(admitted, &self.head(), &self.body, &Keys::OfRoute, NOW, &mut findings)?;
+            route.authenticate(&admitted, &self.head(), &self.body, &Keys::OfRoute, NOW, &mut findings)?;
         route.freshen(authentic, NOW, &mut findings)
     }
 }
@@ -133,7 +135,7 @@ fn authenticate(c: &mut Criterion) {
                     |admitted| {
                         let mut findings = Findings::new(Mode::Enforce);
                         route.authenticate(
-                            admitted,
+                            &admitted,
                             &delivery.head(),
                             &delivery.body,
                             &Keys::OfRoute,
@@ -238,8 +240,8 @@ fn remember(c: &mut Criterion) {
             key: None,
             key_id: "2026-11".into(),
             assurance: Assurance::Verified,
-            event_id: Some("evt_32315241358".to_owned()),
-            event_type: Some("user.created".to_owned()),
+            event_id: Some("evt_32315241358".into()),
+            event_type: Some("user.created".into()),
             event_time_ms: Some(NOW.wall_ms),
         }),
         ..Record::without_head(None, Reason::Accepted)

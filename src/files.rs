@@ -34,6 +34,25 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Whether what is written below the path goes with the machine or the pod, in words.
+pub fn passing(path: &Path) -> Option<&'static str> {
+    let there = path.ancestors().find_map(|folder| folder.canonicalize().ok())?;
+    let table = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    // Of the mounts that hold it the longest is meant, and of two on one place the later one.
+    let mounts = table.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(3);
+        let (root, at) = (fields.next()?, fields.next()?);
+        let kind = line.split_once(" - ")?.1.split(' ').next()?;
+        there.starts_with(at).then_some((at.len(), root, kind))
+    });
+    let (_, root, kind) = mounts.max_by_key(|(length, ..)| *length)?;
+    match kind {
+        "tmpfs" | "ramfs" => Some("in memory (tmpfs)"),
+        _ if root.contains("/kubernetes.io~empty-dir/") => Some("an emptyDir, which goes with its pod"),
+        _ => None,
+    }
+}
+
 fn regular(there: &Metadata) -> Result<()> {
     if there.is_file() { Ok(()) } else { Err(Error::other("it is no regular file")) }
 }

@@ -8,6 +8,7 @@
 //! | [`gate`] | the pure core: [`chain`](gate::chain) is the order of the checks, [`filter`](gate::filter) the checks, [`scheme`](gate::scheme) how providers sign |
 //! | [`proxy`] | the life of a delivery on Pingora: read, judge, reserve, exchange, settle, answer |
 //! | [`store`] | the replay memory, and the file that keeps it |
+//! | [`inbox`] | what is proved and acknowledged, and not yet delivered |
 //! | [`keys`] | keys that are not files of a route: they are looked up for each delivery |
 //! | [`config`] | from flags, environment and file to checked types |
 //! | [`diagnosis`] | why a signature does not hold, for operators |
@@ -32,6 +33,7 @@ pub mod config;
 pub mod diagnosis;
 pub mod files;
 pub mod gate;
+pub mod inbox;
 pub mod inject;
 pub mod keys;
 pub mod ops;

@@ -8,7 +8,10 @@ use super::print;
 use super::run::INVALID_CONFIGURATION;
 use crate::config::flags::{Given, RunArgs};
 use crate::config::memory::Bound;
+use crate::config::route::{Elsewhere, KeyedRoute};
 use crate::config::{Config, Problem, Problems};
+use crate::diagnosis::task::recipes_of;
+use crate::keys::tenants::{Survey, survey};
 use crate::store::Memory;
 
 #[derive(Debug, Args)]
@@ -28,7 +31,7 @@ pub enum Output {
 }
 
 pub fn check(given: &Given, output: Output) -> ExitCode {
-    told(&Config::load(given).and_then(with_replay_file), output)
+    told(&Config::load(given).and_then(with_replay_file).map(with_tenants), output)
 }
 
 /// What is wrong before anything is loaded.
@@ -59,6 +62,35 @@ fn with_replay_file(mut config: Config) -> Result<Config, Problems> {
         }
     }
     Ok(config)
+}
+
+/// Looks at every tenant in a folder. The gate does so when a delivery comes.
+fn with_tenants(mut config: Config) -> Config {
+    for KeyedRoute { route, elsewhere, .. } in &config.routes {
+        let Some(Elsewhere::Tenants(from)) = elsewhere else { continue };
+        let (name, place) = (&route.name, &from.place);
+        match survey(from, &recipes_of(route)) {
+            None => {
+                config.notices.push(format!("route {name}: tenants are asked for in {place} when they come"));
+            }
+            Some(Err(why)) => config.notices.push(format!("route {name}: tenants: {why}")),
+            Some(Ok(Survey { tenants, samples, wrong, more })) => {
+                let what = if tenants == 1 { "tenant" } else { "tenants" };
+                let more_of_them = if tenants > samples.len() { ", …" } else { "" };
+                let shown = if samples.is_empty() {
+                    String::new()
+                } else {
+                    format!(" ({}{more_of_them})", samples.join(", "))
+                };
+                config.notices.push(format!("route {name}: {tenants} {what} in {place}{shown}"));
+                config.notices.extend(wrong.into_iter().map(|what| format!("route {name}: tenants: {what}")));
+                if more > 0 {
+                    config.notices.push(format!("route {name}: tenants: {more} more of such"));
+                }
+            }
+        }
+    }
+    config
 }
 
 fn print_text(loaded: &Result<Config, Problems>) {
@@ -98,7 +130,7 @@ fn memory_json(bound: Bound) -> serde_json::Value {
 }
 
 fn bound(config: &Config) -> Bound {
-    Bound::of(&config.startup, config.routes.len())
+    Bound::of(&config.startup, &config.routes)
 }
 
 fn print_json(loaded: &Result<Config, Problems>) {

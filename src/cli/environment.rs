@@ -16,11 +16,13 @@ const WITHOUT_FLAG: [&str; 2] = ["HOOKGATE_SECRET", "HOOKGATE_OUTPUT"];
 
 /// What this project's own tests and their scripts are told in the same way, and what Cargo tells
 /// whatever it runs.
-const OF_TESTS: [&str; 15] = [
+const OF_TESTS: [&str; 24] = [
     "HOOKGATE_PINGORA",
     "HOOKGATE_REVISION",
     "HOOKGATE_RUSTC",
     "HOOKGATE_BIN",
+    "HOOKGATE_DISK",
+    "HOOKGATE_DISK_SEED",
     "HOOKGATE_FAULT_RUNS",
     "HOOKGATE_FAULT_SEED",
     "HOOKGATE_FUZZ_TARGET",
@@ -30,7 +32,14 @@ const OF_TESTS: [&str; 15] = [
     "HOOKGATE_LAW_SEED",
     "HOOKGATE_MUTATIONS",
     "HOOKGATE_MUTATION_SEED",
+    "HOOKGATE_OUTAGE_SECONDS",
     "HOOKGATE_STRANGE_SEED",
+    "HOOKGATE_TEST_FIRST",
+    "HOOKGATE_TEST_FOLDER",
+    "HOOKGATE_TEST_KILLS",
+    "HOOKGATE_TEST_RUNS",
+    "HOOKGATE_TEST_SEED",
+    "HOOKGATE_TEST_STORED",
     "HOOKGATE_TIMING_SAMPLES",
 ];
 

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use serde::de::DeserializeOwned;
 
 use super::{print, shown};
 use crate::config::units::Span;
@@ -30,6 +31,10 @@ pub struct ForgetArgs {
     #[arg(long, value_name = "NAME", requires = "event")]
     route: Option<String>,
 
+    /// Whose event it is, on a route that tenants share
+    #[arg(long, value_name = "NAME", requires = "event")]
+    tenant: Option<String>,
+
     /// The event's key: the Hookgate-Idempotency-Key that the application was sent
     #[arg(long, value_name = "HEX", value_parser = hex_key)]
     key: Option<String>,
@@ -48,23 +53,26 @@ fn hex_key(text: &str) -> Result<String, &'static str> {
 }
 
 pub fn forget(args: &ForgetArgs) -> ExitCode {
-    let ForgetArgs { event, route, key, .. } = args;
+    let ForgetArgs { event, route, tenant, key, .. } = args;
     // The flags see to it that there is a route where there is an id.
-    let by_id =
-        event.iter().map(|id| Event::ById { route: route.clone().unwrap_or_default(), event: id.clone() });
+    let by_id = event.iter().map(|id| Event::ById {
+        route: route.clone().unwrap_or_default(),
+        event: id.clone(),
+        tenant: tenant.clone(),
+    });
     let by_key = key.iter().map(|key| Event::ByKey { key: key.clone() });
     let mut forgotten = false;
     for event in by_key.chain(by_id) {
         match ask(&args.control_socket, &Request::Forget(event), args.timeout.0) {
             Ok(Answer::Forgotten) => forgotten = true,
             Ok(Answer::NotFound) => {}
-            Ok(Answer::Held) => return failed("the event is being delivered at this moment: it goes on"),
-            Ok(Answer::Refused { message }) => return failed(&message),
-            Err(error) => {
-                let path = args.control_socket.display();
-                let hint = "is it started with --control-socket?";
-                return failed(&format!("no gate answers on {path}: {error}; {hint}"));
+            Ok(Answer::Held) => {
+                return failed(
+                    "the event is being delivered at this moment, or waits in the inbox: it goes on",
+                );
             }
+            Ok(Answer::Refused { message }) => return failed(&message),
+            Err(error) => return failed(&unreachable(&args.control_socket, &error)),
         }
     }
     if !forgotten {
@@ -79,13 +87,26 @@ fn failed(message: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn ask(socket: &Path, request: &Request, timeout: Duration) -> std::io::Result<Answer> {
+/// That no gate could be asked.
+pub(super) fn unreachable(socket: &Path, error: &std::io::Error) -> String {
+    format!("no gate answers on {}: {error}; is it started with --control-socket?", socket.display())
+}
+
+/// Asks a running gate one thing.
+pub(super) fn ask<A: DeserializeOwned>(
+    socket: &Path,
+    request: &Request,
+    timeout: Duration,
+) -> std::io::Result<A> {
+    /// Longer than an event with the largest body, in base64.
+    const LONGEST: u64 = 256 << 20;
+
     let mut stream = UnixStream::connect(socket)?;
     let timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
     stream.set_read_timeout(timeout)?;
     stream.set_write_timeout(timeout)?;
     writeln!(stream, "{}", serde_json::to_string(request)?)?;
     let mut answer = String::new();
-    BufReader::new(stream.take(64 * 1024)).read_line(&mut answer)?;
+    BufReader::new(stream.take(LONGEST)).read_line(&mut answer)?;
     Ok(serde_json::from_str(&answer)?)
 }

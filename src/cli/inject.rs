@@ -275,7 +275,7 @@ fn judge(settings: &Settings) -> Result<Judged, Vec<String>> {
         traffic: traffic.next().unwrap_or_default(),
         others: traffic.collect(),
         ops: sockets.ops_listen.port(),
-        memory: Bound::of(&config.startup, config.routes.len()).total().div_ceil(1 << 20),
+        memory: Bound::of(&config.startup, &config.routes).total().div_ceil(1 << 20),
         shares: config.startup.shared_store.is_some(),
         upstream: config.startup.upstream.to_string(),
         notices: config.notices.clone(),

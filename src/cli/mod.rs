@@ -8,6 +8,7 @@ pub mod demo;
 mod environment;
 pub mod forget;
 pub mod healthcheck;
+pub mod inbox;
 pub mod inject;
 pub mod ops;
 pub mod providers;
@@ -78,6 +79,8 @@ pub enum Command {
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Let a running gate deliver an event again that it has delivered before
     Forget(forget::ForgetArgs),
+    /// What a running gate has stored, and what is to be done with it
+    Inbox(inbox::InboxArgs),
     /// Tell what a running gate has refused or would have, and whether a route can enforce
     Report(report::ReportArgs),
     /// Print shell completions
@@ -137,6 +140,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Schema => schema::schema(),
         Command::Healthcheck(args) => healthcheck::healthcheck(&args),
         Command::Forget(args) => forget::forget(&args),
+        Command::Inbox(args) => inbox::inbox(&args),
         Command::Report(args) => report::report(&args),
         Command::Completions(args) => completions::completions(&args),
     }

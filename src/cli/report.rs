@@ -8,13 +8,18 @@ use clap::Args;
 use super::check::Output;
 use super::ops::OpsArgs;
 use super::{print, shown};
-use crate::ops::report::{Check, Report, RouteReport, is_answered};
+use crate::gate::tenant::is_tenant;
+use crate::ops::report::{Check, End, Report, RouteReport, TenantReport, is_answered};
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
     /// Only this route
     #[arg(long, value_name = "NAME")]
     route: Option<String>,
+
+    /// What has become of the last deliveries of this tenant, on routes that have tenants
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<String>,
 
     /// How the result is printed
     #[arg(short, long, value_name = "FORMAT", default_value = "text", env = "HOOKGATE_OUTPUT")]
@@ -33,6 +38,7 @@ pub fn report(args: &ReportArgs) -> ExitCode {
         }
     };
     match args.output {
+        Output::Text if args.tenant.is_some() => report.tenants.iter().for_each(print_tenant),
         Output::Json => match serde_json::to_string_pretty(&report) {
             Ok(json) => print(json),
             Err(error) => eprintln!("{error}"),
@@ -51,7 +57,12 @@ pub fn report(args: &ReportArgs) -> ExitCode {
 
 fn read(args: &ReportArgs) -> Result<Report, String> {
     let address = args.ops.ops_listen;
-    let (status, body) = args.ops.ask("/report").map_err(|e| format!("{address} cannot be asked: {e}"))?;
+    let target = match &args.tenant {
+        Some(tenant) if is_tenant(tenant.as_bytes()) => format!("/report?tenant={tenant}"),
+        Some(_) => return Err("that can be no tenant: names are [A-Za-z0-9._-], at most 128".to_owned()),
+        None => "/report".to_owned(),
+    };
+    let (status, body) = args.ops.ask(&target).map_err(|e| format!("{address} cannot be asked: {e}"))?;
     if status != 200 {
         return Err(format!("{address} answered {status}: is it the ops listener of this version?"));
     }
@@ -63,8 +74,22 @@ fn read(args: &ReportArgs) -> Result<Report, String> {
         if report.routes.is_empty() {
             return Err(format!("there is no route {wanted}; there is {}", names.join(", ")));
         }
+        report.tenants.retain(|tenant| tenant.route == *wanted);
+    }
+    if let (Some(tenant), true) = (&args.tenant, report.tenants.is_empty()) {
+        return Err(format!("nothing is known of the tenant {tenant}: it has sent nothing lately"));
     }
     Ok(report)
+}
+
+fn print_tenant(report: &TenantReport) {
+    let TenantReport { route, tenant, ends } = report;
+    tell(format_args!("{tenant} on {route}"));
+    for End { verdict, reason, count, first, last } in ends {
+        let what = if verdict == reason { verdict.clone() } else { format!("{verdict}: {reason}") };
+        let when = if first == last { first.clone() } else { format!("{first} to {last}") };
+        tell(format_args!("  {what:32}  {count}, {when}"));
+    }
 }
 
 fn print_route(route: &RouteReport) {
@@ -82,7 +107,13 @@ fn print_route(route: &RouteReport) {
     for check in &route.checks {
         tell(format!("  {:10} {:width$}  {}", check.check, check.demands, came(check)).trim_end());
     }
+    if let Some(inbox) = &route.inbox {
+        tell(format_args!("  inbox: {}", inbox.in_words()));
+    }
     tell(format_args!("  {}", route.verdict));
+    if let Some(sender) = &route.sender {
+        tell(format_args!("  {sender}"));
+    }
 }
 
 /// Whoever answers at that address need not be a gate.

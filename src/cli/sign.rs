@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::run::INVALID_CONFIGURATION;
-use super::verify::route_of_file;
+use super::verify::{route_of_file, secrets_of_tenant};
 use super::{print, trial_secret};
 use crate::clock;
 use crate::config::provider::{NamedSecret, preset, unknown};
@@ -38,6 +38,10 @@ pub struct SignerArgs {
     /// Which route, if the file has several
     #[arg(long, value_name = "NAME", requires = "config")]
     pub route: Option<String>,
+
+    /// For which tenant, on a route that has some
+    #[arg(long, value_name = "NAME", requires = "config")]
+    pub tenant: Option<String>,
 
     /// The event's id, where the provider sends one in a header [default: a new one]
     #[arg(long)]
@@ -190,8 +194,22 @@ impl SignerArgs {
 
     /// The first of the route's schemes, with the first of its secrets that has not ended.
     fn signer_of_route(&self) -> Result<Signer, Unable> {
-        let (KeyedRoute { route, secrets, .. }, _) =
-            route_of_file(self.config.as_ref(), self.route.as_deref())?;
+        let (mut keyed, _) = route_of_file(self.config.as_ref(), self.route.as_deref())?;
+        match (&keyed.elsewhere, &self.tenant) {
+            (Some(_), Some(tenant)) => {
+                keyed.secrets = secrets_of_tenant(self.config.as_ref(), &keyed, tenant)?;
+            }
+            (Some(_), None) => {
+                let message = format!("whose secret? route {} has tenants: give --tenant", keyed.route.name);
+                return Err(Unable::usage(message));
+            }
+            (None, Some(_)) => {
+                let message = format!("route {} has no tenants: leave --tenant out", keyed.route.name);
+                return Err(Unable::usage(message));
+            }
+            (None, None) => {}
+        }
+        let KeyedRoute { route, secrets, .. } = keyed;
         let now = self.now.unwrap_or_else(|| clock::now().wall_ms);
         let ended = |secret: &NamedSecret| secret.not_after_ms.is_some_and(|end| now > end);
         let newest = secrets.iter().find(|secret| !ended(secret)).or(secrets.first());

@@ -15,19 +15,25 @@ use super::{print, shown, trial_secret};
 use crate::clock::{self, Doubt, Now};
 use crate::config::Config;
 use crate::config::flags::{Given, RunArgs};
-use crate::config::provider::{NamedSecret, keyed, methods, preset, rotation, unknown};
-use crate::config::route::KeyedRoute;
+use crate::config::provider::{
+    NamedSecret, answering, handshakes, keyed, methods, preset, rotation, unknown,
+};
+use crate::config::route::{Elsewhere, KeyedRoute};
 use crate::config::scheme::compile;
 use crate::diagnosis::task::recipes_of;
 use crate::diagnosis::{Case, Other, hints};
 use crate::gate::delivery::{Head, split_target};
 use crate::gate::filter::freshness;
 use crate::gate::filter::signature::{Authentic, Named, Signature};
+use crate::gate::handshake::{HandshakeReply, Handshakes, Unanswerable};
 use crate::gate::parse::url::PublicUrl;
 use crate::gate::reason::Reason;
 use crate::gate::route::Mode;
 use crate::gate::scheme::Recipe;
+use crate::gate::tenant::is_tenant;
+use crate::keys::tenants::ask_now;
 use crate::proxy::framing::{RequestHead, Unread};
+use crate::store::{Memory, Redis, ReplayStore};
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
@@ -55,6 +61,10 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "NAME", requires = "config")]
     route: Option<String>,
 
+    /// Which tenant, where the request does not tell
+    #[arg(long, value_name = "NAME", requires = "config")]
+    tenant: Option<String>,
+
     /// When it arrived: Unix seconds or RFC 3339 [default: now]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     now: Option<i64>,
@@ -71,7 +81,7 @@ enum Format {
     Json,
 }
 
-/// Exit 0 accepted, 1 refused.
+/// Exit 0 accepted, or a question that is answered, 1 refused.
 pub fn verify(args: &VerifyArgs) -> ExitCode {
     let judged = match judged(args) {
         Ok(judged) => judged,
@@ -82,19 +92,37 @@ pub fn verify(args: &VerifyArgs) -> ExitCode {
         Format::Auto if std::io::stdout().is_terminal() => judged.print_text(),
         Format::Json | Format::Auto => print(shown(&judged.to_json().to_string())),
     }
-    if judged.reason == Reason::Accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if matches!(judged.reason, Reason::Accepted | Reason::Handshake) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// What came of it.
 struct Judged {
     reason: Reason,
+    tenant: Option<String>,
     authentic: Option<Authentic>,
     hints: Vec<String>,
 }
 
 impl Judged {
     fn refused(reason: Reason, hint: impl Into<String>) -> Self {
-        Judged { reason, authentic: None, hints: vec![hint.into()] }
+        Judged { reason, tenant: None, authentic: None, hints: vec![hint.into()] }
+    }
+
+    /// What the provider asks before it sends events, as the gate, or `None` as the application, answers it.
+    fn question(answer: Option<Result<HandshakeReply, Unanswerable>>) -> Self {
+        let (reason, told) = match answer {
+            Some(Ok(reply)) => (Reason::Handshake, format!("the gate answers it with {}", reply.status)),
+            Some(Err(Unanswerable)) => (
+                Reason::HandshakeRefused,
+                "it asks with a wrong token, or for a value that is not sent back".to_owned(),
+            ),
+            None => (Reason::Handshake, "it is passed on: the application answers it".to_owned()),
+        };
+        Judged { reason, tenant: None, authentic: None, hints: vec![told] }
     }
 
     fn named(&self, name: fn(&Authentic) -> Option<&Named>) -> Option<&str> {
@@ -103,7 +131,7 @@ impl Judged {
 
     fn to_json(&self) -> serde_json::Value {
         let authentic = self.authentic.as_ref();
-        serde_json::json!({
+        let mut json = serde_json::json!({
             "verdict": self.reason.verdict().label(),
             "reason": self.reason.label(),
             "key_id": authentic.map(|a| &**a.key_id()),
@@ -111,7 +139,11 @@ impl Judged {
             "event_id": self.named(Authentic::event_id),
             "event_type": self.named(Authentic::event_type),
             "hints": self.hints,
-        })
+        });
+        if let Some(tenant) = &self.tenant {
+            json["tenant"] = tenant.as_str().into();
+        }
+        json
     }
 
     fn print_text(&self) {
@@ -122,6 +154,7 @@ impl Judged {
             print(format_args!("{verdict}: {reason}"));
         }
         let told = [
+            ("tenant", self.tenant.as_deref()),
             ("key", self.authentic.as_ref().map(|a| &**a.key_id())),
             ("assurance", self.authentic.as_ref().map(|a| a.assurance().label())),
             ("event id", self.named(Authentic::event_id)),
@@ -140,11 +173,14 @@ impl Judged {
 
 /// What a request is judged by.
 struct Demands {
+    /// The tenant that the secrets are of, on a route that has some.
+    tenant: Option<String>,
     provider: String,
     route: String,
     methods: Vec<Method>,
     recipes: Vec<Recipe>,
     secrets: Vec<NamedSecret>,
+    handshakes: Handshakes,
     /// The other routes of the file, with what they take.
     others: Vec<(Vec<Recipe>, KeyedRoute)>,
 }
@@ -161,13 +197,13 @@ impl Demands {
 
 fn judged(args: &VerifyArgs) -> Result<Judged, Unable> {
     let url: Option<PublicUrl> = args.url.as_deref().map(str::parse).transpose().map_err(Unable::usage)?;
-    let mut demands = demands(args)?;
+    let captured = Captured::parse(&read(&args.file)?).map_err(|message| Unable::usage(shown(&message)))?;
+    let mut demands = demands(args, &captured)?;
     demands.recipes = demands.recipes.into_iter().map(|recipe| recipe.at(url.as_ref())).collect();
     if let Some(recipe) = demands.recipes.iter().find(|recipe| recipe.needs_url() && recipe.url.is_none()) {
         let place = &recipe.signature.from[0];
         return Err(Unable::usage(format!("{} signs the URL, in {place}: give --url", demands.provider)));
     }
-    let captured = Captured::parse(&read(&args.file)?).map_err(|message| Unable::usage(shown(&message)))?;
     if let Err((reason, hint)) = &captured.framing {
         return Ok(Judged::refused(*reason, hint));
     }
@@ -176,13 +212,29 @@ fn judged(args: &VerifyArgs) -> Result<Judged, Unable> {
     let now = Now { wall_ms, mono: std::time::Duration::ZERO, doubt: Doubt::None };
 
     let (signature, rotation) = (demands.signature(), rotation(&demands.secrets));
+    let handshakes = &demands.handshakes;
+    if let Some(answer) = handshakes.answer_unsigned(&head, &captured.body, || signature.is_present(&head)) {
+        return Ok(Judged::question(answer));
+    }
     let usable = |id: &str| rotation.is_usable(id, now);
     let verified = signature
         .presented(&head)
         .and_then(|presented| signature.verify(&presented, &demands.route, &head, &captured.body, usable));
+    // A signature that anyone can ask for proves nothing.
+    let verified = match verified {
+        Ok(_) if handshakes.could_have_signed(&captured.body) => Err(Reason::SignatureMismatch),
+        verified => verified,
+    };
     let authentic = verified.as_ref().ok().cloned();
     let reason = match verified.and_then(|authentic| freshness::check(authentic, now)) {
-        Ok(_) => Reason::Accepted,
+        Ok(fresh) => {
+            let its = fresh.authentic().key_id();
+            let key = || Some(&handshakes.keys().iter().find(|(id, _)| id == its)?.1);
+            match handshakes.answer_signed(&head, &captured.body, key) {
+                Some(answer) => return Ok(Judged { authentic, ..Judged::question(Some(answer)) }),
+                None => Reason::Accepted,
+            }
+        }
         Err(reason) => reason,
     };
     let mut hints = if reason.is_signature() {
@@ -200,14 +252,15 @@ fn judged(args: &VerifyArgs) -> Result<Judged, Unable> {
         let taken: Vec<_> = demands.methods.iter().map(Method::as_str).collect();
         hints
             .insert(0, format!("{} sends {}, this is {}", demands.provider, taken.join(" or "), head.method));
-        return Ok(Judged { reason: Reason::MethodNotAllowed, authentic: None, hints });
+        let reason = Reason::MethodNotAllowed;
+        return Ok(Judged { reason, tenant: demands.tenant, authentic: None, hints });
     }
-    Ok(Judged { reason, authentic, hints })
+    Ok(Judged { reason, tenant: demands.tenant, authentic, hints })
 }
 
-fn demands(args: &VerifyArgs) -> Result<Demands, Unable> {
+fn demands(args: &VerifyArgs, captured: &Captured) -> Result<Demands, Unable> {
     match &args.config {
-        Some(_) => demands_of_route(args),
+        Some(_) => demands_of_route(args, captured),
         None => demands_of_preset(args),
     }
 }
@@ -230,25 +283,89 @@ fn demands_of_preset(args: &VerifyArgs) -> Result<Demands, Unable> {
     for scheme in &preset.schemes {
         recipes.push(compile(scheme, None, None).map_err(|fault| Unable::failed(fault.message))?);
     }
-    let methods = methods(&preset);
-    Ok(Demands { route: provider.clone(), provider, methods, recipes, secrets, others: Vec::new() })
+    let handshakes = handshakes(&preset, answering(&recipes, &secrets));
+    Ok(Demands {
+        tenant: None,
+        route: provider.clone(),
+        methods: methods(&preset.methods).map_err(Unable::failed)?,
+        handshakes: handshakes.map_err(|fault| Unable::failed(fault.message))?,
+        provider,
+        recipes,
+        secrets,
+        others: Vec::new(),
+    })
 }
 
-fn demands_of_route(args: &VerifyArgs) -> Result<Demands, Unable> {
-    let (KeyedRoute { route, secrets, .. }, others) =
-        route_of_file(args.config.as_ref(), args.route.as_deref())?;
+fn demands_of_route(args: &VerifyArgs, captured: &Captured) -> Result<Demands, Unable> {
+    let (keyed, others) = route_of_file(args.config.as_ref(), args.route.as_deref())?;
+    let tenant = tenant_of(&keyed, args.tenant.as_deref(), captured)?;
+    let secrets = match &tenant {
+        Some(tenant) => secrets_of_tenant(args.config.as_ref(), &keyed, tenant)?,
+        None => keyed.secrets,
+    };
+    let route = keyed.route;
     if route.mode == Mode::Pass {
         let message = format!("route {} passes on what comes: there is nothing to verify", route.name);
         return Err(Unable::usage(message));
     }
     Ok(Demands {
+        tenant,
         provider: route.provider.to_string(),
         route: route.name.to_string(),
         methods: route.methods.clone(),
         recipes: recipes_of(&route),
         secrets,
+        handshakes: route.handshakes.clone(),
         others: others.into_iter().map(|other| (recipes_of(&other.route), other)).collect(),
     })
+}
+
+/// Whose delivery it is, on a route that has tenants.
+fn tenant_of(keyed: &KeyedRoute, said: Option<&str>, captured: &Captured) -> Result<Option<String>, Unable> {
+    let route = &keyed.route;
+    let told =
+        || Some(route.named(captured.head()).tenant?.to_owned()).or_else(|| route.named_in(&captured.body));
+    match (&route.tenant, said) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => {
+            Err(Unable::usage(format!("route {} has no tenants: leave --tenant out", route.name)))
+        }
+        (Some(_), Some(said)) if is_tenant(said.as_bytes()) => Ok(Some(said.to_owned())),
+        (Some(_), Some(_)) => {
+            Err(Unable::usage("--tenant can be no tenant: names are [A-Za-z0-9._-], at most 128".to_owned()))
+        }
+        (Some(place), None) => told().map(Some).ok_or_else(|| {
+            Unable::usage(format!(
+                "whose delivery is it? the request names no tenant ({place}): give --tenant"
+            ))
+        }),
+    }
+}
+
+/// The secrets of a tenant, as the gate would look them up now.
+pub fn secrets_of_tenant(
+    file: Option<&PathBuf>,
+    keyed: &KeyedRoute,
+    tenant: &str,
+) -> Result<Vec<NamedSecret>, Unable> {
+    let Some(Elsewhere::Tenants(from)) = &keyed.elsewhere else { return Ok(Vec::new()) };
+    let startup = config_of_file(file)?.startup;
+    let memory = || Memory::new(startup.replay, startup.stale_after, 1);
+    let store = match startup.shared_store.clone() {
+        Some(settings) => ReplayStore::Redis(Redis::new(settings, startup.replay, None)),
+        None => ReplayStore::Memory(memory()),
+    };
+    let found = ask_now(&keyed.route.name, from, store, tenant).map_err(Unable::failed)?;
+    if found.is_empty() {
+        return Err(Unable::failed(format!("there is no tenant {tenant} in {}", from.place)));
+    }
+    Ok(found)
+}
+
+fn config_of_file(file: Option<&PathBuf>) -> Result<Config, Unable> {
+    let args = RunArgs { config: file.cloned().map(Into::into), ..RunArgs::default() };
+    let given = Given { secret: trial_secret(), ..Given::flags(args) };
+    Config::load(&given).map_err(|problems| Unable::configuration(problems.to_string()))
 }
 
 /// The route of a configuration file that is meant, and the others.
@@ -256,10 +373,7 @@ pub fn route_of_file(
     file: Option<&PathBuf>,
     name: Option<&str>,
 ) -> Result<(KeyedRoute, Vec<KeyedRoute>), Unable> {
-    let args = RunArgs { config: file.cloned().map(Into::into), ..RunArgs::default() };
-    let given = Given { secret: trial_secret(), ..Given::flags(args) };
-    let config = Config::load(&given).map_err(|problems| Unable::configuration(problems.to_string()))?;
-    asked_for(config.routes, name)
+    asked_for(config_of_file(file)?.routes, name)
 }
 
 fn asked_for(

@@ -9,6 +9,7 @@ use serde_saphyr::Location;
 
 use super::application::Application;
 use super::checks::Checks;
+use super::inbox::State;
 use super::limits::Limits;
 use super::listeners::Listeners;
 use super::loader::{Loader, closest};
@@ -29,6 +30,8 @@ pub struct File {
     pub checks: Checks,
     #[schemars(flatten)]
     pub limits: Limits,
+    #[schemars(flatten)]
+    pub state: State,
     #[schemars(flatten)]
     pub process: Process,
     #[schemars(flatten)]
@@ -74,6 +77,7 @@ impl File {
             application: reader.heading(),
             checks: reader.heading(),
             limits: reader.heading(),
+            state: reader.heading(),
             process: reader.heading(),
             routes: reader.heading(),
         };

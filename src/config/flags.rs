@@ -9,12 +9,13 @@ use clap::{Arg, Args, ValueHint};
 
 use super::application::Application;
 use super::checks::Checks;
+use super::inbox::State;
 use super::limits::Limits;
 use super::listeners::Listeners;
 use super::located::Located;
 use super::pod::PodFiles;
 use super::process::Process;
-use super::route::words::{RouteWords, SecretSource};
+use super::route::words::{RouteSecret, RouteWords};
 use super::secret::Secret;
 
 /// All are optional here: what is absent comes from the file or the defaults.
@@ -41,6 +42,9 @@ pub struct RunArgs {
     pub limits: Limits,
 
     #[command(flatten)]
+    pub state: State,
+
+    #[command(flatten)]
     pub process: Process,
 }
 
@@ -49,7 +53,7 @@ fn in_common(arg: Arg) -> Arg {
     let Some(long) = arg.get_long() else { return arg };
     let twin = format!("HOOKGATE_{}", long.replace('-', "_").to_uppercase());
     let held = arg.get_value_parser().type_id();
-    let is_path = held == TypeId::of::<Located<PathBuf>>() || held == TypeId::of::<SecretSource>();
+    let is_path = held == TypeId::of::<Located<PathBuf>>() || held == TypeId::of::<RouteSecret>();
     if is_path { arg.env(twin).value_hint(ValueHint::AnyPath) } else { arg.env(twin) }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -59,6 +60,12 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
 
         deserializer.deserialize_any(Either(PhantomData))
     }
+}
+
+/// The schema of what [`of_keys`] reads.
+pub fn schema_of_keys<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    let one = generator.subschema_for::<T>();
+    schemars::json_schema!({ "anyOf": [{ "type": "array", "items": one }, one, { "type": "null" }] })
 }
 
 /// A list of elements with keys of their own, or one of them.

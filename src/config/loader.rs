@@ -172,9 +172,45 @@ impl Loader {
         Some(path.value.clone())
     }
 
+    /// A folder that the gate makes if it is not there: the one that it stands in must be.
+    pub fn folder_to_make(&mut self, key: &str, path: Option<&Located<PathBuf>>) -> Option<PathBuf> {
+        let Some(path) = path else {
+            self.setting(key, "none", Origin::Default);
+            return None;
+        };
+        let (shown, folder) = (path.value.display(), &path.value);
+        self.given(key, &shown, path);
+        let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
+        if self.pod.is_none() && folder.exists() && !folder.is_dir() {
+            self.located_problem(key, path, format!("{shown} is no folder: name one"));
+        } else if !self.has_folder(folder) && above.is_some_and(|above| !self.has_folder(above)) {
+            let message =
+                format!("{shown}: there is no folder that it could be made in: mount it or correct the path");
+            self.located_problem(key, path, message);
+        }
+        Some(folder.clone())
+    }
+
     /// Whether the gate will run in a pod that is only described here.
     pub fn is_for_elsewhere(&self) -> bool {
         self.pod.is_some()
+    }
+
+    /// Why a folder that the gate reads is not there.
+    pub fn folder(&self, folder: &Path) -> Result<(), String> {
+        let shown = folder.display();
+        match &self.pod {
+            Some(pod) if pod.has_folder(folder) => Ok(()),
+            Some(_) => Err(format!(
+                "{shown} will not be there: nothing is mounted there: name a volume with --mount"
+            )),
+            None => match std::fs::read_dir(folder) {
+                Ok(_) => Ok(()),
+                Err(error) => {
+                    Err(format!("cannot read {shown}: {error}; mount the folder or correct the path"))
+                }
+            },
+        }
     }
 
     fn has_folder(&self, folder: &Path) -> bool {
@@ -307,7 +343,7 @@ impl Loader {
         self.problems.push(problem);
     }
 
-    fn problem_of<T>(&self, key: &str, given: &Located<T>, message: impl Into<String>) -> Problem {
+    pub fn problem_of<T>(&self, key: &str, given: &Located<T>, message: impl Into<String>) -> Problem {
         let key = given.given_as.as_deref().unwrap_or(key).to_owned();
         Problem { place: self.place(given.at), key, message: message.into() }
     }

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::Startup;
+use super::route::{Elsewhere, KeyedRoute};
 use super::store::OnStoreError;
 use crate::budget::Budget;
 
@@ -11,6 +12,9 @@ use crate::budget::Budget;
 const BASE: usize = 24 << 20;
 /// The addresses that a route's limits remember.
 const ROUTE: usize = 8 << 20;
+/// A tenant that is remembered; and all the names that are known to be none.
+const TENANT: usize = 256;
+const NO_TENANTS: usize = 4 << 20;
 /// A connection with a short request.
 const CONNECTION: usize = 28 << 10;
 /// The same with TLS, and a record that is being read.
@@ -29,7 +33,11 @@ pub struct Bound {
 }
 
 impl Bound {
-    pub fn of(startup: &Startup, routes: usize) -> Self {
+    pub fn of(startup: &Startup, routes: &[KeyedRoute]) -> Self {
+        let tenants = routes.iter().map(|keyed| match &keyed.elsewhere {
+            Some(Elsewhere::Tenants(from)) => TENANT.saturating_mul(from.max).saturating_add(NO_TENANTS),
+            None => 0,
+        });
         let connection = if startup.sockets.listen_tls.is_empty() { CONNECTION } else { TLS_CONNECTION };
         // A shared store remembers elsewhere, and in this process only while it is away.
         let remembers = startup.shared_store.is_none() || startup.on_store_error == OnStoreError::Local;
@@ -37,7 +45,7 @@ impl Bound {
         let events = if remembers { startup.replay_capacity } else { 0 };
         Bound {
             base: BASE,
-            routes: ROUTE.saturating_mul(routes),
+            routes: tenants.fold(ROUTE.saturating_mul(routes.len()), usize::saturating_add),
             connections: connection.saturating_mul(startup.max_connections),
             buffered: buffered.saturating_add(buffered / 8), // what is lost between blocks
             replay: EVENT.saturating_mul(events),
@@ -57,7 +65,7 @@ impl fmt::Display for Bound {
         let mib = |bytes: usize| bytes.div_ceil(1 << 20);
         write!(
             f,
-            "at most {} MiB: {} for the program, {} for limits of routes, {} for connections, {} for bodies and \
+            "at most {} MiB: {} for the program, {} for limits and tenants of routes, {} for connections, {} for bodies and \
              what surrounds them, {} for the replay memory",
             mib(self.total()),
             mib(self.base),

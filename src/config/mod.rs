@@ -12,6 +12,7 @@ pub mod checks;
 pub mod file;
 pub mod flags;
 pub mod handshake;
+pub mod inbox;
 pub mod limits;
 mod list;
 pub mod listeners;
@@ -32,6 +33,7 @@ pub mod units;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::loader::closest;
@@ -40,6 +42,7 @@ use self::certificates::TlsMaterial;
 use self::checks::ProxyProtocol;
 use self::file::File;
 use self::flags::Given;
+use self::inbox::StateDir;
 use self::listeners::Sockets;
 use self::loader::{Gathered, Loader};
 use self::process::Lifecycle;
@@ -49,6 +52,7 @@ use self::store::OnStoreError;
 use self::units::UpstreamUrl;
 use crate::gate::delivery::TrustedProxies;
 use crate::gate::filter::replay::ReplayPolicy;
+use crate::inbox::seal::Keys;
 use crate::store::redis;
 
 /// Everything a run needs, checked.
@@ -60,6 +64,8 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// Certificates, swapped by a reload.
     pub tls: Option<TlsMaterial>,
+    /// What seals the inbox, swapped by a reload.
+    pub inbox_keys: Arc<Keys>,
     /// Each value in effect and where it came from; secrets by id only.
     pub settings: Vec<Setting>,
     /// Digests of what is in effect and not shown, by their keys.
@@ -97,6 +103,8 @@ pub struct Startup {
     pub ready_without_store: bool,
     /// Where the replay memory outlives the process.
     pub replay_file: Option<PathBuf>,
+    /// Where everything else outlives it.
+    pub state_dir: Option<StateDir>,
     /// Where an operator reaches the gate.
     pub control_socket: Option<PathBuf>,
     pub lifecycle: Lifecycle,
@@ -217,12 +225,14 @@ impl Config {
         let mut loader = Loader::new(given.args.config.as_ref(), given.pod.as_ref());
         let built = File::load(&mut loader).map(|file| loader.config(given, file));
         let Gathered { settings, contents, notices, address_files, fingerprint } = loader.finish()?;
-        let Built { startup, routes, trusted_proxies, tls } = built.expect("what is wrong was told");
+        let Built { startup, routes, trusted_proxies, tls, inbox_keys } =
+            built.expect("what is wrong was told");
         Ok(Config {
             startup,
             routes,
             trusted_proxies,
             tls,
+            inbox_keys,
             settings,
             contents,
             address_files,

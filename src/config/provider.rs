@@ -2,11 +2,17 @@
 
 use std::sync::Arc;
 
+use http::Method;
+
+use super::Fault;
+use super::handshake::{self, RawAnswer};
 use super::loader::closest;
 use super::raw;
 use super::secret::Secret;
 use crate::gate::filter::signature::Scheme;
+use crate::gate::handshake::{AnsweredBy, Handshakes};
 use crate::gate::rotation::{KeyLife, Rotation};
+use crate::gate::scheme::algorithm::{Algorithm, KeyedMac};
 use crate::gate::scheme::key::{KeyError, MIN_KEY_LEN};
 use crate::gate::scheme::{Key, Recipe, Verifier};
 
@@ -19,10 +25,23 @@ pub fn preset(name: &str) -> Option<raw::Preset> {
     Some(parse(text).expect("the catalogue is tested: every preset in it parses"))
 }
 
-/// The methods that a provider sends with.
-pub fn methods(preset: &raw::Preset) -> Vec<http::Method> {
-    let methods: Vec<_> = preset.methods.iter().filter_map(|name| name.parse().ok()).collect();
-    if methods.is_empty() { vec![http::Method::POST] } else { methods }
+/// How methods are written.
+pub const METHODS: &str = "write methods such as POST, PUT or GET, in capitals as HTTP has them";
+
+/// The methods that are named so; POST if none is.
+pub fn methods(named: &[String]) -> Result<Vec<Method>, String> {
+    let mut methods = Vec::new();
+    for name in named {
+        let known = name.bytes().all(|b| b.is_ascii_uppercase()) && name != "CONNECT";
+        match name.parse() {
+            Ok(method) if known && methods.contains(&method) => {}
+            Ok(method) if known => methods.push(method),
+            Ok(_) | Err(_) => {
+                return Err(format!("\"{name}\" is no method to send an event with: {METHODS}"));
+            }
+        }
+    }
+    Ok(if methods.is_empty() { vec![Method::POST] } else { methods })
 }
 
 /// What to say of a name that is no preset's.
@@ -47,6 +66,24 @@ pub struct NamedSecret {
     pub not_after_ms: Option<i64>,
 }
 
+/// The keys that a provider's questions are answered with.
+pub fn answering(recipes: &[Recipe], secrets: &[NamedSecret]) -> Vec<(Arc<str>, KeyedMac)> {
+    let decoded = |NamedSecret { id, secret, .. }: &NamedSecret| {
+        let key = recipes.first()?.key.decode(secret.expose()).ok()?;
+        Some((Arc::clone(id), Algorithm::HmacSha256.keyed(&key)?))
+    };
+    secrets.iter().filter_map(decoded).collect()
+}
+
+/// The questions of a preset that the gate answers without being told anything.
+pub fn handshakes(preset: &raw::Preset, keys: Vec<(Arc<str>, KeyedMac)>) -> Result<Handshakes, Fault> {
+    let mut list = Vec::new();
+    for raw in preset.handshake.iter().filter(|raw| raw.answer != RawAnswer::Application) {
+        list.extend(handshake::compile(raw, None)?);
+    }
+    Ok(Handshakes::new(list, keys, AnsweredBy::Gate))
+}
+
 /// How long each of them is good for.
 pub fn rotation(secrets: &[NamedSecret]) -> Rotation {
     let life = |s: &NamedSecret| KeyLife { id: Arc::clone(&s.id), not_after_ms: s.not_after_ms };
@@ -59,15 +96,25 @@ pub fn keyed(
     secrets: &[NamedSecret],
     short_allowed: bool,
 ) -> (Scheme, Vec<(Arc<str>, KeyError)>) {
+    let (keys, unfit) = keys(&recipe, secrets, short_allowed);
+    (Scheme::new(recipe, keys), unfit)
+}
+
+/// The keys that secrets are under a recipe, and why others are none.
+pub fn keys(
+    recipe: &Recipe,
+    secrets: &[NamedSecret],
+    short_allowed: bool,
+) -> (Vec<Key>, Vec<(Arc<str>, KeyError)>) {
     let mut keys = Vec::new();
     let mut unfit = Vec::new();
     for NamedSecret { id, secret, .. } in secrets.iter().filter(|named| !named.secret.is_unseen()) {
-        match verifier(&recipe, secret, short_allowed) {
+        match verifier(recipe, secret, short_allowed) {
             Ok(verifier) => keys.push(Key { id: Arc::clone(id), verifier }),
             Err(error) => unfit.push((Arc::clone(id), error)),
         }
     }
-    (Scheme::new(recipe, keys), unfit)
+    (keys, unfit)
 }
 
 fn verifier(recipe: &Recipe, secret: &Secret, short_allowed: bool) -> Result<Verifier, KeyError> {

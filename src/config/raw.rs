@@ -161,6 +161,8 @@ pub struct Sender {
     pub again: Vec<Statuses>,
     /// Whether a signed time is that of the attempt or that of the event.
     pub stamp: Option<Stamp>,
+    /// When it stops sending to an endpoint that fails.
+    pub disables: Option<Disables>,
     /// What it wants to read when an event was taken.
     pub ack: Option<Answer>,
     /// What it wants to read when it sends a known event again.
@@ -171,6 +173,18 @@ pub struct Sender {
     #[serde(deserialize_with = "one_or_many")]
     #[schemars(with = "Vec<String>")]
     pub source: Vec<String>,
+}
+
+/// When a sender stops sending.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Disables {
+    /// In words, to be read after "stops sending".
+    pub when: String,
+    /// After so many failures in a row.
+    pub failures: Option<u64>,
+    /// After so long without a success.
+    pub after: Option<Span>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -28,6 +28,11 @@ impl Secret {
         (Secret { bytes: Zeroizing::new(bytes), is_unseen: false }, newline)
     }
 
+    /// These bytes, to the last one.
+    pub fn exact(bytes: &[u8]) -> Self {
+        Secret { bytes: Zeroizing::new(bytes.to_vec()), is_unseen: false }
+    }
+
     /// Of a gate that will run elsewhere. It verifies nothing; the same file is the same secret.
     pub fn unseen(path: &Path) -> Self {
         Secret { bytes: Zeroizing::new(path.as_os_str().as_encoded_bytes().to_vec()), is_unseen: true }

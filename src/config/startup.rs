@@ -1,6 +1,8 @@
 //! The whole, from its headings: the flags of each over its keys in the file, in the order in which
 //! `check` shows them.
 
+use std::sync::Arc;
+
 use super::Startup;
 use super::certificates::TlsMaterial;
 use super::file::File;
@@ -11,6 +13,7 @@ use super::route::{ForAll, KeyedRoute};
 use crate::gate::delivery::TrustedProxies;
 use crate::gate::filter::https::Https;
 use crate::gate::filter::replay::WINDOW_MARGIN;
+use crate::inbox::seal::Keys;
 
 /// A configuration, still without what the loader has gathered on the way.
 pub struct Built {
@@ -18,16 +21,18 @@ pub struct Built {
     pub routes: Vec<KeyedRoute>,
     pub trusted_proxies: TrustedProxies,
     pub tls: Option<TlsMaterial>,
+    pub inbox_keys: Arc<Keys>,
 }
 
 impl Loader {
     pub fn config(&mut self, given: &Given, file: File) -> Built {
         // Taken apart completely: a heading that is not handled here does not compile.
-        let RunArgs { config: _, listeners, application, route, checks, limits, process } =
+        let RunArgs { config: _, listeners, application, route, checks, limits, state, process } =
             given.args.clone();
         let listeners = listeners.over(file.listeners);
         let checks = checks.over(file.checks);
         let limits = limits.over(file.limits);
+        let state = state.over(file.state);
         let process = process.over(file.process);
 
         let sockets = listeners.sockets(self);
@@ -51,11 +56,15 @@ impl Loader {
         }
         let lifecycle = process.lifecycle(self);
         let sharing = checks.replay.sharing(self, &exchange.upstream);
+        let state_dir = state.folder(self);
+        let inbox_keys = state.keys(self);
         let for_all = ForAll {
             https: if trust.allow_http { Https::Optional } else { Https::Required },
             short_secret: trust.short_secret,
             strict: process.strict_start(self),
             may_share: sharing.store.is_some(),
+            state: state_dir.as_ref(),
+            reload_interval: lifecycle.reload_interval,
             max_buffered: held.max_buffered,
             application: &application,
             exchange: &exchange,
@@ -86,9 +95,10 @@ impl Loader {
             on_store_error: sharing.on_error,
             ready_without_store: sharing.ready_without,
             replay_file,
+            state_dir,
             control_socket,
             lifecycle,
         };
-        Built { startup, routes, trusted_proxies: trust.proxies, tls }
+        Built { startup, routes, trusted_proxies: trust.proxies, tls, inbox_keys }
     }
 }

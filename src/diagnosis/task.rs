@@ -20,6 +20,8 @@ use crate::telemetry::{RequestId, Telemetry};
 pub struct Suspect {
     pub route: Arc<Route>,
     pub secrets: Arc<[NamedSecret]>,
+    /// What was found without them, and explains it.
+    pub found: Option<String>,
     /// The other routes, with their secrets.
     pub others: Vec<(Arc<Route>, Arc<[NamedSecret]>)>,
     pub method: Method,
@@ -69,7 +71,10 @@ impl Suspect {
     /// Looks closer in a thread for such work, and tells the log.
     pub fn diagnose(self, telemetry: Arc<Telemetry>) {
         tokio::task::spawn_blocking(move || {
-            let found = self.hints();
+            let found = match &self.found {
+                Some(found) => vec![found.clone()],
+                None => self.hints(),
+            };
             if !found.is_empty() {
                 telemetry.log.hints(&self.route.name, self.id, &found);
             }

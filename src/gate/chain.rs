@@ -3,6 +3,8 @@
 //! skipped; the order of the checks within one, and the limit that gates share, are held by
 //! `tests/gate/chain_order.rs`.
 
+use std::time::Duration;
+
 use super::delivery::Head;
 use super::filter::body_limit::{self, Admitted, Proof};
 use super::filter::freshness::{self, Fresh};
@@ -26,6 +28,9 @@ impl Route {
         }
         self.sender(head, now, findings)?;
         let presented = self.signature.presented(head);
+        if presented.is_err() {
+            findings.unproved()?;
+        }
         if presented.as_ref().is_err_and(|_| self.may_ask(head)) {
             return Ok(body_limit::admit(self.max_body, head, Proof::Open)?);
         }
@@ -40,6 +45,7 @@ impl Route {
             return Err(Reason::MethodNotAllowed.into());
         }
         self.sender(head, now, findings)?;
+        findings.unproved()?;
         Ok(body_limit::admit(self.max_body, head, Proof::Nothing)?)
     }
 
@@ -52,7 +58,11 @@ impl Route {
     fn sender(&self, head: &Head<'_>, now: Now, findings: &mut Findings) -> Result<(), Reject> {
         findings.note(self.https.check(head))?;
         findings.note(self.allowlist.check(head.client))?;
-        findings.note(self.rate_limit(head, now))?;
+        match self.rate_limit(head, now) {
+            // Once it is proved it is stored, and delivered when there is time.
+            Err(limited) if self.stores => findings.put_off = Some(limited),
+            judged => _ = findings.note(judged)?,
+        }
         findings.note(self.failure_budget(head, now))?;
         Ok(())
     }
@@ -64,6 +74,7 @@ impl Route {
             return self.admit_delivery(head, now, findings).map(Admission::Read);
         };
         self.sender(head, now, findings)?;
+        findings.unproved()?;
         if self.handshakes.forwards(question) {
             findings.noted.insert(0, Reason::Handshake);
             return Ok(Admission::Read(body_limit::admit(self.max_body, head, Proof::Asked)?));
@@ -79,7 +90,9 @@ impl Route {
     /// Whether this delivery is judged by keys that have to be looked up; what is not signed, and asks for no
     /// signature, is not.
     pub fn needs_keys(&self, admitted: &Admitted) -> bool {
-        self.looks_keys_up && (admitted.is_presented() || (admitted.is_open() && self.handshakes.sign()))
+        self.looks_keys_up
+            && (matches!(admitted.proof(), Proof::Presented(_))
+                || (admitted.is_open() && self.handshakes.sign()))
     }
 
     /// Meets what the head left open: whether it asks a question that is answered with a key that was looked
@@ -134,7 +147,7 @@ impl Route {
             return Err(Reason::Overloaded);
         }
         if let (Err(_), Some(budget)) = (&answer, &self.failure_budget) {
-            budget.charge(head.client, now);
+            budget.charge(head.counted_as, head.client, now);
         }
         answer.map(Box::new).map_err(|_| Reason::HandshakeRefused)
     }
@@ -154,37 +167,69 @@ impl Route {
         Ok(answer.transpose().map_err(|_| Reason::HandshakeRefused)?.map(Box::new))
     }
 
-    /// Judges the body by the keys of the route, or by those that were looked up for this delivery. What
-    /// comes back is the proof that one of them signed it; `None` if none did and the route only observes or passes on, or the application is to answer an unsigned question itself.
+    /// Judges the body by the keys of the route, or by those that were looked up for this delivery: what
+    /// [`verify`](Self::verify) finds, [believed](Self::believe).
     pub fn authenticate(
         &self,
-        admitted: Admitted,
+        admitted: &Admitted,
         head: &Head<'_>,
         body: &[u8],
         keys: &Keys,
         now: Now,
         findings: &mut Findings,
     ) -> Result<Option<Authentic>, Reject> {
-        let presented = match admitted.into_proof() {
+        self.believe(self.verify(admitted, head, body, keys, now), head, now, findings)
+    }
+
+    /// Whether one of these keys signed it. Nobody is charged for it yet: if none did, there may be newer
+    /// keys by now.
+    pub fn verify(
+        &self,
+        admitted: &Admitted,
+        head: &Head<'_>,
+        body: &[u8],
+        keys: &Keys,
+        now: Now,
+    ) -> Verified {
+        let presented = match admitted.proof() {
             Proof::Presented(presented) => presented,
-            Proof::Nothing | Proof::Asked => return Ok(None),
+            Proof::Nothing | Proof::Asked => return Verified(Ok(None)),
             // Nobody has looked whether it is a question, so it is none.
-            Proof::Open => return Err(Reason::SignatureMissing.into()),
+            Proof::Open => return Verified(Err(Reason::SignatureMissing)),
         };
         if matches!(keys, Keys::Unavailable) {
-            return Err(Reason::StoreUnavailable.into());
+            return Verified(Err(Reason::StoreUnavailable));
         }
         let usable = |id: &str| keys.is_usable(&self.rotation, id, now);
-        let verified = self.signature.verify_by(keys, &presented, &self.name, head, body, usable);
-        let verified = verified.and_then(|authentic| {
+        let verified = self.signature.verify_by(keys, presented, &self.name, head, body, usable);
+        Verified(match verified {
             // A signature that anyone can ask for proves nothing.
-            if self.handshakes.could_have_signed(body) {
+            Ok(_) if keys.are_decoys() || self.handshakes.could_have_signed(body) => {
                 Err(Reason::SignatureMismatch)
-            } else {
-                Ok(authentic)
             }
-        });
-        findings.note(self.charged(head, now, verified))
+            verified => verified.map(Some),
+        })
+    }
+
+    /// What comes back is the proof that a key signed it; `None` if none did and the route only observes or
+    /// passes on, or the application is to answer an unsigned question itself.
+    pub fn believe(
+        &self,
+        verified: Verified,
+        head: &Head<'_>,
+        now: Now,
+        findings: &mut Findings,
+    ) -> Result<Option<Authentic>, Reject> {
+        match verified.0 {
+            Ok(authentic) => Ok(authentic),
+            Err(reason) => {
+                let judged = findings.note(self.charged(head, now, Err(reason)));
+                if judged.is_err() {
+                    findings.unproved()?;
+                }
+                judged
+            }
+        }
     }
 
     /// Judges the signed time. What comes back is what the replay memory asks for.
@@ -212,16 +257,16 @@ impl Route {
     }
 
     fn rate_limit(&self, head: &Head<'_>, now: Now) -> Result<(), Reject> {
-        self.rate_limit.as_ref().map_or(Ok(()), |limit| limit.check(head.client, now))
+        self.rate_limit.as_ref().map_or(Ok(()), |limit| limit.check(head.counted_as, now))
     }
 
     /// Where the client is counted by all gates together, if the route asks for that.
     pub fn shared_rate(&self, head: &Head<'_>) -> Option<SharedCell> {
-        self.rate_limit.as_ref()?.shared_cell(&self.name, head.client)
+        self.rate_limit.as_ref()?.shared_cell(&self.name, head.counted_as)
     }
 
     fn failure_budget(&self, head: &Head<'_>, now: Now) -> Result<(), Reject> {
-        self.failure_budget.as_ref().map_or(Ok(()), |budget| budget.check(head.client, now))
+        self.failure_budget.as_ref().map_or(Ok(()), |budget| budget.check(head.counted_as, head.client, now))
     }
 
     /// Charges the client for a signature that is none.
@@ -229,9 +274,21 @@ impl Route {
         if let (Err(reason), Some(budget)) = (&judged, &self.failure_budget)
             && reason.is_signature()
         {
-            budget.charge(head.client, now);
+            budget.charge(head.counted_as, head.client, now);
         }
         judged
+    }
+}
+
+/// What a verification found.
+#[must_use = "it refuses nothing by itself"]
+#[derive(Debug)]
+pub struct Verified(Result<Option<Authentic>, Reason>);
+
+impl Verified {
+    /// Whether it is signed, and none of the keys that were tried did it.
+    pub fn is_mismatch(&self) -> bool {
+        matches!(self.0, Err(Reason::SignatureMismatch))
     }
 }
 
@@ -250,11 +307,13 @@ pub enum Admission {
 pub struct Findings {
     mode: Mode,
     noted: Vec<Reason>,
+    /// The limit that the client is over, on a route that stores: what is not proved is refused for it.
+    put_off: Option<Reject>,
 }
 
 impl Findings {
     pub fn new(mode: Mode) -> Self {
-        Findings { mode, noted: Vec::new() }
+        Findings { mode, noted: Vec::new(), put_off: None }
     }
 
     /// Passes a check's proof on, or its objection if that refuses.
@@ -270,6 +329,16 @@ impl Findings {
                 Ok(None)
             }
         }
+    }
+
+    /// There will be no proof: what was put off is met.
+    fn unproved(&mut self) -> Result<(), Reject> {
+        self.put_off.take().map_or(Ok(()), Err)
+    }
+
+    /// By how much a delivery that is proved came too early, if its client is over the limit.
+    pub fn too_early(&self) -> Option<Duration> {
+        self.put_off?.retry_after
     }
 
     /// Whether an objection refuses nothing.

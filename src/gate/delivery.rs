@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
+use sha2::{Digest, Sha256};
 
 use super::parse::Unreadable;
 use super::parse::form::Form;
@@ -21,6 +22,10 @@ pub struct Head<'r> {
     pub query: Option<&'r [u8]>,
     pub headers: Headers<'r>,
     pub client: Client,
+    /// Whose deliveries the limits count this one with: the client's, or the client's for one tenant.
+    pub counted_as: Client,
+    /// The tenant that the delivery names, on a route that has some. Nothing proves it.
+    pub tenant: Option<&'r str>,
     /// Whether the sender spoke HTTPS, to us or to a trusted proxy.
     pub secure: bool,
     /// The declared length; `None` for a chunked body.
@@ -36,7 +41,18 @@ impl<'r> Head<'r> {
         headers: &'r HeaderMap,
     ) -> Self {
         let headers = Headers::Made(headers);
-        Head { method, path, query, headers, client: Client::Unknown, secure: true, content_length: None }
+        let client = Client::Unknown;
+        Head {
+            method,
+            path,
+            query,
+            headers,
+            client,
+            counted_as: client,
+            tenant: None,
+            secure: true,
+            content_length: None,
+        }
     }
 
     /// The parameters of the query; none if there is no query.
@@ -168,6 +184,24 @@ pub enum Client {
     Known(IpAddr),
     /// A trusted proxy named something that is no address.
     Unknown,
+}
+
+impl Client {
+    /// What stands for the deliveries of this client for one tenant where clients are counted: a network
+    /// that is drawn from both, as good as never another one.
+    #[must_use]
+    pub fn of_tenant(self, tenant: &str) -> Client {
+        let address = match self {
+            Client::Known(IpAddr::V4(v4)) => v4.to_ipv6_mapped().octets(),
+            // What one customer gets is one client.
+            Client::Known(IpAddr::V6(v6)) => (v6.to_bits() & !u128::from(u64::MAX)).to_be_bytes(),
+            Client::Unknown => [0; 16],
+        };
+        let digest = Sha256::new().chain_update(address).chain_update(tenant).finalize();
+        let mut network = [0; 16];
+        network[..8].copy_from_slice(&digest[..8]);
+        Client::Known(IpAddr::from(network))
+    }
 }
 
 impl fmt::Display for Client {

@@ -70,12 +70,19 @@ impl Identity {
     }
 }
 
+/// Within what events are told apart: the same id on two routes, or of two tenants, is two events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scope<'s> {
+    pub route: &'s str,
+    pub tenant: Option<&'s str>,
+}
+
 /// The identity of a delivery that was signed in this form. `others` are the recipes of the same
 /// provider under which its events have [other names](differs), with what they read in it. `None` on
 /// routes that remember nothing.
 pub fn of<'r>(
     rule: Rule,
-    route: &str,
+    scope: Scope<'_>,
     recipe: &Recipe,
     reading: &Reading<'_>,
     variant: Variant<'_>,
@@ -87,11 +94,11 @@ pub fn of<'r>(
     let mut names = SmallVec::<[ReplayKey; 1]>::new();
     for (other, reading) in others {
         // What cannot be read there is refused there: no copy comes under that name.
-        names.extend(name_under(route, other, &reading, recipe).ok().flatten());
+        names.extend(name_under(scope, other, &reading, recipe).ok().flatten());
     }
     names.push(match signed_id(recipe, reading, |_| true)? {
-        Some(id) => id.key(route),
-        None => by_content(route, recipe, reading, variant)?,
+        Some(id) => id.key(scope),
+        None => by_content(scope, recipe, reading, variant)?,
     });
     if rule == Rule::Delivery
         && let Some(id) = delivery_id(recipe, reading)?
@@ -121,7 +128,7 @@ pub fn differs(signed: &Recipe, other: &Recipe) -> bool {
 /// The name that `other` would give to what was signed under `signed`; none if it could not come under
 /// it, because its time is missing or what names it there is not covered here.
 fn name_under(
-    route: &str,
+    scope: Scope<'_>,
     other: &Recipe,
     reading: &Reading<'_>,
     signed: &Recipe,
@@ -134,10 +141,10 @@ fn name_under(
         return Ok(None);
     }
     if let Some(id) = signed_id(other, reading, |source| signed.identifies(source))? {
-        return Ok(Some(id.key(route)));
+        return Ok(Some(id.key(scope)));
     }
     match reading.variants().next().filter(|_| is_body(other)) {
-        Some(variant) => by_content(route, other, reading, variant).map(Some),
+        Some(variant) => by_content(scope, other, reading, variant).map(Some),
         None => Ok(None),
     }
 }
@@ -172,11 +179,11 @@ fn signed_id<'r>(
 }
 
 impl SignedId<'_> {
-    fn key(&self, route: &str) -> ReplayKey {
+    fn key(&self, scope: Scope<'_>) -> ReplayKey {
         match self.distinct.as_slice() {
-            [] => by_id(route, &self.id),
+            [] => by_id(scope, &self.id),
             values => {
-                let mut digest = on(route, b"distinct id\0");
+                let mut digest = on(scope, b"distinct id\0");
                 for value in std::iter::once(self.id.as_bytes()).chain(values.iter().map(AsRef::as_ref)) {
                     digest.update((value.len() as u64).to_be_bytes());
                     digest.update(value);
@@ -187,9 +194,9 @@ impl SignedId<'_> {
     }
 }
 
-/// The key of the event with this signed id. The same id on two routes is two events.
-pub fn by_id(route: &str, id: &str) -> ReplayKey {
-    let mut digest = on(route, b"id\0");
+/// The key of the event with this signed id.
+pub fn by_id(scope: Scope<'_>, id: &str) -> ReplayKey {
+    let mut digest = on(scope, b"id\0");
     digest.update(id.as_bytes());
     ReplayKey::from_digest(&digest.finalize().into())
 }
@@ -216,12 +223,12 @@ fn of_delivery(name: ReplayKey, id: &str) -> ReplayKey {
 }
 
 fn by_content(
-    route: &str,
+    scope: Scope<'_>,
     recipe: &Recipe,
     reading: &Reading<'_>,
     variant: Variant<'_>,
 ) -> Result<ReplayKey, Unreadable> {
-    let mut digest = on(route, b"content\0");
+    let mut digest = on(scope, b"content\0");
     reading.told_apart(variant, |bytes| digest.update(bytes))?;
     if recipe.assurance != Assurance::Verified && !recipe.content.keeps_body() {
         digest.update(reading.body());
@@ -229,10 +236,15 @@ fn by_content(
     Ok(ReplayKey::from_digest(&digest.finalize().into()))
 }
 
-fn on(route: &str, kind: &[u8]) -> Sha256 {
+fn on(Scope { route, tenant }: Scope<'_>, kind: &[u8]) -> Sha256 {
     let mut digest = Sha256::new();
     digest.update((route.len() as u64).to_be_bytes());
     digest.update(route);
+    if let Some(tenant) = tenant {
+        digest.update(b"tenant\0"); // no kind begins so
+        digest.update((tenant.len() as u64).to_be_bytes());
+        digest.update(tenant);
+    }
     digest.update(kind);
     digest
 }

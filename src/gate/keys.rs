@@ -27,11 +27,28 @@ pub struct KeyRing {
     /// Of each scheme of the route, in its order. A scheme beyond the end has none.
     pub schemes: Vec<Vec<Key>>,
     pub rotation: Rotation,
+    /// Whose keys they are, if they are a tenant's. Events of two tenants are never the same.
+    pub tenant: Option<Arc<str>>,
+    /// Nobody has them: they stand in for the keys of a tenant that does not exist, and prove nothing.
+    pub is_decoy: bool,
     /// Those that answers to handshakes are made with, newest first.
     pub answering: Vec<(Arc<str>, KeyedMac)>,
 }
 
 impl Keys {
+    /// The tenant whose keys they are.
+    pub(in crate::gate) fn tenant(&self) -> Option<&Arc<str>> {
+        match self {
+            Keys::Found(ring) => ring.tenant.as_ref(),
+            Keys::OfRoute | Keys::Unavailable => None,
+        }
+    }
+
+    /// Whether they prove nothing, whoever signs with them.
+    pub(in crate::gate) fn are_decoys(&self) -> bool {
+        matches!(self, Keys::Found(ring) if ring.is_decoy)
+    }
+
     /// The keys of a scheme, the one with that number.
     pub(in crate::gate) fn of<'k>(&'k self, n: usize, scheme: &'k Scheme) -> &'k [Key] {
         match self {

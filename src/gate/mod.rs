@@ -17,3 +17,4 @@ pub mod resign;
 pub mod rotation;
 pub mod route;
 pub mod scheme;
+pub mod tenant;

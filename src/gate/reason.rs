@@ -29,6 +29,7 @@ pub enum Reason {
     SignatureMismatch,
     SignatureMissing,
     StoreUnavailable,
+    Stored,
     TimestampFuture,
     TimestampMissing,
     TimestampStale,
@@ -43,6 +44,8 @@ pub enum Reason {
 pub enum Verdict {
     /// Delivered: the application said 2xx.
     Accepted,
+    /// Genuine and durable in the inbox, which delivers it.
+    Stored,
     /// Genuine, and answered by the gate as it should be: a duplicate, a handshake, an event that the
     /// route does not take.
     Answered,
@@ -56,12 +59,19 @@ pub enum Verdict {
 
 impl Verdict {
     /// Every verdict.
-    pub const ALL: [Verdict; 5] =
-        [Verdict::Accepted, Verdict::Answered, Verdict::Observed, Verdict::Refused, Verdict::Failed];
+    pub const ALL: [Verdict; 6] = [
+        Verdict::Accepted,
+        Verdict::Stored,
+        Verdict::Answered,
+        Verdict::Observed,
+        Verdict::Refused,
+        Verdict::Failed,
+    ];
 
     pub const fn label(self) -> &'static str {
         match self {
             Verdict::Accepted => "accepted",
+            Verdict::Stored => "stored",
             Verdict::Answered => "answered",
             Verdict::Refused => "refused",
             Verdict::Observed => "observed",
@@ -72,9 +82,10 @@ impl Verdict {
 
 impl Reason {
     /// Every reason, in the order of the table in conf/README.md.
-    pub const ALL: [Reason; 28] = [
+    pub const ALL: [Reason; 29] = [
         Reason::Accepted,
         Reason::UpstreamStatus,
+        Reason::Stored,
         Reason::Filtered,
         Reason::Handshake,
         Reason::FramingInvalid,
@@ -140,6 +151,7 @@ impl Reason {
             Reason::SignatureMismatch => "signature_mismatch",
             Reason::SignatureMissing => "signature_missing",
             Reason::StoreUnavailable => "store_unavailable",
+            Reason::Stored => "stored",
             Reason::TimestampFuture => "timestamp_future",
             Reason::TimestampMissing => "timestamp_missing",
             Reason::TimestampStale => "timestamp_stale",
@@ -154,6 +166,7 @@ impl Reason {
     pub const fn verdict(self) -> Verdict {
         match self {
             Reason::Accepted => Verdict::Accepted,
+            Reason::Stored => Verdict::Stored,
             Reason::Duplicate | Reason::Filtered | Reason::Handshake => Verdict::Answered,
             Reason::StoreUnavailable
             | Reason::UpstreamFailed
@@ -214,7 +227,7 @@ impl Reason {
     /// Never 410: some senders delete the endpoint. The application's own answer has its own.
     pub const fn status(self) -> u16 {
         match self {
-            Reason::Filtered => 202,
+            Reason::Filtered | Reason::Stored => 202,
             Reason::Accepted | Reason::Duplicate | Reason::Handshake => 200,
             Reason::BodyMalformed
             | Reason::FramingInvalid
@@ -241,7 +254,7 @@ impl Reason {
     /// The fixed text that the sender reads: enough to act on, nothing to attack with.
     pub const fn text(self) -> &'static str {
         match self {
-            Reason::Accepted | Reason::Filtered | Reason::Handshake => "",
+            Reason::Accepted | Reason::Filtered | Reason::Handshake | Reason::Stored => "",
             Reason::AddressDenied | Reason::HandshakeRefused | Reason::HttpsRequired => "Forbidden",
             Reason::BodyMalformed | Reason::FramingInvalid => "Bad request",
             Reason::BodyTimeout => "Request timeout",
@@ -364,7 +377,7 @@ impl Answers {
             reason if reason.is_signature() => &self.signature,
             Reason::TimestampFuture | Reason::TimestampMissing | Reason::TimestampStale => &self.timestamp,
             Reason::Duplicate => &self.duplicate,
-            Reason::Filtered => &self.ack,
+            Reason::Filtered | Reason::Stored => &self.ack,
             reason if reason.wants_another_attempt() && self.last.contains(&reason.status()) => {
                 let other = OTHERS.into_iter().find(|status| !self.last.contains(status));
                 return Said { status: other.unwrap_or(reason.status()), ..reason.said() };

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 
+use super::delivery::Head;
 use super::filter::failure_budget::FailureBudget;
 use super::filter::https::Https;
 use super::filter::ip_allowlist::IpAllowlist;
@@ -17,12 +18,15 @@ use super::handshake::Handshakes;
 use super::reason::{Answers, Reason};
 use super::resign::Resign;
 use super::rotation::Rotation;
+use super::tenant::{TenantPlace, is_tenant};
 
 /// What one endpoint demands. Immutable; a reload makes a new one.
 pub struct Route {
     pub name: Arc<str>,
     pub provider: Arc<str>,
     pub path: PathPattern,
+    /// Where deliveries name the tenant whose keys judge them, if customers share the route.
+    pub tenant: Option<TenantPlace>,
     pub methods: Vec<Method>,
     pub https: Https,
     pub allowlist: IpAllowlist,
@@ -41,8 +45,14 @@ pub struct Route {
     /// How long the sender waits, if that is less than the application may take.
     pub patience: Option<Duration>,
     pub deliver: Deliver,
+    /// Whether what is proved and cannot be delivered is stored.
+    pub stores: bool,
     /// How its events are signed for the application, if they are.
     pub resign: Option<Resign>,
+    /// Whether the sender is known to send nothing again, so that what fails is lost.
+    pub never_repeated: bool,
+    /// When the sender stops sending to an endpoint that fails; judged by whoever watches.
+    pub stops: Option<Stops>,
     /// Headers that this route gives a meaning to; spellings that look like them are removed.
     pub headers: Vec<HeaderName>,
     /// Secrets that could not be read yet. What needs them is refused until a reload brings them.
@@ -62,6 +72,17 @@ impl Deliver {
     pub fn is_bounded(&self) -> bool {
         self.max_concurrent.is_some() || self.rate.is_some()
     }
+}
+
+/// When a sender stops sending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stops {
+    /// In words, to be read after "stops sending".
+    pub when: Arc<str>,
+    /// After so many failures in a row.
+    pub failures: Option<u64>,
+    /// After so long without a success.
+    pub after: Option<Duration>,
 }
 
 /// A secret that is configured and not there.
@@ -106,6 +127,19 @@ impl Route {
         self.freshness_window().filter(|_| self.signature.window().is_none())
     }
 
+    /// The head, with the tenant that it names.
+    pub fn named<'r>(&self, head: Head<'r>) -> Head<'r> {
+        let Some(place) = &self.tenant else { return head };
+        let tenant = place.in_head(&head, &self.path);
+        let counted_as = tenant.map_or(head.client, |tenant| head.client.of_tenant(tenant));
+        Head { counted_as, tenant, ..head }
+    }
+
+    /// The tenant that the body names. Limits have counted by then, and only by the client.
+    pub fn named_in(&self, body: &[u8]) -> Option<String> {
+        self.tenant.as_ref()?.in_body(body)
+    }
+
     /// The route as it is demanded now, with what its limiters remembered before. State is no demand.
     #[must_use]
     pub fn adopting(mut self, before: &Route) -> Route {
@@ -143,12 +177,19 @@ fn is_shadowed<E: Borrow<Route>>(all: &[E], path: &[u8], rank: usize) -> bool {
     verified.map(|other| &other.path).any(|other| other.length() > rank && other.is_loosely(path))
 }
 
-/// A raw path; a trailing `*` makes it a prefix.
+/// A raw path; a trailing `*` makes it a prefix, a segment `{tenant}` stands for the name of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathPattern {
     Exact(String),
     Prefix(String),
+    /// What stands before the name, and behind it.
+    Tenant(String, String),
 }
+
+/// The segment that names a tenant.
+const OPEN: &str = "{tenant}";
+/// A pattern with an open segment beats every prefix, and no exact path.
+const OPEN_RANK: usize = usize::MAX / 2;
 
 impl PathPattern {
     /// How well the path fits: an exact match beats every prefix.
@@ -158,13 +199,24 @@ impl PathPattern {
             PathPattern::Prefix(prefix) => {
                 (path.starts_with(prefix.as_bytes()) && is_unambiguous(path)).then_some(prefix.len())
             }
+            PathPattern::Tenant(before, _) => {
+                self.open_segment(path).filter(|_| is_unambiguous(path)).map(|_| OPEN_RANK + before.len())
+            }
         }
     }
 
     fn length(&self) -> usize {
         match self {
             PathPattern::Exact(path) | PathPattern::Prefix(path) => path.len(),
+            PathPattern::Tenant(before, after) => before.len() + 1 + after.len(),
         }
+    }
+
+    /// What stands in the segment that is open. What can be no tenant fits no pattern.
+    pub fn open_segment<'p>(&self, path: &'p [u8]) -> Option<&'p [u8]> {
+        let PathPattern::Tenant(before, after) = self else { return None };
+        let name = path.strip_prefix(before.as_bytes())?.strip_suffix(after.as_bytes())?;
+        is_tenant(name).then_some(name)
     }
 
     /// Whether some application could read the path as one of this pattern. Frameworks drop a slash at the
@@ -183,6 +235,12 @@ impl PathPattern {
                 Some(folder) => begins(folder).is_some_and(|rest| ends_a_word(&rest)),
                 None => begins(prefix).is_some(),
             },
+            // Whatever an application takes for the name of a tenant.
+            PathPattern::Tenant(before, after) => begins(before).is_some_and(|rest| {
+                let name = rest.find(['/', ';']).unwrap_or(rest.len());
+                let after = after.trim_end_matches('/').to_lowercase();
+                name > 0 && rest[name..].strip_prefix(&after).is_some_and(ends_a_word)
+            }),
         }
     }
 
@@ -194,6 +252,7 @@ impl PathPattern {
         match self {
             PathPattern::Exact(exact) => is(exact, <[u8]>::eq),
             PathPattern::Prefix(prefix) => prefix.len() > rank && is(prefix, <[u8]>::starts_with),
+            PathPattern::Tenant(..) => rank < OPEN_RANK && self.open_segment(path).is_some(),
         }
     }
 }
@@ -246,6 +305,9 @@ impl std::str::FromStr for PathPattern {
         if text.contains(['?', '#', ' ']) {
             return Err(format!("\"{text}\" is more than a path: leave out '?', '#' and spaces"));
         }
+        if text.contains(['{', '}']) {
+            return open(text);
+        }
         match text.strip_suffix('*') {
             // Something follows a prefix, so it may end with a dot, but not within an escape.
             Some(prefix) if !is_unambiguous(format!("{prefix}-").as_bytes()) => Err(format!(
@@ -259,11 +321,29 @@ impl std::str::FromStr for PathPattern {
     }
 }
 
+/// A path with an open segment.
+fn open(text: &str) -> Result<PathPattern, String> {
+    let pattern = text.split_once(OPEN).filter(|(before, after)| {
+        before.ends_with('/')
+            && (after.is_empty() || after.starts_with('/'))
+            && !format!("{before}{after}").contains(['{', '}', '*'])
+            && is_unambiguous(format!("{before}x{after}").as_bytes())
+    });
+    let (before, after) = pattern.ok_or_else(|| {
+        format!(
+            "\"{text}\" is no path with tenants: write {OPEN} once, as a whole segment between slashes and without '*', \
+             as in /hooks/stripe/{OPEN}"
+        )
+    })?;
+    Ok(PathPattern::Tenant(before.to_owned(), after.to_owned()))
+}
+
 impl std::fmt::Display for PathPattern {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             PathPattern::Exact(path) => f.write_str(path),
             PathPattern::Prefix(prefix) => write!(f, "{prefix}*"),
+            PathPattern::Tenant(before, after) => write!(f, "{before}{OPEN}{after}"),
         }
     }
 }
@@ -361,10 +441,85 @@ mod tests {
     }
 
     #[test]
+    fn an_open_segment_takes_one_name_and_nothing_else() {
+        let tenant = |pattern: &str, path: &str| {
+            let pattern = pattern.parse::<PathPattern>().unwrap();
+            let fits = pattern.matches(path.as_bytes()).is_some();
+            let name =
+                pattern.open_segment(path.as_bytes()).map(|name| String::from_utf8_lossy(name).into_owned());
+            assert_eq!(fits, name.is_some(), "{path}");
+            name
+        };
+        for name in ["acme", "acct_1A2b", "shop.example.com", "-"] {
+            let path = format!("/hooks/stripe/{name}");
+            let expected = Some(name.to_owned());
+            assert_eq!(tenant("/hooks/stripe/{tenant}", &path), expected, "{path}");
+            assert_eq!(tenant("/t/{tenant}/stripe", &format!("/t/{name}/stripe")), expected);
+        }
+        for none in [
+            "/hooks/stripe/",
+            "/hooks/stripe",
+            "/hooks/stripe/a/b",
+            "/hooks/stripe/a/",
+            "/hooks/stripe/.",
+            "/hooks/stripe/..",
+            "/hooks/stripe/...",
+            "/hooks/stripe/..data",
+            "/hooks/stripe/a%2fb",
+            "/hooks/stripe/%61",
+            "/hooks/stripe/a;b",
+            "/hooks/stripe/a?b",
+            "/HOOKS/stripe/a",
+            "/hooks//stripe/a",
+            "/x/../hooks/stripe/a",
+            "/hooks/stripe/{tenant}",
+            "/hooks/stripe/a\\b",
+        ] {
+            assert_eq!(tenant("/hooks/stripe/{tenant}", none), None, "{none}");
+        }
+        let shown = "/t/{tenant}/stripe".parse::<PathPattern>().unwrap();
+        assert_eq!(shown.to_string(), "/t/{tenant}/stripe");
+    }
+
+    #[test]
+    fn what_an_application_could_take_for_a_tenants_path_is_known() {
+        let pattern: PathPattern = "/hooks/stripe/{tenant}".parse().unwrap();
+        for like in [
+            "/hooks/stripe/acme",
+            "/HOOKS/Stripe/acme",
+            "/hooks/stripe/acme/",
+            "/hooks/stripe/%61cme",
+            "/hooks/stripe/a.json",
+        ] {
+            assert!(pattern.is_loosely(like.as_bytes()), "{like}");
+        }
+        for other in ["/hooks/stripe", "/hooks/stripe/", "/hooks", "/"] {
+            assert!(!pattern.is_loosely(other.as_bytes()), "{other}");
+        }
+    }
+
+    #[test]
     fn patterns_that_cannot_match_are_refused() {
         for bad in [
-            "hooks", "", "/a?b", "/a#b", "/a b", "/*/b", "/a**", "/a//*", "/../*", "/a;b/*", "/a%2f*",
+            "hooks",
+            "",
+            "/a?b",
+            "/a#b",
+            "/a b",
+            "/*/b",
+            "/a**",
+            "/a//*",
+            "/../*",
+            "/a;b/*",
+            "/a%2f*",
             "/a%2*",
+            "/{tenant}x",
+            "/x{tenant}",
+            "/{tenant}/{tenant}",
+            "/{name}",
+            "/{tenant}/*",
+            "/a/{tenant",
+            "/a//{tenant}",
         ] {
             assert!(bad.parse::<PathPattern>().is_err(), "{bad}");
         }

@@ -1,40 +1,109 @@
 //! Keys that are not files of a route: they are looked up for each delivery, in one awaited step after the
-//! body was read, and handed to [`Route::authenticate`] as a value. A route with files of its own has no
+//! body was read, and handed to [`Route::verify`] as a value. A route with files of its own has no
 //! [`KeySource`] and skips the step.
 
-use std::sync::Arc;
+pub mod tenants;
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use self::tenants::Tenants;
+use crate::config::provider::NamedSecret;
 use crate::config::route::Elsewhere;
 use crate::gate::delivery::Head;
 use crate::gate::keys::Keys;
 use crate::gate::route::Route;
 use crate::store::ReplayStore;
+use crate::telemetry::Telemetry;
+use crate::telemetry::event::Event;
 
 /// Where the keys of one route are looked up: a closed set.
-pub enum KeySource {}
+pub enum KeySource {
+    Tenants(Arc<Tenants>),
+}
 
 impl KeySource {
     /// The keys that judge this delivery. Nothing of it is proven yet: what it says may only choose among
     /// keys that the operator trusts for this route.
-    #[expect(clippy::unused_async, reason = "a source waits")]
-    pub async fn look_up(&self, _route: &Route, _head: &Head<'_>, _body: &[u8]) -> Keys {
-        match *self {}
+    pub async fn look_up(&self, route: &Route, head: &Head<'_>, _body: &[u8]) -> Keys {
+        match self {
+            KeySource::Tenants(tenants) => tenants.look_up(route, head.tenant).await,
+        }
+    }
+
+    /// The keys of a tenant, for what it has proven before; `None` if keys are not a tenant's.
+    pub async fn of_tenant(&self, route: &Route, tenant: Option<&str>) -> Option<Keys> {
+        match self {
+            KeySource::Tenants(tenants) => Some(tenants.look_up(route, Some(tenant?)).await),
+        }
+    }
+
+    /// Newer keys than those, after none of them has signed the delivery; `None` if those were looked up
+    /// lately.
+    pub async fn newer(&self, route: &Route, head: &Head<'_>) -> Option<Keys> {
+        match self {
+            KeySource::Tenants(tenants) => tenants.newer(route, head.tenant?).await,
+        }
+    }
+
+    /// The secrets that judged this delivery, for diagnosis; and what is to be said if there are none.
+    pub fn told(&self, head: &Head<'_>) -> (Vec<NamedSecret>, Option<String>) {
+        match self {
+            KeySource::Tenants(tenants) => tenants.told(head.tenant),
+        }
+    }
+
+    /// What has changed since this was last asked.
+    pub fn news(&self, tell: impl FnOnce(Event<'_>)) {
+        match self {
+            KeySource::Tenants(tenants) => tenants.news(tell),
+        }
+    }
+
+    /// Whether it would be made anew as it is.
+    fn is_as(&self, route: &Route, elsewhere: &Elsewhere) -> bool {
+        match (self, elsewhere) {
+            (KeySource::Tenants(tenants), Elsewhere::Tenants(from)) => tenants.is_as(route, from),
+        }
+    }
+
+    /// Whatever was looked up is looked up again before it is used: an operator says so.
+    pub fn forget_age(&self) {
+        match self {
+            KeySource::Tenants(tenants) => tenants.forget_age(),
+        }
     }
 }
 
-/// What sources need, and what they keep over a reload.
+/// What sources need, and those that there are.
 pub struct Rooms {
-    _store: ReplayStore,
+    store: ReplayStore,
+    made: Mutex<HashMap<Arc<str>, Weak<KeySource>>>,
 }
 
 impl Rooms {
     /// `store` is what gates share, if they do.
     pub fn new(store: ReplayStore) -> Self {
-        Rooms { _store: store }
+        Rooms { store, made: Mutex::default() }
     }
 
-    /// The source of a route. What a reload did not change goes on with what it remembers.
-    pub fn source(&self, _route: &Route, elsewhere: &Elsewhere) -> Arc<KeySource> {
-        match *elsewhere {}
+    /// The source of a route. One that a reload did not change goes on with what it remembers.
+    pub fn source(&self, route: &Route, elsewhere: Elsewhere, telemetry: &Telemetry) -> Arc<KeySource> {
+        // A map is whole after a panic: each of its entries is put in one step.
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.retain(|_, source| source.strong_count() > 0);
+        if let Some(before) =
+            made.get(&route.name).and_then(Weak::upgrade).filter(|b| b.is_as(route, &elsewhere))
+        {
+            return before;
+        }
+        let source = Arc::new(match elsewhere {
+            Elsewhere::Tenants(from) => {
+                let counters = telemetry.metrics.tenants(&route.name);
+                KeySource::Tenants(Arc::new(Tenants::new(route, from, self.store.clone(), counters)))
+            }
+        });
+        made.insert(Arc::clone(&route.name), Arc::downgrade(&source));
+        source
     }
 }

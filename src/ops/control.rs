@@ -14,8 +14,10 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
+use super::inbox;
 use crate::clock;
 use crate::gate::filter::replay::{Forgotten, ReplayKey};
+use crate::gate::identity::Scope;
 use crate::gate::scheme::is_plain;
 use crate::proxy::Sidecar;
 use crate::telemetry::log::Forget;
@@ -25,6 +27,7 @@ use crate::telemetry::log::Forget;
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     Forget(Event),
+    Inbox(inbox::Request),
 }
 
 /// Which event is meant.
@@ -34,11 +37,12 @@ pub enum Event {
     ById {
         route: String,
         event: String,
+        /// Whose event it is, on a route that has tenants.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant: Option<String>,
     },
     /// By what the application was told as its idempotency key.
-    ByKey {
-        key: String,
-    },
+    ByKey { key: String },
 }
 
 /// What is answered.
@@ -71,7 +75,7 @@ impl Answer {
 }
 
 /// Longer than any request.
-const LONGEST: u64 = 4096;
+const LONGEST: u64 = 16 * 1024;
 /// For the whole of a conversation.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Conversations at once. An operator needs one.
@@ -150,11 +154,11 @@ async fn converse(stream: UnixStream, sidecar: &Sidecar) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     BufReader::new(read.take(LONGEST)).read_line(&mut line).await?;
-    let answer = match serde_json::from_str(&line) {
-        Ok(Request::Forget(event)) => forget(sidecar, &event, uid).await,
-        Err(error) => Answer::refused(format!("this is no request: {error}")),
-    };
-    let mut text = serde_json::to_vec(&answer)?;
+    let mut text = match serde_json::from_str(&line) {
+        Ok(Request::Forget(event)) => serde_json::to_vec(&forget(sidecar, &event, uid).await),
+        Ok(Request::Inbox(request)) => serde_json::to_vec(&inbox::answer(sidecar, request, uid).await),
+        Err(error) => serde_json::to_vec(&Answer::refused(format!("this is no request: {error}"))),
+    }?;
     text.push(b'\n');
     write.write_all(&text).await
 }
@@ -164,14 +168,22 @@ async fn forget(sidecar: &Sidecar, event: &Event, uid: Option<u32>) -> Answer {
     let answer = match key(sidecar, event) {
         Err(message) => Answer::refused(message),
         Ok(key) => match sidecar.store.forget(key, clock::now()).await {
-            Ok(Forgotten::Done) => Answer::Forgotten,
+            Ok(Forgotten::Done) => {
+                // What was delivered from the inbox is remembered there too.
+                if let Some(inbox) = &sidecar.inbox
+                    && inbox.forget(key).await.is_err()
+                {
+                    return Answer::refused("it is forgotten until a restart: the inbox cannot write");
+                }
+                Answer::Forgotten
+            }
             Ok(Forgotten::Held) => Answer::Held,
             Ok(Forgotten::Nothing) => Answer::NotFound,
             Err(_) => Answer::refused("the replay store does not answer: try again"),
         },
     };
     let (route, event_id, key) = match event {
-        Event::ById { route, event } => (Some(&**route), Some(&**event), None),
+        Event::ById { route, event, .. } => (Some(&**route), Some(&**event), None),
         Event::ByKey { key } => (None, None, Some(&**key)),
     };
     sidecar.telemetry.log.forget(&Forget { route, event_id, key, outcome: answer.label(), uid });
@@ -185,14 +197,26 @@ fn key(sidecar: &Sidecar, event: &Event) -> Result<ReplayKey, String> {
         Event::ById { event, .. } if !is_plain(event.as_bytes()) => {
             Err("an event's id is plain text of at most 256 characters".to_owned())
         }
-        Event::ById { route: name, event } => {
+        Event::ById { route: name, event, tenant } => {
             let live = sidecar.live.load();
             let Some((route, _)) = live.routes().find(|(route, _)| *route.name == **name) else {
                 let names: Vec<&str> = live.routes().map(|(route, _)| &*route.name).collect();
                 return Err(format!("there is no such route; the routes are: {}", names.join(", ")));
             };
-            let by_id = route.signature.key_of(&route.name, event);
-            by_id.or_else(|| sidecar.deliveries.key_of(&route.name, event)).ok_or_else(|| {
+            match (&route.tenant, tenant) {
+                (Some(_), None) => {
+                    return Err(format!(
+                        "the route {name} has tenants: say whose event it is, with --tenant"
+                    ));
+                }
+                (None, Some(_)) => {
+                    return Err(format!("the route {name} has no tenants: leave --tenant out"));
+                }
+                _ => {}
+            }
+            let scope = Scope { route: &route.name, tenant: tenant.as_deref() };
+            let by_id = route.signature.key_of(scope, event);
+            by_id.or_else(|| sidecar.deliveries.key_of(scope, event)).ok_or_else(|| {
                 let message = "events of this route are told apart by more than their id, and this gate has seen \
                                none of that id lately: name the event by --key, with the \
                                Hookgate-Idempotency-Key that the application was sent, which the log has too \

@@ -2,6 +2,7 @@
 //! logged, and never asking anything outside the process.
 
 pub mod control;
+pub mod inbox;
 pub mod page;
 pub mod report;
 
@@ -27,7 +28,7 @@ use crate::gate::route::Mode;
 use crate::proxy::framing::RequestHead;
 use crate::proxy::session::Session;
 use crate::proxy::{Sidecar, respond};
-use crate::telemetry::metrics::Levels;
+use crate::telemetry::metrics::{InboxTotals, Levels};
 
 /// Answers probes and scrapes.
 pub struct Ops {
@@ -127,7 +128,7 @@ impl Ops {
             "/startupz" => health(&[self.startup()], &[], query),
             "/readyz" => health(&self.readiness(), &self.standing(), query),
             "/metrics" => self.metrics(),
-            "/report" => json(&self.report()),
+            "/report" => json(&self.report(query)),
             "/version" => json(&version()),
             _ => text(StatusCode::NOT_FOUND, "Not found\n"),
         }
@@ -193,8 +194,13 @@ impl Ops {
         Some(format!("{how}: routes {told} on {}", listeners.join(", ")))
     }
 
-    fn report(&self) -> Report {
-        Report::of(&self.sidecar.live.load(), self.replay_window, clock::now())
+    fn report(&self, query: &str) -> Report {
+        let live = self.sidecar.live.load();
+        let mut report = Report::of(&self.sidecar, &live, self.replay_window, clock::now());
+        if let Some(tenant) = query.strip_prefix("tenant=") {
+            report.tenants = report::of_tenant(&live, &self.sidecar.telemetry.tenants, tenant);
+        }
+        report
     }
 
     fn page(&self) -> Response<Vec<u8>> {
@@ -202,7 +208,7 @@ impl Ops {
         let page = Page {
             now,
             readiness: self.readiness().iter().map(|check| (check.name, check.fine)).collect(),
-            routes: RouteView::all(&live, Report::of(&live, self.replay_window, now), now),
+            routes: RouteView::all(&live, Report::of(&self.sidecar, &live, self.replay_window, now), now),
             decisions: self.sidecar.telemetry.recent.decisions(),
         };
         let mut response = respond(StatusCode::OK, "text/html; charset=utf-8", page.html().into_bytes());
@@ -222,6 +228,18 @@ impl Ops {
         let Sidecar { store, in_flight, budget, telemetry, .. } = &*self.sidecar;
         for endpoint in &self.sidecar.live.load().endpoints {
             endpoint.metrics.set_waiting(endpoint.lane.as_ref().map_or(0, |lane| lane.waiting()));
+        }
+        if let Some(inbox) = &self.sidecar.inbox {
+            let live = self.sidecar.live.load();
+            let routes: Vec<&str> = live.routes().map(|(route, _)| &*route.name).collect();
+            let counted = inbox.totals();
+            let totals = InboxTotals {
+                bytes: inbox.bytes(),
+                max_bytes: inbox.max_bytes(),
+                set_aside: counted.set_aside,
+                dead_dropped: counted.dead_dropped,
+            };
+            telemetry.metrics.set_inbox(&routes, &inbox.depths(), totals, clock::now().wall_ms);
         }
         let exposition = telemetry.metrics.text(&Levels {
             ready: self.readiness().iter().all(|check| check.fine || !check.counts),

@@ -220,6 +220,10 @@ impl RouteView {
                 "<p class=\"note bad\">Silent: nothing was accepted for {lasts}, and an event is expected every {expected}.</p>"
             )?;
         }
+        if let Some(inbox) = &self.report.inbox {
+            let class = if inbox.dead + inbox.damaged > 0 || inbox.waits { "bad" } else { "good" };
+            writeln!(out, "<p class=\"note {class}\">Inbox: {}.</p>", Text(&inbox.in_words()))?;
+        }
         if let Some(safe) = self.report.safe_to_enforce {
             let class = if safe { "good" } else { "observed" };
             writeln!(out, "<p class=\"note {class}\">{}</p>", Text(&self.report.verdict))?;
@@ -447,6 +451,8 @@ mod tests {
             would_refuse: 2,
             safe_to_enforce: Some(false),
             verdict: text.to_owned(),
+            sender: None,
+            inbox: None,
             checks: vec![check],
         };
         let key = |end| KeyLife { id: text.into(), not_after_ms: end };

@@ -2,6 +2,7 @@
 //! observes could enforce without losing anything. Read as JSON by `hookgate report`, and
 //! by the page.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -16,10 +17,13 @@ use crate::gate::filter::rate_limit::Quota;
 use crate::gate::filter::signature::Scheme;
 use crate::gate::identity;
 use crate::gate::reason::{Reason, Verdict};
-use crate::gate::route::{Mode, Route};
+use crate::gate::route::{Mode, Route, Stops};
 use crate::gate::scheme::timestamp::TimestampRule;
+use crate::inbox::{Depth, Inbox};
+use crate::proxy::Sidecar;
 use crate::proxy::live::Live;
 use crate::telemetry::activity::{Activity, Counts, Tally};
+use crate::telemetry::tenants::Tenants;
 
 /// The answer of `/report`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +31,26 @@ pub struct Report {
     /// When it was made.
     pub at: String,
     pub routes: Vec<RouteReport>,
+    /// What has become of the last deliveries of the tenant that was asked for, on each route that it has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tenants: Vec<TenantReport>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantReport {
+    pub route: String,
+    pub tenant: String,
+    pub ends: Vec<End>,
+}
+
+/// How deliveries ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    pub verdict: String,
+    pub reason: String,
+    pub count: u64,
+    pub first: String,
+    pub last: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +75,12 @@ pub struct RouteReport {
     /// Only of a route that observes.
     pub safe_to_enforce: Option<bool>,
     pub verdict: String,
+    /// When the sender stops sending, and how far that is; absent where no page of it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
+    /// What of it is in the inbox; only where something is, or could be.
+    #[serde(default)]
+    pub inbox: Option<InboxReport>,
     /// In the order in which they are made.
     pub checks: Vec<Check>,
 }
@@ -75,6 +105,54 @@ pub struct Objection {
     pub would_refuse: u64,
     pub first: String,
     pub last: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InboxReport {
+    /// To be delivered.
+    pub stored: u64,
+    /// Given up.
+    pub dead: u64,
+    /// Cannot be read.
+    pub damaged: u64,
+    pub bytes: u64,
+    /// When the oldest of those came that are to be delivered.
+    pub oldest: Option<String>,
+    /// The application is taken to be away: one event in a while asks whether it is back.
+    pub waits: bool,
+}
+
+impl InboxReport {
+    fn of(sidecar: &Sidecar, route: &Route, depths: &BTreeMap<String, Depth>) -> Option<Self> {
+        let depth = depths.get(&*route.name);
+        let Depth { stored, dead, damaged, bytes, oldest_ms } =
+            depth.copied().or_else(|| route.stores.then(Depth::default))?;
+        let oldest = oldest_ms.map(moment);
+        Some(InboxReport {
+            stored,
+            dead,
+            damaged,
+            bytes,
+            oldest,
+            waits: sidecar.breakers.is_away(&route.name),
+        })
+    }
+
+    pub fn in_words(&self) -> String {
+        let InboxReport { stored, dead, damaged, oldest, waits, .. } = self;
+        let mut words = format!("{stored} stored");
+        if let Some(oldest) = oldest {
+            _ = write!(words, " (the oldest came {oldest})");
+        }
+        _ = write!(words, ", {dead} given up");
+        if *damaged > 0 {
+            _ = write!(words, ", {damaged} that cannot be read");
+        }
+        if *waits && *stored > 0 {
+            words += "; the application does not take them: one asks in a while whether it is back";
+        }
+        words
+    }
 }
 
 /// The checks that a route makes, as people tell them apart.
@@ -143,6 +221,7 @@ impl Step {
             | Reason::RouteUnmatched
             | Reason::Overloaded
             | Reason::StoreUnavailable
+            | Reason::Stored
             | Reason::UpstreamFailed
             | Reason::UpstreamStatus
             | Reason::UpstreamTimeout
@@ -246,15 +325,35 @@ fn several(n: usize, what: &str) -> String {
 }
 
 impl Report {
-    pub fn of(live: &Live, replay_window: Duration, now: Now) -> Report {
-        let routes =
-            live.routes().map(|(route, metrics)| RouteReport::of(route, &metrics.activity, replay_window));
-        Report { at: moment(now.wall_ms), routes: routes.collect() }
+    pub fn of(sidecar: &Sidecar, live: &Live, replay_window: Duration, now: Now) -> Report {
+        let depths = sidecar.inbox.as_ref().map(Inbox::depths).unwrap_or_default();
+        let routes = live.routes().map(|(route, metrics)| RouteReport {
+            inbox: InboxReport::of(sidecar, route, &depths),
+            ..RouteReport::of(route, &metrics.activity, replay_window, now)
+        });
+        Report { at: moment(now.wall_ms), routes: routes.collect(), tenants: Vec::new() }
     }
 }
 
+/// What is known of a tenant, on each route that has it.
+pub fn of_tenant(live: &Live, known: &Tenants, tenant: &str) -> Vec<TenantReport> {
+    let of_route = |route: &Route| {
+        let ends = known.of(&route.name, tenant).into_iter().map(|(verdict, reason, tally)| End {
+            verdict: verdict.label().to_owned(),
+            reason: reason.label().to_owned(),
+            count: tally.count,
+            first: moment(tally.first_ms),
+            last: moment(tally.last_ms),
+        });
+        let ends: Vec<_> = ends.collect();
+        let named = || TenantReport { route: route.name.to_string(), tenant: tenant.to_owned(), ends };
+        (route.tenant.is_some()).then(named).filter(|report| !report.ends.is_empty())
+    };
+    live.routes().filter_map(|(route, _)| of_route(route)).collect()
+}
+
 impl RouteReport {
-    fn of(route: &Route, activity: &Activity, replay_window: Duration) -> RouteReport {
+    fn of(route: &Route, activity: &Activity, replay_window: Duration, now: Now) -> RouteReport {
         let counts = activity.counts();
         let checks = Step::ALL.map(|step| check(step, route, replay_window, &counts));
         // A handshake or anything else that this route does not make is left out, unless it came.
@@ -274,11 +373,26 @@ impl RouteReport {
             would_refuse: counts.unsafe_to_refuse,
             safe_to_enforce: None,
             verdict: String::new(),
+            sender: route.stops.as_ref().map(|stops| patience(stops, &counts.failing, now)),
+            inbox: None,
             checks: checks.collect(),
         };
         (report.safe_to_enforce, report.verdict) = judge(route.mode, &report, &counts);
         report
     }
+}
+
+/// When the sender stops sending, and how much of that is used up. It may count more than the gate knows of.
+fn patience(stops: &Stops, failing: &Tally, now: Now) -> String {
+    let mut told = format!("the provider stops sending {}", stops.when);
+    if failing.count > 0 {
+        let of = stops.failures.map(|most| format!(" of {most}")).unwrap_or_default();
+        let seconds = u64::try_from((now.wall_ms - failing.first_ms) / 1000).unwrap_or_default();
+        let lasts = Span(Duration::from_secs(seconds));
+        let within = stops.after.map(|after| format!(" of {}", Span(after))).unwrap_or_default();
+        _ = write!(told, "; failed in a row by now: {}{of}, for {lasts}{within}", failing.count);
+    }
+    told
 }
 
 /// Whether the gate answers for this reason as the application would have: nothing is refused.

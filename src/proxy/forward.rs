@@ -93,6 +93,9 @@ impl Forward<'_> {
         line(out, b"Hookgate-Route", self.route.name.as_bytes());
         line(out, b"Hookgate-Provider", self.route.provider.as_bytes());
         if let Some(authentic) = self.authentic {
+            if let Some(tenant) = authentic.tenant() {
+                line(out, b"Hookgate-Tenant", tenant.as_bytes());
+            }
             line(out, b"Hookgate-Key-Id", authentic.key_id().as_bytes());
             line(out, b"Hookgate-Assurance", authentic.assurance().label().as_bytes());
             match authentic.event_id() {

@@ -96,7 +96,17 @@ impl RequestHead {
             BodyFraming::Chunked => None,
         };
         let (path, query) = split_target(self.target());
-        Head { method: &self.method, path, query, headers: self.headers(), client, secure, content_length }
+        Head {
+            method: &self.method,
+            path,
+            query,
+            headers: self.headers(),
+            client,
+            counted_as: client,
+            tenant: None,
+            secure,
+            content_length,
+        }
     }
 }
 

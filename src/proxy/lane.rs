@@ -68,6 +68,15 @@ impl Lane {
         }
     }
 
+    /// How many deliveries could have their turn at once; none while others wait.
+    pub fn spare(&self) -> usize {
+        if self.waiting() > 0 {
+            return 0;
+        }
+        let places = self.places.as_ref().map_or(usize::MAX, |places| places.available_permits());
+        if self.pace.is_some() { places.min(1) } else { places }
+    }
+
     /// How many wait.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)

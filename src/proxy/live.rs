@@ -5,11 +5,13 @@ use std::borrow::Borrow;
 use std::sync::Arc;
 
 use super::lane::Lane;
+use super::spill::Shaped;
 use crate::config::provider::NamedSecret;
 use crate::config::route::KeyedRoute;
 use crate::gate::delivery::TrustedProxies;
 use crate::gate::reason::Reason;
 use crate::gate::route::{self, Route};
+use crate::inbox::Policy;
 use crate::keys::{KeySource, Rooms};
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::RouteMetrics;
@@ -27,6 +29,9 @@ pub struct Endpoint {
     pub secrets: Arc<[NamedSecret]>,
     /// Where its deliveries wait for their turn, if they have to.
     pub lane: Option<Arc<Lane>>,
+    /// When it stores, and how it delivers what it stored.
+    pub policy: Arc<Policy>,
+    pub shaped: Arc<Shaped>,
     /// Where its keys are looked up, if it holds none itself.
     pub keys: Option<Arc<KeySource>>,
 }
@@ -55,12 +60,16 @@ impl Live {
         rooms: &Rooms,
     ) -> Self {
         telemetry.metrics.keep_only(routes.iter().map(|keyed| &*keyed.route.name));
-        let endpoint = |KeyedRoute { route, secrets, elsewhere }| Endpoint {
+        let tenants = routes.iter().filter(|keyed| keyed.route.tenant.is_some());
+        telemetry.metrics.keep_tenants_of(tenants.map(|keyed| &*keyed.route.name));
+        let endpoint = |KeyedRoute { route, secrets, elsewhere, inbox }| Endpoint {
             metrics: telemetry.metrics.route(&route),
             lane: Lane::new(route.deliver).map(Arc::new),
-            keys: elsewhere.as_ref().map(|elsewhere| rooms.source(&route, elsewhere)),
+            keys: elsewhere.map(|elsewhere| rooms.source(&route, elsewhere, telemetry)),
             route: Arc::new(route),
             secrets: secrets.into(),
+            policy: Arc::new(inbox),
+            shaped: Arc::default(),
         };
         Live { endpoints: routes.into_iter().map(endpoint).collect(), trusted_proxies }
     }
@@ -82,6 +91,9 @@ impl Live {
     pub fn in_lanes_of(mut self, before: &Live) -> Self {
         for endpoint in &mut self.endpoints {
             let old = before.endpoints.iter().find(|old| old.route.name == endpoint.route.name);
+            if let Some(old) = old {
+                endpoint.shaped = Arc::clone(&old.shaped);
+            }
             if let Some(old) = old.filter(|old| old.route.deliver == endpoint.route.deliver) {
                 endpoint.lane.clone_from(&old.lane);
             }

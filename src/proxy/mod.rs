@@ -6,7 +6,9 @@
 //! itself, under its own name and out of reach of every counter. One straight function has none of
 //! these limits and is shorter.
 
+pub mod attempt;
 pub mod body;
+pub mod courier;
 pub mod deadline;
 pub mod forward;
 pub mod framing;
@@ -16,6 +18,7 @@ pub mod live;
 pub mod resign;
 pub mod respond;
 pub mod session;
+pub mod spill;
 pub mod upstream;
 
 use std::future::Future;
@@ -30,8 +33,11 @@ use bytes::Bytes;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
+use tokio::sync::oneshot;
 
+use self::attempt::called;
 use self::body::Body;
+use self::courier::Breakers;
 use self::deadline::Deadline;
 use self::forward::Forward;
 use self::framing::{RequestHead, Unread};
@@ -39,11 +45,11 @@ use self::in_flight::{Guard, InFlight};
 use self::lane::{Busy, Lane};
 use self::live::{Endpoint, Live, Unapplied};
 use self::session::Session;
+use self::spill::{Kept, Spill};
 use self::upstream::{Reply, Undelivered, Upstream};
 use crate::budget::{Budget, SHORT_HEAD, Share};
 use crate::clock::{self, Now};
 use crate::config::Timeouts;
-use crate::config::provider::NamedSecret;
 use crate::config::units::UpstreamUrl;
 use crate::diagnosis::task::{self, Diagnosis, Suspect};
 use crate::diagnosis::trust;
@@ -56,6 +62,7 @@ use crate::gate::handshake::HandshakeReply;
 use crate::gate::keys::Keys;
 use crate::gate::reason::{Reason, Reject, Said};
 use crate::gate::route::Route;
+use crate::inbox::{Inbox, Stored, When};
 use crate::keys::Rooms;
 use crate::store::deliveries::Deliveries;
 use crate::store::{Claim, Outcome, ReplayStore, Reservation};
@@ -68,6 +75,9 @@ pub struct Sidecar {
     pub live: ArcSwap<Live>,
     pub unapplied: ArcSwap<Unapplied>,
     pub store: ReplayStore,
+    /// What is proved and not delivered yet, if anything is kept.
+    pub inbox: Option<Inbox>,
+    pub breakers: Breakers,
     pub deliveries: Deliveries,
     pub upstream: Arc<Upstream>,
     pub budget: Arc<Budget>,
@@ -87,6 +97,8 @@ enum Ending {
     As(Reason, u16),
     /// It is a handshake, and we answer.
     Handshake(Box<HandshakeReply>),
+    /// It is in the inbox.
+    Stored(Stored),
 }
 
 impl<T: Into<Reject>> From<T> for Ending {
@@ -107,7 +119,7 @@ impl Sidecar {
         // Find who speaks to whom.
         let live = self.live.load_full();
         let endpoint = live.endpoint(head.path())?;
-        let Endpoint { route, metrics, secrets, lane, .. } = endpoint;
+        let Endpoint { route, metrics, lane, .. } = endpoint;
         record.route = Some((Arc::clone(route), Arc::clone(metrics)));
         let peer = session.peer().ok_or(Reason::AddressDenied)?;
         let (client, secure) = live.trusted_proxies.resolve(peer, head.headers());
@@ -118,7 +130,8 @@ impl Sidecar {
 
         // Judge the head; only then read the body.
         let mut findings = Findings::new(route.mode);
-        let head = head.facts(client, secure);
+        let head = route.named(head.facts(client, secure));
+        record.tenant = head.tenant.map(Into::into);
         let admission = route.admit(&head, record.arrived, &mut findings);
         record.verify = clock::since(record.arrived);
         if let Err(reject) = &admission {
@@ -133,17 +146,32 @@ impl Sidecar {
         record.body_size = body.size();
 
         // Judge the body: is it genuine, fresh, first-seen?
-        let keys = self.keys(endpoint, &admitted, &head, &body).await;
+        let named = route.named_in(&body.bytes);
+        let head = Head { tenant: named.as_deref().or(head.tenant), ..head };
+        if let Some(named) = &named {
+            record.tenant = Some(named.as_str().into());
+        }
+        let mut keys = self.keys(endpoint, &admitted, &head, &body).await;
         let now = clock::after(record.arrived);
         if let Some(said) = route.hear(&mut admitted, &head, &body.bytes, &keys, now, &mut findings)? {
             return Err(Ending::Handshake(said));
         }
-        let authentic = route.authenticate(admitted, &head, &body.bytes, &keys, now, &mut findings);
-        let judged = clock::after(record.arrived);
+        let mut verified = route.verify(&admitted, &head, &body.bytes, &keys, now);
+        let mut judged = clock::after(record.arrived);
         record.verify += judged.mono.saturating_sub(now.mono);
+        if verified.is_mismatch()
+            && let Some(newer) = self.newer_keys(endpoint, &head).await
+        {
+            keys = newer;
+            let again = clock::after(record.arrived);
+            verified = route.verify(&admitted, &head, &body.bytes, &keys, now);
+            judged = clock::after(record.arrived);
+            record.verify += judged.mono.saturating_sub(again.mono);
+        }
+        let authentic = route.believe(verified, &head, now, &mut findings);
         let refused = matches!(authentic, Err(Reject { reason: Reason::SignatureMismatch, .. }));
         if refused || findings.noted().contains(&Reason::SignatureMismatch) {
-            self.suspect(&live, (route, secrets), &head, &body, record.request_id);
+            self.suspect(&live, endpoint, &head, &body, record.request_id);
         }
         let authentic = authentic?;
         record.proof = authentic.as_ref().map(Proof::from);
@@ -154,6 +182,7 @@ impl Sidecar {
         }
         route.choose(fresh.as_ref(), &mut findings)?;
         let claim = self.claim(fresh.as_ref(), judged, &mut findings, record).await?;
+        let early = findings.too_early();
         record.observed = findings.into_noted();
 
         // Deliver it, in a task of its own that outlives the sender.
@@ -182,7 +211,13 @@ impl Sidecar {
             _in_flight: self.in_flight.enter(),
         };
         let patience = route.patience.unwrap_or(self.timeouts.upstream);
-        self.deliver(&session.deadline(), delivery, patience, record).await
+        match (&self.inbox, fresh) {
+            (Some(inbox), Some(fresh)) if endpoint.policy.on != When::Never => {
+                let spill = self.spill(inbox, endpoint, fresh.into_authentic(), early, record);
+                Box::pin(self.deliver_or_store(&session.deadline(), delivery, spill, patience, record)).await
+            }
+            _ => self.deliver(&session.deadline(), delivery, patience, record).await,
+        }
     }
 
     /// The keys that judge the delivery. Where the route holds them, that is all there is to say.
@@ -194,6 +229,11 @@ impl Sidecar {
             }
             Some(_) | None => Keys::OfRoute,
         }
+    }
+
+    /// The keys that there are by now, where those that were looked up before did not sign it.
+    async fn newer_keys(&self, endpoint: &Endpoint, head: &Head<'_>) -> Option<Keys> {
+        Box::pin(endpoint.keys.as_ref()?.newer(&endpoint.route, head)).await
     }
 
     /// Tells why a sender was not believed, now and then.
@@ -219,19 +259,21 @@ impl Sidecar {
     }
 
     /// Has a delivery whose signature does not hold looked at, if there is time.
-    fn suspect(
-        &self,
-        live: &Live,
-        (route, secrets): (&Arc<Route>, &Arc<[NamedSecret]>),
-        head: &Head<'_>,
-        body: &Body,
-        id: RequestId,
-    ) {
+    fn suspect(&self, live: &Live, endpoint: &Endpoint, head: &Head<'_>, body: &Body, id: RequestId) {
+        let Endpoint { route, secrets, keys, .. } = endpoint;
         let ours = route.handshakes.could_have_signed(&body.bytes);
         if !ours && body.size() <= task::MAX_BODY && self.diagnosis.has_time(clock::now()) {
+            let (secrets, found) = match keys {
+                None => (Arc::clone(secrets), None),
+                Some(keys) => {
+                    let (secrets, found) = keys.told(head);
+                    (secrets.into(), found)
+                }
+            };
             let suspect = Suspect {
                 route: Arc::clone(route),
-                secrets: Arc::clone(secrets),
+                secrets,
+                found,
                 others: live.others(route),
                 method: head.method.clone(),
                 target: match head.query {
@@ -267,7 +309,7 @@ impl Sidecar {
             Ok(Reservation::Follow(_)) if findings.only_notes() => return Ok(None),
             // On the heap, so that every other delivery's future stays small.
             Ok(Reservation::Follow(waiting)) => match Box::pin(waiting.outcome()).await {
-                Some(Outcome::Delivered) => Reason::Duplicate,
+                Some(Outcome::Delivered | Outcome::Stored) => Reason::Duplicate,
                 Some(Outcome::Failed { reason, status }) => return Err(Ending::As(reason, status)),
                 None => Reason::InFlight,
             },
@@ -291,7 +333,7 @@ impl Sidecar {
             return;
         }
         if first {
-            return self.deliveries.add(&route.name, identity.told(), &id.text);
+            return self.deliveries.add(&route.name, authentic.tenant(), identity.told(), &id.text);
         }
         if self.deliveries.had_another(identity.told(), &id.text) {
             metrics.came_under_another_id();
@@ -319,14 +361,76 @@ impl Sidecar {
         let task = pin!(tokio::spawn(Box::pin(delivery.run())));
         let ended = deadline.within(patience, task, || false).await;
         let took = started.elapsed();
+        let (outcome, reason) = match ended {
+            Ok(Ok(result)) => return self.answered(result, took, record),
+            Ok(Err(_panicked)) => (UpstreamOutcome::Broken, Reason::UpstreamFailed),
+            Err(_) => (UpstreamOutcome::Timeout, Reason::UpstreamTimeout),
+        };
+        record.upstream = Some((outcome, took));
+        Err(reason.into())
+    }
+
+    /// What a delivery needs that may be stored.
+    fn spill(
+        &self,
+        inbox: &Inbox,
+        endpoint: &Endpoint,
+        authentic: Authentic,
+        early: Option<Duration>,
+        record: &Record,
+    ) -> Spill {
+        Spill {
+            inbox: inbox.clone(),
+            policy: Arc::clone(&endpoint.policy),
+            store: self.store.clone(),
+            metrics: Arc::clone(&endpoint.metrics),
+            shaped: Arc::clone(&endpoint.shaped),
+            route: Arc::clone(&endpoint.route.name),
+            authentic,
+            id: record.request_id,
+            early,
+        }
+    }
+
+    /// Waits for the delivery, or until its event is durable.
+    async fn deliver_or_store(
+        &self,
+        deadline: &Deadline,
+        delivery: Delivery,
+        spill: Spill,
+        patience: Duration,
+        record: &mut Record,
+    ) -> Result<Reply, Ending> {
+        let started = Instant::now();
+        let patience = patience.max(spill.policy.answer_within + STORING);
+        let (tell, told) = oneshot::channel();
+        tokio::spawn(spill.run(delivery, tell));
+        let ended = deadline.within(patience, pin!(told), || false).await;
+        let took = started.elapsed();
         let (outcome, result) = match ended {
-            Ok(Ok(Ok(reply))) => (Some(UpstreamOutcome::of_status(reply.status)), Ok(reply)),
-            Ok(Ok(Err(undelivered))) => {
+            Ok(Ok(Kept::Answered(result))) => return self.answered(result, took, record),
+            Ok(Ok(Kept::Stored(stored, outcome))) => (outcome, Err(Ending::Stored(stored))),
+            Ok(Ok(Kept::Refused(reject))) => (None, Err(reject.into())),
+            Ok(Err(_panicked)) => (Some(UpstreamOutcome::Broken), Err(Reason::UpstreamFailed.into())),
+            Err(_) => (Some(UpstreamOutcome::Timeout), Err(Reason::UpstreamTimeout.into())),
+        };
+        record.upstream = outcome.map(|outcome| (outcome, took));
+        result
+    }
+
+    /// What the application's answer, or that there is none, means to the sender.
+    fn answered(
+        &self,
+        result: Result<Reply, Undelivered>,
+        took: Duration,
+        record: &mut Record,
+    ) -> Result<Reply, Ending> {
+        let (outcome, result) = match result {
+            Ok(reply) => (Some(UpstreamOutcome::of_status(reply.status)), Ok(reply)),
+            Err(undelivered) => {
                 record.fault = undelivered.fault(self.upstream.url());
                 (undelivered.outcome(), Err(undelivered.reject()))
             }
-            Ok(Err(_panicked)) => (Some(UpstreamOutcome::Broken), Err(Reason::UpstreamFailed.into())),
-            Err(_) => (Some(UpstreamOutcome::Timeout), Err(Reason::UpstreamTimeout.into())),
         };
         record.upstream = outcome.map(|outcome| (outcome, took));
         Ok(result?)
@@ -351,6 +455,9 @@ impl Sidecar {
                 record.reason = Reason::Handshake;
                 record.status = said.status;
                 respond::handshake(session, &said, record.request_id).await;
+            }
+            Err(Ending::Stored(Stored { .. })) => {
+                Self::refuse(session, Reason::Stored.into(), None, record, around).await;
             }
             Err(Ending::Refused(reject)) => {
                 Self::refuse(session, reject, None, record, around).await;
@@ -446,6 +553,9 @@ fn head_room(head: &RequestHead) -> usize {
     if head.size() > SHORT_HEAD { head.size().next_power_of_two() + head.size() } else { 0 }
 }
 
+/// How long the disk may take to confirm an event.
+const STORING: Duration = Duration::from_secs(5);
+
 /// One call of the application. It settles its claim before anybody is told.
 struct Delivery {
     upstream: Arc<Upstream>,
@@ -463,13 +573,7 @@ impl Delivery {
     fn run(mut self) -> impl Future<Output = Result<Reply, Undelivered>> + Send {
         async move {
             let Delivery { upstream, head, body: Body { bytes, share }, lane, limit, .. } = &mut self;
-            let mut result = match lane {
-                None => upstream.exchange(head, bytes, *limit, share).await,
-                Some(lane) => match lane.turn().await {
-                    Ok(_turn) => upstream.exchange(head, bytes, *limit, share).await,
-                    Err(busy) => Err(Undelivered::Waited(busy)),
-                },
-            };
+            let mut result = called(upstream, lane.as_deref(), head, bytes, *limit, share).await;
             if let Some(claim) = self.claim {
                 claim.settle(outcome(&result), clock::after(self.arrived)).await;
             }

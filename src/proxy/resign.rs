@@ -51,6 +51,13 @@ fn signed(
     resign.headers(&route.signature, keys, came, Outgoing { id, key_id, time_ms, body })
 }
 
+/// The tenant of an event that was stored with this head.
+pub fn tenant_in(head: &[u8]) -> Option<&str> {
+    let lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let named = lines.skip(1).find_map(|line| line.strip_prefix(b"Hookgate-Tenant: "))?;
+    std::str::from_utf8(named).ok()
+}
+
 /// What the gate says in its own headers.
 fn says<'h>(came: &'h HeaderMap, name: &str) -> Option<&'h str> {
     came.get(name)?.to_str().ok()

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::config::store::OnStoreError;
+use crate::inbox::Inbox;
 use crate::proxy::Sidecar;
 use crate::store::{Cause, Failures, Health, Trouble};
 use crate::telemetry::Telemetry;
@@ -61,6 +62,58 @@ fn tell_failures(sidecar: &Sidecar, failures: &Failures) {
     sidecar.telemetry.tell(Event::StoreFails { calls, last: &last.reason });
 }
 
+/// Forgets what has been in the inbox for long enough, and tells when it cannot do its work.
+pub async fn watch_inbox(sidecar: Arc<Sidecar>, window: Duration) {
+    let Some(inbox) = sidecar.inbox.clone() else { return };
+    let mut told = Told::default();
+    for tick in 0u32.. {
+        tokio::time::sleep(HOUSEKEEPING).await;
+        told.look(&sidecar, &inbox);
+        if tick.is_multiple_of(SWEEP_EVERY) {
+            let live = sidecar.live.load_full();
+            // No wait is longer than a route's longest, and what an application asks for at most.
+            let longest = live.endpoints.iter().map(|endpoint| endpoint.policy.retry.give_up).max();
+            let tidied = inbox.tidy(clock::now().wall_ms, window, longest.unwrap_or_default()).await;
+            _ = tidied; // a disk that takes nothing is told above
+        }
+    }
+}
+
+/// What was told of the inbox already.
+#[derive(Default)]
+struct Told {
+    trouble: bool,
+    full: bool,
+    parked: String,
+}
+
+impl Told {
+    fn look(&mut self, sidecar: &Sidecar, inbox: &Inbox) {
+        let telemetry = &sidecar.telemetry;
+        match inbox.totals().trouble {
+            Some(message) if !self.trouble => telemetry.tell(Event::InboxTrouble { message: &message }),
+            None if self.trouble => telemetry.tell(Event::InboxMended),
+            Some(_) | None => {}
+        }
+        self.trouble = !inbox.is_usable();
+        let full = inbox.is_full();
+        if full && !self.full {
+            telemetry.tell(Event::InboxFull { bytes: inbox.bytes() });
+        }
+        self.full = full;
+        let live = sidecar.live.load();
+        let depths = inbox.depths();
+        let is_gone = |name: &str| !live.routes().any(|(route, _)| *route.name == *name);
+        let gone: Vec<_> = depths.iter().filter(|(name, depth)| depth.stored > 0 && is_gone(name)).collect();
+        let routes = gone.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+        if !routes.is_empty() && routes != self.parked {
+            let events = gone.iter().map(|(_, depth)| depth.stored).sum();
+            telemetry.tell(Event::InboxParked { routes: &routes, events });
+        }
+        self.parked = routes;
+    }
+}
+
 /// Forgets what has expired and closes connections that nobody uses.
 pub async fn housekeeping(sidecar: Arc<Sidecar>) {
     let mut keys = KeyWatch::default();
@@ -75,6 +128,9 @@ pub async fn housekeeping(sidecar: Arc<Sidecar>) {
         let live = sidecar.live.load_full();
         for event in silence.look(live.routes(), clock::now()) {
             sidecar.telemetry.tell(event);
+        }
+        for keys in live.endpoints.iter().filter_map(|endpoint| endpoint.keys.as_ref()) {
+            keys.news(|event| sidecar.telemetry.tell(event));
         }
         let now = clock::now().mono;
         for event in reminder.of_missing(live.routes().map(|(route, _)| route), now) {

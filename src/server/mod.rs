@@ -27,9 +27,9 @@ use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use self::housekeeping::{housekeeping, watch_store};
+use self::housekeeping::{housekeeping, watch_inbox, watch_store};
 pub use self::start::{BindError, StartError};
-use self::start::{bind, store};
+use self::start::{bind, state, store};
 use crate::budget::Budget;
 use crate::clock;
 use crate::config::changes::Snapshot;
@@ -37,10 +37,12 @@ use crate::config::flags::Given;
 use crate::config::process::Lifecycle;
 use crate::config::{Config, Startup};
 use crate::diagnosis::task::Diagnosis;
+use crate::inbox::Inbox;
 use crate::keys::Rooms;
 use crate::ops::Ops;
 use crate::ops::control;
 use crate::proxy::Sidecar;
+use crate::proxy::courier::{self, Breakers};
 use crate::proxy::in_flight::InFlight;
 use crate::proxy::live::Live;
 use crate::proxy::upstream::Upstream;
@@ -63,6 +65,7 @@ pub struct Server {
     ops: TcpListener,
     control: Option<control::Socket>,
     store: ReplayStore,
+    inbox: Option<Inbox>,
     hangup: Option<Signal>,
 }
 
@@ -101,12 +104,15 @@ impl Server {
             control::Socket::bind(path).map_err(|error| StartError::Control(path.clone(), error))
         };
         let startup = &config.startup;
+        let store = store(startup, &telemetry)?;
+        let inbox = state(startup, &config.inbox_keys, &store, &telemetry)?;
         Ok(Server {
             plain: all(&startup.sockets.listen, "listen")?,
             tls: all(&startup.sockets.listen_tls, "listen_tls")?,
             ops: bind(startup.sockets.ops_listen, "ops_listen", &named)?,
             control: startup.control_socket.as_ref().map(control).transpose()?,
-            store: store(startup, &telemetry)?,
+            store,
+            inbox,
             config,
             given,
             telemetry,
@@ -142,12 +148,12 @@ impl Server {
 
     /// Assembles what is behind the sockets, and opens them.
     fn serve(self) -> Running {
-        let Server { config, given, telemetry, plain, tls, ops, control, store, hangup } = self;
+        let Server { config, given, telemetry, plain, tls, ops, control, store, inbox, hangup } = self;
         let snapshot = Snapshot::of(&config);
         let startup = config.startup;
         let rooms = Rooms::new(store.clone());
         let live = Live::new(config.routes, config.trusted_proxies, &telemetry, &rooms);
-        let sidecar = sidecar(&startup, live, store, rooms, &telemetry);
+        let sidecar = sidecar(&startup, live, (store, inbox), rooms, &telemetry);
         telemetry.metrics.loaded(clock::now().wall_ms);
         let acceptor = config.tls.as_ref().map(|tls| {
             for address in &startup.sockets.listen_tls {
@@ -194,7 +200,11 @@ impl Server {
             tokio::spawn(housekeeping(Arc::clone(&sidecar))),
             tokio::spawn(watch_store(Arc::clone(&sidecar), startup.on_store_error)),
             tokio::spawn(reloader.run(hangup)),
+            tokio::spawn(watch_inbox(Arc::clone(&sidecar), startup.replay.window())),
         ];
+        if let Some(inbox) = sidecar.inbox.clone() {
+            tokio::spawn(courier::run(Arc::clone(&sidecar), inbox));
+        }
         telemetry.tell(Event::Ready);
         Running { sidecar, lifecycle: startup.lifecycle, helpers, close, close_ops }
     }
@@ -204,7 +214,7 @@ impl Server {
 struct Running {
     sidecar: Arc<Sidecar>,
     lifecycle: Lifecycle,
-    helpers: [JoinHandle<()>; 3],
+    helpers: [JoinHandle<()>; 4],
     close: watch::Sender<bool>,
     close_ops: watch::Sender<bool>,
 }
@@ -226,6 +236,12 @@ impl Running {
         if !tokio::task::spawn_blocking(move || store.close()).await.unwrap_or(false) {
             telemetry.tell(Event::ReplayFileIncomplete);
         }
+        if let Some(inbox) = &sidecar.inbox {
+            let depths = inbox.depths();
+            let stored = depths.values().map(|depth| depth.stored).sum();
+            let dead = depths.values().map(|depth| depth.dead).sum();
+            telemetry.tell(Event::InboxLeft { stored, dead });
+        }
         _ = close_ops.send(true);
         match drained {
             Ok(()) => {
@@ -244,7 +260,7 @@ impl Running {
 pub fn sidecar(
     startup: &Startup,
     live: Live,
-    store: ReplayStore,
+    (store, inbox): (ReplayStore, Option<Inbox>),
     rooms: Rooms,
     telemetry: &Arc<Telemetry>,
 ) -> Arc<Sidecar> {
@@ -252,6 +268,8 @@ pub fn sidecar(
         live: ArcSwap::from_pointee(live),
         unapplied: ArcSwap::default(),
         store,
+        inbox,
+        breakers: Breakers::default(),
         deliveries: Deliveries::default(),
         upstream: Arc::new(Upstream::new(startup.upstream.clone(), startup.upstream_connect_timeout)),
         budget: Budget::new(startup.max_buffered),

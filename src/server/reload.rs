@@ -70,6 +70,15 @@ impl Reloader {
                     telemetry.metrics.reloaded(source, true, clock::now().wall_ms);
                     self.swap(config, &telemetry);
                 }
+                if source == ReloadSource::Signal {
+                    self.sidecar
+                        .live
+                        .load()
+                        .endpoints
+                        .iter()
+                        .filter_map(|e| e.keys.as_ref())
+                        .for_each(|k| k.forget_age());
+                }
                 self.complaint = None;
             }
             Err(problems) => {
@@ -170,6 +179,13 @@ impl Reloader {
         let routes = before.remembered_by(config.routes);
         let now_live = Live::new(routes, config.trusted_proxies, telemetry, &self.sidecar.rooms);
         self.sidecar.live.store(Arc::new(now_live.in_lanes_of(&before)));
+        if let Some(inbox) = self.sidecar.inbox.clone() {
+            let keys = Arc::clone(&config.inbox_keys);
+            tokio::spawn(async move {
+                _ = inbox.set_keys(keys).await;
+                inbox.wake().notify_one();
+            });
+        }
         if let (Some(tls), Some(acceptor)) = (&config.tls, &self.acceptor) {
             acceptor.store(Arc::new(listener::acceptor(tls)));
             for address in &self.startup.sockets.listen_tls {

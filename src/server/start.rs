@@ -9,8 +9,13 @@ use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpSocket};
 
+use crate::clock;
 use crate::config::Startup;
+use crate::config::inbox::StateDir;
 use crate::config::store::OnStoreError;
+use crate::inbox::Inbox;
+use crate::inbox::database::{self, Kept, Settings};
+use crate::inbox::seal::Keys;
 use crate::store::journal::{Fault, Report};
 use crate::store::{Memory, Redis, ReplayStore};
 use crate::telemetry::Telemetry;
@@ -20,14 +25,20 @@ use crate::telemetry::event::Event;
 #[derive(Debug)]
 pub enum StartError {
     Address(BindError),
-    ReplayFile(PathBuf, Fault),
+    /// The key that named it.
+    ReplayFile(&'static str, PathBuf, Fault),
+    State(PathBuf, database::Fault),
     Control(PathBuf, io::Error),
 }
 
 impl StartError {
     /// Whether the configuration has to be changed, or else the machine's state.
     pub fn is_of_configuration(&self) -> bool {
-        matches!(self, StartError::ReplayFile(_, fault) if fault.is_of_configuration())
+        match self {
+            StartError::ReplayFile(_, _, fault) => fault.is_of_configuration(),
+            StartError::State(_, fault) => fault.is_of_configuration(),
+            StartError::Address(_) | StartError::Control(..) => false,
+        }
     }
 }
 
@@ -41,7 +52,8 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Address(error) => error.fmt(f),
-            StartError::ReplayFile(path, fault) => write!(f, "replay.file: {}: {fault}", path.display()),
+            StartError::ReplayFile(key, path, fault) => write!(f, "{key}: {}: {fault}", path.display()),
+            StartError::State(path, fault) => write!(f, "state_dir: {}: {fault}", path.display()),
             StartError::Control(path, error) => {
                 write!(f, "cannot listen on {} (control_socket): {error}", path.display())
             }
@@ -73,6 +85,8 @@ impl fmt::Display for BindError {
 }
 
 const BACKLOG: u32 = 4096;
+/// Within the state, unless a file is named.
+const REPLAY_FILE: &str = "delivered";
 
 /// `[::]` takes IPv4 as well, unless an address that is `named` beside it does on the same port.
 pub fn bind(address: SocketAddr, what: &'static str, named: &[SocketAddr]) -> Result<TcpListener, BindError> {
@@ -89,6 +103,33 @@ pub fn bind(address: SocketAddr, what: &'static str, named: &[SocketAddr]) -> Re
     listen().map_err(|error| BindError { what, address, error })
 }
 
+/// What outlives the process: the inbox, and the names by which copies of its events are known. The memory
+/// of what was delivered live is a file beside it, which costs a delivery a tenth of what a row would.
+pub fn state(
+    startup: &Startup,
+    keys: &Arc<Keys>,
+    store: &ReplayStore,
+    telemetry: &Arc<Telemetry>,
+) -> Result<Option<Inbox>, StartError> {
+    let Some(StateDir { path, bounds }) = &startup.state_dir else { return Ok(None) };
+    let teller = Arc::clone(telemetry);
+    let settings = Settings {
+        folder: path.clone(),
+        bounds: *bounds,
+        keys: Arc::clone(keys),
+        wrote: Box::new(move |took, is_durable| teller.metrics.inbox_wrote(took, is_durable)),
+    };
+    let now = clock::now();
+    let mut remember = |key, kept| match kept {
+        Kept::Stored(_) => store.stored(&[key], now),
+        Kept::Done { keep, at_ms } => store.restore_done(key, keep, now.wall_ms - at_ms),
+    };
+    let opened = Inbox::open(settings, now.wall_ms, &mut remember);
+    let (inbox, opened) = opened.map_err(|fault| StartError::State(path.clone(), fault))?;
+    telemetry.tell(Event::StateRead { path, opened: &opened });
+    Ok(Some(inbox))
+}
+
 /// The replay memory: this process's own, with what its file holds, or one that gates share.
 pub fn store(startup: &Startup, telemetry: &Arc<Telemetry>) -> Result<ReplayStore, StartError> {
     let memory = || Memory::new(startup.replay, startup.stale_after, startup.replay_capacity);
@@ -97,10 +138,16 @@ pub fn store(startup: &Startup, telemetry: &Arc<Telemetry>) -> Result<ReplayStor
         return Ok(ReplayStore::Redis(Redis::new(settings.clone(), startup.replay, fallback)));
     }
     let memory = memory();
-    if let Some(path) = &startup.replay_file {
+    let of_state = startup.state_dir.as_ref().map(|state| state.path.join(REPLAY_FILE));
+    if let Some(state) = &startup.state_dir {
+        let fault = |fault| StartError::State(state.path.clone(), fault);
+        database::make(&state.path).map_err(fault)?;
+    }
+    if let Some(path) = startup.replay_file.as_ref().or(of_state.as_ref()) {
         let teller = Arc::clone(telemetry);
         let report = Box::new(move |report| tell_of_replay_file(&teller, report));
-        let fault = |fault| StartError::ReplayFile(path.clone(), fault);
+        let key = if startup.replay_file.is_some() { "replay.file" } else { "state_dir" };
+        let fault = |fault| StartError::ReplayFile(key, path.clone(), fault);
         let judged = memory.keep_in(path, report).map_err(fault)?;
         let told = &judged.told(memory.entries());
         telemetry.tell(Event::ReplayFileRead { path, told, torn: judged.torn > 0 });

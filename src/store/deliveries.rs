@@ -6,6 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::gate::filter::replay::ReplayKey;
+use crate::gate::identity::Scope;
 
 /// About 2 MiB.
 const CAPACITY: usize = 16 * 1024;
@@ -25,13 +26,14 @@ struct Known {
 #[derive(Debug)]
 struct Delivery {
     route: Arc<str>,
+    tenant: Option<Arc<str>>,
     id: Box<str>,
 }
 
 impl Deliveries {
     /// An event is being delivered, and its sender calls the delivery so.
-    pub fn add(&self, route: &Arc<str>, key: ReplayKey, id: &str) {
-        let delivery = Delivery { route: Arc::clone(route), id: id.into() };
+    pub fn add(&self, route: &Arc<str>, tenant: Option<&Arc<str>>, key: ReplayKey, id: &str) {
+        let delivery = Delivery { route: Arc::clone(route), tenant: tenant.cloned(), id: id.into() };
         let mut known = self.known();
         if known.by_key.insert(key, delivery).is_none() {
             known.order.push_back(key);
@@ -49,9 +51,11 @@ impl Deliveries {
     }
 
     /// The event that was delivered under this id last.
-    pub fn key_of(&self, route: &str, id: &str) -> Option<ReplayKey> {
+    pub fn key_of(&self, Scope { route, tenant }: Scope<'_>, id: &str) -> Option<ReplayKey> {
         let known = self.known();
-        let is_it = |delivery: &Delivery| &*delivery.id == id && &*delivery.route == route;
+        let is_it = |delivery: &Delivery| {
+            &*delivery.id == id && &*delivery.route == route && delivery.tenant.as_deref() == tenant
+        };
         known.order.iter().rev().find(|key| known.by_key.get(key).is_some_and(is_it)).copied()
     }
 
@@ -64,6 +68,10 @@ impl Deliveries {
 mod tests {
     use super::*;
 
+    fn of(route: &str) -> Scope<'_> {
+        Scope { route, tenant: None }
+    }
+
     fn key(n: usize) -> ReplayKey {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
@@ -74,18 +82,18 @@ mod tests {
     fn an_event_is_found_by_the_id_of_its_delivery() {
         let deliveries = Deliveries::default();
         let (one, other): (Arc<str>, Arc<str>) = ("one".into(), "other".into());
-        deliveries.add(&one, key(1), "a");
-        deliveries.add(&other, key(2), "a");
-        deliveries.add(&one, key(3), "b");
-        assert_eq!(deliveries.key_of("one", "a"), Some(key(1)));
-        assert_eq!(deliveries.key_of("other", "a"), Some(key(2)));
-        assert_eq!(deliveries.key_of("other", "b"), None);
+        deliveries.add(&one, None, key(1), "a");
+        deliveries.add(&other, None, key(2), "a");
+        deliveries.add(&one, None, key(3), "b");
+        assert_eq!(deliveries.key_of(of("one"), "a"), Some(key(1)));
+        assert_eq!(deliveries.key_of(of("other"), "a"), Some(key(2)));
+        assert_eq!(deliveries.key_of(of("other"), "b"), None);
         assert!(deliveries.had_another(key(1), "c"));
         assert!(!deliveries.had_another(key(1), "a"), "a copy of the same delivery");
         assert!(!deliveries.had_another(key(9), "a"), "nothing is known");
-        deliveries.add(&one, key(1), "c");
-        assert_eq!(deliveries.key_of("one", "c"), Some(key(1)), "the last id counts");
-        assert_eq!(deliveries.key_of("one", "a"), None);
+        deliveries.add(&one, None, key(1), "c");
+        assert_eq!(deliveries.key_of(of("one"), "c"), Some(key(1)), "the last id counts");
+        assert_eq!(deliveries.key_of(of("one"), "a"), None);
     }
 
     #[test]
@@ -93,10 +101,10 @@ mod tests {
         let deliveries = Deliveries::default();
         let route: Arc<str> = "r".into();
         for n in 0..CAPACITY + 10 {
-            deliveries.add(&route, key(n), &n.to_string());
+            deliveries.add(&route, None, key(n), &n.to_string());
         }
-        assert_eq!(deliveries.key_of("r", "9"), None);
-        assert_eq!(deliveries.key_of("r", "10"), Some(key(10)));
+        assert_eq!(deliveries.key_of(of("r"), "9"), None);
+        assert_eq!(deliveries.key_of(of("r"), "10"), Some(key(10)));
         let known = deliveries.known();
         assert_eq!((known.order.len(), known.by_key.len()), (CAPACITY, CAPACITY));
     }

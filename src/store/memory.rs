@@ -170,6 +170,11 @@ impl Memory {
         if let Slot::Occupied(mut slot) = memory.entries.entry(key) {
             let stored = Some(*slot.get());
             match Entry::settle(stored, holder, delivered, now.mono, memory.policy.window()) {
+                None if outcome == Outcome::Stored => {
+                    // The inbox bounds how many there are.
+                    slot.insert(Entry::stored());
+                    memory.len.fetch_sub(1, Ordering::Relaxed);
+                }
                 Some(entry) => {
                     slot.insert(entry);
                     if let (Some(journal), Some(keep), true) =
@@ -187,6 +192,37 @@ impl Memory {
         if let Some((_, followers)) = memory.followers.remove(&holder) {
             followers.send_replace(Some(outcome));
         }
+    }
+
+    /// The inbox has it, unless it is under way or done here.
+    pub(super) fn stored(&self, key: ReplayKey, now: Now) {
+        match self.inner.entries.entry(key) {
+            Slot::Occupied(mut slot) if slot.get().expired(now.mono) => {
+                slot.insert(Entry::stored());
+                self.inner.len.fetch_sub(1, Ordering::Relaxed);
+            }
+            Slot::Occupied(_) => {}
+            Slot::Vacant(slot) => _ = slot.insert(Entry::stored()),
+        }
+    }
+
+    /// The inbox has it no more.
+    pub(super) fn left_inbox(&self, key: ReplayKey, delivered: Option<Keep>, now: Now) {
+        let memory = &*self.inner;
+        let Slot::Occupied(mut slot) = memory.entries.entry(key) else { return };
+        match delivered {
+            _ if !slot.get().is_stored() => {}
+            Some(keep) => {
+                slot.insert(Entry::done(keep, now.mono + keep.span(memory.policy.window())));
+                memory.len.fetch_add(1, Ordering::Relaxed);
+            }
+            None => _ = slot.remove(),
+        }
+    }
+
+    /// What the inbox remembers of an event that it delivered, so long ago.
+    pub fn restore_done(&self, key: ReplayKey, keep: Keep, age: Duration) {
+        self.restore(Kept::Done { key, keep, age }, &clock::stamp());
     }
 
     /// Lets an event be delivered again.

@@ -51,6 +51,8 @@ pub enum Reservation {
 pub enum Outcome {
     /// The application said 2xx.
     Delivered,
+    /// It did not, and the event is durable in the inbox, which will deliver it.
+    Stored,
     /// It did not. The status is what the leader's sender was told.
     Failed { reason: Reason, status: u16 },
 }
@@ -105,12 +107,45 @@ impl ReplayStore {
         }
     }
 
+    /// The value of a field in a hash of a store that gates share; `None` if it is not there.
+    pub async fn field(&self, hash: &str, name: &str) -> Result<Option<Vec<u8>>, String> {
+        match self {
+            ReplayStore::Memory(_) => Err("gates share no store".to_owned()),
+            ReplayStore::Redis(redis) => redis.field(hash, name).await,
+        }
+    }
+
     /// Lets an event that was delivered be delivered again, because an operator says so. One
     /// that is being delivered is not touched.
     pub async fn forget(&self, key: ReplayKey, now: Now) -> Result<Forgotten, Unavailable> {
         match self {
             ReplayStore::Memory(memory) => Ok(memory.forget(key, now)),
             ReplayStore::Redis(redis) => redis.forget(key, now).await,
+        }
+    }
+
+    /// The inbox has the event: its copies are answered as those of a delivered one.
+    pub fn stored(&self, names: &[ReplayKey], now: Now) {
+        if let ReplayStore::Memory(memory) = self {
+            for name in names {
+                memory.stored(*name, now);
+            }
+        }
+    }
+
+    /// What the inbox has delivered before the start, so many milliseconds ago.
+    pub fn restore_done(&self, name: ReplayKey, keep: Keep, age_ms: i64) {
+        if let ReplayStore::Memory(memory) = self {
+            memory.restore_done(name, keep, Duration::from_millis(u64::try_from(age_ms).unwrap_or_default()));
+        }
+    }
+
+    /// What was in the inbox is there no more: the application has it, or else the next copy is delivered.
+    pub fn left_inbox(&self, names: &[ReplayKey], delivered: Option<Keep>, now: Now) {
+        if let ReplayStore::Memory(memory) = self {
+            for name in names {
+                memory.left_inbox(*name, delivered, now);
+            }
         }
     }
 

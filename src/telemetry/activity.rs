@@ -30,6 +30,8 @@ pub struct Counts {
     pub unsafe_to_refuse: u64,
     /// Deliveries that passed every check.
     pub clean: Tally,
+    /// Genuine deliveries that failed since one was taken.
+    pub failing: Tally,
     minutes: [Minute; MINUTES],
 }
 
@@ -42,7 +44,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, wall_ms: i64) {
+    pub(super) fn add(&mut self, wall_ms: i64) {
         if self.count == 0 {
             self.first_ms = wall_ms;
         }
@@ -79,6 +81,7 @@ impl Activity {
             objections: [Tally::default(); Reason::ALL.len()],
             unsafe_to_refuse: 0,
             clean: Tally::default(),
+            failing: Tally::default(),
             minutes: [Minute::begun(0); MINUTES],
         };
         Activity { since_ms: now.wall_ms, counts: Mutex::new(counts) }
@@ -99,6 +102,11 @@ impl Activity {
             counts.unsafe_to_refuse += 1;
         } else if ended.verdict() == Verdict::Accepted && told != (Verdict::Observed, Reason::Accepted) {
             counts.clean.add(now.wall_ms);
+        }
+        match ended.verdict() {
+            Verdict::Accepted | Verdict::Stored => counts.failing = Tally::default(),
+            Verdict::Failed => counts.failing.add(now.wall_ms),
+            Verdict::Answered | Verdict::Observed | Verdict::Refused => {}
         }
         let number = minute(now);
         let bucket = &mut counts.minutes[place(number)];

@@ -14,6 +14,7 @@ use crate::config::store::OnStoreError;
 use crate::config::units::OtlpEndpoint;
 use crate::gate::rotation::Advice;
 use crate::gate::route::Awaited;
+use crate::inbox::database::{Opened, Salvaged};
 
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'e> {
@@ -64,6 +65,43 @@ pub enum Event<'e> {
     ReplayFileMended,
     /// The file lacked something at the end.
     ReplayFileIncomplete,
+    /// Where the secrets of tenants are looked up cannot be asked.
+    TenantsAway {
+        route: &'e str,
+        why: &'e str,
+    },
+    TenantsBack {
+        route: &'e str,
+    },
+    /// It can, and what it holds of a tenant cannot be read.
+    TenantUnreadable {
+        route: &'e str,
+        why: &'e str,
+    },
+    /// What the state holds at the start.
+    StateRead {
+        path: &'e Path,
+        opened: &'e Opened,
+    },
+    /// The inbox cannot write.
+    InboxTrouble {
+        message: &'e str,
+    },
+    InboxMended,
+    /// It takes nothing more.
+    InboxFull {
+        bytes: u64,
+    },
+    /// Events of routes that are not configured.
+    InboxParked {
+        routes: &'e str,
+        events: u64,
+    },
+    /// What is there at the end.
+    InboxLeft {
+        stored: u64,
+        dead: u64,
+    },
     StoreUp,
     StoreDown {
         /// Whether it answers, and does not do what it is asked.
@@ -135,6 +173,23 @@ impl Event<'_> {
             Event::Notice(notice) => ("hookgate.notice", Warn, notice.into()),
             Event::Start { plain, tls, ops } => ("hookgate.start", Info, listens(plain, tls, ops).into()),
             Event::Route(words) => ("hookgate.route", Info, words.into()),
+            Event::TenantsAway { route, why } => (
+                "hookgate.tenants",
+                Error,
+                format!(
+                    "route {route}: the secrets of tenants cannot be looked up: those that are remembered go on, \
+                     for others it answers 503; {why}"
+                )
+                .into(),
+            ),
+            Event::TenantsBack { route } => {
+                ("hookgate.tenants", Info, format!("route {route}: the secrets of tenants can be looked up").into())
+            }
+            Event::TenantUnreadable { route, why } => (
+                "hookgate.tenants",
+                Error,
+                format!("route {route}: the secrets of a tenant cannot be read: it answers 503 for it; {why}").into(),
+            ),
             Event::Ready => ("hookgate.ready", Info, "every listener accepts".into()),
             Event::Drain => ("hookgate.drain", Info, "shutting down".into()),
             Event::Idle => ("hookgate.stop", Info, "idle, nothing was cut".into()),
@@ -181,6 +236,37 @@ impl Event<'_> {
                 "hookgate.replay_file",
                 Error,
                 "the replay file does not have all that was delivered: the disk did not take it".into(),
+            ),
+            Event::StateRead { path, opened } => state_read(path, opened),
+            Event::InboxTrouble { message } => (
+                "hookgate.inbox",
+                Error,
+                format!("the inbox cannot write: {message}; until it can, events are answered as without an inbox").into(),
+            ),
+            Event::InboxMended => ("hookgate.inbox", Info, "the inbox writes again".into()),
+            Event::InboxFull { bytes } => (
+                "hookgate.inbox",
+                Error,
+                format!(
+                    "the inbox is full at {bytes} bytes, or the disk has too little room: events are answered as without \
+                     an inbox; bring the application back, raise inbox.max_bytes, or drop what is dead (hookgate inbox drop)"
+                )
+                .into(),
+            ),
+            Event::InboxParked { routes, events } => (
+                "hookgate.inbox",
+                Warn,
+                format!(
+                    "{events} events wait for routes that are not configured: {routes}; configure them again, or drop the \
+                     events with hookgate inbox drop --route"
+                )
+                .into(),
+            ),
+            Event::InboxLeft { stored: 0, dead: 0 } => ("hookgate.inbox", Info, "the inbox is empty".into()),
+            Event::InboxLeft { stored, dead } => (
+                "hookgate.inbox",
+                Warn,
+                format!("{stored} events stay in the inbox for the next start, and {dead} that were given up").into(),
             ),
             Event::StoreUp => ("hookgate.store", Info, "the replay store answers".into()),
             Event::StoreDown { refuses, reason, meanwhile } => {
@@ -259,6 +345,34 @@ impl Event<'_> {
             }
         }
     }
+}
+
+fn state_read(path: &Path, opened: &Opened) -> (&'static str, Severity, Cow<'static, str>) {
+    let Opened { stored, dead, interrupted, without_key, salvaged } = opened;
+    let mut message = format!("{}: {stored} events are stored, and {dead} were given up", path.display());
+    let mut severity = Severity::Info;
+    if *interrupted > 0 {
+        _ = write!(
+            message,
+            "; {interrupted} were being delivered when the last gate ended: that counts as an attempt"
+        );
+    }
+    if *without_key > 0 {
+        severity = Severity::Error;
+        _ = write!(
+            message,
+            "; {without_key} were sealed with a key that is not there: they wait until inbox.encryption_key_file holds it"
+        );
+    }
+    if let Some(Salvaged { aside, saved, lost }) = salvaged {
+        severity = Severity::Error;
+        _ = write!(
+            message,
+            "; the database was damaged: {saved} events were saved, {lost} could not be read, and what it was is in {}",
+            aside.display()
+        );
+    }
+    ("hookgate.inbox", severity, message.into())
 }
 
 fn listens(plain: &[SocketAddr], tls: &[SocketAddr], ops: Option<SocketAddr>) -> String {

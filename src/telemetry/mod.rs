@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod otlp;
 pub mod reminder;
 pub mod silence;
+pub mod tenants;
 pub mod trace;
 mod worker;
 
@@ -25,6 +26,7 @@ use self::activity::Recent;
 use self::event::Event;
 use self::log::{Severity, Sink};
 use self::metrics::{Metrics, RouteMetrics, UpstreamOutcome};
+use self::tenants::Tenants;
 use self::trace::Parent;
 use crate::clock::{self, Now};
 use crate::gate::delivery::Client;
@@ -40,6 +42,7 @@ pub struct Telemetry {
     pub metrics: Metrics,
     pub log: Arc<Sink>,
     pub recent: Recent,
+    pub tenants: Tenants,
     #[cfg(feature = "otel")]
     pub spans: Option<otlp::Exporter>,
 }
@@ -58,6 +61,8 @@ pub struct Record {
     /// The sender's; without one, the request's id is sent on as the trace id.
     pub trace: Option<Parent>,
     pub route: Option<(Arc<Route>, Arc<RouteMetrics>)>,
+    /// The tenant that it names, on a route that has some: proven only where there is a proof.
+    pub tenant: Option<Box<str>>,
     pub reason: Reason,
     pub status: u16,
     /// What an observing route would have refused it for, in the order of the checks.
@@ -120,6 +125,7 @@ impl Record {
             client: None,
             trace: None,
             route: None,
+            tenant: None,
             reason,
             status: reason.status(),
             observed: Vec::new(),
@@ -152,6 +158,7 @@ impl Telemetry {
             metrics,
             log,
             recent,
+            tenants: Tenants::default(),
             #[cfg(feature = "otel")]
             spans: None,
         })
@@ -165,7 +172,7 @@ impl Telemetry {
         endpoint: crate::config::units::OtlpEndpoint,
     ) -> Arc<Self> {
         let spans = Some(otlp::Exporter::new(endpoint, &metrics, Arc::clone(&log)));
-        Arc::new(Telemetry { metrics, log, recent: Recent::default(), spans })
+        Arc::new(Telemetry { metrics, log, recent: Recent::default(), tenants: Tenants::default(), spans })
     }
 
     /// Whether deliveries become spans.
@@ -201,8 +208,9 @@ impl Telemetry {
         let (verdict, reason) = record.verdict();
         self.count(record, verdict, reason, now);
         self.recent.add(record, verdict, reason, total);
+        self.tenants.add(record, verdict, reason, now);
         let severity = match verdict {
-            Verdict::Accepted | Verdict::Answered => Severity::Info,
+            Verdict::Accepted | Verdict::Stored | Verdict::Answered => Severity::Info,
             Verdict::Observed if record.observed.is_empty() => Severity::Info, // nobody objected
             Verdict::Refused | Verdict::Observed => Severity::Warn,
             // The application did not want the event, which is not yet a fault of anybody's.
@@ -272,6 +280,11 @@ impl RequestId {
     /// 32 lower-case hex digits.
     pub fn hex(self) -> [u8; 32] {
         hex(&self.0.to_be_bytes())
+    }
+
+    /// For an event that nothing else names.
+    pub fn as_key(self) -> ReplayKey {
+        ReplayKey::from_bytes(self.0.to_be_bytes())
     }
 
     /// Half of it, as a span id: 16 lower-case hex digits.

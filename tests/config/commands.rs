@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
+use data_encoding::{BASE64, HEXLOWER};
 use hookgate::config::provider::{PRESETS, preset};
 use serde_json::Value;
 
@@ -295,6 +296,129 @@ fn text_is_for_people_and_json_for_scripts() {
         said("json", &raw).starts_with('{') && said("auto", &raw).starts_with('{'),
         "a pipe is for scripts"
     );
+}
+
+/// Deliveries that these providers have published, changed as they are on a way. Only they can sign, so what
+/// is tried is another reading of what they signed.
+#[test]
+fn near_misses_of_public_keys_are_told_as_well() {
+    #[derive(serde::Deserialize)]
+    struct Published {
+        secret: String,
+        headers: std::collections::BTreeMap<String, String>,
+        body: String,
+    }
+
+    for provider in ["sendgrid", "wise"] {
+        let file = std::fs::read(format!("tests/vectors/{provider}.json")).unwrap();
+        let Published { secret, headers, body } =
+            serde_json::from_slice::<Vec<Published>>(&file).unwrap().remove(0);
+        let key = std::env::temp_dir().join(format!("hookgate-public-{provider}-{}", std::process::id()));
+        std::fs::write(&key, secret).unwrap();
+        let judged = |change: &dyn Fn(&str) -> String, body: &str| {
+            let mut raw = b"POST /hooks HTTP/1.1\r\nHost: a\r\n".to_vec();
+            for (name, value) in &headers {
+                let value = if name.ends_with("Signature") || name.ends_with("SHA256") {
+                    change(value)
+                } else {
+                    value.clone()
+                };
+                write!(raw, "{name}: {value}\r\n").unwrap();
+            }
+            write!(raw, "Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+            verified(&raw, &["--provider", provider, "--secret-file", key.to_str().unwrap()])
+        };
+        let as_it_is = |value: &str| value.to_owned();
+        let in_hex = |value: &str| HEXLOWER.encode(&BASE64.decode(value.as_bytes()).unwrap());
+        assert_eq!(judged(&as_it_is, &body).1["reason"], "accepted", "{provider}");
+        let (none, newline): (&[&str], &[&str]) = (&[], &["newline", "line end"]);
+        for (what, change, body, told) in [
+            ("a newline more", &as_it_is as &dyn Fn(&str) -> String, format!("{body}\n"), newline),
+            (
+                "a line end less",
+                &as_it_is,
+                body.trim_end().to_owned(),
+                if provider == "sendgrid" { newline } else { none },
+            ),
+            ("another encoding", &in_hex, body.clone(), &["encoded as hex"]),
+            ("another body", &as_it_is, body.replace('1', "2"), none),
+        ] {
+            let judged = judged(change, &body);
+            if what == "a line end less" && told.is_empty() {
+                assert_eq!(judged.1["reason"], "accepted", "{provider} ends without one");
+                continue;
+            }
+            assert_eq!(judged.0, Some(1), "{provider}, {what}");
+            let hints = hints(&judged);
+            assert_eq!(
+                told.iter().any(|word| hints.contains(word)),
+                !told.is_empty(),
+                "{provider}, {what}: {hints}"
+            );
+        }
+        std::fs::remove_file(key).unwrap();
+    }
+}
+
+/// As the gate would: what is no question of its provider's is judged by its signature.
+#[test]
+fn a_handshake_is_known_as_one() {
+    let signed = |provider: &str, body: &str| captured(provider, SECRET, body.as_bytes(), body.as_bytes());
+    let plain = |head: &str, body: &str| {
+        format!("{head}\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    };
+    let (json, form) =
+        ("\r\nContent-Type: application/json", "\r\nContent-Type: application/x-www-form-urlencoded");
+    let slack = r#"{"type":"url_verification","challenge":"abc"}"#;
+    let zoom = r#"{"event":"endpoint.url_validation","payload":{"plainToken":"abc"}}"#;
+    for (provider, raw, reason, keyed) in [
+        ("slack", signed("slack", slack), "handshake", true),
+        ("zoom", signed("zoom", zoom), "handshake", true),
+        ("slack", signed("slack", r#"{"type":"event_callback","event_id":"Ev1"}"#), "accepted", true),
+        ("slack", plain(&format!("POST / HTTP/1.1{form}"), "ssl_check=1&token=x"), "handshake", false),
+        ("slack", plain(&format!("POST / HTTP/1.1{json}"), slack), "signature_missing", false),
+        ("dropbox", plain("GET /?challenge=abc HTTP/1.1", ""), "handshake", false),
+        ("dropbox", plain("GET /?challenge=%3Cscript%3E HTTP/1.1", ""), "handshake_refused", false),
+        ("dropbox", plain("GET / HTTP/1.1", ""), "method_not_allowed", false),
+        ("monday", plain(&format!("POST / HTTP/1.1{json}"), r#"{"challenge":"abc"}"#), "handshake", false),
+        (
+            "github",
+            plain(&format!("POST / HTTP/1.1{json}"), r#"{"challenge":"abc"}"#),
+            "signature_missing",
+            false,
+        ),
+        // Whose verify token it is, a preset alone does not know.
+        (
+            "meta",
+            plain("GET /?hub.mode=subscribe&hub.verify_token=a&hub.challenge=1 HTTP/1.1", ""),
+            "method_not_allowed",
+            false,
+        ),
+    ] {
+        let (code, told) = verified(&raw, &["--provider", provider, "--secret-file", SECRET, "--url", URL]);
+        assert_eq!(told["reason"], reason, "{provider}: {told}");
+        let expected = match reason {
+            "handshake" => ("answered", Some(0)),
+            "accepted" => ("accepted", Some(0)),
+            _ => ("refused", Some(1)),
+        };
+        assert_eq!((told["verdict"].as_str().unwrap(), code), expected, "{provider}");
+        assert_eq!(!told["key_id"].is_null(), keyed, "{provider}: {told}");
+    }
+    // A route knows its token, and who answers.
+    let config = "tests/config/good/every-key.yaml";
+    for (token, reason) in [
+        ("a wrong one", "handshake_refused"),
+        (std::fs::read_to_string("tests/config/secret").unwrap().trim(), "handshake"),
+    ] {
+        let token: String = form_urlencoded::byte_serialize(token.as_bytes()).collect();
+        let raw = plain(
+            &format!("GET /meta?hub.mode=subscribe&hub.verify_token={token}&hub.challenge=1 HTTP/1.1"),
+            "",
+        );
+        let (_, told) = verified(&raw, &["--config", config, "--route", "meta"]);
+        assert_eq!(told["reason"], reason, "{told}");
+    }
 }
 
 #[test]

@@ -34,7 +34,8 @@ fn good_files_load() {
 
 #[test]
 fn the_examples_load_once_their_secrets_are_mounted() {
-    for file in files("conf/examples") {
+    let settings = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "yaml");
+    for file in files("conf/examples").into_iter().filter(settings) {
         let text = std::fs::read_to_string(&file).unwrap();
         let mounted: String =
             text.split("/etc/hookgate/secrets/").collect::<Vec<_>>().join("tests/config/secrets/");
@@ -101,6 +102,29 @@ fn a_window_of_a_route_is_shown_with_its_origin_and_frees_the_others() {
     }
     let none = shown("identity: signed");
     assert!(none.settings.iter().all(|setting| setting.key != "routes[0].replay.window"));
+}
+
+#[test]
+fn a_sender_that_does_not_say_how_it_signs_retries_is_told_of() {
+    for (provider, tolerance, told) in [
+        ("workos", "", true),
+        ("workos", ", tolerance: 73h, replay: { window: 80h }", false),
+        ("stripe", "", false),
+        ("github", "", false),
+    ] {
+        let file = std::env::temp_dir().join(format!("hookgate-stamps-{}.yaml", std::process::id()));
+        let secrets = "secrets: [{ file: tests/config/secret }]";
+        std::fs::write(
+            &file,
+            format!("routes: [{{ provider: {provider}, path: /a, {secrets}{tolerance} }}]\n"),
+        )
+        .unwrap();
+        let config = load(&file).unwrap_or_else(|problems| panic!("{problems}"));
+        std::fs::remove_file(file).unwrap();
+        let notice =
+            config.notices.iter().any(|notice| notice.contains("whether a retry is signed with a new time"));
+        assert_eq!(notice, told, "{provider}{tolerance}: {:?}", config.notices);
+    }
 }
 
 #[test]
@@ -410,6 +434,8 @@ const WRONG: &[(&str, Option<Wrong>)] = &[
     ("on-store-error", None),
     ("ready-without-store", None),
     ("replay-file", Some(("tests/config", &[]))),
+    ("state-dir", Some(("tests/config/secret", &[]))),
+    ("inbox", Some(("always", &["--provider=github"]))),
     ("max-buffered", None),
     ("max-connections", Some(("0", &[]))),
     ("max-connections-per-address", Some(("0", &[]))),

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::kube::{self, metrics_in};
 use crate::support::gate::{program, run};
-use crate::support::{App, Dir};
+use crate::support::{App, Dir, Gate};
 use crate::tls::{self, Authority};
 
 const ALERTS: &str = "k8s/components/monitoring/alerts.yaml";
@@ -83,7 +83,9 @@ fn they_ask_for_metrics_that_exist() {
     let Some(authority) = Authority::new() else { return };
     let app = App::ok();
     let gate = tls::gate(&app, &authority.issue("gate", 30)).with("expect-every", "1h").start();
-    let known = kube::names(&gate);
+    let mut known = kube::names(&gate);
+    let tenants = "routes: [{ name: t, path: '/t/{tenant}', provider: github, secrets: { dir: DIR } }]\n";
+    known.extend(kube::names(&Gate::before(&app).config(tenants).start()));
     let mut asked = metrics_in(&fs::read_to_string("k8s/runbook.md").unwrap());
     for rule in rules() {
         asked.extend(metrics_in(rule["expr"].as_str().unwrap()));

@@ -16,14 +16,20 @@ use crate::tls::{self, Authority};
 
 const DASHBOARD: &str = "k8s/components/monitoring/dashboard.json";
 
-/// A key that has an end, so that all metrics are there.
+/// A key that has an end, and an inbox, so that all metrics are there.
 const ROUTES: &str = "
+state_dir: DIR/state
 routes:
   - name: stripe
     path: /webhooks
     provider: stripe
     expect_every: 1h
     secrets: [{ id: a, file: DIR/key-1, not_after: 2099-12-31 }]
+    inbox: { on: failure }
+  - name: tenants
+    path: /tenants/{tenant}
+    provider: github
+    secrets: { dir: DIR }
 ";
 
 fn dashboard() -> Value {
@@ -155,7 +161,7 @@ fn a_scraped_gate_shows_in_every_panel() {
         assert!(shown, "hookgate_{family} is on no panel");
     }
 
-    // One of each kind: delivered, repeated, forged, unsigned, stale, failed, of no route, late by some seconds.
+    // One of each kind: delivered, repeated, forged, unsigned, stale, stored because the application failed, of no route, late by some seconds.
     let signer = Signer::stripe();
     let event = signer.event();
     let minutes = |n: u64| std::time::Duration::from_secs(60 * n);

@@ -146,7 +146,8 @@ fn the_statefulset_gets_its_gate_from_annotations_alone() {
     let objects = kube::parse(&done.out);
     let gate = gate_of(&objects[0]["spec"]["template"]["spec"]);
     let env = environment(gate);
-    assert!(env.contains(&("HOOKGATE_REPLAY_FILE".into(), "/var/lib/hookgate/replay".into())), "{env:?}");
+    assert!(env.contains(&("HOOKGATE_STATE_DIR".into(), "/var/lib/hookgate/state".into())), "{env:?}");
+    assert!(env.contains(&("HOOKGATE_INBOX".into(), "failure".into())), "{env:?}");
     assert_eq!(
         gate["volumeMounts"][1],
         serde_json::json!({ "name": "hookgate-state", "mountPath": "/var/lib/hookgate" })

@@ -60,6 +60,7 @@ const FLOORS: &[&str] = &[
     "budget",
     "files",
     "store",
+    "inbox",
     "config",
     "telemetry",
     "keys",

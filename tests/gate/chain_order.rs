@@ -247,6 +247,7 @@ impl Gate {
             name: "hooks".into(),
             provider: "test".into(),
             path: "/hooks".parse().unwrap(),
+            tenant: None,
             methods: vec![Method::POST],
             https: Https::Required,
             allowlist: IpAllowlist::networks(&["192.0.2.0/24".parse().unwrap()]),
@@ -261,7 +262,10 @@ impl Gate {
             expect_every: None,
             answers: Answers::default(),
             patience: None,
+            never_repeated: false,
+            stops: None,
             deliver: Deliver::default(),
+            stores: false,
             resign: None,
             awaits: Vec::new(),
             headers: vec![],
@@ -282,7 +286,7 @@ impl Gate {
             panic!("the route answers no handshakes")
         };
         let authentic =
-            route.authenticate(admitted, &head, &delivery.body, &Keys::OfRoute, Gate::NOW, findings)?;
+            route.authenticate(&admitted, &head, &delivery.body, &Keys::OfRoute, Gate::NOW, findings)?;
         let Some(fresh) = route.freshen(authentic, Gate::NOW, findings)? else { return Ok(()) };
         match at_once(self.store.reserve(&fresh, Gate::NOW)) {
             Ok(Reservation::Lead(claim)) => at_once(claim.settle(Outcome::Delivered, Gate::NOW)),

@@ -7,6 +7,7 @@
 //! | [`one_event`] | whatever is unsigned changes, it is refused or the same event |
 //! | [`duplicates`] | what is told `Already processed` was delivered before, byte for byte |
 //! | [`resigned`] | what the gate signs for the application is genuine, and what it gives another time stays the same event |
+//! | [`tenants`] | what one tenant signed is never another one's |
 //! | [`unreadable`] | what cannot be read is refused, never taken for absent |
 //!
 //! `HOOKGATE_LAWS=3000000 cargo test --release --test laws -- --nocapture` makes a long search of it
@@ -29,6 +30,7 @@ mod resigned;
 #[path = "../support/rng.rs"]
 mod rng;
 mod senders;
+mod tenants;
 mod unreadable;
 
 use std::fmt::Write as _;

@@ -147,6 +147,13 @@ impl Reader<'_> {
                 }
                 lines.join(&b';')
             }
+            Piece::FieldHeaders(field) => {
+                let list = String::from_utf8(self.field(field)?).map_err(|_| "no text")?;
+                let names = list.split(' ').map(str::trim).filter(|name| !name.is_empty());
+                let values =
+                    names.map(|name| Ok(self.header(name)?.ok_or("a listed header is not there")?));
+                values.collect::<Result<Vec<_>, String>>()?.join(&b'.')
+            }
             Piece::TokenHeaders(parameter) => {
                 let token = self.token()?;
                 let header =

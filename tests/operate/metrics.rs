@@ -19,9 +19,10 @@ routes:
 ";
 
 /// The contract's table: each reason and the verdict it leads to.
-const REASONS: [(&str, &str); 28] = [
+const REASONS: [(&str, &str); 29] = [
     ("accepted", "accepted"),
     ("upstream_status", "failed"),
+    ("stored", "stored"),
     ("filtered", "answered"),
     ("handshake", "answered"),
     ("framing_invalid", "refused"),
@@ -51,7 +52,7 @@ const REASONS: [(&str, &str); 28] = [
 ];
 
 /// The contract's names, with their types.
-const NAMES: [(&str, &str); 33] = [
+const NAMES: [(&str, &str); 40] = [
     ("hookgate_requests_total", "counter"),
     ("hookgate_request_duration_seconds", "histogram"),
     ("hookgate_verify_duration_seconds", "histogram"),
@@ -76,6 +77,13 @@ const NAMES: [(&str, &str); 33] = [
     ("hookgate_last_reload_successful", "gauge"),
     ("hookgate_last_reload_success_timestamp_seconds", "gauge"),
     ("hookgate_restart_pending", "gauge"),
+    ("hookgate_inbox_events", "gauge"),
+    ("hookgate_inbox_bytes", "gauge"),
+    ("hookgate_inbox_oldest_seconds", "gauge"),
+    ("hookgate_inbox_stored_total", "counter"),
+    ("hookgate_inbox_attempts_total", "counter"),
+    ("hookgate_inbox_dead_total", "counter"),
+    ("hookgate_inbox_write_seconds", "histogram"),
     ("hookgate_ready", "gauge"),
     ("hookgate_draining", "gauge"),
     ("hookgate_panics_total", "counter"),
@@ -141,8 +149,20 @@ fn every_metric_of_the_contract_is_exposed_with_its_type() {
             "hookgate_secrets_missing",
             "hookgate_silence_seconds",
             "hookgate_route_observing",
+            "hookgate_route_never_repeated",
             "hookgate_key_last_match_timestamp_seconds",
             "hookgate_replay_file_errors_total",
+            "hookgate_inbox_parked",
+            "hookgate_inbox_max_bytes",
+            "hookgate_inbox_refused_total",
+            "hookgate_inbox_write_failures_total",
+            "hookgate_inbox_set_aside",
+            "hookgate_inbox_dead_dropped",
+            // Only where a route has tenants.
+            "hookgate_tenant_lookups_total",
+            "hookgate_tenant_stale_keys_total",
+            "hookgate_tenants_cached",
+            "hookgate_tenant_source_up",
         ];
         let extra = extra.contains(&name.as_str());
         assert!(extra || NAMES.iter().any(|(known, _)| *known == name), "{name} is in the contract");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::gate::{hookgate, run};
-use crate::support::{self, App, Builder, Gate, Signer, until};
+use crate::support::{self, Answer, App, Builder, Gate, Signer, until};
 
 fn observing(app: &App) -> Builder {
     Gate::before(app).with("provider", "stripe").with("mode", "observe")
@@ -34,6 +34,33 @@ fn check<'v>(report: &'v Value, name: &str) -> &'v Value {
 fn send(gate: &Gate, request: &support::Request) {
     let answer = gate.send(request);
     gate.decision(&answer);
+}
+
+#[test]
+fn how_long_the_sender_goes_on_is_told_beside_what_failed() {
+    let app = App::script([Answer::status(500), Answer::status(500), Answer::ok(), Answer::status(503)]);
+    let gate = Gate::before(&app).with("provider", "dub").start();
+    let stops = "the provider stops sending after 20 failures in a row, with mails at 5, 10 and 15";
+    let told = || json(&gate)["routes"][0]["sender"].as_str().unwrap().to_owned();
+    assert_eq!(told(), stops);
+    let dub = Signer::new("dub", 0, support::sender::SECRET);
+    for failing in [1, 2, 0, 1] {
+        send(&gate, &dub.event());
+        let told = told();
+        let expected = if failing == 0 {
+            stops.to_owned()
+        } else {
+            format!("{stops}; failed in a row by now: {failing} of 20, for ")
+        };
+        assert!(told.starts_with(&expected) && (failing > 0 || told == stops), "{told}");
+    }
+    // What a forger sends is none of the provider's.
+    send(&gate, &dub.event().tampered());
+    assert!(told().contains("by now: 1 of 20"), "{}", told());
+    assert!(text(&gate).contains(stops));
+
+    let checked = run(&mut Gate::before(&app).with("provider", "dub").command("check"));
+    assert!(checked.out.contains(&format!("note: route default: {stops}")), "{}", checked.out);
 }
 
 #[test]

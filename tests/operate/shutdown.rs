@@ -4,13 +4,13 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::gate::{get, same};
-use crate::support::{Answer, App, Gate, Latch, Sender, Signer, eventually, until};
+use crate::support::{Answer, App, Builder, Gate, Latch, Sender, Signer, eventually, until};
 
 /// Longer than a test waits for anything: a gate that sat it out would fail the test.
 const TOO_LONG: &str = "300s";
@@ -187,17 +187,26 @@ fn an_interrupt_drains_without_the_delay() {
 /// More lines than a pipe holds.
 const MORE_THAN_A_PIPE: usize = 400;
 
-#[test]
-fn a_log_that_nobody_reads_holds_nobody_up() {
-    let app = App::ok();
-    let builder = Gate::before(&app).with("shutdown-timeout", "1s");
+/// A gate that is ready, and its log, of which nothing is read from then on.
+fn unread(builder: Builder) -> (Gate, BufReader<ChildStdout>) {
     let command = builder.command("run");
     let (gate, unread) = builder.launch_read_by(command, |line| !line.contains("hookgate.ready"));
-    let unread = unread.recv().unwrap();
+    (gate, unread.recv().unwrap())
+}
+
+/// Makes it write so many lines.
+fn fill(gate: &Gate) {
     let mut sender = gate.connect();
     for _ in 0..MORE_THAN_A_PIPE {
         assert_eq!(sender.exchange(&Signer::github().event()).status, 200);
     }
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_nobody_up() {
+    let app = App::ok();
+    let (gate, unread) = unread(Gate::before(&app).with("shutdown-timeout", "1s"));
+    fill(&gate);
     let asked = Instant::now();
     gate.signal("TERM");
     assert_eq!(gate.ended().code(), Some(0), "no delivery was cut");
@@ -208,14 +217,8 @@ fn a_log_that_nobody_reads_holds_nobody_up() {
 #[test]
 fn a_slow_reader_of_the_log_gets_all_of_it_within_the_shutdown_timeout() {
     let app = App::ok();
-    let builder = Gate::before(&app).with("shutdown-timeout", TOO_LONG);
-    let command = builder.command("run");
-    let (gate, unread) = builder.launch_read_by(command, |line| !line.contains("hookgate.ready"));
-    let unread = unread.recv().unwrap();
-    let mut sender = gate.connect();
-    for _ in 0..MORE_THAN_A_PIPE {
-        assert_eq!(sender.exchange(&Signer::github().event()).status, 200);
-    }
+    let (gate, unread) = unread(Gate::before(&app).with("shutdown-timeout", TOO_LONG));
+    fill(&gate);
     gate.signal("TERM");
     until("the listener to close", || TcpStream::connect(gate.address()).is_err());
     let lines: Vec<String> = unread.lines().map(Result::unwrap).collect();
@@ -228,11 +231,9 @@ fn a_slow_reader_of_the_log_gets_all_of_it_within_the_shutdown_timeout() {
 #[test]
 fn lines_that_nobody_can_have_any_more_are_counted() {
     let app = App::ok();
-    let builder = Gate::before(&app);
-    let command = builder.command("run");
-    let (gate, unread) = builder.launch_read_by(command, |line| !line.contains("hookgate.ready"));
+    let (gate, unread) = unread(Gate::before(&app));
     assert!(same(gate.metrics().value("hookgate_log_events_dropped_total"), 0.0));
-    drop(unread.recv().unwrap()); // EPIPE from now on
+    drop(unread); // EPIPE from now on
     for _ in 0..5 {
         assert_eq!(gate.send(&Signer::github().event()).status, 200, "deliveries go on");
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 
-use crate::support::gate::{run, same};
+use crate::support::gate::{hookgate, run, same};
 use crate::support::{App, Gate, Request, Sender, Signer, until};
 use crate::tls::{Authority, NAME, Pair, certificate, connect, gate, install};
 
@@ -58,6 +58,33 @@ fn the_gate_does_not_speak_plain_http_on_the_https_port() {
     let came = sender.rest();
     assert!(!came.starts_with(b"HTTP/"), "{}", String::from_utf8_lossy(&came));
     app.assert_untouched("no handshake");
+}
+
+/// `hookgate send` over HTTPS: it believes the authority that it is given, and no other; without its word
+/// nothing is sent.
+#[test]
+fn what_is_sent_by_hand_over_https_arrives_where_the_certificate_is_believed() {
+    let (Some(authority), Some(other)) = (Authority::new(), Authority::new()) else { return };
+    let app = App::ok();
+    let gate = gate(&app, &authority.issue("first", 30)).start();
+    let send = |host: &str, root: PathBuf, more: &[&str]| {
+        let url = format!("https://{host}:{}/webhooks", gate.tls_address().port());
+        let mut command = hookgate(&["send", &url, "--provider", "github"]);
+        command.args(["--ca-file", root.to_str().unwrap()]).args(more);
+        run(command.args(["--secret-file", gate.dir.join("key-1").to_str().unwrap()]))
+    };
+    let taken = send("localhost", authority.root(), &["--repeat", "2"]);
+    assert_eq!(taken.code, Some(0), "{}", taken.err);
+    assert!(taken.out.contains("200") && taken.out.contains("Already processed"), "{}", taken.out);
+    assert_eq!(app.only_request().header("X-Forwarded-Proto"), Some("https"));
+    for (what, host, root) in
+        [("another authority", "localhost", other.root()), ("another name", "127.0.0.1", authority.root())]
+    {
+        let refused = send(host, root, &[]);
+        assert_eq!(refused.code, Some(1), "{what}: {}", refused.out);
+        assert!(refused.err.contains("certificate"), "{what}: {}", refused.err);
+    }
+    assert_eq!(app.seen(), 1, "nothing was sent to whom nobody vouches for");
 }
 
 #[test]

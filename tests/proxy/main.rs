@@ -31,5 +31,7 @@ mod liberal;
 mod other_traffic;
 // The signature that it gets.
 mod resign;
+// One route, a secret for each tenant.
+mod tenants;
 // Whose word is believed about the sender's address.
 mod trust;

@@ -19,7 +19,7 @@ use hookgate::gate::scheme::algorithm::Algorithm;
 use super::{CONFIGURATION, POD, PROVIDERS, README, between, hookgate, read, stands_after};
 
 /// Another value than the default, for each key that stands above the routes and needs no certificate.
-const OTHER_VALUES: [(&str, &str); 35] = [
+const OTHER_VALUES: [(&str, &str); 38] = [
     ("listen", "listen: [127.0.0.1:1]"),
     ("ops_listen", "ops_listen: 127.0.0.1:1"),
     ("ops_hosts", "ops_hosts: [ops.example]"),
@@ -44,6 +44,12 @@ const OTHER_VALUES: [(&str, &str); 35] = [
     ("replay.timeout", "replay: { store: redis://127.0.0.1:1, prefix: a, timeout: 300ms }"),
     ("replay.on_store_error", "replay: { on_store_error: local }"),
     ("replay.ready_without_store", "replay: { ready_without_store: true }"),
+    ("state_dir", "state_dir: /tmp/hookgate-state"),
+    ("inbox.max_bytes", "state_dir: /tmp/hookgate-state\ninbox: { max_bytes: 2MiB }"),
+    (
+        "inbox.encryption_key_file",
+        "state_dir: /tmp/hookgate-state\ninbox: { encryption_key_file: tests/config/sealkey }",
+    ),
     ("limits.max_buffered", "limits: { max_buffered: 32MiB }"),
     ("limits.max_connections", "limits: { max_connections: 512 }"),
     ("limits.max_connections_per_address", "limits: { max_connections_per_address: 7 }"),
@@ -139,6 +145,9 @@ fn startup(line: &str) -> Startup {
 
 /// Under which key of the file a flag's value stands: its own words, in the part that knows them.
 fn key(flag: &str, schema: &serde_json::Value) -> String {
+    if flag == "inbox" {
+        return "routes[].inbox.on".to_owned();
+    }
     if flag == "secret_file" {
         return "routes[].secrets[].file".to_owned();
     }
@@ -151,6 +160,7 @@ fn key(flag: &str, schema: &serde_json::Value) -> String {
     let parts = [
         ("routes[].", part(&file["routes"])),
         ("routes[].deliver.", part(&part(&file["routes"])["deliver"])),
+        ("routes[].inbox.", part(&part(&file["routes"])["inbox"])),
         ("", file),
         ("limits.", part(&file["limits"])),
         ("replay.", part(&file["replay"])),
@@ -174,7 +184,7 @@ fn the_statuses_are_those_of_the_code() {
                 ("the application's".to_owned(), "the application's answer".to_owned())
             }
             Reason::Handshake => ("200".to_owned(), "the answer that the provider expects".to_owned()),
-            Reason::Filtered => (
+            Reason::Filtered | Reason::Stored => (
                 "202, or the `ack` of provider or route".to_owned(),
                 "nothing, or what its sender wants".to_owned(),
             ),

@@ -23,3 +23,5 @@ mod forget;
 mod replay_file;
 // Several gates and one Redis.
 mod shared;
+// Secrets of tenants in the shared store.
+mod tenants;

@@ -37,6 +37,7 @@ struct Walk<'w> {
 }
 
 impl Walk<'_> {
+    #[expect(clippy::unnecessary_wraps, reason = "a visitor gives it back as it is")]
     fn leaf<E>(&mut self, value: &Scalar<'static>) -> Result<(), E> {
         for (n, pointer) in &self.pointers {
             if pointer.tokens().len() == self.depth {

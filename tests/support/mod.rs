@@ -54,6 +54,11 @@ impl Latch {
         self.0.1.notify_all();
     }
 
+    #[allow(dead_code, reason = "for the tests of `inbox` alone")]
+    pub fn is_open(&self) -> bool {
+        *lock(&self.0.0)
+    }
+
     /// Waits until it is open; goes on after [`LIMIT`], so that no thread stays behind.
     pub fn pass(&self) {
         drop(self.0.1.wait_timeout_while(lock(&self.0.0), LIMIT, |open| !*open));

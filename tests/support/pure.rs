@@ -66,6 +66,8 @@ impl Delivery {
             query: self.query.as_deref().map(str::as_bytes),
             headers: Headers::Made(&self.headers),
             client: self.client,
+            counted_as: self.client,
+            tenant: None,
             secure: self.secure,
             content_length: self.content_length,
         }

@@ -1,16 +1,13 @@
 //! What the gate answers on a route before any event comes.
 
-use std::sync::Arc;
-
 use super::Endpoint;
 use crate::config::Origin;
 use crate::config::handshake;
 use crate::config::located::Located;
-use crate::config::provider::NamedSecret;
+use crate::config::provider::{NamedSecret, answering};
 use crate::config::secret::Secret;
 use crate::gate::handshake::{AnsweredBy, Handshakes};
 use crate::gate::scheme::Recipe;
-use crate::gate::scheme::algorithm::Algorithm;
 use crate::gate::scheme::content::{Piece, Segment};
 
 impl Endpoint<'_> {
@@ -67,16 +64,12 @@ impl Endpoint<'_> {
                            shared secret, and a content that holds {body} as it is";
             self.problem("handshake", message);
         }
-        let decoded = |NamedSecret { id, secret, .. }: &NamedSecret| {
-            let key = recipes.first()?.key.decode(secret.expose()).ok()?;
-            Some((Arc::clone(id), Algorithm::HmacSha256.keyed(&key)?))
-        };
         let answered_by = match mode {
             handshake::Mode::Answer => AnsweredBy::Gate,
             handshake::Mode::Forward => AnsweredBy::Application,
             handshake::Mode::Off => AnsweredBy::Nobody,
         };
-        Handshakes::new(handshakes, secrets.iter().filter_map(decoded).collect(), answered_by)
+        Handshakes::new(handshakes, answering(recipes, secrets), answered_by)
     }
 
     /// Nobody but the application can answer these questions of the provider's, and nothing unsigned

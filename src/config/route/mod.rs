@@ -3,28 +3,35 @@
 mod deliver;
 mod events;
 mod handshakes;
+mod inbox;
 mod pass;
 mod resign;
 mod sender;
 mod senders;
 mod signing;
+mod tenants;
 pub mod words;
 
 use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
+pub use self::tenants::{TenantSecrets, Where};
 use self::words::RouteWords;
 use super::application::{Application, Exchange};
 use super::checks;
+use super::inbox::StateDir;
 use super::loader::{Loader, join};
 use super::located::Located;
 use super::provider::{self, NamedSecret};
 use super::secret::Secret;
 use super::units::{ByteSize, Rate, UpstreamUrl};
 use super::{Origin, Place, raw};
+use crate::gate::filter::failure_budget::FailureBudget;
 use crate::gate::filter::https::Https;
 use crate::gate::route::{Awaited, Mode, PathPattern, Route};
+use crate::gate::tenant::TenantPlace;
+use crate::inbox::{Policy, When};
 
 const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::from_secs(60) };
 
@@ -32,20 +39,26 @@ const A_HUNDRED_A_MINUTE: Rate = Rate::Limit { count: 100, period: Duration::fro
 pub struct KeyedRoute {
     pub route: Route,
     pub secrets: Vec<NamedSecret>,
+    pub inbox: Policy,
     /// Where its keys are looked up for each delivery; then it has no secrets.
     pub elsewhere: Option<Elsewhere>,
 }
 
 /// Where keys are looked up that are not files of the route.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Elsewhere {}
+pub enum Elsewhere {
+    Tenants(TenantSecrets),
+}
 
 impl KeyedRoute {
     /// Who, where, with which keys, how, and where it leads.
     pub fn in_words(&self, upstream: &UpstreamUrl) -> String {
-        let KeyedRoute { route, secrets, .. } = self;
+        let KeyedRoute { route, secrets, elsewhere, .. } = self;
         let prints: Vec<_> = secrets.iter().map(|key| key.secret.fingerprint()).collect();
         let keys = match prints.len() {
+            0 if let Some(Elsewhere::Tenants(tenants)) = elsewhere => {
+                format!("keys of each tenant in {}", tenants.place)
+            }
             0 => "no key".to_owned(),
             1 => format!("1 key ({})", prints[0]),
             n => format!("{n} keys ({})", prints.join(", ")),
@@ -72,6 +85,10 @@ pub struct ForAll<'c> {
     pub strict: bool,
     /// Whether there is a store that gates share.
     pub may_share: bool,
+    /// How often files are looked at again.
+    pub reload_interval: Duration,
+    /// Where what is stored outlives the process.
+    pub state: Option<&'c StateDir>,
     pub max_buffered: ByteSize,
     /// How long events are remembered where neither route nor provider says.
     pub replay_window: Duration,
@@ -107,8 +124,16 @@ impl Loader {
         for (index, Located { value, at, .. }) in raw.into_iter().enumerate() {
             let place = self.place(at);
             let raw = &flags.of_file(value);
-            let mut endpoint =
-                Endpoint { loader: self, index, place, raw, preset: None, all, awaits: Vec::new() };
+            let mut endpoint = Endpoint {
+                loader: self,
+                index,
+                place,
+                raw,
+                preset: None,
+                all,
+                awaits: Vec::new(),
+                looks_keys_up: false,
+            };
             routes.extend(endpoint.build(count == 1));
         }
         // Where nothing else could go on, the gate does not start: whoever started it sees it at once.
@@ -169,6 +194,8 @@ struct Endpoint<'e> {
     all: &'e ForAll<'e>,
     /// Secrets that are not there.
     awaits: Vec<Awaited>,
+    /// Whether its schemes hold no keys of their own.
+    looks_keys_up: bool,
 }
 
 impl Endpoint<'_> {
@@ -184,29 +211,40 @@ impl Endpoint<'_> {
         let mut recipes = self.recipes(&schemes);
         self.public_url(path.as_ref(), &mut recipes);
         self.assurance(&name, &recipes);
-        let elsewhere = None;
-        let secrets = self.secrets(only);
+        let elsewhere = self.tenant_secrets().map(Elsewhere::Tenants);
+        self.looks_keys_up = elsewhere.is_some();
+        let tenant = self.tenant(path.as_ref(), &recipes);
+        let secrets = if self.looks_keys_up { Vec::new() } else { self.secrets(only) };
         let handshakes = self.handshakes(&provider, &recipes, &secrets);
         let rotation = self.rotation(&name, &secrets);
         let identity = self.identity(&name, &recipes);
         let methods = self.methods();
         let resign = self.resign(&name, &recipes);
+        self.tell_of_stamps(&name, &recipes);
         let signature = self.signature(&provider, recipes, &secrets);
         let signature = signature.map(|signature| {
             let window = self.window(&name, identity, &signature);
             self.events(signature.identified(identity).remembered(window))
         });
-        let signature = signature.map(|s| if secrets.is_empty() { s.awaiting_keys() } else { s });
+        let signature =
+            signature.map(|s| if secrets.is_empty() && !self.looks_keys_up { s.awaiting_keys() } else { s });
         let allowlist = self.allowlist();
         let rate_limit = self.rate_limit();
         let failure_budget = self.failure_budget();
+        let failure_budget = match &tenant {
+            Some(place) if !place.is_in_body() => failure_budget.map(FailureBudget::of_tenants),
+            Some(_) | None => failure_budget,
+        };
         let max_body = self.max_body();
         let mode = self.mode(&name);
         let expect_every = self.expect_every();
         let answers = self.answers();
         let patience = self.patience(&name);
         let deliver = self.deliver(patience);
-        self.tell_of_sender(&name);
+        let inbox = self.inbox(&name, mode);
+        self.tell_of_sender(&name, inbox.on);
+        let stops = self.stops(&name);
+        let never_repeated = !self.repeats() && inbox.on == When::Never;
         if self.loader.problems() > before {
             return None;
         }
@@ -214,10 +252,12 @@ impl Endpoint<'_> {
         let route = Route {
             headers: (signature.every_scheme().flat_map(|s| s.recipe().headers()))
                 .chain(handshakes.headers())
+                .chain(tenant.as_ref().and_then(TenantPlace::header).cloned())
                 .collect(),
             name: name.into(),
             provider: provider.into(),
             path: path?,
+            tenant,
             methods,
             https: self.all.https,
             allowlist,
@@ -232,11 +272,14 @@ impl Endpoint<'_> {
             expect_every,
             answers,
             patience,
+            never_repeated,
+            stops,
             deliver,
+            stores: inbox.on != When::Never,
             resign,
             awaits: std::mem::take(&mut self.awaits),
         };
-        Some(KeyedRoute { route, secrets, elsewhere })
+        Some(KeyedRoute { route, secrets, inbox, elsewhere })
     }
 
     /// What `check` shows as one word, or not at all.
@@ -378,7 +421,7 @@ impl Endpoint<'_> {
 const NAME: &str = "up to 64 letters, digits, '.', '_' and '-', a letter or digit first";
 
 /// Names become metric labels and header values.
-fn is_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     name.len() <= 64 && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(plain)
 }

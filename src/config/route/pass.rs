@@ -7,6 +7,7 @@ use crate::gate::filter::signature::Signature;
 use crate::gate::handshake::Handshakes;
 use crate::gate::reason::Answers;
 use crate::gate::route::{Mode, PathPattern, Route};
+use crate::inbox::Policy;
 
 /// What stands where a provider's name would.
 const NO_PROVIDER: &str = "none";
@@ -38,6 +39,12 @@ impl Endpoint<'_> {
             let remedy = "leave out '//', dot segments, ';', '\\' and their escapes";
             self.problem("path", format!("applications read \"{exact}\" in different ways: {remedy}"));
         }
+        if let Some(PathPattern::Tenant(..)) = &path {
+            self.problem(
+                "path",
+                "a route with pass: true verifies nothing, so it has no tenants: write a prefix, /…/*",
+            );
+        }
         let allowlist = self.allowlist();
         let rate_limit = self.rate_limit();
         let max_body = self.max_body();
@@ -55,6 +62,7 @@ impl Endpoint<'_> {
             name: name.into(),
             provider: NO_PROVIDER.into(),
             path,
+            tenant: None,
             methods: Vec::new(),
             https: self.all.https,
             allowlist,
@@ -70,10 +78,13 @@ impl Endpoint<'_> {
             expect_every: None,
             answers: Answers::default(),
             patience: None,
+            never_repeated: false,
+            stops: None,
             deliver,
+            stores: false,
             resign: None,
         };
-        Some(KeyedRoute { route, secrets: Vec::new(), elsewhere: None })
+        Some(KeyedRoute { route, secrets: Vec::new(), elsewhere: None, inbox: Policy::default() })
     }
 }
 
@@ -83,9 +94,10 @@ impl Loader {
         let (passing, verifying): (Vec<_>, Vec<_>) =
             routes.iter().map(|keyed| &keyed.route).partition(|route| route.mode == Mode::Pass);
         for pass in passing {
-            let (PathPattern::Exact(path) | PathPattern::Prefix(path)) = &pass.path;
+            let (PathPattern::Exact(path) | PathPattern::Prefix(path) | PathPattern::Tenant(path, _)) =
+                &pass.path;
             let shadow = verifying.iter().find(|other| {
-                matches!(other.path, PathPattern::Exact(_)) && other.path.is_loosely(path.as_bytes())
+                !matches!(other.path, PathPattern::Prefix(_)) && other.path.is_loosely(path.as_bytes())
             });
             if let Some(verified) = shadow {
                 self.problem(

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use super::Endpoint;
 use crate::config::Origin;
-use crate::config::raw::{self, Retries};
+use crate::config::raw::{self, Meaning, Retries};
 use crate::config::units::Span;
 use crate::gate::reason::{Answer, Answers, Reason};
+use crate::gate::route::Stops;
+use crate::gate::scheme::Recipe;
+use crate::inbox::When;
 
 impl Endpoint<'_> {
     fn sender(&self) -> Option<&raw::Sender> {
@@ -22,6 +25,7 @@ impl Endpoint<'_> {
         let provider = self.preset.as_ref().map(|preset| preset.status.clone()).unwrap_or_default();
         let sender = self.sender().cloned().unwrap_or_default();
         let own = self.raw.status.clone().unwrap_or_default();
+        let own_ack = self.raw.inbox.ack.as_ref().map(|ack| ack.value.clone());
         let mut answer = |name: &str, words: [Option<raw::Answer>; 3], usual: Reason, refuses: bool| {
             let mut answer = Answer::default();
             for words in words.into_iter().flatten() {
@@ -67,7 +71,7 @@ impl Endpoint<'_> {
                 Reason::Duplicate,
                 false,
             ),
-            ack: answer("ack", [own.ack, provider.ack, sender.ack], Reason::Filtered, false),
+            ack: answer("ack", [own_ack.or(own.ack), provider.ack, sender.ack], Reason::Filtered, false),
         };
         self.tell_of_unrepeated(&answers);
         answers
@@ -107,9 +111,29 @@ impl Endpoint<'_> {
         None
     }
 
+    /// That retries may come too late to be fresh, because no page says which time they carry.
+    pub(super) fn tell_of_stamps(&mut self, name: &str, recipes: &[Recipe]) {
+        let Some(&raw::Sender { stamp: None, retries: Some(retries), span: Some(span), .. }) = self.sender()
+        else {
+            return;
+        };
+        let tolerances = recipes.iter().filter_map(|recipe| Some(recipe.timestamp.as_ref()?.tolerance));
+        let Some(tolerance) = tolerances.max().filter(|tolerance| *tolerance < span.0) else { return };
+        if retries != Retries::None {
+            self.loader.notice(format!(
+                "route {name}: the provider repeats for {span}, and no page of it says whether a retry is signed with a new \
+                 time: if retries are refused as timestamp_stale after {}, raise tolerance",
+                Span(tolerance)
+            ));
+        }
+    }
+
     /// What an operator of this route should know of its sender.
-    pub(super) fn tell_of_sender(&mut self, name: &str) {
+    pub(super) fn tell_of_sender(&mut self, name: &str, stores: When) {
         let Some(retries) = self.sender().and_then(|sender| sender.retries) else { return };
+        if stores != When::Never {
+            return;
+        }
         let text = match retries {
             Retries::None => {
                 "does not repeat what fails: an event that the application does not take is lost"
@@ -119,14 +143,26 @@ impl Endpoint<'_> {
             }
             Retries::Many => return,
         };
-        self.loader.notice(format!("route {name}: the provider {text}"));
+        let meaningful = self.sender().is_some_and(|sender| sender.answer == Some(Meaning::Meaningful));
+        let remedy = if meaningful { "" } else { "; inbox: { on: failure } with a state_dir keeps it" };
+        self.loader.notice(format!("route {name}: the provider {text}{remedy}"));
+    }
+
+    /// Whether a sender comes again if it is told to. One of whom nothing is known does.
+    pub(super) fn repeats(&self) -> bool {
+        self.sender().is_none_or(|sender| sender.retries != Some(Retries::None))
+    }
+
+    /// When it stops sending to an endpoint that fails.
+    pub(super) fn stops(&mut self, name: &str) -> Option<Stops> {
+        let raw::Disables { when, failures, after } = self.sender()?.disables.clone()?;
+        self.loader.notice(format!("route {name}: the provider stops sending {when}"));
+        Some(Stops { when: when.into(), failures, after: after.map(|span| span.0) })
     }
 
     /// Whether a sender loses what it is told to send later.
     pub(super) fn loses_what_is_limited(&self) -> bool {
-        self.sender().is_some_and(|sender| {
-            sender.retries == Some(Retries::None) || sender.final_statuses().contains(&429)
-        })
+        !self.repeats() || self.sender().is_some_and(|sender| sender.final_statuses().contains(&429))
     }
 }
 

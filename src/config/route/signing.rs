@@ -74,6 +74,10 @@ impl Endpoint<'_> {
             Ok(url) => url,
             Err(message) => return self.loader.located_problem(&key, raw, message),
         };
+        if url.has_path() && matches!(path, Some(PathPattern::Tenant(..))) {
+            let message = "names one path, and each tenant has its own: leave out all behind the host, as in https://example.com";
+            self.loader.located_problem(&key, raw, message);
+        }
         if !url.has_path() && matches!(path, Some(PathPattern::Prefix(_))) {
             let message =
                 "names no path, and the route has many: write the whole URL, or a route for each path";
@@ -101,31 +105,20 @@ impl Endpoint<'_> {
 
     /// The route's own, else the provider's, else POST.
     pub(super) fn methods(&mut self) -> Vec<http::Method> {
-        const REMEDY: &str = "write methods such as POST, PUT or GET, in capitals as HTTP has them";
         let key = self.key("methods");
         let of_provider = self.preset.as_ref().map(|preset| preset.methods.clone()).unwrap_or_default();
         let own = self.raw.methods.as_ref();
-        let named = own.map_or(&of_provider, |own| &own.value.0);
-        let mut methods = Vec::<http::Method>::new();
-        for name in named {
-            let known = name.bytes().all(|b| b.is_ascii_uppercase()) && name != "CONNECT";
-            match (name.parse(), own) {
-                (Ok(method), _) if known => methods.extend((!methods.contains(&method)).then_some(method)),
-                (_, Some(own)) => {
-                    let message = format!("\"{name}\" is no method to send an event with: {REMEDY}");
-                    self.loader.located_problem(&key, own, message);
-                }
-                (_, None) => self.problem("methods", format!("\"{name}\" of the preset: {REMEDY}")),
+        let methods = provider::methods(own.map_or(&of_provider, |own| &own.value.0));
+        match (&methods, own) {
+            (_, Some(own)) if own.value.0.is_empty() => {
+                self.loader.located_problem(&key, own, format!("is empty: {}", provider::METHODS));
             }
+            (Ok(methods), Some(own)) => self.loader.setting(&key, join(methods), own.origin),
+            (Err(message), Some(own)) => self.loader.located_problem(&key, own, message.as_str()),
+            (Err(message), None) => self.problem("methods", message.as_str()),
+            (Ok(_), None) => {}
         }
-        match own {
-            Some(own) if own.value.0.is_empty() => {
-                self.loader.located_problem(&key, own, format!("is empty: {REMEDY}"));
-            }
-            Some(own) => self.loader.setting(&key, join(&methods), own.origin),
-            None => {}
-        }
-        if methods.is_empty() { vec![http::Method::POST] } else { methods }
+        methods.unwrap_or_default()
     }
 
     pub(super) fn secrets(&mut self, only: bool) -> Vec<NamedSecret> {
@@ -135,7 +128,14 @@ impl Endpoint<'_> {
         }
         let mut secrets = Vec::<NamedSecret>::new();
         for (n, source) in sources.iter().enumerate() {
-            let (key, file) = (self.key(&format!("secrets[{n}].file")), &source.file);
+            let key = self.key(&format!("secrets[{n}].file"));
+            let Some(file) = &source.file else {
+                self.problem(
+                    &format!("secrets[{n}].file"),
+                    "is missing: name the file that holds the secret",
+                );
+                continue;
+            };
             let file_name = || file.value.file_name().map(|name| name.to_string_lossy().into_owned());
             let id = source.id.clone().or_else(file_name).unwrap_or_else(|| n.to_string());
             if !is_name(&id) {
@@ -256,7 +256,7 @@ impl Endpoint<'_> {
         recipes: Vec<Recipe>,
         secrets: &[NamedSecret],
     ) -> Option<Signature> {
-        if secrets.is_empty() && !self.awaits.is_empty() {
+        if secrets.is_empty() && (!self.awaits.is_empty() || self.looks_keys_up) {
             let unkeyed = |recipe| Scheme::new(recipe, Vec::new());
             return Some(Signature::new(recipes.into_iter().map(unkeyed).collect()));
         }

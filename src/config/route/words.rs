@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::Args;
+use clap::builder::EnumValueParser;
 use schemars::JsonSchema;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -17,9 +18,9 @@ use crate::config::Origin;
 use crate::config::checks::Mode;
 use crate::config::handshake;
 use crate::config::list;
-use crate::config::located::{FlagValue, Located, Locating, Overlay, overlay, read_by_from_str};
-use crate::config::raw::{Events, Methods, RouteReplay, SchemeWords, Status};
-use crate::config::units::{ByteSize, Moment, Rate, Senders, Span};
+use crate::config::located::{FlagValue, Located, Locating, Overlay, overlay, read_by, read_by_from_str};
+use crate::config::raw::{Answer, Events, Methods, RouteReplay, SchemeWords, Status};
+use crate::config::units::{ByteSize, Moment, Rate, Senders, Span, display_as_value};
 use crate::gate::identity;
 
 overlay! {
@@ -48,6 +49,10 @@ overlay! {
         #[arg(long, value_name = "PATH")]
         pub path: Option<Located<String>>,
 
+        /// Where deliveries name the tenant whose secrets judge them, if that is not `{tenant}` in the path.
+        #[arg(skip)]
+        pub tenant: Option<Located<Tenant>>,
+
         /// The URL that the provider was given, if it is one that signs it
         #[arg(long, value_name = "URL")]
         pub public_url: Option<Located<String>>,
@@ -56,7 +61,8 @@ overlay! {
         /// For trials, HOOKGATE_SECRET may hold the secret itself
         #[arg(long = "secret-file", value_name = "PATH", value_delimiter = ',')]
         #[serde(deserialize_with = "list::of_keys")]
-        pub secrets: Option<Vec<SecretSource>>,
+        #[schemars(schema_with = "list::schema_of_keys::<RouteSecret>")]
+        pub secrets: Option<Vec<RouteSecret>>,
 
         /// Who answers the provider's handshakes: answer is the gate, forward the application, off nobody [default: answer]
         #[arg(long, value_name = "WHO", ignore_case = true)]
@@ -131,6 +137,10 @@ overlay! {
         /// How much of the route reaches the application, and how fast; without bounds if absent.
         #[command(flatten)]
         pub deliver: Deliver,
+
+        /// What is stored and delivered later; nothing if absent.
+        #[command(flatten)]
+        pub inbox: Inbox,
     }
 }
 
@@ -150,6 +160,82 @@ overlay! {
     }
 }
 
+overlay! {
+    /// What is acknowledged before the application has taken it, and how it is delivered later.
+    #[derive(Clone, Debug, Default, Args, Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields, default)]
+    #[group(skip)]
+    #[schemars(rename = "RouteInbox")]
+    pub struct Inbox {
+        /// failure stores an event that the application fails on or is too slow with; always stores each before the
+        /// application is asked; needs --state-dir [default: off]
+        #[arg(long = "inbox", id = "inbox_on", value_name = "WHEN", ignore_case = true, help_heading = "Inbox")]
+        pub on: Option<Located<StoreOn>>,
+
+        /// How long the application may take before its event is stored; 0.6 of the time that the sender waits, if absent.
+        #[arg(skip)]
+        pub answer_within: Option<Located<Span>>,
+
+        /// When a stored event is tried again.
+        #[arg(skip)]
+        pub retry: Option<Retry>,
+
+        /// Statuses after which the application is not asked again; 400, 404, 410 and 422 if absent.
+        #[arg(skip)]
+        pub dead_on: Option<Vec<Located<u16>>>,
+
+        /// What the sender of a stored event is answered: `202`, or `{ status: 200, text: Thanks }`; what the provider
+        /// wants, if absent.
+        #[arg(skip)]
+        pub ack: Option<Located<Answer>>,
+    }
+}
+
+impl Inbox {
+    /// Where something is said of it, if anything is.
+    fn place(&self) -> Option<Located<()>> {
+        let Inbox { on, answer_within, retry, dead_on, ack } = self;
+        let unplaced = || Located::new((), Origin::File);
+        (on.as_ref().map(|on| on.clone().map(|_| ())))
+            .or_else(|| answer_within.as_ref().map(|span| span.clone().map(|_| ())))
+            .or_else(|| ack.as_ref().map(|ack| ack.clone().map(|_| ())))
+            .or_else(|| (retry.is_some() || dead_on.is_some()).then(unplaced))
+    }
+}
+
+/// When a stored event is tried again: the waits double, and each is drawn evenly below that.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// The longest first wait; 1s if absent.
+    pub first: Option<Located<Span>>,
+    /// The longest wait; 1h if absent.
+    pub max: Option<Located<Span>>,
+    /// How long after it came an event is given up; 24h if absent.
+    pub give_up: Option<Located<Span>>,
+}
+
+/// When a route stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, clap::ValueEnum)]
+#[schemars(rename_all = "lowercase")]
+pub enum StoreOn {
+    #[value(aliases = ["no", "false"])]
+    Off,
+    Failure,
+    Always,
+}
+
+impl<'de> Deserialize<'de> for StoreOn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        clap::ValueEnum::from_str(&word, true).map_err(|_| {
+            serde::de::Error::custom(format!("\"{word}\" is no time to store: write off, failure or always"))
+        })
+    }
+}
+display_as_value!(StoreOn);
+read_by!(EnumValueParser<Self>: StoreOn);
+
 impl RouteWords {
     /// A route of the file under the flags.
     #[must_use]
@@ -164,7 +250,7 @@ impl RouteWords {
         if below.passes() {
             // Of several routes these are for those that verify.
             (flags.tolerance, flags.future_tolerance) = (None, None);
-            (flags.failure_limit, flags.mode) = (None, None);
+            (flags.failure_limit, flags.mode, flags.inbox) = (None, None, Inbox::default());
         }
         flags.over(below)
     }
@@ -181,11 +267,12 @@ impl RouteWords {
         }
 
         let unplaced = || Located::new((), Origin::File);
-        let secret = || self.secrets.iter().flatten().next().map(|secret| &secret.file);
+        let secret = || self.secrets.iter().flatten().next().and_then(|secret| secret.file.as_ref());
         let secrets = self.secrets.as_ref().map(|_| place(secret()).unwrap_or_else(unplaced));
         let keys = [
             ("provider", place(self.provider.as_ref())),
             ("scheme", place(self.scheme.as_ref())),
+            ("tenant", place(self.tenant.as_ref())),
             ("public_url", place(self.public_url.as_ref())),
             ("secrets", secrets),
             ("handshake", place(self.handshake.as_ref())),
@@ -203,6 +290,7 @@ impl RouteWords {
             ),
             ("events", place(self.events.as_ref())),
             ("status", self.status.as_ref().map(|_| unplaced())),
+            ("inbox", self.inbox.place()),
             ("resign", place(self.resign.as_ref().map(|resign| &resign.manner))),
         ];
         keys.into_iter().filter_map(|(key, given)| Some((key, given?))).collect()
@@ -218,7 +306,7 @@ impl RouteWords {
             name(self.provider.as_ref()),
             name(self.path.as_ref()),
             name(self.public_url.as_ref()),
-            name(self.secrets.iter().flatten().next().map(|secret| &secret.file)),
+            name(self.secrets.iter().flatten().next().and_then(|secret| secret.file.as_ref())),
             name(self.handshake.as_ref()),
             name(self.handshake_token_file.as_ref()),
             name(self.expect_every.as_ref()),
@@ -315,6 +403,14 @@ pub struct Resign {
     pub secrets: Vec<SecretSource>,
 }
 
+/// Where deliveries name their tenant.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tenant {
+    /// `header:X-Name`, or `json:/pointer` in the body.
+    pub from: Located<String>,
+}
+
 /// A secret and the id that stands for it in logs and metrics.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -327,21 +423,46 @@ pub struct SecretSource {
     pub not_after: Option<Moment>,
 }
 
+/// The same of a provider's; or where the secrets of tenants are looked up.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RouteSecret {
+    /// The file's name, if absent.
+    pub id: Option<String>,
+    /// The file that holds the secret; one newline at its end is no part of it.
+    pub file: Option<Located<PathBuf>>,
+    /// When it ceases to be valid: a date, which counts to its end in UTC, or a time.
+    pub not_after: Option<Moment>,
+    /// Of tenants: the folder that has a file of the tenant's name, or a folder of that name with a file for
+    /// each secret.
+    pub dir: Option<Located<PathBuf>>,
+    /// Of tenants: a hash in the shared store, with a field for each tenant.
+    pub store: Option<Located<String>>,
+    /// Of tenants: a Unix socket that answers `GET /ROUTE/TENANT`.
+    pub socket: Option<Located<PathBuf>>,
+    /// How long what was looked up is used; `10s` for `dir` and `store`, `10m` for `socket`, if absent.
+    pub cache: Option<Located<Span>>,
+    /// How long it is believed that there is no such tenant, and no newer secret; `10s` if absent.
+    pub negative: Option<Located<Span>>,
+    /// How many tenants are kept in memory; `100000` if absent.
+    pub max: Option<Located<usize>>,
+}
+
 /// As a flag it is the file alone.
-impl From<Located<PathBuf>> for SecretSource {
+impl From<Located<PathBuf>> for RouteSecret {
     fn from(file: Located<PathBuf>) -> Self {
-        SecretSource { id: None, file, not_after: None }
+        RouteSecret { file: Some(file), ..RouteSecret::default() }
     }
 }
 
-impl From<PathBuf> for SecretSource {
+impl From<PathBuf> for RouteSecret {
     fn from(file: PathBuf) -> Self {
         Located::from(file).into()
     }
 }
 
-impl clap::builder::ValueParserFactory for SecretSource {
-    type Parser = Locating<<PathBuf as FlagValue>::Parser, SecretSource>;
+impl clap::builder::ValueParserFactory for RouteSecret {
+    type Parser = Locating<<PathBuf as FlagValue>::Parser, RouteSecret>;
 
     fn value_parser() -> Self::Parser {
         Locating::new(PathBuf::parser())

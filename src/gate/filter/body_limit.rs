@@ -43,17 +43,12 @@ impl Admitted {
         matches!(self.proof, Proof::Open)
     }
 
-    /// Whether a signature is there to be verified.
-    pub(in crate::gate) fn is_presented(&self) -> bool {
-        matches!(self.proof, Proof::Presented(_))
-    }
-
     pub(in crate::gate) fn judged_by(&mut self, proof: Proof) {
         self.proof = proof;
     }
 
-    pub(in crate::gate) fn into_proof(self) -> Proof {
-        self.proof
+    pub(in crate::gate) fn proof(&self) -> &Proof {
+        &self.proof
     }
 }
 

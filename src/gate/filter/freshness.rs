@@ -14,6 +14,10 @@ impl Fresh {
     pub fn authentic(&self) -> &Authentic {
         &self.0
     }
+
+    pub fn into_authentic(self) -> Authentic {
+        self.0
+    }
 }
 
 pub fn check(authentic: Authentic, now: Now) -> Result<Fresh, Reason> {

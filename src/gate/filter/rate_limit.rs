@@ -36,6 +36,12 @@ impl Quota {
         Some(Quota { interval, tolerance: interval.checked_mul(u64::from(count))? })
     }
 
+    /// So many times as many requests in the same time.
+    #[must_use]
+    pub fn times(self, n: u32) -> Self {
+        Quota { interval: (self.interval / u64::from(n.max(1))).max(1), ..self }
+    }
+
     /// What one request uses up and what may be used up in advance, in microseconds, for
     /// clocks that are no finer. Rounded so that the limit is never exceeded.
     fn micros(self) -> (u64, u64) {

@@ -131,6 +131,8 @@ const DONE_FOR: HolderId = HolderId::MAX - 1;
 pub fn is_mark(holder: HolderId) -> bool {
     matches!(holder, DONE_UNTIL_STALE | DONE_WHOLE_WINDOW | DONE_FOR)
 }
+/// The end of what has none.
+const FOR_GOOD: u32 = u32::MAX;
 
 /// What is remembered of one event, in eight bytes. Times are whole seconds since
 /// the process started, rounded up: remembering a second too long is harmless.
@@ -173,12 +175,23 @@ impl Entry {
         Entry { until: seconds(until), holder }
     }
 
-    /// How an event that was delivered is kept, and since when; `None` while it is held. Of a window of
-    /// its own only the rest is known: it is kept for that from now on.
+    /// An event that is in the inbox: a copy of it is answered as one of a delivered event, for as long as it is
+    /// there.
+    pub fn stored() -> Entry {
+        Entry { until: FOR_GOOD, holder: DONE_WHOLE_WINDOW }
+    }
+
+    pub fn is_stored(&self) -> bool {
+        *self == Entry::stored()
+    }
+
+    /// How an event that was delivered is kept, and since when; `None` while it is held or stored. Of a
+    /// window of its own only the rest is known: it is kept for that from now on.
     pub fn kept(&self, now: Duration, window: Duration) -> Option<(Keep, Duration)> {
         let until = Duration::from_secs(u64::from(self.until));
         let age = (now + window).saturating_sub(until);
         match self.holder {
+            _ if self.is_stored() => None,
             DONE_UNTIL_STALE => Some((Keep::UntilStale, age)),
             DONE_WHOLE_WINDOW => Some((Keep::WholeWindow, age)),
             DONE_FOR => Some((Keep::For(until.saturating_sub(now)), Duration::ZERO)),
@@ -190,7 +203,7 @@ impl Entry {
     pub fn forget(stored: Option<Entry>, now: Duration) -> (Forgotten, Option<Entry>) {
         match stored {
             Some(entry) if entry.expired(now) => (Forgotten::Nothing, None),
-            Some(entry) if !is_mark(entry.holder) => (Forgotten::Held, stored),
+            Some(entry) if !is_mark(entry.holder) || entry.is_stored() => (Forgotten::Held, stored),
             Some(_) => (Forgotten::Done, None),
             None => (Forgotten::Nothing, None),
         }
@@ -229,7 +242,7 @@ impl Entry {
     }
 
     pub fn expired(&self, now: Duration) -> bool {
-        u64::from(self.until) <= now.as_secs()
+        self.until != FOR_GOOD && u64::from(self.until) <= now.as_secs()
     }
 
     /// Whether forgetting the event now lets no replay through: it was settled so long
@@ -241,7 +254,7 @@ impl Entry {
 }
 
 fn seconds(time: Duration) -> u32 {
-    u32::try_from(time.as_secs() + u64::from(time.subsec_nanos() > 0)).unwrap_or(u32::MAX)
+    u32::try_from(time.as_secs() + u64::from(time.subsec_nanos() > 0)).unwrap_or(FOR_GOOD).min(FOR_GOOD - 1)
 }
 
 #[cfg(test)]
@@ -347,6 +360,17 @@ mod tests {
         let own = Entry::done(Keep::For(at(9000)), at(9100));
         assert_eq!(own.kept(at(400), WINDOW), Some((Keep::For(at(8700)), at(0))), "the rest");
         assert_eq!(held(1).kept(at(1), WINDOW), None);
+    }
+
+    #[test]
+    fn what_is_stored_is_known_for_as_long_as_it_is() {
+        let stored = Entry::stored();
+        let late = Duration::from_secs(u64::from(u32::MAX) * 2);
+        assert_eq!(Entry::reserve(Some(stored), 9, late, LEASE), (Found::Done, stored));
+        assert_eq!(Entry::forget(Some(stored), late), (Forgotten::Held, Some(stored)), "the inbox has it");
+        assert_eq!(stored.kept(late, WINDOW), None, "it is not done");
+        assert!(!stored.dispensable(late, WINDOW, at(660)));
+        assert!(!Entry::done(Keep::WholeWindow, late).is_stored());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use subtle::ConditionallySelectable;
 use crate::gate::delivery::Head;
 use crate::gate::filter::events::{Events, Kind};
 use crate::gate::filter::replay::{Keep, ReplayKey};
-use crate::gate::identity::{self, Identity};
+use crate::gate::identity::{self, Identity, Scope};
 use crate::gate::keys::Keys;
 use crate::gate::parse::Unreadable;
 use crate::gate::parse::json::Pointer;
@@ -83,6 +83,7 @@ struct Candidate {
 #[derive(Clone, Debug)]
 pub struct Authentic {
     key_id: Arc<str>,
+    tenant: Option<Arc<str>>,
     assurance: Assurance,
     signed_at: Option<SignedTime>,
     identity: Option<Identity>,
@@ -115,6 +116,11 @@ pub struct SignedTime {
 impl Authentic {
     pub fn key_id(&self) -> &Arc<str> {
         &self.key_id
+    }
+
+    /// The tenant whose key it is, on a route that has some.
+    pub fn tenant(&self) -> Option<&Arc<str>> {
+        self.tenant.as_ref()
     }
 
     pub fn assurance(&self) -> Assurance {
@@ -256,9 +262,9 @@ impl Signature {
     }
 
     /// The key that an event with this signed id has; `None` if no scheme goes by an id alone.
-    pub fn key_of(&self, route: &str, id: &str) -> Option<ReplayKey> {
+    pub fn key_of(&self, scope: Scope<'_>, id: &str) -> Option<ReplayKey> {
         let by_id = self.schemes.iter().any(|scheme| self.goes_by_id(scheme));
-        by_id.then(|| identity::by_id(route, id))
+        by_id.then(|| identity::by_id(scope, id))
     }
 
     /// Whether an event's key shows from its signed id.
@@ -333,8 +339,8 @@ impl Signature {
             if met.is_some_and(|met| !met.shares_tags_with(&scheme.recipe)) {
                 continue;
             }
-            let made_by = keys.of(candidate.scheme, scheme);
-            match self.judge((scheme, made_by), candidate.tags.as_deref(), route, head, body, &usable) {
+            let made_by = (scheme, keys.of(candidate.scheme, scheme), keys.tenant());
+            match self.judge(made_by, candidate.tags.as_deref(), route, head, body, &usable) {
                 Ok(authentic) => return Ok(authentic),
                 Err(Objection::Final(reason)) => return Err(reason),
                 Err(Objection::NotMade) => {
@@ -349,7 +355,7 @@ impl Signature {
 
     fn judge(
         &self,
-        (scheme, keys): (&Scheme, &[Key]),
+        (scheme, keys, tenant): (&Scheme, &[Key], Option<&Arc<str>>),
         tags: Option<&[Tag]>,
         route: &str,
         head: &Head<'_>,
@@ -369,6 +375,7 @@ impl Signature {
         // From here on a key of the route has signed it, and whatever is wrong with it is wrong.
         let others = scheme.others.iter().map(|n| &self.schemes[*n]);
         let others = others.map(|other| (&other.recipe, other.reading(head, body)));
+        let scope = Scope { route, tenant: tenant.map(|tenant| &**tenant) };
         let signed = || -> Result<_, Reason> {
             if !reading.holds_besides().map_err(unreadable)? {
                 return Ok(None);
@@ -380,9 +387,10 @@ impl Signature {
                 window: self.window,
                 taken: self.takes(recipe, &reading, event_type.as_ref()),
                 key_id: Arc::clone(&key.id),
+                tenant: tenant.cloned(),
                 assurance: recipe.assurance,
                 signed_at: signed_time(recipe, &reading).map_err(unreadable)?,
-                identity: identity::of(self.identity, route, recipe, &reading, variant, others)
+                identity: identity::of(self.identity, scope, recipe, &reading, variant, others)
                     .map_err(unreadable)?,
                 event_id,
                 event_type,

@@ -102,6 +102,25 @@ impl Handshakes {
         handshake.answer.compose(&value, key)
     }
 
+    /// What becomes of a request whose whole body is at hand as a question that nobody signed: the gate's
+    /// answer to it, or `None` if it is the application's to give. `None` outside if it asks nothing.
+    pub fn answer_unsigned(
+        &self,
+        head: &Head<'_>,
+        body: &[u8],
+        carries_signature: impl Fn() -> bool,
+    ) -> Option<Option<Result<HandshakeReply, Unanswerable>>> {
+        let key = self.keys.first().map(|(_, key)| key);
+        if let Some(question) = self.bare(head, &carries_signature) {
+            return Some((!self.forwards(question)).then(|| self.answer_bare(question, head, key)));
+        }
+        if carries_signature() || !self.may_be_posted(head) {
+            return None;
+        }
+        let question = self.posted(head, body)?;
+        Some((!self.forwards(question)).then(|| self.answer_posted(question, head, body, key)))
+    }
+
     /// The keys of the route that answers are made with, newest first.
     pub fn keys(&self) -> &[(Arc<str>, KeyedMac)] {
         &self.keys

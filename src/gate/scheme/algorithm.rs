@@ -96,6 +96,29 @@ impl Algorithm {
         )
     }
 
+    /// A public key of the kind whose other half was thrown away when it was drawn; `None` where keys are
+    /// shared.
+    pub fn nobodys(self) -> Option<Vec<u8>> {
+        let text: &[u8] = match self {
+            Algorithm::Ed25519 => b"5eER3Er5kmrgDhow5BRRtZ08enn3A077oGY+of04TN0=",
+            Algorithm::EcdsaP256Sha256 => {
+                b"BNblK41cjRzo0Uq88uQpb9GXzKxVL/o6bjIzbNlszleRFAoXmsbKOqfdm8W13N0Nv20AFOhFue0cCIqXSZyEj4k="
+            }
+            Algorithm::EcdsaP521Sha512 => {
+                b"BADfUhE0iZkDssJ3TJk+hPSPBExtsTedQ3ZcfuKjb5o3fgXjCbXrVNXwor68A7vE7F9Xp+vKd6q8NzCjYGziO0XaPgAFh9pp\
+                  ws5MIe6bUppjnKNFjssUN5OxO2nO0gfhgNedUXrjbshoKmgUlmHYnl7bVdqHE1TbRmVkxrIB7Ar7HT34iw=="
+            }
+            Algorithm::RsaSha1 | Algorithm::RsaSha256 | Algorithm::RsaSha512 => {
+                b"MIIBCgKCAQEAqFVA30Vzam6USbYZ0S9JFUuj4sK+3axWCJyZ5GwExkVuWxba9SibnX3H5sEKiZJ+G5SJM/X9UFxqEnaSECaJ\
+                  uNteJs5M4sON2BZQfAcueH5ewAG9xtohRJSmFgwxpIcGrBT9cPW81akYvT6WEqHcqcLNC2g+eh/JOLGXMCKlyI2jSxEJ/gOk\
+                  t3jSuXT1aLeIzSwqViN0/O0/7fniqL5GKjyXm7nxEj5Bqir8gKMed3S9O4U57gkdUYgV2mPXUJBCV27paUYdVU9lqF7EA8K5\
+                  6T1OrjO5irSpmyTxZ00ZkaUajrEjQoQVDI3bUgrRbIBVXT+4fM4c2kJp0k0mDr6nUQIDAQAB"
+            }
+            _ => return None,
+        };
+        BASE64.decode(text).ok()
+    }
+
     /// A code that holds the key; `None` where the key is a public one.
     pub fn keyed(self, key: &[u8]) -> Option<KeyedMac> {
         const ANY: &str = "HMAC takes a key of any length (RFC 2104, section 3)";

@@ -50,6 +50,8 @@ pub enum Piece {
     Parameters,
     /// The headers that this header lists, sorted, as `name:value`, joined by `;`.
     ListedHeaders(HeaderName),
+    /// The values of the headers that this field of the signature lists, joined by `.`.
+    FieldHeaders(String),
     /// The headers that this parameter of the token lists, each as `name: value` and a line feed.
     TokenHeaders(String),
     /// The secret itself, for digests that have no key.
@@ -75,7 +77,7 @@ impl Piece {
     }
 
     pub fn lists_headers(&self) -> bool {
-        matches!(self, Piece::ListedHeaders(_) | Piece::TokenHeaders(_))
+        matches!(self, Piece::ListedHeaders(_) | Piece::FieldHeaders(_) | Piece::TokenHeaders(_))
     }
 
     pub fn reads_form(&self) -> bool {
@@ -234,9 +236,11 @@ impl Content {
                 Piece::Method => separator.is_some() || neighbour.is_some_and(Piece::is_of_url),
                 Piece::Value(_) | Piece::Token => separator.is_some(),
                 // Every visible character may stand in them.
-                Piece::Url | Piece::Path | Piece::RawQuerySorted | Piece::ListedHeaders(_) => {
-                    separator.is_some_and(|byte| !byte.is_ascii_graphic())
-                }
+                Piece::Url
+                | Piece::Path
+                | Piece::RawQuerySorted
+                | Piece::ListedHeaders(_)
+                | Piece::FieldHeaders(_) => separator.is_some_and(|byte| !byte.is_ascii_graphic()),
                 Piece::Body | Piece::FormSorted | Piece::QuerySorted | Piece::Parameters => false,
             };
             // Nobody but the provider knows the secret, so nobody finds it in a value.
@@ -344,6 +348,7 @@ fn piece(name: &str, word: &str) -> Result<Piece, String> {
             _ => return Err(unknown(word)),
         },
         Some(("listed_headers", list)) => Piece::ListedHeaders(header_name(list)?),
+        Some(("field_headers", field)) => Piece::FieldHeaders(field.to_owned()),
         Some(("token_headers", parameter)) => Piece::TokenHeaders(parameter.to_owned()),
         Some(("header" | "kv" | "query" | "json" | "form" | "multipart" | "claim", _)) => {
             Piece::Value(name.parse()?)
@@ -397,6 +402,7 @@ impl fmt::Display for Piece {
         f.write_str(match self {
             Piece::Value(source) => return source.fmt(f),
             Piece::ListedHeaders(list) => return write!(f, "listed_headers:{list}"),
+            Piece::FieldHeaders(field) => return write!(f, "field_headers:{field}"),
             Piece::TokenHeaders(parameter) => return write!(f, "token_headers:{parameter}"),
             Piece::Body => "body",
             Piece::Method => "method",

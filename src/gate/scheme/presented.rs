@@ -71,7 +71,11 @@ impl Recipe {
         let in_body = !found.any && self.signature.from.iter().any(Source::is_in_body);
         // A value that must be signed and is not there says more than a tag that is none.
         if in_body || found.any {
-            self.check_signed_values(head)?;
+            match self.check_signed_values(head) {
+                // Without a tag of this kind the delivery is not of this recipe, whatever it lacks.
+                Err(reason) if !in_body && found.of_kind.is_empty() => return Ok(Shown::Nothing(reason)),
+                checked => checked?,
+            }
         }
         if in_body {
             return Ok(Shown::InBody);
@@ -170,15 +174,16 @@ impl Recipe {
 
     /// The names in such a list, as the sender writes them.
     pub fn listed_as_written(&self, piece: &Piece, head: &Head<'_>) -> Result<Vec<String>, Unreadable> {
-        let list = match piece {
-            Piece::ListedHeaders(name) => match head.single(name)? {
-                None => String::new(),
-                Some(list) => std::str::from_utf8(list).map_err(|_| Unreadable)?.to_owned(),
-            },
-            Piece::TokenHeaders(parameter) => self.token(head)?.list(parameter)?,
-            _ => String::new(),
+        let text = |list: Option<&[u8]>| {
+            std::str::from_utf8(list.unwrap_or_default()).map(str::to_owned).map_err(|_| Unreadable)
         };
-        let names = list.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+        let (list, between) = match piece {
+            Piece::ListedHeaders(name) => (text(head.single(name)?)?, ','),
+            Piece::FieldHeaders(field) => (text(self.field(field, head)?)?, ' '),
+            Piece::TokenHeaders(parameter) => (self.token(head)?.list(parameter)?, ','),
+            _ => (String::new(), ','),
+        };
+        let names = list.split(between).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
         let names: Vec<_> = names.collect();
         if names.len() > MAX_LISTED { Err(Unreadable) } else { Ok(names) }
     }

@@ -391,6 +391,12 @@ impl<'r> Reading<'r> {
             }
             Piece::Parameters => self.parameters(sink)?,
             Piece::ListedHeaders(_) => self.listed_headers(piece, sink)?,
+            Piece::FieldHeaders(_) => {
+                for (n, name) in self.recipe.listed_as_written(piece, self.head)?.iter().enumerate() {
+                    sink(if n == 0 { b"" } else { b"." });
+                    sink(self.header(name)?.ok_or(Unreadable)?);
+                }
+            }
             Piece::TokenHeaders(_) => {
                 for name in self.recipe.listed_as_written(piece, self.head)? {
                     sink(name.as_bytes());

@@ -116,7 +116,7 @@ impl Recipe {
         }
         self.list_headers(&mut signed)?;
         let place = self.signature.from.first()?;
-        let fields = self.fields(unsigned);
+        let fields = self.fields(unsigned, &signed.headers);
         if !fields.is_empty() {
             signed.set(place, &fields)?;
         }
@@ -145,7 +145,7 @@ impl Recipe {
                 signed.set(source, &self.value_of(source, unsigned))?;
             }
         }
-        let fields = self.fields(unsigned);
+        let fields = self.fields(unsigned, &signed.headers);
         if !fields.is_empty() {
             signed.set(self.signature.from.first()?, &fields)?;
         }
@@ -334,14 +334,21 @@ impl Recipe {
         Some(written)
     }
 
-    fn fields(&self, unsigned: Unsigned<'_>) -> String {
+    fn fields(&self, unsigned: Unsigned<'_>, headers: &HeaderMap) -> String {
         let SignatureFormat::Fields { split, assign, .. } = &self.signature.format else {
             return String::new();
         };
+        let lists = |field: &str| {
+            self.content.pieces().any(|piece| matches!(piece, Piece::FieldHeaders(list) if list == field))
+        };
+        let headers = headers.keys().map(HeaderName::as_str).collect::<Vec<_>>().join(" ");
         let fields: Vec<_> = self
             .content
             .values()
             .filter_map(|(_, source, _)| match (source, assign) {
+                (Source::Field(name), Assign::Before(byte)) if lists(name) => {
+                    Some(format!("{name}{}{headers}", char::from(*byte)))
+                }
                 (Source::Field(name), Assign::Before(byte)) => {
                     Some(format!("{name}{}{}", char::from(*byte), self.value_of(source, unsigned)))
                 }

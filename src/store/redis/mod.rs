@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 pub use self::address::Address;
+pub use self::breaker::Breaker;
 pub use self::link::{Cause, Failures, Health, Settings, Trouble, password};
 use self::link::{Failure, Link, Script};
 use super::{Found, Holder, Memory, Outcome, Swept, Unavailable, Way};
@@ -38,6 +39,7 @@ static RESERVE: LazyLock<Script> = LazyLock::new(|| Script::repeatable(include_s
 static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::repeatable(include_str!("settle.lua")));
 static FORGET: LazyLock<Script> = LazyLock::new(|| Script::once(include_str!("forget.lua")));
 static OUTCOME: LazyLock<Script> = LazyLock::new(|| Script::repeatable(include_str!("outcome.lua")));
+static FIELD: LazyLock<Script> = LazyLock::new(|| Script::repeatable(include_str!("field.lua")));
 static RATE: LazyLock<Script> = LazyLock::new(|| Script::once(include_str!("rate.lua")));
 
 /// Between two questions of a follower: from soon to seldom.
@@ -128,6 +130,21 @@ impl Redis {
         Some(Duration::from_micros(early))
     }
 
+    /// The value of a field in a hash that others keep; `None` if it is not there.
+    pub(super) async fn field(&self, hash: &str, name: &str) -> Result<Option<Vec<u8>>, String> {
+        let word = Token::random().map_err(|_| "no randomness".to_owned())?;
+        let answer = self.link.ask(&FIELD, &[hash], &[word.as_str(), name]).await;
+        let answer = answer.map_err(|_| "the store does not answer".to_owned())?;
+        match answer.as_slice() {
+            [b'=', value @ ..] => Ok(Some(value.to_vec())),
+            b"-" => Ok(None),
+            [_, why @ ..] => {
+                Err(format!("the store: {}", String::from_utf8_lossy(&why[..why.len().min(200)])))
+            }
+            [] => Err("what answers there is no Redis".to_owned()),
+        }
+    }
+
     /// Asks whether the store is there, unless it said so just now: with the very call that an
     /// event makes, so that a store which reads but does not write is not taken for usable.
     pub(super) async fn probe(&self) {
@@ -209,7 +226,7 @@ impl Holding {
     async fn try_settle(&self, outcome: Option<Outcome>) -> Result<(), Failure> {
         let Holding { redis, key, keep, token } = self;
         let window = match outcome {
-            Some(Outcome::Delivered) => millis(keep.span(redis.policy.window())),
+            Some(Outcome::Delivered | Outcome::Stored) => millis(keep.span(redis.policy.window())),
             Some(Outcome::Failed { .. }) | None => "0".to_owned(),
         };
         let told = outcome.map_or_else(String::new, Outcome::to_text);
@@ -265,7 +282,7 @@ impl Following {
 impl Outcome {
     fn to_text(self) -> String {
         match self {
-            Outcome::Delivered => "delivered".to_owned(),
+            Outcome::Delivered | Outcome::Stored => "delivered".to_owned(),
             Outcome::Failed { reason, status } => format!("{}:{status}", reason.label()),
         }
     }

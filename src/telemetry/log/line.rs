@@ -112,7 +112,7 @@ impl<'l> Line<'l> {
 
     #[expect(clippy::inline_always, reason = "as for `key`")]
     #[inline(always)]
-    fn millis(&mut self, key: &str, value: Duration) {
+    pub(super) fn millis(&mut self, key: &str, value: Duration) {
         self.key(key);
         self.thousands(usize::try_from(value.as_micros()).unwrap_or(usize::MAX));
     }
@@ -218,6 +218,9 @@ impl<'l> Line<'l> {
         if let Some((route, _)) = &record.route {
             self.word("hookgate.route", route.name.as_bytes());
             self.word("hookgate.provider", route.provider.as_bytes());
+        }
+        if let Some(tenant) = &record.tenant {
+            self.word("hookgate.tenant", tenant.as_bytes());
         }
         if let Some(proof) = &record.proof {
             self.proof(proof);

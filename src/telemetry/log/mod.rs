@@ -20,6 +20,7 @@ use super::metrics::Metrics;
 use super::worker::{Output, Queue, Worker};
 use super::{Record, RequestId};
 use crate::clock::{self, Now};
+use crate::gate::filter::replay::ReplayKey;
 use crate::gate::reason::{Reason, Verdict};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,6 +56,30 @@ pub struct Forget<'f> {
     pub key: Option<&'f str>,
     pub outcome: &'static str,
     /// The user on the other end of the socket.
+    pub uid: Option<u32>,
+}
+
+/// A delivery from the inbox has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempted<'a> {
+    pub route: &'a str,
+    pub key: ReplayKey,
+    pub attempt: u32,
+    /// The status, or why there is none.
+    pub outcome: &'a str,
+    pub delivered: bool,
+    /// Since it came.
+    pub age: Duration,
+    pub took: Duration,
+}
+
+/// What an operator had done to the inbox.
+#[derive(Clone, Copy, Debug)]
+pub struct InboxOrder<'o> {
+    pub what: &'static str,
+    /// Which events were meant.
+    pub selection: &'o str,
+    pub count: u64,
     pub uid: Option<u32>,
 }
 
@@ -122,6 +147,32 @@ impl Sink {
             }
             line.word("hookgate.forget.outcome", audit.outcome);
             if let Some(uid) = audit.uid {
+                line.number("user.id", uid as usize);
+            }
+        });
+    }
+
+    /// A delivery from the inbox has ended.
+    pub fn attempted(&self, attempt: &Attempted<'_>) {
+        let severity = if attempt.delivered { Severity::Info } else { Severity::Warn };
+        self.line(("hookgate.attempt", severity), clock::now(), |line| {
+            line.word("hookgate.route", attempt.route);
+            let key = super::hex(attempt.key.as_bytes());
+            line.word("hookgate.idempotency_key", std::str::from_utf8(&key).unwrap_or_default());
+            line.number("hookgate.attempt", attempt.attempt as usize);
+            line.text("hookgate.attempt.outcome", attempt.outcome);
+            line.millis("hookgate.event.age_ms", attempt.age);
+            line.millis("hookgate.duration.upstream_ms", attempt.took);
+        });
+    }
+
+    /// An operator has changed what is in the inbox.
+    pub fn inbox_order(&self, order: &InboxOrder<'_>) {
+        self.line(("hookgate.inbox.order", Severity::Warn), clock::now(), |line| {
+            line.word("hookgate.inbox.order", order.what);
+            line.text("hookgate.inbox.selection", order.selection);
+            line.number("hookgate.inbox.count", usize::try_from(order.count).unwrap_or(usize::MAX));
+            if let Some(uid) = order.uid {
                 line.number("user.id", uid as usize);
             }
         });

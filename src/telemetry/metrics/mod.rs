@@ -2,24 +2,32 @@
 //! lists, and every series exists from the start, so that an alert works before the
 //! first event and nobody can make series by sending strange requests.
 
+mod inbox;
 mod levels;
 mod register;
 mod route;
+mod tenants;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 #[cfg(feature = "otel")]
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use prometheus::{Encoder, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 
+pub use self::inbox::InboxTotals;
 use self::levels::LevelGauges;
 pub use self::levels::Levels;
 use self::register::{counter, counters, gauge, gauges, number};
 use self::route::Routes;
 pub use self::route::{RouteMetrics, UpstreamOutcome};
+use self::tenants::Tenants;
+pub use self::tenants::{Lookup, TenantMetrics};
 use super::dropped::Drop;
 use crate::gate::reason::Reason;
 use crate::gate::route::Route;
+use crate::inbox::Depth;
 
 /// Who asked for a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +50,7 @@ impl ReloadSource {
 pub struct Metrics {
     registry: Registry,
     routes: Routes,
+    tenants: Tenants,
     levels: LevelGauges,
     replay: Replay,
     connections: Connections,
@@ -92,6 +101,7 @@ impl Metrics {
         process_info(r);
         Metrics {
             routes: Routes::new(r),
+            tenants: Tenants::new(r),
             levels: LevelGauges::new(r),
             replay: Replay::new(r),
             connections: Connections::new(r),
@@ -122,6 +132,32 @@ impl Metrics {
     /// The series of a route, all at zero if the route is new.
     pub fn route(&self, route: &Route) -> Arc<RouteMetrics> {
         self.routes.one(route)
+    }
+
+    /// The series of a route that has tenants, all at zero if it is new.
+    pub fn tenants(&self, route: &str) -> Arc<TenantMetrics> {
+        self.tenants.one(route)
+    }
+
+    /// Of routes that are gone or have tenants no more, what could be taken for their present state goes.
+    pub fn keep_tenants_of<'n>(&self, routes: impl Iterator<Item = &'n str>) {
+        self.tenants.keep_only(routes);
+    }
+
+    /// The inbox has written, or tried to.
+    pub fn inbox_wrote(&self, took: Duration, is_durable: bool) {
+        self.routes.inbox.wrote(took, is_durable);
+    }
+
+    /// How much the inbox holds, of these routes and of those that are gone.
+    pub fn set_inbox(
+        &self,
+        routes: &[&str],
+        depths: &BTreeMap<String, Depth>,
+        totals: InboxTotals,
+        now_ms: i64,
+    ) {
+        self.routes.inbox.set(routes, depths, totals, now_ms);
     }
 
     /// Counts a request that reached no route.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use prometheus::{Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
 
+use super::inbox::{Inbox, InboxMetrics};
 use super::register::{counters, gauges, histograms};
 use super::seconds;
 use crate::clock;
@@ -83,9 +84,11 @@ pub(super) struct Routes {
     last_accepted: GaugeVec,
     other_deliveries: IntCounterVec,
     observing: GaugeVec,
+    never_repeated: GaugeVec,
     silence: GaugeVec,
     secrets_missing: GaugeVec,
     waiting: GaugeVec,
+    pub(super) inbox: Inbox,
     /// The routes that are configured, and what is remembered of each over reloads.
     known: Mutex<HashMap<Arc<str>, Arc<Activity>>>,
 }
@@ -162,6 +165,12 @@ impl Routes {
                 route,
             ),
             observing: gauges(r, "hookgate_route_observing", "1 if the route only observes.", route),
+            never_repeated: gauges(
+                r,
+                "hookgate_route_never_repeated",
+                "1 if the route's provider sends nothing again, so that what fails is lost.",
+                route,
+            ),
             silence: gauges(
                 r,
                 "hookgate_silence_seconds",
@@ -180,6 +189,7 @@ impl Routes {
                 "Deliveries that wait for their turn with the application.",
                 route,
             ),
+            inbox: Inbox::new(r),
             known: Mutex::default(),
         }
     }
@@ -192,9 +202,16 @@ impl Routes {
         known.retain(|name, _| {
             let stays = names.contains(&&**name);
             if !stays {
-                for state in [&self.observing, &self.silence, &self.secrets_missing, &self.waiting] {
+                for state in [
+                    &self.observing,
+                    &self.never_repeated,
+                    &self.silence,
+                    &self.secrets_missing,
+                    &self.waiting,
+                ] {
                     _ = state.remove_label_values(&[name]);
                 }
+                self.inbox.remove(name);
             }
             stays
         });
@@ -237,6 +254,7 @@ impl Routes {
         #[expect(clippy::cast_precision_loss, reason = "a handful")]
         self.secrets_missing.with_label_values(&[name]).set(route.awaits.len() as f64);
         self.observing.with_label_values(&[name]).set(f64::from(u8::from(route.mode == Mode::Observe)));
+        self.never_repeated.with_label_values(&[name]).set(f64::from(u8::from(route.never_repeated)));
         Arc::new(RouteMetrics {
             plain: Reason::ALL.map(|reason| requests(reason.verdict(), reason)),
             observed: Reason::ALL
@@ -252,6 +270,7 @@ impl Routes {
             other_deliveries: self.other_deliveries.with_label_values(&[name]),
             silence: route.expect_every.map(|_| self.silence.with_label_values(&[name])),
             waiting: self.waiting.with_label_values(&[name]),
+            inbox: self.inbox.one(name),
             activity: self.activity(route),
         })
     }
@@ -285,6 +304,7 @@ pub struct RouteMetrics {
     /// Only of routes that expect something.
     silence: Option<Gauge>,
     waiting: Gauge,
+    pub(super) inbox: InboxMetrics,
     pub activity: Arc<Activity>,
 }
 
@@ -293,7 +313,9 @@ impl RouteMetrics {
         let plain = &self.plain[reason.index()];
         match verdict {
             Verdict::Observed => self.observed[reason.index()].as_ref().unwrap_or(plain),
-            Verdict::Accepted | Verdict::Answered | Verdict::Refused | Verdict::Failed => plain,
+            Verdict::Accepted | Verdict::Stored | Verdict::Answered | Verdict::Refused | Verdict::Failed => {
+                plain
+            }
         }
     }
 
@@ -310,7 +332,7 @@ impl RouteMetrics {
     /// Deliveries that were refused, failed, or went through although they would have been refused.
     pub fn objected(&self) -> u64 {
         let all = self.plain.iter().chain(self.observed.iter().flatten()).map(IntCounter::get);
-        let taken = [Reason::Accepted, Reason::Filtered, Reason::Handshake];
+        let taken = [Reason::Accepted, Reason::Stored, Reason::Filtered, Reason::Handshake];
         all.sum::<u64>() - taken.iter().map(|reason| self.plain[reason.index()].get()).sum::<u64>()
     }
 

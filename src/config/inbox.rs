@@ -1,0 +1,111 @@
+//! What outlives a crash: where it lies, how much it may hold, and how it is sealed.
+
+#![allow(clippy::doc_markdown, reason = "doc comments are the help text, which shows no backticks")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::loader::Loader;
+use super::located::{Located, overlay};
+use super::units::ByteSize;
+use crate::files;
+use crate::inbox::Bounds;
+use crate::inbox::seal::Keys;
+
+overlay! {
+    #[derive(Clone, Debug, Default, Args, Deserialize, JsonSchema)]
+    #[command(next_help_heading = "Inbox")]
+    #[serde(default)]
+    pub struct State {
+        /// Folder for what must outlive a restart: the inbox, and the memory of events. One gate has it, on a disk
+        /// that stays [default: none]
+        #[arg(long, value_name = "PATH")]
+        pub state_dir: Option<Located<PathBuf>>,
+
+        /// How much the inbox of all routes holds, and how it is sealed
+        #[command(flatten)]
+        pub inbox: Inbox,
+    }
+}
+
+overlay! {
+    #[derive(Clone, Debug, Default, Args, Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct Inbox {
+        /// The most that it holds; then events are answered as without an inbox [default: 1GiB]
+        #[arg(skip)]
+        pub max_bytes: Option<Located<ByteSize>>,
+
+        /// File with the keys that seal what is stored: 32 bytes in hex or base64, one key a line, the newest first
+        #[arg(skip)]
+        pub encryption_key_file: Option<Located<PathBuf>>,
+    }
+}
+
+/// Where the state lies, and how much there may be of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateDir {
+    pub path: PathBuf,
+    pub bounds: Bounds,
+}
+
+/// What must be left of the disk for everybody else.
+const MIN_FREE: u64 = 64 << 20;
+/// How long an operator has to look at what the application never took.
+const KEEP_DEAD: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A smaller inbox would not hold one event of the usual largest size.
+const LEAST: ByteSize = ByteSize(1 << 20);
+
+impl State {
+    /// Where the state lies; `None` if nothing is to outlive the process.
+    pub fn folder(&self, loader: &mut Loader) -> Option<StateDir> {
+        let max_bytes = loader.pick("inbox.max_bytes", self.inbox.max_bytes.as_ref(), ByteSize(1 << 30));
+        if let Some(given) = self.inbox.max_bytes.as_ref().filter(|_| max_bytes < LEAST) {
+            let message = format!("{max_bytes} is too little: write at least {LEAST}");
+            loader.located_problem("inbox.max_bytes", given, message);
+        }
+        let path = loader.folder_to_make("state_dir", self.state_dir.as_ref())?;
+        if !loader.is_for_elsewhere()
+            && let Some(why) = files::passing(&path)
+        {
+            loader.notice(format!(
+                "state_dir: {} is {why}: what is stored there is lost with it, although its senders were told that it \
+                 was taken; mount a disk that stays (a PersistentVolumeClaim)",
+                path.display()
+            ));
+        }
+        let keep_dead_ms = i64::try_from(KEEP_DEAD.as_millis()).unwrap_or(i64::MAX);
+        Some(StateDir {
+            path,
+            bounds: Bounds { max_bytes: max_bytes.0 as u64, min_free: MIN_FREE, keep_dead_ms },
+        })
+    }
+
+    /// The keys that seal what is stored.
+    pub fn keys(&self, loader: &mut Loader) -> Arc<Keys> {
+        const KEY: &str = "inbox.encryption_key_file";
+
+        let Some(file) = &self.inbox.encryption_key_file else { return Arc::default() };
+        loader.given(KEY, file.value.display(), file);
+        if self.state_dir.is_none() {
+            loader.located_problem(
+                KEY,
+                file,
+                "nothing is stored without a state_dir: name one, or leave this out",
+            );
+        }
+        let Some(text) = loader.read(KEY, file) else { return Arc::default() };
+        match Keys::parse(&text) {
+            Ok(keys) => Arc::new(keys),
+            Err(message) => {
+                loader.located_problem(KEY, file, format!("{} {message}", file.value.display()));
+                Arc::default()
+            }
+        }
+    }
+}
