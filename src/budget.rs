@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use tokio::sync::oneshot;
 
 use crate::gate::delivery::Client;
 use crate::gate::reason::Reason;
+use crate::lock::lock;
 
 /// A head up to this size is part of what every connection takes.
 pub const SHORT_HEAD: usize = 4096;
@@ -86,7 +87,7 @@ impl Budget {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
 }
 

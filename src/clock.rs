@@ -153,7 +153,8 @@ fn doubt(wall_ms: i64, mono: Duration, offset: i64) -> Doubt {
     }
 }
 
-fn millis(duration: Duration) -> i64 {
+/// Whole milliseconds; what is longer than can be counted is as long as can be.
+pub fn millis(duration: Duration) -> i64 {
     // `as_millis` divides 128 bits, which takes longer than to read a clock.
     let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     seconds.saturating_mul(1000).saturating_add(duration.subsec_millis().into())

@@ -20,6 +20,7 @@
 //! | [`files`] | the only reader of the files that a configuration names |
 //! | [`budget`] | what all requests together may hold |
 //! | [`clock`] | the only reader of time |
+//! | [`lock`] | the one way to take a mutex |
 //!
 //! One delivery reads top to bottom in `Sidecar::handle`, in [`proxy`]. The order of the checks is one screen,
 //! [`gate::chain`]; what a route demands is [`gate::route`], and each check is one file of [`gate::filter`]. A
@@ -36,6 +37,7 @@ pub mod gate;
 pub mod inbox;
 pub mod inject;
 pub mod keys;
+pub mod lock;
 pub mod ops;
 pub mod proxy;
 pub mod server;

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Args;
@@ -24,6 +24,7 @@ use crate::config::{Config, provider, scheme};
 use crate::gate::scheme::Recipe;
 use crate::gate::scheme::algorithm::KeyedMac;
 use crate::gate::scheme::sign::{Unsigned, lines};
+use crate::lock::lock;
 use crate::server::{Server, Stop};
 use crate::telemetry::Telemetry;
 use crate::telemetry::log::{Format, Severity, Sink};
@@ -446,13 +447,13 @@ struct Memo(Arc<Mutex<Vec<u8>>>);
 
 impl Memo {
     fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+        String::from_utf8_lossy(&lock(&self.0)).into_owned()
     }
 }
 
 impl Write for Memo {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        lock(&self.0).extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

@@ -138,9 +138,7 @@ impl Since {
     fn ms(self) -> i64 {
         match self {
             Since::At(moment) => moment.ms,
-            Since::Ago(Span(ago)) => {
-                clock::now().wall_ms.saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX))
-            }
+            Since::Ago(Span(ago)) => clock::now().wall_ms.saturating_sub(clock::millis(ago)),
         }
     }
 }
@@ -210,7 +208,7 @@ fn apart(rate: Rate) -> (i64, Option<String>) {
     match rate {
         Rate::Off => (0, None),
         Rate::Limit { count, period } => {
-            let apart = i64::try_from(period.as_millis()).unwrap_or(i64::MAX) / i64::from(count.max(1));
+            let apart = clock::millis(period) / i64::from(count.max(1));
             (apart.max(1), Some(rate.to_string()))
         }
     }
@@ -251,15 +249,13 @@ fn as_text(record: &Record) -> String {
     )
 }
 
-/// By the names that scripts rely on; the number of a record is the database's own.
+/// The number of a record is the database's own, and no script's.
 fn as_json(record: &Record) -> serde_json::Value {
-    let Record { key, route, tenant, state, event_id, event_type, received_at, .. } = record;
-    let Record { attempts, next_attempt_at, last_outcome, bytes, .. } = record;
-    json!({
-        "key": key, "route": route, "tenant": tenant, "state": state, "event_id": event_id,
-        "event_type": event_type, "received_at": received_at, "attempts": attempts,
-        "next_attempt_at": next_attempt_at, "last_outcome": last_outcome, "bytes": bytes,
-    })
+    let mut object = json!(record);
+    if let Some(members) = object.as_object_mut() {
+        members.remove("id");
+    }
+    object
 }
 
 fn show(args: &ListArgs) -> Done {

@@ -283,7 +283,7 @@ fn demands_of_preset(args: &VerifyArgs) -> Result<Demands, Unable> {
     for scheme in &preset.schemes {
         recipes.push(compile(scheme, None, None).map_err(|fault| Unable::failed(fault.message))?);
     }
-    let handshakes = handshakes(&preset, answering(&recipes, &secrets));
+    let handshakes = handshakes(&preset, answering(recipes.first(), &secrets));
     Ok(Demands {
         tenant: None,
         route: provider.clone(),

@@ -41,7 +41,7 @@ pub struct Exchange {
 }
 
 /// What the system allows (`sun_path` of unix(7), with the zero at its end).
-const LONGEST_SOCKET: usize = 107;
+pub const LONGEST_SOCKET: usize = 107;
 
 impl Application {
     pub fn exchange(&self, loader: &mut Loader) -> Exchange {

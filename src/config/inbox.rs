@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::loader::Loader;
 use super::located::{Located, overlay};
 use super::units::ByteSize;
+use crate::clock;
 use crate::files;
 use crate::inbox::Bounds;
 use crate::inbox::seal::Keys;
@@ -79,7 +80,7 @@ impl State {
                 path.display()
             ));
         }
-        let keep_dead_ms = i64::try_from(KEEP_DEAD.as_millis()).unwrap_or(i64::MAX);
+        let keep_dead_ms = clock::millis(KEEP_DEAD);
         Some(StateDir {
             path,
             bounds: Bounds { max_bytes: max_bytes.0 as u64, min_free: MIN_FREE, keep_dead_ms },

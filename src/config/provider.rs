@@ -66,10 +66,10 @@ pub struct NamedSecret {
     pub not_after_ms: Option<i64>,
 }
 
-/// The keys that a provider's questions are answered with.
-pub fn answering(recipes: &[Recipe], secrets: &[NamedSecret]) -> Vec<(Arc<str>, KeyedMac)> {
+/// The keys that a provider's questions are answered with; `recipe` is its first one.
+pub fn answering(recipe: Option<&Recipe>, secrets: &[NamedSecret]) -> Vec<(Arc<str>, KeyedMac)> {
     let decoded = |NamedSecret { id, secret, .. }: &NamedSecret| {
-        let key = recipes.first()?.key.decode(secret.expose()).ok()?;
+        let key = recipe?.key.decode(secret.expose()).ok()?;
         Some((Arc::clone(id), Algorithm::HmacSha256.keyed(&key)?))
     };
     secrets.iter().filter_map(decoded).collect()

@@ -42,8 +42,7 @@ pub struct Outgoing<'o> {
 impl Manner {
     /// `schemes` are all that the preset knows: signatures under each of them are the gate's alone to show.
     pub fn new(schemes: &[Recipe], recipe: Recipe, keys: Vec<KeyedMac>) -> Self {
-        let places = schemes.iter().flat_map(|recipe| recipe.signature.from.iter().chain(times(recipe)));
-        let replaced = places.filter_map(Source::header).cloned().collect();
+        let replaced = schemes.iter().flat_map(written).cloned().collect();
         Manner { recipe, keys, replaced }
     }
 }
@@ -91,8 +90,7 @@ impl Manner {
 /// The headers of the scheme that the event came under, signed again with the same key.
 fn same(signature: &Signature, keys: &Keys, came: &HeaderMap, event: Outgoing<'_>) -> Option<HeaderMap> {
     let is_shown = |(_, scheme): &(usize, &Scheme)| {
-        let mut places = scheme.recipe().signature.from.iter().filter_map(Source::header);
-        places.any(|place| came.contains_key(place))
+        scheme.recipe().signature_headers().any(|place| came.contains_key(place))
     };
     // The first whose signature is there has judged the event: what stands for another one proves nothing.
     let (n, scheme) = signature.schemes().iter().enumerate().find(is_shown)?;
@@ -107,16 +105,13 @@ fn same(signature: &Signature, keys: &Keys, came: &HeaderMap, event: Outgoing<'_
     // A key that has been taken away since is replaced by the newest.
     let keys = keys.of(n, scheme);
     let key = keys.iter().find(|key| *key.id == *event.key_id).or(keys.first())?;
-    let mut headers = recipe.renew(key.verifier.shared()?, sent, event.time_ms, event.body)?.headers;
-    let written: Vec<_> =
-        recipe.signature.from.iter().chain(times(recipe)).filter_map(Source::header).collect();
-    let kept: Vec<_> = headers.keys().filter(|name| !written.contains(name)).cloned().collect();
-    for name in kept {
-        headers.remove(name);
-    }
-    Some(headers)
+    let headers = recipe.renew(key.verifier.shared()?, sent, event.time_ms, event.body)?.headers;
+    let anew = written(recipe).filter_map(|name| Some((name.clone(), headers.get(name)?.clone())));
+    Some(anew.collect())
 }
 
-fn times(recipe: &Recipe) -> impl Iterator<Item = &Source> {
-    recipe.timestamp.iter().flat_map(|rule| &rule.from)
+/// The headers in which a signature of this kind and its time stand.
+fn written(recipe: &Recipe) -> impl Iterator<Item = &HeaderName> {
+    let times = recipe.timestamp.iter().flat_map(|rule| &rule.from);
+    recipe.signature_headers().chain(times.filter_map(Source::header))
 }

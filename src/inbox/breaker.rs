@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::clock;
+
 /// Of one route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Breaker {
@@ -67,7 +69,7 @@ impl Breaker {
         // Drawn from the upper half: gates that saw the same fault do not ask together.
         let wait = (longest / 2 + longest.mul_f64(super::retry::fraction(chance)) / 2)
             .max(asked.unwrap_or_default());
-        let until = now_ms.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
+        let until = now_ms.saturating_add(clock::millis(wait));
         self.closed_until = self.closed_until.max(until);
     }
 

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::clock::millis;
+
 /// How long an application is asked again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
@@ -71,10 +73,6 @@ impl Retry {
 #[expect(clippy::cast_precision_loss, reason = "53 bits of chance are enough")]
 pub(super) fn fraction(chance: u64) -> f64 {
     (chance >> 11) as f64 / (1_u64 << 53) as f64
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

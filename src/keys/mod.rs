@@ -5,7 +5,7 @@
 pub mod tenants;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use self::tenants::Tenants;
 use crate::config::provider::NamedSecret;
@@ -13,6 +13,7 @@ use crate::config::route::Elsewhere;
 use crate::gate::delivery::Head;
 use crate::gate::keys::Keys;
 use crate::gate::route::Route;
+use crate::lock::lock;
 use crate::store::ReplayStore;
 use crate::telemetry::Telemetry;
 use crate::telemetry::event::Event;
@@ -90,7 +91,7 @@ impl Rooms {
     /// The source of a route. One that a reload did not change goes on with what it remembers.
     pub fn source(&self, route: &Route, elsewhere: Elsewhere, telemetry: &Telemetry) -> Arc<KeySource> {
         // A map is whole after a panic: each of its entries is put in one step.
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = lock(&self.made);
         made.retain(|_, source| source.strong_count() > 0);
         if let Some(before) =
             made.get(&route.name).and_then(Weak::upgrade).filter(|b| b.is_as(route, &elsewhere))

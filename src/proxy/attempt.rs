@@ -10,11 +10,10 @@ use crate::budget::Share;
 use crate::clock::{self, Now};
 use crate::gate::filter::replay::{Keep, ReplayKey};
 use crate::gate::filter::signature::Authentic;
-use crate::gate::identity::Identity;
 use crate::inbox::retry::{Next, Retry};
 use crate::inbox::{Attempted, Due, Id, Inbox, Stored, chance};
 use crate::store::ReplayStore;
-use crate::telemetry::metrics::RouteMetrics;
+use crate::telemetry::metrics::{RouteMetrics, UpstreamOutcome};
 
 /// What an attempt's lease exceeds the longest possible exchange by.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(5);
@@ -36,9 +35,7 @@ impl Attempt {
         Attempt {
             id: stored.id,
             number: 1,
-            names: authentic
-                .identity()
-                .map_or_else(SmallVec::new, |identity: &Identity| identity.names().into()),
+            names: authentic.names().into(),
             keep: authentic.keep(),
             since_ms: arrived.wall_ms,
             is_ours: !stored.copy,
@@ -131,6 +128,14 @@ pub fn is_of_application(result: &Result<Reply, Undelivered>) -> bool {
         Ok(reply) => matches!(reply.status, 429 | 500..),
         Err(Undelivered::Cut { status: 200..300 }) => false,
         Err(_) => true,
+    }
+}
+
+/// What became of the call, if there was one.
+pub fn outcome_of(result: &Result<Reply, Undelivered>) -> Option<UpstreamOutcome> {
+    match result {
+        Ok(reply) => Some(UpstreamOutcome::of_status(reply.status)),
+        Err(undelivered) => undelivered.outcome(),
     }
 }
 

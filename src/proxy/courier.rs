@@ -4,13 +4,15 @@
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::Sidecar;
-use super::attempt::{Attempt, LEASE_MARGIN, called, is_of_application, label, retry_after, settle};
+use super::attempt::{
+    Attempt, LEASE_MARGIN, called, is_of_application, label, outcome_of, retry_after, settle,
+};
 use super::lane::Lane;
 use super::live::Endpoint;
 use super::resign::{resigned, tenant_in};
@@ -22,6 +24,7 @@ use crate::gate::route::{Mode, Route};
 use crate::inbox::breaker::{Breaker, Room};
 use crate::inbox::{Due, Inbox, Policy, chance};
 use crate::keys::KeySource;
+use crate::lock::lock;
 use crate::telemetry::log::Attempted;
 use crate::telemetry::metrics::{RouteMetrics, UpstreamOutcome};
 
@@ -34,19 +37,19 @@ pub struct Breakers(Mutex<HashMap<Arc<str>, Arc<Mutex<Breaker>>>>);
 
 impl Breakers {
     fn of(&self, route: &Arc<str>) -> Arc<Mutex<Breaker>> {
-        Arc::clone(locked(&self.0).entry(Arc::clone(route)).or_default())
+        Arc::clone(lock(&self.0).entry(Arc::clone(route)).or_default())
     }
 
     /// An operator wants what is stored to be tried now.
     pub fn open(&self, route: &str) {
-        if let Some(breaker) = locked(&self.0).get(route) {
-            locked(breaker).opens();
+        if let Some(breaker) = lock(&self.0).get(route) {
+            lock(breaker).opens();
         }
     }
 
     /// Whether the route's application is taken to be away.
     pub fn is_away(&self, route: &str) -> bool {
-        locked(&self.0).get(route).is_some_and(|breaker| locked(breaker).is_away())
+        lock(&self.0).get(route).is_some_and(|breaker| lock(breaker).is_away())
     }
 }
 
@@ -74,7 +77,7 @@ async fn round(sidecar: &Arc<Sidecar>, inbox: &Inbox) -> i64 {
         }
         let breaker = sidecar.breakers.of(name);
         let now_ms = clock::now().wall_ms;
-        let free = match locked(&breaker).room(now_ms) {
+        let free = match lock(&breaker).room(now_ms) {
             Room::For(free) => free,
             Room::NoneUntil(at) => {
                 next_ms = next_ms.min(at);
@@ -94,7 +97,7 @@ async fn round(sidecar: &Arc<Sidecar>, inbox: &Inbox) -> i64 {
         };
         let is_all = due.len() < free;
         for due in due {
-            locked(&breaker).begins();
+            lock(&breaker).begins();
             let delivery = Late::new(sidecar, inbox, endpoint, Arc::clone(&breaker));
             tokio::spawn(delivery.deliver(due));
         }
@@ -145,10 +148,7 @@ impl Late {
         let result = called(upstream, self.lane.as_deref(), &head, &due.body, limit, &mut share).await;
         let took = started.elapsed();
         self.learn(&result);
-        let outcome = match &result {
-            Ok(reply) => Some(UpstreamOutcome::of_status(reply.status)),
-            Err(undelivered) => undelivered.outcome(),
-        };
+        let outcome = outcome_of(&result);
         if let Some(outcome) = outcome {
             self.metrics.attempted(outcome);
         }
@@ -177,7 +177,7 @@ impl Late {
     }
 
     fn learn(&self, result: &Result<Reply, Undelivered>) {
-        let mut breaker = locked(&self.breaker);
+        let mut breaker = lock(&self.breaker);
         if is_of_application(result) {
             let now = clock::now();
             let asked = retry_after(result, now).map(|asked| asked.min(self.policy.retry.max));
@@ -197,8 +197,4 @@ fn with_attempt(head: &Bytes, attempt: u32, received_ms: i64) -> Vec<u8> {
     // Writing to memory does not fail.
     _ = write!(out, "Hookgate-Attempt: {attempt}\r\nHookgate-Received-At: {received}\r\n\r\n");
     out
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

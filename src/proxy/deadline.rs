@@ -6,11 +6,13 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
+
+use crate::lock::lock;
 
 /// A place for one deadline at a time.
 pub struct Deadline {
@@ -87,14 +89,14 @@ struct Ticker {
 
 impl Ticker {
     fn add(&self, deadline: Weak<Deadline>) {
-        let mut deadlines = self.deadlines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut deadlines = lock(&self.deadlines);
         deadlines.push(deadline);
         self.some.notify_one();
     }
 
     fn run(&self) {
         loop {
-            let deadlines = self.deadlines.lock().unwrap_or_else(PoisonError::into_inner);
+            let deadlines = lock(&self.deadlines);
             drop(self.some.wait_while(deadlines, |deadlines| deadlines.is_empty()));
             std::thread::sleep(TICK);
             let now = self.now.fetch_add(1, Ordering::AcqRel) + 1;
@@ -103,7 +105,7 @@ impl Ticker {
     }
 
     fn wake(&self, due: impl Fn(u64) -> bool) {
-        let mut deadlines = self.deadlines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut deadlines = lock(&self.deadlines);
         deadlines.retain(|deadline| {
             let Some(deadline) = deadline.upgrade() else { return false };
             if due(deadline.due.load(Ordering::Acquire)) {

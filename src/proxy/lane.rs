@@ -2,7 +2,7 @@
 //! that would have to wait longer than its sender does gives up, and its sender is told when to come again.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pingora_timeout::{sleep, timeout};
@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::clock;
 use crate::gate::filter::rate_limit::Quota;
 use crate::gate::route::Deliver;
+use crate::lock::lock;
 
 /// Where the deliveries of a route wait.
 pub struct Lane {
@@ -94,7 +95,7 @@ impl Pace {
     /// How long the delivery has to wait; it has its turn then, unless that is too long.
     fn enter(&self, longest: Duration) -> Result<Duration, Busy> {
         let now = u64::try_from(clock::now().mono.as_nanos()).unwrap_or(u64::MAX);
-        let mut arrival = self.arrival.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut arrival = lock(&self.arrival);
         let early = self.quota.step(*arrival, now).err().unwrap_or_default();
         if early > longest {
             return Err(Busy { retry_after: early.max(SOON) });

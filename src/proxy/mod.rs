@@ -35,7 +35,7 @@ use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use tokio::sync::oneshot;
 
-use self::attempt::called;
+use self::attempt::{called, outcome_of};
 use self::body::Body;
 use self::courier::Breakers;
 use self::deadline::Deadline;
@@ -425,15 +425,11 @@ impl Sidecar {
         took: Duration,
         record: &mut Record,
     ) -> Result<Reply, Ending> {
-        let (outcome, result) = match result {
-            Ok(reply) => (Some(UpstreamOutcome::of_status(reply.status)), Ok(reply)),
-            Err(undelivered) => {
-                record.fault = undelivered.fault(self.upstream.url());
-                (undelivered.outcome(), Err(undelivered.reject()))
-            }
-        };
-        record.upstream = outcome.map(|outcome| (outcome, took));
-        Ok(result?)
+        record.upstream = outcome_of(&result).map(|outcome| (outcome, took));
+        Ok(result.map_err(|undelivered| {
+            record.fault = undelivered.fault(self.upstream.url());
+            undelivered.reject()
+        })?)
     }
 
     /// Answers.

@@ -2,22 +2,23 @@
 //! sender is told only when that is durable. The courier delivers it later.
 
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use pingora_timeout::timeout;
 use tokio::sync::oneshot;
 
-use super::attempt::{Attempt, called, label, retry_after, settle};
+use super::attempt::{Attempt, called, label, outcome_of, retry_after, settle};
 use super::upstream::{Reply, Undelivered};
 use super::{Body, Delivery, outcome};
 use crate::clock::{self, Now};
-use crate::gate::filter::signature::Authentic;
+use crate::gate::filter::signature::{Authentic, Named};
 use crate::gate::identity::Identity;
 use crate::gate::reason::{Reason, Reject};
 use crate::inbox::retry::Next;
 use crate::inbox::{Cause, Event, Inbox, Policy, Refusal, Stored, When, chance};
+use crate::lock::lock;
 use crate::store::{Claim, Outcome, ReplayStore};
 use crate::telemetry::RequestId;
 use crate::telemetry::metrics::{RouteMetrics, UpstreamOutcome};
@@ -51,9 +52,8 @@ pub struct Shaped(Mutex<i64>);
 
 impl Shaped {
     fn next(&self, now_ms: i64, early: Duration) -> i64 {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *last =
-            (*last).max(now_ms).saturating_add(i64::try_from(early.as_millis()).unwrap_or(i64::MAX).max(1));
+        let mut last = lock(&self.0);
+        *last = (*last).max(now_ms).saturating_add(clock::millis(early).max(1));
         *last
     }
 }
@@ -122,14 +122,12 @@ impl Spill {
             && let Ok(stored) = self.keep(before, arrived, &head, &body).await
         {
             settle_claim(claim, Outcome::Stored, arrived).await;
-            return tell(Kept::Stored(stored, of_call(&result)));
+            return tell(Kept::Stored(stored, outcome_of(&result)));
         }
         let came_to = outcome(&result);
         settle_claim(claim, came_to, arrived).await;
-        if came_to == Outcome::Delivered
-            && let Some(identity) = self.authentic.identity()
-        {
-            _ = self.inbox.overtaken(identity.names()).await;
+        if came_to == Outcome::Delivered {
+            _ = self.inbox.overtaken(self.authentic.names()).await;
         }
         let share = Some(share);
         tell(Kept::Answered(result.map(|reply| Reply { share, ..reply })));
@@ -176,14 +174,10 @@ impl Spill {
         body: &Bytes,
     ) -> Result<Stored, Refusal> {
         let Before { cause, attempts, outcome, due_ms, leased } = before;
-        let named =
-            |named: Option<&crate::gate::filter::signature::Named>| named.map(|named| (*named.text).into());
+        let named = |named: Option<&Named>| named.map(|named| (*named.text).into());
         let event = Event {
             key: self.authentic.identity().map_or(self.id.as_key(), Identity::told),
-            names: self
-                .authentic
-                .identity()
-                .map_or_else(Default::default, |identity| identity.names().into()),
+            names: self.authentic.names().into(),
             keep: self.authentic.keep(),
             route: Arc::clone(&self.route),
             tenant: self.authentic.tenant().cloned(),
@@ -209,7 +203,7 @@ impl Spill {
 impl Before {
     /// It is with the application, which may still take it within that time.
     fn under_way(limit: Duration) -> Self {
-        let lease = i64::try_from((limit + super::attempt::LEASE_MARGIN).as_millis()).unwrap_or(i64::MAX);
+        let lease = clock::millis(limit + super::attempt::LEASE_MARGIN);
         let due_ms = clock::now().wall_ms.saturating_add(lease);
         Before { cause: Cause::Slow, attempts: 1, outcome: Some("slow".into()), due_ms, leased: true }
     }
@@ -218,12 +212,5 @@ impl Before {
 async fn settle_claim(claim: Option<Claim>, outcome: Outcome, arrived: Now) {
     if let Some(claim) = claim {
         claim.settle(outcome, clock::after(arrived)).await;
-    }
-}
-
-fn of_call(result: &Result<Reply, Undelivered>) -> Option<UpstreamOutcome> {
-    match result {
-        Ok(reply) => Some(UpstreamOutcome::of_status(reply.status)),
-        Err(undelivered) => undelivered.outcome(),
     }
 }

@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -22,6 +22,7 @@ use super::lane::Busy;
 use super::respond::REQUEST_ID;
 use crate::budget::Share;
 use crate::config::units::UpstreamUrl;
+use crate::lock::lock;
 use crate::telemetry::log::digits;
 
 /// The application, and idle connections to it.
@@ -185,7 +186,7 @@ impl Upstream {
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.idle)
     }
 }
 

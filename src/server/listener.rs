@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -34,6 +34,7 @@ use tokio::sync::oneshot;
 
 use crate::budget::{Budget, Cut, Intake, SHORT_HEAD, one_sender};
 use crate::config::certificates::TlsMaterial;
+use crate::lock::lock;
 use crate::proxy::session::Carried;
 use crate::server::handshake::{self, HANDSHAKE_TIMEOUT};
 use crate::server::hello;
@@ -105,7 +106,7 @@ impl Connections {
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inside)
     }
 }
 
@@ -318,7 +319,7 @@ struct Overheard(Arc<Mutex<Vec<u8>>>);
 
 impl Overheard {
     fn said(&self) -> Vec<u8> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut lock(&self.0))
     }
 }
 
@@ -383,7 +384,7 @@ impl Accepted {
 
     fn write_down(&mut self, came: &[u8]) {
         if let Some(overheard) = self.overheard.upgrade() {
-            let mut kept = overheard.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = lock(&overheard);
             let room = hello::KEPT.saturating_sub(kept.len()).min(came.len());
             kept.extend_from_slice(&came[..room]);
         }

@@ -71,13 +71,9 @@ impl Reloader {
                     self.swap(config, &telemetry);
                 }
                 if source == ReloadSource::Signal {
-                    self.sidecar
-                        .live
-                        .load()
-                        .endpoints
-                        .iter()
-                        .filter_map(|e| e.keys.as_ref())
-                        .for_each(|k| k.forget_age());
+                    for keys in self.sidecar.live.load().endpoints.iter().filter_map(|e| e.keys.as_ref()) {
+                        keys.forget_age();
+                    }
                 }
                 self.complaint = None;
             }

@@ -3,10 +3,11 @@
 //! the id that the provider shows. Bounded: the oldest make room.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::gate::filter::replay::ReplayKey;
 use crate::gate::identity::Scope;
+use crate::lock::lock;
 
 /// About 2 MiB.
 const CAPACITY: usize = 16 * 1024;
@@ -60,7 +61,7 @@ impl Deliveries {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 }
 

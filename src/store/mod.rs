@@ -25,7 +25,6 @@ use crate::clock::Now;
 use crate::gate::filter::freshness::Fresh;
 use crate::gate::filter::rate_limit::SharedCell;
 use crate::gate::filter::replay::{Forgotten, HolderId, Keep, ReplayKey};
-use crate::gate::identity::Identity;
 use crate::gate::reason::Reason;
 pub use memory::Memory;
 
@@ -75,8 +74,7 @@ impl ReplayStore {
         let authentic = fresh.authentic();
         let keep = authentic.keep();
         let mut claim = Claim { keep, held: SmallVec::new() };
-        let names = authentic.identity().map_or(&[][..], Identity::names);
-        for key in names {
+        for key in authentic.names() {
             let found = match self {
                 ReplayStore::Memory(memory) => memory.reserve(*key, now),
                 // On the heap, here and below, so that every other delivery's future stays small.

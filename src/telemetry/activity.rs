@@ -7,9 +7,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{Record, lock};
+use super::Record;
 use crate::clock::Now;
 use crate::gate::reason::{Reason, Verdict};
+use crate::lock::lock;
 
 /// One route's deliveries.
 pub struct Activity {

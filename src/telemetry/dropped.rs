@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::Telemetry;
 use super::event::Event;
-use super::{Telemetry, lock};
 use crate::clock::{self, Now};
+use crate::lock::lock;
 
 /// Why a connection ended before HTTP. A closed list: the metric's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ pub mod trace;
 mod worker;
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -307,9 +307,4 @@ pub fn hex(bytes: &[u8; 16]) -> [u8; 32] {
     let mut out = [0; 32];
     _ = faster_hex::hex_encode(bytes, &mut out); // it fits
     out
-}
-
-/// What is counted, queued or written is whole enough after a panic: at worst one entry is not.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

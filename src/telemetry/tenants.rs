@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use lru::LruCache;
 
+use super::Record;
 use super::activity::Tally;
-use super::{Record, lock};
 use crate::clock::Now;
 use crate::gate::reason::{Reason, Verdict};
+use crate::lock::lock;
 
 /// So many tenants, of all routes together.
 const PROVEN: usize = 16_384;

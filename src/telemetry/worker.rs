@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
 
-use super::lock;
+use crate::lock::lock;
 
 /// What waits to be handed on.
 pub(super) trait Queue: Default + Send + 'static {

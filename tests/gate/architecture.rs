@@ -56,6 +56,7 @@ const MAY_NAME_PROMETHEUS: &[&str] = &["telemetry"];
 /// circle between two of them; nobody but `main` uses the last one.
 const FLOORS: &[&str] = &[
     "clock",
+    "lock",
     "gate",
     "budget",
     "files",

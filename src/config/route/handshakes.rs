@@ -69,7 +69,7 @@ impl Endpoint<'_> {
             handshake::Mode::Forward => AnsweredBy::Application,
             handshake::Mode::Off => AnsweredBy::Nobody,
         };
-        Handshakes::new(handshakes, answering(recipes, secrets), answered_by)
+        Handshakes::new(handshakes, answering(recipes.first(), secrets), answered_by)
     }
 
     /// Nobody but the application can answer these questions of the provider's, and nothing unsigned

@@ -7,7 +7,6 @@ use super::words::{self, StoreOn};
 use crate::config::Origin;
 use crate::config::loader::join;
 use crate::config::located::Located;
-use crate::config::raw::Meaning;
 use crate::config::units::Span;
 use crate::gate::route::Mode;
 use crate::inbox::retry::Retry;
@@ -43,8 +42,7 @@ impl Endpoint<'_> {
     }
 
     fn why_it_cannot_store(&self) -> Option<&'static str> {
-        let meaningful = self.preset.as_ref().and_then(|preset| preset.sender.as_ref()?.answer);
-        if meaningful == Some(Meaning::Meaningful) {
+        if self.is_answer_meaningful() {
             return Some(
                 "the provider acts on what the application answers, and an event that is stored has no answer yet: leave \
                  the inbox out on this route",
@@ -67,7 +65,7 @@ impl Endpoint<'_> {
 
     /// A part of the time that its sender waits: the rest is for storing, and for the way of the answer.
     fn answer_within(&mut self, name: &str, given: Option<&Located<Span>>) -> Duration {
-        let waits = self.preset.as_ref().and_then(|preset| preset.sender.as_ref()?.waits);
+        let waits = self.sender().and_then(|sender| sender.waits);
         let timeout = self.all.exchange.timeout;
         let usual = waits.map_or(timeout, |waits| waits.0).mul_f64(0.6).min(timeout);
         let default =

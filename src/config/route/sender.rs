@@ -13,8 +13,13 @@ use crate::gate::scheme::Recipe;
 use crate::inbox::When;
 
 impl Endpoint<'_> {
-    fn sender(&self) -> Option<&raw::Sender> {
+    pub(super) fn sender(&self) -> Option<&raw::Sender> {
         self.preset.as_ref()?.sender.as_ref()
+    }
+
+    /// Whether the sender acts on what the application answers.
+    pub(super) fn is_answer_meaningful(&self) -> bool {
+        self.sender().is_some_and(|sender| sender.answer == Some(Meaning::Meaningful))
     }
 
     /// What is answered: as the route says, else as the provider demands it.
@@ -143,8 +148,11 @@ impl Endpoint<'_> {
             }
             Retries::Many => return,
         };
-        let meaningful = self.sender().is_some_and(|sender| sender.answer == Some(Meaning::Meaningful));
-        let remedy = if meaningful { "" } else { "; inbox: { on: failure } with a state_dir keeps it" };
+        let remedy = if self.is_answer_meaningful() {
+            ""
+        } else {
+            "; inbox: { on: failure } with a state_dir keeps it"
+        };
         self.loader.notice(format!("route {name}: the provider {text}{remedy}"));
     }
 

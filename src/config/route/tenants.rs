@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Endpoint;
 use super::words::RouteSecret;
+use crate::config::application::LONGEST_SOCKET;
 use crate::config::located::Located;
 use crate::config::units::Span;
 use crate::gate::route::{Awaited, PathPattern};
@@ -52,8 +53,6 @@ const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// Some 200 bytes each: two gigabytes.
 const MOST: usize = 10_000_000;
-/// The longest path of a socket that the system takes.
-const SOCKET_PATH: usize = 107;
 
 impl Endpoint<'_> {
     /// Where the route's deliveries name their tenant, if it has some.
@@ -204,9 +203,9 @@ impl Endpoint<'_> {
         let text = path.as_os_str().as_encoded_bytes();
         if text.starts_with(b"unix:") {
             self.loader.located_problem(&key, socket, "is a path: leave out unix:");
-        } else if !path.is_absolute() || text.len() > SOCKET_PATH || path.file_name().is_none() {
+        } else if !path.is_absolute() || text.len() > LONGEST_SOCKET || path.file_name().is_none() {
             let message =
-                format!("is no path of a socket: name it from the root, in at most {SOCKET_PATH} bytes");
+                format!("is no path of a socket: name it from the root, in at most {LONGEST_SOCKET} bytes");
             self.loader.located_problem(&key, socket, message);
         }
         Where::Socket(path.clone())

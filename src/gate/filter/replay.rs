@@ -126,13 +126,13 @@ impl Keep {
 const DONE_UNTIL_STALE: HolderId = 0;
 const DONE_WHOLE_WINDOW: HolderId = HolderId::MAX;
 const DONE_FOR: HolderId = HolderId::MAX - 1;
+/// The end of what has none.
+const FOR_GOOD: u32 = u32::MAX;
 
 /// Whether the number stands for what is done, and for nobody who holds an event.
 pub fn is_mark(holder: HolderId) -> bool {
     matches!(holder, DONE_UNTIL_STALE | DONE_WHOLE_WINDOW | DONE_FOR)
 }
-/// The end of what has none.
-const FOR_GOOD: u32 = u32::MAX;
 
 /// What is remembered of one event, in eight bytes. Times are whole seconds since
 /// the process started, rounded up: remembering a second too long is harmless.

@@ -137,6 +137,11 @@ impl Authentic {
         self.identity.as_ref()
     }
 
+    /// Every name by which a copy of the event is known; none on routes that remember nothing.
+    pub fn names(&self) -> &[ReplayKey] {
+        self.identity.as_ref().map_or(&[], Identity::names)
+    }
+
     pub fn event_id(&self) -> Option<&Named> {
         self.event_id.as_ref()
     }

@@ -225,13 +225,7 @@ impl Recipe {
             Piece::ListedHeaders(list) => Some(list.clone()),
             _ => None,
         });
-        self.sources()
-            .filter_map(|source| match source {
-                Source::Header(name) => Some(name.clone()),
-                _ => None,
-            })
-            .chain(lists)
-            .collect()
+        self.sources().filter_map(Source::header).cloned().chain(lists).collect()
     }
 
     /// Everything that this recipe reads.

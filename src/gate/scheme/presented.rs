@@ -257,10 +257,7 @@ impl Recipe {
     }
 
     pub fn signature_headers(&self) -> impl Iterator<Item = &HeaderName> {
-        self.signature.from.iter().filter_map(|source| match source {
-            Source::Header(name) => Some(name),
-            _ => None,
-        })
+        self.signature.from.iter().filter_map(Source::header)
     }
 }
 

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
@@ -23,7 +23,9 @@ use self::tables::Tables;
 use self::writer::{Order, Shared, Writer};
 use super::seal::Keys;
 use super::{Attempted, Bounds, Depth, Due, Event, Id, Listed, Refusal, Selection, Stored};
+use crate::clock;
 use crate::gate::filter::replay::ReplayKey;
+use crate::lock::lock;
 
 /// What waits to be written, at most.
 const QUEUE: usize = 8192;
@@ -105,7 +107,7 @@ impl Inbox {
         most: usize,
     ) -> Result<Vec<Due>, Refusal> {
         let route = route.to_owned();
-        let lease_ms = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
+        let lease_ms = clock::millis(lease);
         self.order(move |tables| tables.claim(&route, now_ms, lease_ms, most)).await
     }
 
@@ -181,9 +183,7 @@ impl Inbox {
     /// Forgets what has been kept for long enough, and heals due times after a jump of the clock: none is
     /// further away than the longest wait.
     pub async fn tidy(&self, now_ms: i64, window: Duration, longest: Duration) -> Result<(), Refusal> {
-        let (window, longest) = (window.as_millis(), longest.as_millis());
-        let (window, longest) = (i64::try_from(window), i64::try_from(longest));
-        let (window, longest) = (window.unwrap_or(i64::MAX), longest.unwrap_or(i64::MAX));
+        let (window, longest) = (clock::millis(window), clock::millis(longest));
         self.order(move |tables| tables.tidy(now_ms, window, longest)).await
     }
 
@@ -198,7 +198,7 @@ impl Inbox {
 
     /// How much there is, by route.
     pub fn depths(&self) -> BTreeMap<String, Depth> {
-        self.shared.depths.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.shared.depths).clone()
     }
 
     /// What it holds, in bytes.
@@ -211,7 +211,7 @@ impl Inbox {
     }
 
     pub fn totals(&self) -> Totals {
-        self.shared.totals.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.shared.totals).clone()
     }
 
     /// Told when there may be something due earlier than was known.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use smallvec::SmallVec;
 
+use crate::clock;
 use crate::gate::filter::replay::{Keep, ReplayKey};
 use crate::inbox::seal::{KeyId, Keys, Sealed, Unreadable};
 use crate::inbox::state::{Happens, State};
@@ -635,6 +636,6 @@ fn keep_to(keep: Keep) -> i64 {
     match keep {
         Keep::UntilStale => 0,
         Keep::WholeWindow => 1,
-        Keep::For(own) => i64::try_from(own.as_millis()).unwrap_or(i64::MAX).max(OWN_WINDOW),
+        Keep::For(own) => clock::millis(own).max(OWN_WINDOW),
     }
 }

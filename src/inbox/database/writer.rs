@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use tokio::sync::{Notify, oneshot};
@@ -12,6 +12,7 @@ use tokio::sync::{Notify, oneshot};
 use super::tables::Tables;
 use super::{Observer, Totals};
 use crate::inbox::{Depth, Refusal};
+use crate::lock::lock;
 
 /// What the thread tells of without being asked.
 pub(super) struct Shared {
@@ -119,7 +120,7 @@ impl Writer {
             tables.roll_back();
         }
         (self.wrote)(started.elapsed(), result.is_ok());
-        let mut totals = self.shared.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut totals = lock(&self.shared.totals);
         totals.commits += 1;
         totals.commit_time += started.elapsed();
         totals.writes = result.is_ok();
@@ -133,7 +134,7 @@ impl Writer {
     fn publish(&mut self) {
         self.shared.bytes.store(self.tables.bytes(), Ordering::Relaxed);
         self.shared.has_dead.store(self.tables.has_dead(), Ordering::Relaxed);
-        let mut depths = self.shared.depths.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut depths = lock(&self.shared.depths);
         if let Some(changed) = self.tables.changed() {
             depths.clone_from(changed);
         }

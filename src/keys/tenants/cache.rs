@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use lru::LruCache;
@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::config::provider::NamedSecret;
 use crate::config::secret::Secret;
+use crate::lock::lock;
 
 /// Parts that are locked for themselves.
 const SHARDS: usize = 16;
@@ -121,11 +122,6 @@ impl Remembered {
     pub fn secrets(&self) -> Vec<NamedSecret> {
         unpack(&self.packed)
     }
-}
-
-/// A map is whole after a panic: each of its entries is put in one step.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn seconds(now: Duration) -> u32 {

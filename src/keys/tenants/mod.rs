@@ -16,7 +16,7 @@ mod socket;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
@@ -32,6 +32,7 @@ use crate::gate::keys::{KeyRing, Keys};
 use crate::gate::route::Route;
 use crate::gate::scheme::Recipe;
 use crate::gate::scheme::key::KeyError;
+use crate::lock::lock;
 use crate::store::ReplayStore;
 use crate::store::redis::Breaker;
 use crate::telemetry::event::Event;
@@ -339,11 +340,6 @@ impl Drop for Question {
         lock(&self.tenants.asking).remove(&self.name);
         self.tell.send_replace(Some(self.is_answered));
     }
-}
-
-/// Each of these is changed in one step, so that it is whole after a panic.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a folder of tenants holds, for who asks before it is used.

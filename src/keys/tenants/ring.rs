@@ -12,7 +12,6 @@ use crate::gate::filter::signature::Scheme;
 use crate::gate::keys::KeyRing;
 use crate::gate::route::Route;
 use crate::gate::scheme::Recipe;
-use crate::gate::scheme::algorithm::Algorithm;
 use crate::gate::scheme::key::{KeyDecoding, KeyRule};
 
 /// The keys that secrets are under the schemes of a route.
@@ -22,17 +21,10 @@ pub fn ring(
     secrets: &[NamedSecret],
     short_allowed: bool,
 ) -> KeyRing {
-    let recipes = route.signature.schemes().iter().map(Scheme::recipe);
+    let mut recipes = route.signature.schemes().iter().map(Scheme::recipe);
     let schemes = recipes.clone().map(|recipe| provider::keys(recipe, secrets, short_allowed).0).collect();
-    let mut answering = Vec::new();
-    if route.handshakes.sign()
-        && let Some(recipe) = recipes.clone().next()
-    {
-        answering.extend(secrets.iter().filter_map(|NamedSecret { id, secret, .. }| {
-            let key = recipe.key.decode(secret.expose()).ok()?;
-            Some((Arc::clone(id), Algorithm::HmacSha256.keyed(&key)?))
-        }));
-    }
+    let first = recipes.next().filter(|_| route.handshakes.sign());
+    let answering = provider::answering(first, secrets);
     KeyRing { schemes, rotation: rotation(secrets), is_decoy: tenant.is_none(), tenant, answering }
 }
 

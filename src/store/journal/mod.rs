@@ -22,13 +22,14 @@ mod writer;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub use self::file::{Fault, Judged, Kept, ReplayFile, inspect};
 use self::writer::Writer;
-use crate::clock::Stamp;
+use crate::clock::{self, Stamp};
 use crate::gate::filter::replay::{Keep, ReplayKey};
+use crate::lock::lock;
 
 /// How long the thread gathers before it writes.
 pub const GATHER: Duration = Duration::from_millis(20);
@@ -114,14 +115,14 @@ impl Journal {
             }
             std::thread::sleep(GATHER);
         }
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = lock(&self.ended);
         ended.recv_timeout(CLOSING).unwrap_or(false)
     }
 }
 
 /// A reading of the process's clock as the machine's uptime.
 fn uptime_ms(stamp: &Stamp, age: Duration) -> i64 {
-    stamp.uptime_ms - i64::try_from(age.as_millis()).unwrap_or(i64::MAX)
+    stamp.uptime_ms - clock::millis(age)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use crate::clock::{BootId, Doubt, Stamp};
+use crate::clock::{self, BootId, Doubt, Stamp};
 use crate::gate::filter::replay::{Keep, ReplayKey};
 
 pub const SIZE: usize = 32;
@@ -105,7 +105,7 @@ impl Record {
 
 /// A span as whole minutes, and by how many milliseconds these are longer: so much earlier they begin.
 fn in_minutes(span: Duration) -> (u32, i64) {
-    let span_ms = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+    let span_ms = clock::millis(span);
     let minutes = (span_ms / MINUTE_MS + i64::from(span_ms % MINUTE_MS > 0)).clamp(1, MOST_MINUTES);
     let earlier_ms = (minutes * MINUTE_MS).saturating_sub(span_ms).max(0);
     (u32::try_from(minutes).unwrap_or(u32::MAX), earlier_ms)

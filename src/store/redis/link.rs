@@ -13,7 +13,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -32,6 +32,7 @@ use super::address::{Address, Server, Servers};
 use super::parts::{Part, Parts};
 use crate::clock;
 use crate::files;
+use crate::lock::lock;
 
 /// How a store is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -324,7 +325,7 @@ impl Link {
     }
 
     fn lock_failures(&self) -> MutexGuard<'_, Failures> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.failures)
     }
 
     fn hang_up(&self, which: impl Fn(u64) -> bool, why: &Trouble) {

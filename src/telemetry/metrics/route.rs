@@ -13,8 +13,8 @@ use crate::clock;
 use crate::gate::filter::signature::Scheme;
 use crate::gate::reason::{Reason, Verdict};
 use crate::gate::route::{Mode, Route};
+use crate::lock::lock;
 use crate::telemetry::activity::Activity;
-use crate::telemetry::lock;
 
 /// What became of a call to the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

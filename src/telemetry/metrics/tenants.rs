@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, Registry};
 
 use super::register::{counters, gauges};
-use crate::telemetry::lock;
+
+use crate::lock::lock;
 
 /// How a look-up ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
