@@ -12,6 +12,7 @@ use super::forget::{ask, unreachable};
 use super::{print, shown};
 use crate::clock;
 use crate::config::units::{Moment, Rate, Span};
+use crate::inbox::Id;
 use crate::inbox::state::State;
 use crate::ops::control;
 use crate::ops::inbox::{Answer, Record, Request, Sent, Which};
@@ -314,7 +315,7 @@ fn change(
     args: &SomeArgs,
     what: &str,
     rate: Option<String>,
-    request: impl Fn(Vec<i64>, Which, i64) -> Request,
+    request: impl Fn(Vec<Id>, Which, i64) -> Request,
 ) -> Done {
     if args.filter.is_empty() {
         let message = "which events? Name a --route, a --state, an --event or a time (--since)".to_owned();
@@ -360,7 +361,7 @@ fn each_part(
     which: &Which,
     mut take: impl FnMut(Vec<Record>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let mut after = 0;
+    let mut after = Id::default();
     loop {
         match converse(gate, Request::List { which: which.clone(), after })? {
             Answer::Listed { records, next } => {

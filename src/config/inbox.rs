@@ -48,11 +48,10 @@ overlay! {
     }
 }
 
-/// Where the state lies, and how much there may be of it.
+/// Where the state lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateDir {
     pub path: PathBuf,
-    pub bounds: Bounds,
 }
 
 /// What must be left of the disk for everybody else.
@@ -63,13 +62,19 @@ const KEEP_DEAD: Duration = Duration::from_secs(7 * 24 * 3600);
 const LEAST: ByteSize = ByteSize(1 << 20);
 
 impl State {
-    /// Where the state lies; `None` if nothing is to outlive the process.
-    pub fn folder(&self, loader: &mut Loader) -> Option<StateDir> {
+    /// How much there may be of what is stored, wherever it lies.
+    pub fn bounds(&self, loader: &mut Loader) -> Bounds {
         let max_bytes = loader.pick("inbox.max_bytes", self.inbox.max_bytes.as_ref(), ByteSize(1 << 30));
         if let Some(given) = self.inbox.max_bytes.as_ref().filter(|_| max_bytes < LEAST) {
             let message = format!("{max_bytes} is too little: write at least {LEAST}");
             loader.located_problem("inbox.max_bytes", given, message);
         }
+        let keep_dead_ms = clock::millis(KEEP_DEAD);
+        Bounds { max_bytes: max_bytes.0 as u64, min_free: MIN_FREE, keep_dead_ms }
+    }
+
+    /// Where the state lies; `None` if nothing is to outlive the process in a folder.
+    pub fn folder(&self, loader: &mut Loader) -> Option<StateDir> {
         let path = loader.folder_to_make("state_dir", self.state_dir.as_ref())?;
         if !loader.is_for_elsewhere()
             && let Some(why) = files::passing(&path)
@@ -80,24 +85,20 @@ impl State {
                 path.display()
             ));
         }
-        let keep_dead_ms = clock::millis(KEEP_DEAD);
-        Some(StateDir {
-            path,
-            bounds: Bounds { max_bytes: max_bytes.0 as u64, min_free: MIN_FREE, keep_dead_ms },
-        })
+        Some(StateDir { path })
     }
 
     /// The keys that seal what is stored.
-    pub fn keys(&self, loader: &mut Loader) -> Arc<Keys> {
+    pub fn keys(&self, loader: &mut Loader, may_share: bool) -> Arc<Keys> {
         const KEY: &str = "inbox.encryption_key_file";
 
         let Some(file) = &self.inbox.encryption_key_file else { return Arc::default() };
         loader.given(KEY, file.value.display(), file);
-        if self.state_dir.is_none() {
+        if self.state_dir.is_none() && !may_share {
             loader.located_problem(
                 KEY,
                 file,
-                "nothing is stored without a state_dir: name one, or leave this out",
+                "nothing is stored without a state_dir or a shared store: name one, or leave this out",
             );
         }
         let Some(text) = loader.read(KEY, file) else { return Arc::default() };

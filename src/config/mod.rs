@@ -52,6 +52,7 @@ use self::store::OnStoreError;
 use self::units::UpstreamUrl;
 use crate::gate::delivery::TrustedProxies;
 use crate::gate::filter::replay::ReplayPolicy;
+use crate::inbox::Bounds;
 use crate::inbox::seal::Keys;
 use crate::store::redis;
 
@@ -105,6 +106,8 @@ pub struct Startup {
     pub replay_file: Option<PathBuf>,
     /// Where everything else outlives it.
     pub state_dir: Option<StateDir>,
+    /// How much the inbox may hold.
+    pub inbox_bounds: Bounds,
     /// Where an operator reaches the gate.
     pub control_socket: Option<PathBuf>,
     pub lifecycle: Lifecycle,

@@ -7,6 +7,7 @@ use super::Startup;
 use super::certificates::TlsMaterial;
 use super::file::File;
 use super::flags::{Given, RunArgs};
+use super::inbox::StateDir;
 use super::loader::Loader;
 use super::located::Overlay;
 use super::route::{ForAll, KeyedRoute};
@@ -56,8 +57,16 @@ impl Loader {
         }
         let lifecycle = process.lifecycle(self);
         let sharing = checks.replay.sharing(self, &exchange.upstream);
+        let inbox_bounds = state.bounds(self);
         let state_dir = state.folder(self);
-        let inbox_keys = state.keys(self);
+        if let Some(StateDir { path }) = state_dir.as_ref().filter(|_| sharing.store.is_some()) {
+            let path = path.display();
+            self.notice(format!(
+                "state_dir: with a shared store the inbox is in that store: what is stored in {path} waits there for a \
+                 start without replay.store"
+            ));
+        }
+        let inbox_keys = state.keys(self, sharing.store.is_some());
         let for_all = ForAll {
             https: if trust.allow_http { Https::Optional } else { Https::Required },
             short_secret: trust.short_secret,
@@ -96,6 +105,7 @@ impl Loader {
             ready_without_store: sharing.ready_without,
             replay_file,
             state_dir,
+            inbox_bounds,
             control_socket,
             lifecycle,
         };

@@ -58,11 +58,7 @@ impl Route {
     fn sender(&self, head: &Head<'_>, now: Now, findings: &mut Findings) -> Result<(), Reject> {
         findings.note(self.https.check(head))?;
         findings.note(self.allowlist.check(head.client))?;
-        match self.rate_limit(head, now) {
-            // Once it is proved it is stored, and delivered when there is time.
-            Err(limited) if self.stores => findings.put_off = Some(limited),
-            judged => _ = findings.note(judged)?,
-        }
+        findings.limited(self.rate_limit(head, now), self.stores)?;
         findings.note(self.failure_budget(head, now))?;
         Ok(())
     }
@@ -265,6 +261,17 @@ impl Route {
         self.rate_limit.as_ref()?.shared_cell(&self.name, head.counted_as)
     }
 
+    /// Meets the judgement of the limit that all gates share.
+    pub fn share_limit(
+        &self,
+        judged: Result<(), Reject>,
+        admitted: &Admitted,
+        findings: &mut Findings,
+    ) -> Result<(), Reject> {
+        let may_be_proved = matches!(admitted.proof(), Proof::Presented(_));
+        findings.limited(judged, self.stores && may_be_proved)
+    }
+
     fn failure_budget(&self, head: &Head<'_>, now: Now) -> Result<(), Reject> {
         self.failure_budget.as_ref().map_or(Ok(()), |budget| budget.check(head.counted_as, head.client, now))
     }
@@ -328,6 +335,18 @@ impl Findings {
                 self.noted.push(reject.reason);
                 Ok(None)
             }
+        }
+    }
+
+    /// Meets a limit. Where the route stores it is put off: once the delivery is proved it is stored, and
+    /// delivered when there is time.
+    fn limited(&mut self, judged: Result<(), Reject>, stores: bool) -> Result<(), Reject> {
+        match judged {
+            Err(limited) if stores => {
+                self.put_off = Some(limited);
+                Ok(())
+            }
+            judged => self.note(judged).map(drop),
         }
     }
 

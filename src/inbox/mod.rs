@@ -11,6 +11,10 @@
 
 pub mod breaker;
 pub mod database;
+mod engine;
+mod id;
+mod keep;
+pub mod redis;
 pub mod retry;
 pub mod seal;
 pub mod state;
@@ -22,7 +26,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-pub use self::database::Inbox;
+pub use self::engine::Inbox;
+pub use self::id::Id;
 use self::retry::Retry;
 use self::state::State;
 use crate::gate::filter::replay::{Keep, ReplayKey};
@@ -89,9 +94,6 @@ pub struct Due {
     pub head: Bytes,
     pub body: Bytes,
 }
-
-/// Names a record within its engine.
-pub type Id = i64;
 
 /// What one attempt came to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -141,7 +141,8 @@ impl Sidecar {
             Admission::Read(admitted) => admitted,
             Admission::Answer(said) => return Err(Ending::Handshake(said)),
         };
-        self.shared_rate_limit(route, &head, &mut findings).await?;
+        let limited = self.shared_rate_limit(route, &head).await;
+        route.share_limit(limited, &admitted, &mut findings)?;
         let body = body::read(session, &admitted, around, self.timeouts.body).await?;
         record.body_size = body.size();
 
@@ -244,18 +245,12 @@ impl Sidecar {
 
     /// Counts the request together with what other gates let through, on routes that ask for
     /// that. Their own limits have judged already, and stand if the store does not answer.
-    async fn shared_rate_limit(
-        &self,
-        route: &Route,
-        head: &Head<'_>,
-        findings: &mut Findings,
-    ) -> Result<(), Reject> {
+    async fn shared_rate_limit(&self, route: &Route, head: &Head<'_>) -> Result<(), Reject> {
         let Some(cell) = route.shared_rate(head) else { return Ok(()) };
-        let judged = match self.store.excess(&cell).await {
+        match self.store.excess(&cell).await {
             Some(early) => Err(Reject::retry_after(Reason::RateLimited, early)),
             None => Ok(()),
-        };
-        findings.note(judged).map(drop)
+        }
     }
 
     /// Has a delivery whose signature does not hold looked at, if there is time.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::config::store::OnStoreError;
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, When};
 use crate::proxy::Sidecar;
 use crate::store::{Cause, Failures, Health, Trouble};
 use crate::telemetry::Telemetry;
@@ -68,7 +68,13 @@ pub async fn watch_inbox(sidecar: Arc<Sidecar>, window: Duration) {
     let mut told = Told::default();
     for tick in 0u32.. {
         tokio::time::sleep(HOUSEKEEPING).await;
+        let some_route_stores =
+            sidecar.live.load().endpoints.iter().any(|endpoint| endpoint.policy.on != When::Never);
+        if !inbox.is_wanted(some_route_stores).await {
+            continue;
+        }
         told.look(&sidecar, &inbox);
+        told.durability(&sidecar, &inbox).await;
         if tick.is_multiple_of(SWEEP_EVERY) {
             let live = sidecar.live.load_full();
             // No wait is longer than a route's longest, and what an application asks for at most.
@@ -85,9 +91,21 @@ struct Told {
     trouble: bool,
     full: bool,
     parked: String,
+    durable: String,
 }
 
 impl Told {
+    /// What the server of a fleet makes of what is stored, when that is known and when it changes.
+    async fn durability(&mut self, sidecar: &Sidecar, inbox: &Inbox) {
+        let Ok(Some(durability)) = inbox.durability().await else { return };
+        let durable = durability.to_string();
+        if durable != self.durable {
+            let is_safe = durability.is_safe();
+            sidecar.telemetry.tell(Event::InboxShared { durable: &durable, is_safe });
+            self.durable = durable;
+        }
+    }
+
     fn look(&mut self, sidecar: &Sidecar, inbox: &Inbox) {
         let telemetry = &sidecar.telemetry;
         match inbox.totals().trouble {

@@ -13,9 +13,9 @@ use crate::clock;
 use crate::config::Startup;
 use crate::config::inbox::StateDir;
 use crate::config::store::OnStoreError;
-use crate::inbox::Inbox;
 use crate::inbox::database::{self, Kept, Settings};
 use crate::inbox::seal::Keys;
+use crate::inbox::{self, Inbox};
 use crate::store::journal::{Fault, Report};
 use crate::store::{Memory, Redis, ReplayStore};
 use crate::telemetry::Telemetry;
@@ -104,21 +104,23 @@ pub fn bind(address: SocketAddr, what: &'static str, named: &[SocketAddr]) -> Re
 }
 
 /// What outlives the process: the inbox, and the names by which copies of its events are known. The memory
-/// of what was delivered live is a file beside it, which costs a delivery a tenth of what a row would.
+/// of what was delivered live is a file beside it, which costs a delivery a tenth of what a row would. Gates
+/// that share a store have their inbox in it.
 pub fn state(
     startup: &Startup,
     keys: &Arc<Keys>,
     store: &ReplayStore,
     telemetry: &Arc<Telemetry>,
 ) -> Result<Option<Inbox>, StartError> {
-    let Some(StateDir { path, bounds }) = &startup.state_dir else { return Ok(None) };
     let teller = Arc::clone(telemetry);
-    let settings = Settings {
-        folder: path.clone(),
-        bounds: *bounds,
-        keys: Arc::clone(keys),
-        wrote: Box::new(move |took, is_durable| teller.metrics.inbox_wrote(took, is_durable)),
-    };
+    let wrote = move |took, is_durable| teller.metrics.inbox_wrote(took, is_durable);
+    let (bounds, keys) = (startup.inbox_bounds, Arc::clone(keys));
+    if let Some(shared) = &startup.shared_store {
+        let (store, policy, wrote) = (shared.clone(), startup.replay, Box::new(wrote));
+        return Ok(Some(Inbox::shared(inbox::redis::Settings { store, policy, bounds, keys, wrote })));
+    }
+    let Some(StateDir { path }) = &startup.state_dir else { return Ok(None) };
+    let settings = Settings { folder: path.clone(), bounds, keys, wrote: Box::new(wrote) };
     let now = clock::now();
     let mut remember = |key, kept| match kept {
         Kept::Stored(_) => store.stored(&[key], now),

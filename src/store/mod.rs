@@ -247,6 +247,8 @@ pub struct Claim {
 
 enum Holder {
     Memory(Memory, HolderId),
+    /// The same, while a shared store was away.
+    Fallback(Memory, HolderId),
     Redis(redis::Holding),
 }
 
@@ -256,6 +258,11 @@ impl Claim {
         for (key, holder) in std::mem::take(&mut self.held) {
             match holder {
                 Holder::Memory(memory, id) => memory.settle(key, id, self.keep, outcome, now),
+                Holder::Fallback(memory, id) => {
+                    memory.settle(key, id, self.keep, outcome, now);
+                    // That the inbox has it, the store itself says, which is there again.
+                    memory.left_inbox(key, None, now);
+                }
                 Holder::Redis(holding) => Box::pin(holding.settle(outcome)).await,
             }
         }
@@ -269,7 +276,7 @@ impl Drop for Claim {
         let unknown = Outcome::failed(Reason::UpstreamFailed);
         for (key, holder) in self.held.drain(..) {
             match holder {
-                Holder::Memory(memory, id) => {
+                Holder::Memory(memory, id) | Holder::Fallback(memory, id) => {
                     memory.settle(key, id, self.keep, unknown, crate::clock::now());
                 }
                 Holder::Redis(holding) => holding.settle_in_background(Some(unknown)),

@@ -83,6 +83,11 @@ pub enum Event<'e> {
         path: &'e Path,
         opened: &'e Opened,
     },
+    /// Where the inbox of the fleet has what it took, in words.
+    InboxShared {
+        durable: &'e str,
+        is_safe: bool,
+    },
     /// The inbox cannot write.
     InboxTrouble {
         message: &'e str,
@@ -238,6 +243,11 @@ impl Event<'_> {
                 "the replay file does not have all that was delivered: the disk did not take it".into(),
             ),
             Event::StateRead { path, opened } => state_read(path, opened),
+            Event::InboxShared { durable, is_safe } => (
+                "hookgate.inbox",
+                if is_safe { Info } else { Warn },
+                format!("the inbox is in the shared store: an event that was acknowledged is {durable}").into(),
+            ),
             Event::InboxTrouble { message } => (
                 "hookgate.inbox",
                 Error,

@@ -1,15 +1,19 @@
-//! An inbox in a folder of its own, and what the tests put into it.
+//! An inbox in a folder or a store of its own, and what the tests put into it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
-use hookgate::gate::filter::replay::{Keep, ReplayKey};
+use hookgate::gate::filter::replay::{Keep, ReplayKey, ReplayPolicy};
 use hookgate::inbox::database::{Fault, Kept, Opened, Settings};
+use hookgate::inbox::redis;
 use hookgate::inbox::seal::Keys;
-use hookgate::inbox::{Bounds, Event, Inbox};
+use hookgate::inbox::{Bounds, Event, Id, Inbox, Listed, Selection};
 use smallvec::smallvec;
+
+use crate::redis_server::Server;
 
 /// A folder that is gone when the test is.
 pub struct Folder(pub PathBuf);
@@ -55,9 +59,14 @@ pub fn try_open(
 
 /// Waits for the one before it: its thread ends when its last handle has gone.
 pub fn open(folder: &Path) -> (Inbox, Opened, Names) {
+    reopen(folder, ROOMY, &[], 0)
+}
+
+/// The same with its settings.
+pub fn reopen(folder: &Path, bounds: Bounds, lines: &Lines, now_ms: i64) -> (Inbox, Opened, Names) {
     for _ in 0..500 {
-        match try_open(folder, ROOMY, Keys::default(), 0) {
-            Err(Fault::InUse(_)) => std::thread::sleep(std::time::Duration::from_millis(10)),
+        match try_open(folder, bounds, keys(lines), now_ms) {
+            Err(Fault::InUse(_)) => std::thread::sleep(Duration::from_millis(10)),
             opened => return opened.unwrap(),
         }
     }
@@ -87,5 +96,103 @@ pub fn event(number: u64) -> Event {
         leased: false,
         head: Bytes::from_static(b"POST /hooks/github HTTP/1.1\r\nhost: example.com\r\n"),
         body: Bytes::from(format!("{{\"id\":{number}}}").repeat(1 + usize::try_from(number % 90).unwrap())),
+    }
+}
+
+/// What the keys of the tests begin with.
+pub const PREFIX: &str = "shop:";
+pub const WINDOW: Duration = Duration::from_secs(24 * 3600);
+
+/// An engine with a place of its own.
+pub enum World {
+    Embedded(Folder),
+    Shared(Server),
+}
+
+impl World {
+    /// Of each engine one, where it can be had; said aloud where not.
+    pub fn each() -> impl Iterator<Item = World> {
+        let embedded = || Some(World::Embedded(Folder::new()));
+        let shared = || Server::start().map(World::Shared);
+        [embedded(), shared()].into_iter().flatten()
+    }
+
+    /// As a start finds it.
+    pub fn open_with(&self, bounds: Bounds, keys: &Lines) -> Inbox {
+        match self {
+            World::Embedded(folder) => reopen(&folder.0, bounds, keys, 0).0,
+            World::Shared(server) => at(&server.url(), bounds, keys),
+        }
+    }
+
+    pub fn open(&self) -> Inbox {
+        self.open_with(ROOMY, &[])
+    }
+
+    /// All that was written down.
+    pub fn written(&self) -> Vec<Vec<u8>> {
+        match self {
+            World::Embedded(folder) => {
+                ["inbox.db", "inbox.db-wal"].map(|file| std::fs::read(folder.0.join(file)).unwrap()).into()
+            }
+            World::Shared(server) => {
+                server.run::<()>(&["SAVE"]);
+                vec![std::fs::read(server.dir().join("dump.rdb")).unwrap()]
+            }
+        }
+    }
+
+    pub fn is_shared(&self) -> bool {
+        matches!(self, World::Shared(_))
+    }
+}
+
+/// The lines of a key file.
+pub type Lines = [&'static [u8]];
+
+pub fn keys(lines: &Lines) -> Keys {
+    if lines.is_empty() { Keys::default() } else { Keys::parse(&lines.join(&b'\n')).unwrap() }
+}
+
+/// A gate of the fleet.
+pub fn at(url: &str, bounds: Bounds, lines: &Lines) -> Inbox {
+    at_with(url, bounds, lines, None)
+}
+
+/// One with a password.
+pub fn at_with(url: &str, bounds: Bounds, lines: &Lines, password_file: Option<PathBuf>) -> Inbox {
+    Inbox::shared(redis::Settings {
+        store: hookgate::store::redis::Settings {
+            address: url.parse().unwrap(),
+            prefix: PREFIX.to_owned(),
+            password_file,
+            ca_file: None,
+            timeout: Duration::from_secs(10),
+        },
+        policy: policy(),
+        bounds,
+        keys: keys(lines).into(),
+        wrote: Box::new(|_, _| ()),
+    })
+}
+
+pub fn policy() -> ReplayPolicy {
+    let (exchange, wait) = (Duration::from_secs(10), Duration::from_secs(10));
+    ReplayPolicy::new(WINDOW, Duration::from_secs(600), exchange, wait).unwrap()
+}
+
+/// What the replay memory says of an event.
+pub fn said_of(server: &Server, name: ReplayKey) -> String {
+    server.run::<Option<String>>(&["GET", &format!("{PREFIX}{{{name}}}")]).unwrap_or_default()
+}
+
+/// What is listed, part by part.
+pub async fn all(inbox: &Inbox) -> Vec<Listed> {
+    let (mut all, mut after) = (Vec::new(), Id::default());
+    loop {
+        let (listed, next) = inbox.list(Selection::default(), after).await.unwrap();
+        all.extend(listed);
+        let Some(next) = next else { return all };
+        after = next;
     }
 }

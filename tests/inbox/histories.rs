@@ -1,14 +1,14 @@
-//! Random histories: whatever senders, the courier, operators and restarts do to the same few events, the
-//! database holds what the table of states says.
+//! Random histories: whatever senders, the courier, operators and restarts do to the same few events, every
+//! engine holds what the table of states says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hookgate::inbox::database::Kept;
 use hookgate::inbox::state::{Happens, State};
-use hookgate::inbox::{Attempted, Due, Id, Selection};
+use hookgate::inbox::{Attempted, Due, Id, Inbox};
 
-use crate::fixture::{Folder, ROUTE, event, key, open};
+use crate::fixture::{Folder, ROUTE, World, all, event, key, open, said_of};
 use crate::rng::{Rng, given};
 
 const EVENTS: usize = 8;
@@ -33,23 +33,24 @@ struct Out {
 
 #[test]
 fn every_history_follows_the_table() {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let seed = given("HOOKGATE_TEST_SEED").unwrap_or(15);
     let runs = given("HOOKGATE_TEST_RUNS").unwrap_or(40);
     for run in 0..runs {
         let seed = seed.wrapping_add(run);
-        runtime.block_on(history(Rng::new(seed), seed));
+        for world in World::each() {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(history(&world, Rng::new(seed), seed));
+        }
     }
 }
 
 #[expect(clippy::too_many_lines, reason = "one arm for each thing that can happen")]
-async fn history(mut rng: Rng, seed: u64) {
-    let folder = Folder::new();
-    let (mut inbox, ..) = open(&folder.0);
+async fn history(world: &World, mut rng: Rng, seed: u64) {
+    let mut inbox = world.open();
     let mut table = BTreeMap::<u64, Record>::new();
-    let mut done = std::collections::BTreeSet::new();
+    let mut done = BTreeSet::new();
     let mut out = Vec::<Out>::new();
-    let (mut now, mut last_id) = (1_000_000_i64, 0);
+    let (mut now, mut ids) = (1_000_000_i64, BTreeSet::new());
     for step in 0..120 {
         now += i64::try_from(rng.below(4000)).unwrap();
         let number = u64::try_from(rng.below(EVENTS)).unwrap();
@@ -60,15 +61,19 @@ async fn history(mut rng: Rng, seed: u64) {
                 let mut event = event(number);
                 event.due_ms = now;
                 let stored = inbox.store(event).await.unwrap();
-                let is_copy = before.is_some_and(|record| record.state == State::Stored);
+                let is_stored = before.is_some_and(|record| record.state == State::Stored);
+                // The store of a fleet has the replay memory as well.
+                let is_copy = is_stored || world.is_shared() && done.contains(&number);
                 assert_eq!(stored.copy, is_copy, "{at}: only a copy of a stored event is one");
                 if !is_copy {
-                    last_id += 1;
+                    let listed = all(&inbox).await;
+                    let id = listed.iter().find(|record| record.key == key(number)).unwrap().id;
+                    assert!(ids.insert(id), "{at}: a record has a number of its own");
                     let state = State::after(before.map(|record| record.state), Happens::Store).unwrap();
-                    table.insert(
-                        number,
-                        Record { id: last_id, state, attempts: 0, due_ms: now, leased: false },
-                    );
+                    table.insert(number, Record { id, state, attempts: 0, due_ms: now, leased: false });
+                } else if !is_stored && before.is_some() {
+                    // A dead one makes room before it shows that it is done.
+                    table.remove(&number);
                 }
             }
             4..7 => {
@@ -87,6 +92,10 @@ async fn history(mut rng: Rng, seed: u64) {
                     record.attempts += 1;
                     record.leased = true;
                     record.due_ms = now + LEASE_MS;
+                    if world.is_shared() {
+                        // It has no start at which that could be judged.
+                        record.due_ms += longer(record.attempts);
+                    }
                     assert_eq!((due.id, due.attempt), (record.id, record.attempts), "{at}");
                     assert_eq!((&due.head, &due.body), (&event(number).head, &event(number).body), "{at}");
                     out.push(Out { number, due });
@@ -153,29 +162,22 @@ async fn history(mut rng: Rng, seed: u64) {
             },
             _ => {
                 drop(inbox);
-                let (again, opened, names) = open(&folder.0);
-                inbox = again;
-                let leased = table.values().filter(|record| record.leased).count();
-                assert_eq!(opened.interrupted, leased as u64, "{at}: attempts are counted over a restart");
-                for record in table.values_mut().filter(|record| record.leased) {
-                    let again = record.attempts.checked_sub(3).map_or(0, |more| 1000 << more.min(11));
-                    (record.leased, record.due_ms) = (false, again);
-                }
-                for number in 0..EVENTS as u64 {
-                    let is_stored = names
-                        .iter()
-                        .any(|(name, kept)| *name == key(number) && matches!(kept, Kept::Stored(_)));
-                    let expected = table.get(&number).is_some_and(|record| record.state == State::Stored);
-                    assert_eq!(is_stored, expected, "{at}: a copy of {number} is known while it is stored");
-                    let is_done = names
-                        .iter()
-                        .any(|(name, kept)| *name == key(number) && matches!(kept, Kept::Done { .. }));
-                    assert_eq!(is_done, done.contains(&number), "{at}: what was delivered is remembered");
-                }
+                inbox = match world {
+                    World::Embedded(folder) => restart(folder, &mut table, &done, &at),
+                    // Another gate: what is under way at others is not touched.
+                    World::Shared(server) => {
+                        for number in 0..EVENTS as u64 {
+                            let says = said_of(server, key(number));
+                            let is_stored = table.get(&number).is_some_and(|r| r.state == State::Stored);
+                            assert_eq!(says.starts_with('s'), is_stored, "{at}: {number} is {says:?}");
+                            assert_eq!(says == "d", !is_stored && done.contains(&number), "{at}: {number}");
+                        }
+                        world.open()
+                    }
+                };
             }
         }
-        let (listed, next) = inbox.list(Selection::default(), 0).await.unwrap();
-        assert_eq!(next, None);
+        let listed = all(&inbox).await;
         let found: BTreeMap<Id, (State, u32)> =
             listed.iter().map(|record| (record.id, (record.state, record.attempts))).collect();
         let expected: BTreeMap<Id, (State, u32)> =
@@ -190,4 +192,30 @@ async fn history(mut rng: Rng, seed: u64) {
         let oldest = oldest.map(|(number, _)| event(*number).received_ms).min();
         assert_eq!(depth.oldest_ms, oldest, "{at}");
     }
+}
+
+/// What is under way is due at once, and the copies of what is stored or done are known.
+fn restart(folder: &Folder, table: &mut BTreeMap<u64, Record>, done: &BTreeSet<u64>, at: &str) -> Inbox {
+    let (inbox, opened, names) = open(&folder.0);
+    let leased = table.values().filter(|record| record.leased).count();
+    assert_eq!(opened.interrupted, leased as u64, "{at}: attempts are counted over a restart");
+    for record in table.values_mut().filter(|record| record.leased) {
+        let again = longer(record.attempts);
+        (record.leased, record.due_ms) = (false, again);
+    }
+    for number in 0..EVENTS as u64 {
+        let is =
+            |wanted: fn(&Kept) -> bool| names.iter().any(|(name, kept)| *name == key(number) && wanted(kept));
+        let is_stored = is(|kept| matches!(kept, Kept::Stored(_)));
+        let expected = table.get(&number).is_some_and(|record| record.state == State::Stored);
+        assert_eq!(is_stored, expected, "{at}: a copy of {number} is known while it is stored");
+        let is_done = is(|kept| matches!(kept, Kept::Done { .. }));
+        assert_eq!(is_done, done.contains(&number), "{at}: what was delivered is remembered");
+    }
+    inbox
+}
+
+/// What is under way at each crash waits longer each time.
+fn longer(attempts: u32) -> i64 {
+    attempts.checked_sub(3).map_or(0, |more| 1000 << more.min(11))
 }

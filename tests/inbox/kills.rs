@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hookgate::inbox::{Attempted, Selection};
+use hookgate::inbox::{Attempted, Id, Selection};
 
 use crate::fixture::{Folder, ROUTE, event, key, open};
 use crate::rng::{Rng, given};
@@ -106,7 +106,7 @@ pub fn nothing_is_lost(folder: &Folder, told: &Told, what: &str) {
     let (inbox, opened, names) = open(&folder.0);
     assert_eq!(opened.salvaged, None, "{what}: nothing is damaged");
     let mut there = BTreeSet::new();
-    let mut after = 0;
+    let mut after = Id::default();
     loop {
         let (listed, next) = runtime.block_on(inbox.list(Selection::default(), after)).unwrap();
         there.extend(listed.iter().map(|record| record.key));

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, reason = "the same; `store` shows what nobody uses")]
+#[path = "../support/redis.rs"]
+mod redis_server;
 #[allow(dead_code, reason = "a part of it; `faults` shows what nobody uses")]
 #[path = "../support/rng.rs"]
 mod rng;
@@ -19,6 +22,8 @@ mod delivery;
 mod disk;
 // An inbox in a folder of its own, and what the tests put into it.
 mod fixture;
+// Gates of a fleet with one store.
+mod gates;
 // Random histories over the table of states.
 mod histories;
 // A process that is killed while it writes.
@@ -27,5 +32,7 @@ mod kills;
 mod law;
 // What it holds, keeps, refuses and saves.
 mod promises;
+// The inbox of a fleet: several gates, and what may become of their store.
+mod fleet;
 // How fast it is, for `benches/README.md`.
 mod speed;

@@ -4,31 +4,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookgate::inbox::database::{Fault, Opened};
+use hookgate::inbox::database::Fault;
 use hookgate::inbox::seal::Keys;
 use hookgate::inbox::state::State;
-use hookgate::inbox::{Attempted, Bounds, Inbox, Refusal, Selection};
+use hookgate::inbox::{Attempted, Bounds, Inbox, Refusal};
 use smallvec::smallvec;
 
-use crate::fixture::{Folder, ROOMY, ROUTE, event, key, open, try_open};
+use crate::fixture::{Folder, ROOMY, ROUTE, World, all, event, key, keys, open, reopen, try_open};
 
 const LEASE: Duration = Duration::from_secs(15);
 const NEW: &[u8] = b"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 const OLD: &[u8] = b"ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff";
-
-/// Waits for the one before it: its thread ends when its last handle has gone.
-fn reopen(folder: &Folder, keys: &[u8]) -> (Inbox, Opened) {
-    for _ in 0..500 {
-        match try_open(&folder.0, ROOMY, Keys::parse(keys).unwrap(), 0) {
-            Err(Fault::InUse(_)) => std::thread::sleep(Duration::from_millis(10)),
-            opened => {
-                let (inbox, opened, _) = opened.unwrap();
-                return (inbox, opened);
-            }
-        }
-    }
-    panic!("the inbox before it does not end");
-}
 
 #[tokio::test]
 async fn its_files_are_its_owners_alone_and_one_process_has_them() {
@@ -77,20 +63,21 @@ async fn what_is_no_inbox_is_named_and_left_alone() {
 
 #[tokio::test]
 async fn a_full_inbox_takes_nothing_and_loses_nothing() {
-    let folder = Folder::new();
-    let size = event(1).size();
-    let bounds = Bounds { max_bytes: size * 3 + 100, ..ROOMY };
-    let (inbox, ..) = try_open(&folder.0, bounds, Keys::default(), 0).unwrap();
-    for number in [1, 91, 181] {
-        _ = inbox.store(event(number)).await.unwrap();
+    for world in World::each() {
+        let size = event(1).size();
+        let bounds = Bounds { max_bytes: size * 3 + 100, ..ROOMY };
+        let inbox = world.open_with(bounds, &[]);
+        for number in [1, 91, 181] {
+            _ = inbox.store(event(number)).await.unwrap();
+        }
+        assert!(inbox.bytes() > size * 2);
+        assert_eq!(inbox.store(event(4)).await.err(), Some(Refusal::Full));
+        assert!(inbox.store(event(1)).await.unwrap().copy, "a copy of what is stored needs no room");
+        let due = inbox.claim(ROUTE, 0, LEASE, 1).await.unwrap().remove(0);
+        assert!(inbox.settle(due.id, due.attempt, Attempted::Done, 0).await.unwrap());
+        _ = inbox.store(event(271)).await.unwrap();
+        assert!(inbox.is_usable(), "being full is not being broken");
     }
-    assert!(inbox.bytes() > size * 2);
-    assert_eq!(inbox.store(event(4)).await.err(), Some(Refusal::Full));
-    assert!(inbox.store(event(1)).await.unwrap().copy, "a copy of what is stored needs no room");
-    let due = inbox.claim(ROUTE, 0, LEASE, 1).await.unwrap().remove(0);
-    assert!(inbox.settle(due.id, due.attempt, Attempted::Done, 0).await.unwrap());
-    _ = inbox.store(event(271)).await.unwrap();
-    assert!(inbox.is_usable(), "being full is not being broken");
 }
 
 #[tokio::test]
@@ -103,52 +90,63 @@ async fn a_disk_with_too_little_room_takes_nothing() {
 
 #[tokio::test]
 async fn a_dead_event_is_taken_again_under_any_of_its_names() {
-    let folder = Folder::new();
-    let (inbox, ..) = open(&folder.0);
-    let mut first = event(1);
-    first.names = smallvec![key(1), key(100)];
-    _ = inbox.store(first).await.unwrap();
-    let due = inbox.claim(ROUTE, 0, LEASE, 9).await.unwrap().remove(0);
-    let dead = Attempted::Dead { outcome: "410".into() };
-    assert!(inbox.settle(due.id, due.attempt, dead, 5).await.unwrap());
-    assert_eq!(inbox.next_due(ROUTE).await.unwrap(), None);
-    assert_eq!(inbox.depths()[ROUTE].dead, 1);
+    for world in World::each() {
+        let inbox = world.open();
+        let mut first = event(1);
+        first.names = smallvec![key(1), key(100)];
+        _ = inbox.store(first).await.unwrap();
+        let due = inbox.claim(ROUTE, 0, LEASE, 9).await.unwrap().remove(0);
+        let dead = Attempted::Dead { outcome: "410".into() };
+        assert!(inbox.settle(due.id, due.attempt, dead, 5).await.unwrap());
+        assert_eq!(inbox.next_due(ROUTE).await.unwrap(), None);
+        assert_eq!(inbox.depths()[ROUTE].dead, 1);
 
-    let mut copy = event(1);
-    copy.names = smallvec![key(100)];
-    copy.key = key(100);
-    assert!(!inbox.store(copy).await.unwrap().copy, "it is not done");
-    let (listed, _) = inbox.list(Selection::default(), 0).await.unwrap();
-    let states: Vec<_> = listed.iter().map(|record| (record.state, record.attempts)).collect();
-    assert_eq!(states, [(State::Stored, 0)], "the dead one has been replaced");
+        let mut copy = event(1);
+        copy.names = smallvec![key(100)];
+        copy.key = key(100);
+        assert!(!inbox.store(copy).await.unwrap().copy, "it is not done");
+        let listed = all(&inbox).await;
+        let states: Vec<_> = listed.iter().map(|record| (record.state, record.attempts)).collect();
+        assert_eq!(states, [(State::Stored, 0)], "the dead one has been replaced");
+    }
 }
 
 #[tokio::test]
 async fn a_key_is_rotated_by_a_new_first_line_and_a_missing_one_is_waited_for() {
+    for world in World::each() {
+        let inbox = world.open_with(ROOMY, &[OLD]);
+        _ = inbox.store(event(1)).await.unwrap();
+        inbox.set_keys(Arc::new(keys(&[NEW, OLD]))).await.unwrap();
+        _ = inbox.store(event(2)).await.unwrap();
+        drop(inbox);
+
+        let inbox = world.open_with(ROOMY, &[NEW]);
+        let due = inbox.claim(ROUTE, 0, LEASE, 9).await.unwrap();
+        assert_eq!(due.iter().map(|due| due.key).collect::<Vec<_>>(), [key(2)]);
+        let listed = all(&inbox).await;
+        let first = listed.iter().find(|record| record.key == key(1)).unwrap();
+        assert!(first.last_outcome.as_deref().unwrap().starts_with("key_missing "), "{listed:?}");
+        assert_eq!((first.attempts, first.state), (0, State::Stored), "nothing was attempted");
+        inbox.set_keys(Arc::new(keys(&[NEW, OLD]))).await.unwrap();
+        let due = inbox.claim(ROUTE, 60_000, LEASE, 9).await.unwrap();
+        let waited: Vec<_> = due.iter().filter(|due| due.body == event(1).body).collect();
+        assert_eq!(waited.len(), 1, "it was waited for");
+        for bytes in world.written() {
+            assert!(!bytes.windows(8).any(|part| part == b"{\"id\":2}" || part == b"{\"id\":1}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_start_tells_how_many_wait_for_a_key() {
     let folder = Folder::new();
-    let keys = |lines: &[&[u8]]| Keys::parse(&lines.join(&b'\n')).unwrap();
-    let (inbox, ..) = try_open(&folder.0, ROOMY, keys(&[OLD]), 0).unwrap();
+    let (inbox, ..) = reopen(&folder.0, ROOMY, &[OLD], 0);
     _ = inbox.store(event(1)).await.unwrap();
-    inbox.set_keys(Arc::new(keys(&[NEW, OLD]))).await.unwrap();
+    inbox.set_keys(Arc::new(keys(&[NEW]))).await.unwrap();
     _ = inbox.store(event(2)).await.unwrap();
     drop(inbox);
-
-    let (inbox, opened) = reopen(&folder, NEW);
+    let (_, opened, _) = reopen(&folder.0, ROOMY, &[NEW], 0);
     assert_eq!((opened.stored, opened.without_key), (2, 1));
-    let due = inbox.claim(ROUTE, 0, LEASE, 9).await.unwrap();
-    assert_eq!(due.iter().map(|due| due.key).collect::<Vec<_>>(), [key(2)]);
-    let (listed, _) = inbox.list(Selection::default(), 0).await.unwrap();
-    assert!(listed[0].last_outcome.as_deref().unwrap().starts_with("key_missing "), "{listed:?}");
-    assert_eq!((listed[0].attempts, listed[0].state), (0, State::Stored), "nothing was attempted");
-    inbox.set_keys(Arc::new(keys(&[NEW, OLD]))).await.unwrap();
-    let due = inbox.claim(ROUTE, 60_000, LEASE, 1).await.unwrap();
-    assert_eq!(due.len(), 1, "it was waited for");
-    assert!(due[0].body == event(1).body || due[0].body == event(2).body);
-    let raw = std::fs::read(folder.database()).unwrap();
-    let log = std::fs::read(folder.0.join("inbox.db-wal")).unwrap();
-    for bytes in [raw, log] {
-        assert!(!bytes.windows(8).any(|part| part == b"{\"id\":2}" || part == b"{\"id\":1}"));
-    }
 }
 
 #[tokio::test]
@@ -227,45 +225,51 @@ async fn of_a_damaged_database_each_record_that_can_be_read_is_saved() {
 
 #[tokio::test]
 async fn a_paused_route_holds_its_events_over_a_restart() {
-    let folder = Folder::new();
-    let (inbox, ..) = open(&folder.0);
-    _ = inbox.store(event(1)).await.unwrap();
-    inbox.pause(ROUTE, true).await.unwrap();
-    drop(inbox);
-    let (inbox, ..) = open(&folder.0);
-    assert_eq!(inbox.paused().await.unwrap(), [ROUTE]);
-    assert_eq!(inbox.next_due(ROUTE).await.unwrap(), None);
-    assert!(inbox.claim(ROUTE, 9, LEASE, 9).await.unwrap().is_empty());
-    inbox.pause(ROUTE, false).await.unwrap();
-    assert_eq!(inbox.claim(ROUTE, 9, LEASE, 9).await.unwrap().len(), 1);
+    for world in World::each() {
+        let inbox = world.open();
+        _ = inbox.store(event(1)).await.unwrap();
+        inbox.pause(ROUTE, true).await.unwrap();
+        drop(inbox);
+        let inbox = world.open();
+        assert_eq!(inbox.paused().await.unwrap(), [ROUTE]);
+        assert_eq!(inbox.next_due(ROUTE).await.unwrap(), None);
+        assert!(inbox.claim(ROUTE, 9, LEASE, 9).await.unwrap().is_empty());
+        inbox.pause(ROUTE, false).await.unwrap();
+        assert_eq!(inbox.claim(ROUTE, 9, LEASE, 9).await.unwrap().len(), 1);
+    }
 }
 
 #[tokio::test]
 async fn what_is_dead_is_kept_for_its_time_and_to_its_share() {
-    let folder = Folder::new();
-    let bounds = Bounds { max_bytes: event(1).size() * 13, min_free: 0, keep_dead_ms: 1000 };
-    let (inbox, ..) = try_open(&folder.0, bounds, Keys::default(), 0).unwrap();
-    for number in [1, 91, 181, 271, 361] {
-        _ = inbox.store(event(number)).await.unwrap();
+    for world in World::each() {
+        let bounds = Bounds { max_bytes: event(1).size() * 13, min_free: 0, keep_dead_ms: 1000 };
+        let inbox = world.open_with(bounds, &[]);
+        let numbers = [1, 91, 181, 271, 361];
+        for number in numbers {
+            _ = inbox.store(event(number)).await.unwrap();
+        }
+        for due in inbox.claim(ROUTE, 0, LEASE, 9).await.unwrap() {
+            let place = numbers.iter().position(|number| due.key == key(*number)).unwrap();
+            let died = 100 * (1 + i64::try_from(place).unwrap());
+            let dead = Attempted::Dead { outcome: "404".into() };
+            assert!(inbox.settle(due.id, due.attempt, dead, died).await.unwrap());
+        }
+        inbox.tidy(600, Duration::from_secs(9), Duration::from_secs(9)).await.unwrap();
+        let dead = |inbox: &Inbox| inbox.depths()[ROUTE].dead;
+        assert_eq!(dead(&inbox), 3, "a quarter of thirteen, the oldest have gone");
+        inbox.tidy(1450, Duration::from_secs(9), Duration::from_secs(9)).await.unwrap();
+        assert_eq!((dead(&inbox), inbox.totals().dead_dropped), (1, 4), "those of 300 and 400 are too old");
     }
-    for due in inbox.claim(ROUTE, 0, LEASE, 9).await.unwrap() {
-        let dead = Attempted::Dead { outcome: "404".into() };
-        assert!(inbox.settle(due.id, due.attempt, dead, due.id * 100).await.unwrap());
-    }
-    inbox.tidy(600, Duration::from_secs(9), Duration::from_secs(9)).await.unwrap();
-    let dead = |inbox: &Inbox| inbox.depths()[ROUTE].dead;
-    assert_eq!(dead(&inbox), 3, "a quarter of thirteen, the oldest have gone");
-    inbox.tidy(1450, Duration::from_secs(9), Duration::from_secs(9)).await.unwrap();
-    assert_eq!((dead(&inbox), inbox.totals().dead_dropped), (1, 4), "those of 300 and 400 are too old");
 }
 
 #[tokio::test]
 async fn a_clock_that_was_set_back_holds_nothing_up() {
-    let folder = Folder::new();
-    let (inbox, ..) = open(&folder.0);
-    let mut ahead = event(1);
-    ahead.due_ms = 1_000_000_000;
-    _ = inbox.store(ahead).await.unwrap();
-    inbox.tidy(1000, Duration::from_secs(9), Duration::from_secs(3600)).await.unwrap();
-    assert_eq!(inbox.next_due(ROUTE).await.unwrap(), Some(1000));
+    for world in World::each() {
+        let inbox = world.open();
+        let mut ahead = event(1);
+        ahead.due_ms = 1_000_000_000;
+        _ = inbox.store(ahead).await.unwrap();
+        inbox.tidy(1000, Duration::from_secs(9), Duration::from_secs(3600)).await.unwrap();
+        assert_eq!(inbox.next_due(ROUTE).await.unwrap(), Some(1000));
+    }
 }

@@ -69,6 +69,7 @@ contract! { in_redis, super::World::shared, super::redis_server::installed();
     what_was_delivered_is_done_although_the_store_forgot,
     a_follower_whose_leader_vanished_is_told_nothing,
     what_others_left_under_our_key_is_never_taken_for_a_state,
+    what_the_inbox_has_is_done_for_its_copies,
     forgotten_scripts_are_sent_again
 }
 
@@ -576,6 +577,10 @@ fn what_others_left_under_our_key_is_never_taken_for_a_state(open: Open) {
         "h0123456789abcde",
         "h0123456789ABCDEF",
         "h0123456789abcdef0",
+        "s",
+        "s0123456789abcdef",
+        "s0123456789abcdef0123456789aX",
+        "s0123456789abcdef0123456789abc",
     ] {
         world.redis(&["SET", &key, value, "PX", "1000"]);
         assert_eq!(world.found(&event, 0), Found::Unavailable, "{value:?}");
@@ -592,6 +597,31 @@ fn what_others_left_under_our_key_is_never_taken_for_a_state(open: Open) {
     assert_eq!(world.found(&event, 0), Found::Unavailable, "what is not ours is left alone");
     world.redis(&["DEL", &key]);
     assert_eq!(world.found(&event, 0), Found::Lead);
+}
+
+/// Whoever held it has put it there: he and those who wait for him learn of no other outcome, and his
+/// settling changes nothing of what the inbox says.
+fn what_the_inbox_has_is_done_for_its_copies(open: Open) {
+    let (world, event) = (open(TERMS), timed("event"));
+    let name = event.authentic().identity().unwrap().told();
+    let key = format!("test:{{{name}}}");
+    let forget = || world.at(0, |now| world.runtime.block_on(world.store.forget(name, now))).unwrap();
+    let claim = world.lead(&event, 0);
+    let (follower, late) = (world.follow(&event, 0), world.follow(&event, 0));
+    let mark = format!("s{}", "0123456789ab".repeat(2) + "cdef");
+    world.redis(&["SET", &key, &mark, "PX", "100000"]);
+    assert_eq!(world.found(&event, 0), Found::Done);
+    assert_eq!(world.told(follower), Some(Outcome::Delivered), "its sender has nothing to repeat");
+    world.settle(claim, Outcome::Stored, 0);
+    assert_eq!(world.told(late), Some(Outcome::Delivered));
+    assert_eq!(world.found(&event, 0), Found::Done);
+    assert_eq!(forget(), Forgotten::Held, "the inbox delivers it, whoever forgets it");
+    // The inbox gave it up before its holder came to say how it went: it is not done.
+    let (other, released) = (timed("other"), Outcome::Stored);
+    let claim = world.lead(&other, 0);
+    world.redis(&["DEL", &format!("test:{{{}}}", other.authentic().identity().unwrap().told())]);
+    world.settle(claim, released, 0);
+    assert_eq!(world.found(&other, 0), Found::Lead);
 }
 
 fn forgotten_scripts_are_sent_again(open: Open) {

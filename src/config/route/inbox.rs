@@ -48,16 +48,10 @@ impl Endpoint<'_> {
                  the inbox out on this route",
             );
         }
-        if self.all.may_share {
+        if self.all.state.is_none() && !self.all.may_share {
             return Some(
-                "the inbox with a shared store is not there yet: what one gate stores the others would not know of, and \
-                 deliver its copies; use state_dir with replay.store: memory and one gate, or leave the inbox out",
-            );
-        }
-        if self.all.state.is_none() {
-            return Some(
-                "nothing can be stored: name a folder on a disk that stays in state_dir (--state-dir), or leave the inbox \
-                 out",
+                "nothing can be stored: name a folder on a disk that stays in state_dir (--state-dir), or a store that \
+                 gates share in replay.store, or leave the inbox out",
             );
         }
         None

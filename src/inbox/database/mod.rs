@@ -120,6 +120,7 @@ impl Inbox {
         came_to: Attempted,
         now_ms: i64,
     ) -> Result<bool, Refusal> {
+        let id = row(id);
         let settled = self.order(move |tables| tables.settle(id, attempt, &came_to, now_ms)).await;
         self.shared.wake.notify_one();
         settled
@@ -147,17 +148,20 @@ impl Inbox {
 
     /// The records that are meant, a part at a time: those behind `after`, and where the next part begins.
     pub async fn list(&self, selection: Selection, after: Id) -> Result<(Vec<Listed>, Option<Id>), Refusal> {
+        let after = row(after);
         self.order(move |tables| tables.list(&selection, after)).await
     }
 
     /// Head and body of one record; `None` if there is none of that id, or it cannot be read.
     pub async fn show(&self, id: Id) -> Result<Option<(Listed, Option<Due>)>, Refusal> {
+        let id = row(id);
         self.order(move |tables| tables.show(id)).await
     }
 
     /// Makes one event due at that time, also if it is dead; the names by which its copies are known
     /// from now on. `None` if there is none, or it cannot be read.
     pub async fn replay(&self, id: Id, now_ms: i64, due_ms: i64) -> Result<Option<Vec<ReplayKey>>, Refusal> {
+        let id = row(id);
         let replayed = self.order(move |tables| tables.replay(id, now_ms, due_ms)).await;
         self.shared.wake.notify_one();
         replayed
@@ -165,6 +169,7 @@ impl Inbox {
 
     /// Forgets one event; the names by which its copies were known. `None` if there is none.
     pub async fn discard(&self, id: Id) -> Result<Option<Vec<ReplayKey>>, Refusal> {
+        let id = row(id);
         self.order(move |tables| tables.discard(id)).await
     }
 
@@ -239,6 +244,11 @@ impl Inbox {
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(Refusal::Unavailable),
         }
     }
+}
+
+/// The row of an id; no row if it is of another engine.
+fn row(id: Id) -> i64 {
+    i64::try_from(id.0).unwrap_or(i64::MAX)
 }
 
 impl Shared {

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 
-use super::tables::{OWN_WINDOW, Tables, keep_of};
+use super::tables::Tables;
 use crate::files::WITHOUT_WAITING;
 use crate::gate::filter::replay::{Keep, ReplayKey};
 use crate::inbox::Bounds;
+use crate::inbox::keep::{OWN_WINDOW, keep_of};
 use crate::inbox::seal::Keys;
 
 /// "hook": what this database is, for `file` and for us.

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use smallvec::SmallVec;
 
-use crate::clock;
 use crate::gate::filter::replay::{Keep, ReplayKey};
+use crate::inbox::keep::{OWN_WINDOW, keep_of, keep_to};
 use crate::inbox::seal::{KeyId, Keys, Sealed, Unreadable};
 use crate::inbox::state::{Happens, State};
-use crate::inbox::{Attempted, Bounds, Depth, Due, Event, Id, Listed, Refusal, Selection, Stored};
+use crate::inbox::{self, Attempted, Bounds, Depth, Due, Event, Listed, Refusal, Selection, Stored};
 
 pub(super) struct Tables {
     connection: Connection,
@@ -27,6 +27,9 @@ pub(super) struct Tables {
     pub(super) set_aside: u64,
     pub(super) dead_dropped: u64,
 }
+
+/// The number of a row.
+type Id = i64;
 
 /// How long what is known of the disk's room is good.
 const FREE_FOR: Duration = Duration::from_millis(500);
@@ -168,7 +171,7 @@ impl Tables {
         for name in &event.names {
             let Some((id, is_live)) = self.named(*name)? else { continue };
             if is_live {
-                return Ok(Ok(Stored { id, copy: true, _durable: () }));
+                return Ok(Ok(Stored { id: told(id), copy: true, _durable: () }));
             }
             self.remove(id, Happens::Overtaken)?;
         }
@@ -213,7 +216,7 @@ impl Tables {
                 .execute(params![&name.as_bytes()[..], id, keep])?;
         }
         self.moved(&event.route, None, State::after(None, Happens::Store), event.size());
-        Ok(Ok(Stored { id, copy: false, _durable: () }))
+        Ok(Ok(Stored { id: told(id), copy: false, _durable: () }))
     }
 
     /// The event of that name, and whether a copy must not be delivered.
@@ -289,7 +292,7 @@ impl Tables {
         )?;
         let (mut due, by, checksum) = query.query_row([id], |row| {
             let due = Due {
-                id,
+                id: told(id),
                 key: ReplayKey::from_bytes(row.get(0)?),
                 names: names_of(&row.get::<_, Vec<u8>>(6)?),
                 keep: keep_of(row.get(7)?),
@@ -436,7 +439,11 @@ impl Tables {
             .query_row([route], |row| row.get(0))
     }
 
-    pub(super) fn list(&mut self, selection: &Selection, after: Id) -> Result<(Vec<Listed>, Option<Id>)> {
+    pub(super) fn list(
+        &mut self,
+        selection: &Selection,
+        after: Id,
+    ) -> Result<(Vec<Listed>, Option<inbox::Id>)> {
         let Selection { route, state, event, since_ms } = selection;
         let end = after.saturating_add(PART);
         let key = event.as_deref().and_then(|text| {
@@ -469,7 +476,7 @@ impl Tables {
             _ => {
                 let last: Option<Id> =
                     self.connection.query_row("SELECT max(id) FROM event", [], |row| row.get(0))?;
-                last.filter(|last| *last > end).map(|_| end)
+                last.filter(|last| *last > end).map(|_| told(end))
             }
         };
         Ok((found, next))
@@ -584,10 +591,15 @@ fn names_of(bytes: &[u8]) -> SmallVec<[ReplayKey; 1]> {
     names.iter().map(|name| ReplayKey::from_bytes(*name)).collect()
 }
 
+/// As others know a row.
+fn told(id: Id) -> inbox::Id {
+    inbox::Id(id.unsigned_abs().into())
+}
+
 fn listed(row: &Row<'_>) -> Result<Listed> {
     let state = state_of(&row.get::<_, String>(4)?);
     Ok(Listed {
-        id: row.get(0)?,
+        id: told(row.get(0)?),
         key: ReplayKey::from_bytes(row.get(1)?),
         route: row.get(2)?,
         tenant: row.get(3)?,
@@ -619,23 +631,4 @@ fn number(depth: &mut Depth, state: State) -> &mut u64 {
 /// The table allows no other text; should one stand there, the record is not to be delivered.
 fn state_of(text: &str) -> State {
     text.parse().unwrap_or(State::Damaged)
-}
-
-/// From here on the number is a window of its own, in milliseconds.
-pub(super) const OWN_WINDOW: i64 = 2;
-
-pub(super) fn keep_of(number: i64) -> Keep {
-    match number {
-        0 => Keep::UntilStale,
-        own if own >= OWN_WINDOW => Keep::For(Duration::from_millis(own.unsigned_abs())),
-        _ => Keep::WholeWindow,
-    }
-}
-
-fn keep_to(keep: Keep) -> i64 {
-    match keep {
-        Keep::UntilStale => 0,
-        Keep::WholeWindow => 1,
-        Keep::For(own) => clock::millis(own).max(OWN_WINDOW),
-    }
 }

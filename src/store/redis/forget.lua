@@ -1,4 +1,5 @@
--- An operator lets an event be delivered again. One that is held stays held.
+-- An operator lets an event be delivered again. One that is held stays held, be it by a delivery or by the
+-- inbox.
 -- KEYS: the event. ARGV: a word to tell this answer by.
 local stored = redis.pcall('GET', KEYS[1])
 if type(stored) == 'table' then

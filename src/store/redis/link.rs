@@ -19,17 +19,19 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
     RedisConnectionInfo, RedisError, RedisResult, ServerErrorKind, TlsCertificates, TlsMode, Value,
 };
 use sha1::{Digest, Sha1};
+use smallvec::SmallVec;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::address::{Address, Server, Servers};
-use super::parts::{Part, Parts};
+use super::parts::{Part, Parts, slot};
 use crate::clock;
 use crate::files;
 use crate::lock::lock;
@@ -161,7 +163,7 @@ impl Script {
         Script { code, digest, repeatable: false }
     }
 
-    fn command(&self, how: &str, keys: &[&str], args: &[&str]) -> Cmd {
+    fn command(&self, how: &str, keys: &[&str], args: &[&[u8]]) -> Cmd {
         let mut command = redis::cmd(how);
         command.arg(if how == "EVAL" { self.code } else { &self.digest }).arg(keys.len()).arg(keys).arg(args);
         command
@@ -176,7 +178,7 @@ pub struct Link {
     failures: Mutex<Failures>,
 }
 
-/// What scripts answer that have written something.
+/// What the answers of scripts begin with that have written something.
 const WRITTEN: &[u8] = b"+";
 
 /// How long a connection may take, with its handshakes; longer than any call waits.
@@ -246,19 +248,99 @@ impl Link {
         keys: &[&str],
         args: &[&str],
     ) -> Result<Vec<u8>, Failure> {
+        let args: SmallVec<[&[u8]; 8]> = args.iter().map(|arg| arg.as_bytes()).collect();
+        self.judged(script, keys, &args, |answer| match answer {
+            Value::BulkString(answer) => told(&answer, args[0]).map(|told| (told.starts_with(WRITTEN), told)),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The same for a script whose answer has several parts, each a text; the first of them begins so.
+    pub async fn ask_parts(
+        self: &Arc<Self>,
+        script: &Script,
+        keys: &[&str],
+        args: &[&[u8]],
+    ) -> Result<Vec<Vec<u8>>, Failure> {
+        self.judged(script, keys, args, |answer| {
+            let Value::Array(parts) = answer else { return None };
+            let texts = parts.into_iter().map(|part| match part {
+                Value::BulkString(text) => Some(text),
+                _ => None,
+            });
+            let mut texts = texts.collect::<Option<Vec<_>>>()?;
+            let first = texts.first_mut()?;
+            *first = told(first, args[0])?;
+            Some((first.starts_with(WRITTEN), texts))
+        })
+        .await
+    }
+
+    /// Runs one command, on the server of that key where there are several. An error that the server
+    /// answers is no failure of the link.
+    pub async fn try_command(
+        self: &Arc<Self>,
+        command: Cmd,
+        beside: Option<&str>,
+        longer: Duration,
+    ) -> Result<Result<Value, RedisError>, Failure> {
+        let run = async {
+            let (mut connection, number) = self.connection().await?;
+            let answer = connection.send_beside(command, beside).await;
+            match answer {
+                Err(error) if connection.is_lost_by(&error) => {
+                    self.hang_up(|open| open == number, &Trouble::of(&error));
+                    Err(Trouble::of(&error))
+                }
+                answer => Ok(answer),
+            }
+        };
+        match timeout(self.settings.timeout + longer, run).await {
+            Ok(answer) => answer.map_err(|_| Failure::Unanswered),
+            Err(_) => {
+                // Where one waits, all do: they begin anew elsewhere.
+                self.hang_up(|_| true, &Trouble::new(Cause::Timeout, "no answer"));
+                Err(Failure::Unanswered)
+            }
+        }
+    }
+
+    /// The same where an error is a failure.
+    pub async fn command(self: &Arc<Self>, command: Cmd, beside: Option<&str>) -> Result<Value, Failure> {
+        self.try_command(command, beside, Duration::ZERO).await?.map_err(|_| Failure::Unanswered)
+    }
+
+    /// Whether there is such a key; a server that does not tell has none for us.
+    pub async fn has(self: &Arc<Self>, key: &str) -> Result<bool, Failure> {
+        let mut exists = redis::cmd("EXISTS");
+        exists.arg(key);
+        let answer = self.try_command(exists, Some(key), Duration::ZERO).await?;
+        Ok(matches!(answer, Ok(Value::Int(1..))))
+    }
+
+    /// What `read` makes of the answer, and whether something was written.
+    async fn judged<T>(
+        self: &Arc<Self>,
+        script: &Script,
+        keys: &[&str],
+        args: &[&[u8]],
+        read: impl FnOnce(Value) -> Option<(bool, T)>,
+    ) -> Result<T, Failure> {
         let part = self.parts.with(keys[0]);
         if !part.breaker.lets_through(clock::now().mono) {
             return Err(Failure::Unasked);
         }
         let trouble = match timeout(self.settings.timeout, self.run(script, keys, args)).await {
-            Ok(Ok(Value::BulkString(answer))) if answer.starts_with(args[0].as_bytes()) => {
-                let answer = answer[args[0].len()..].to_vec();
-                if answer == WRITTEN {
-                    self.wrote(part);
+            Ok(Ok(answer)) => match read(answer) {
+                Some((has_written, told)) => {
+                    if has_written {
+                        self.wrote(part);
+                    }
+                    return Ok(told);
                 }
-                return Ok(answer);
-            }
-            Ok(Ok(_)) => Trouble::new(Cause::Nonsense, "what answers there is no Redis"),
+                None => Trouble::new(Cause::Nonsense, "what answers there is no Redis"),
+            },
             Ok(Err(trouble)) => trouble,
             Err(_) => {
                 let reason = format!("no answer within {} ms", self.settings.timeout.as_millis());
@@ -270,7 +352,7 @@ impl Link {
     }
 
     /// Asks, and asks once more on a new connection where the one there was led nowhere.
-    async fn run(self: &Arc<Self>, script: &Script, keys: &[&str], args: &[&str]) -> Result<Value, Trouble> {
+    async fn run(self: &Arc<Self>, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Value, Trouble> {
         let mut once_more = script.repeatable;
         loop {
             let (mut connection, number) = self.connection().await?;
@@ -373,11 +455,27 @@ impl Link {
     }
 }
 
+/// What stands behind the word by which an answer is told.
+fn told(answer: &[u8], word: &[u8]) -> Option<Vec<u8>> {
+    answer.strip_prefix(word).map(<[u8]>::to_vec)
+}
+
 impl Connection {
     async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
             Connection::One(one) => command.query_async(one).await,
             Connection::Cluster(cluster) => command.query_async(cluster).await,
+        }
+    }
+
+    /// Sends a command that names no key to the server that has this one.
+    async fn send_beside(&mut self, command: Cmd, key: Option<&str>) -> RedisResult<Value> {
+        match (self, key) {
+            (Connection::Cluster(cluster), Some(key)) => {
+                let node = SingleNodeRoutingInfo::SpecificNode(Route::new(slot(key), SlotAddr::Master));
+                cluster.route_command(command, RoutingInfo::SingleNode(node)).await
+            }
+            (connection, _) => connection.send(&command).await,
         }
     }
 

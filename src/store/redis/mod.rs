@@ -1,7 +1,7 @@
 //! A replay memory that many gates share, in Redis or what speaks its protocol.
 //!
 //! An event is one key, `PREFIX{DIGEST}`: `h` and the holder's token while it is held, `d`
-//! when it is done, each with an expiry that the server's clock decides. How a delivery failed
+//! when it is done, `s` and the number of its record while the inbox has it, each with an expiry that the server's clock decides. How a delivery failed
 //! stands under `PREFIX{DIGEST}:TOKEN` for as long as followers wait; the braces keep both on
 //! one node of a cluster. Each transition is one script, so nothing comes between its reading
 //! and its writing.
@@ -13,8 +13,10 @@
 
 pub mod address;
 mod breaker;
+pub(crate) mod durability;
 mod link;
 mod parts;
+mod stored;
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -27,8 +29,10 @@ use tokio::time::{Instant, sleep};
 
 pub use self::address::Address;
 pub use self::breaker::Breaker;
+pub use self::durability::{Disk, Durability};
 pub use self::link::{Cause, Failures, Health, Settings, Trouble, password};
-use self::link::{Failure, Link, Script};
+pub(crate) use self::link::{Failure, Link, Script};
+pub(crate) use self::stored::InInbox;
 use super::{Found, Holder, Memory, Outcome, Swept, Unavailable, Way};
 use crate::clock::Now;
 use crate::gate::filter::rate_limit::SharedCell;
@@ -70,10 +74,10 @@ impl Redis {
     pub(super) async fn reserve(&self, key: ReplayKey, keep: Keep, now: Now) -> Result<Found, Unavailable> {
         // What the fallback has taken on, it sees through, also when the store is back.
         if let Some(memory) = self.fallback.as_ref().filter(|memory| memory.knows(key, now)) {
-            return memory.reserve(key, now);
+            return in_its_place(memory.reserve(key, now));
         }
         match (self.reserve_shared(key, keep).await, &self.fallback) {
-            (Err(Unavailable), Some(memory)) => memory.reserve(key, now),
+            (Err(Unavailable), Some(memory)) => in_its_place(memory.reserve(key, now)),
             (reserved, _) => reserved,
         }
     }
@@ -92,6 +96,7 @@ impl Redis {
         match answer.map_err(|_| Unavailable)?.as_slice() {
             b"+" => Ok(Found::Lead(Holder::Redis(holding))),
             b"=d" => Ok(Found::Done),
+            [b'=', mark @ ..] if stored::is_mark(mark) => Ok(Found::Done),
             stored => {
                 let holder = stored.strip_prefix(b"=h").and_then(Token::parse).ok_or(Unavailable)?;
                 Ok(Found::Follow(Way::Asking(Following { redis: self.clone(), key, holder })))
@@ -105,7 +110,7 @@ impl Redis {
         let answer = self.link.ask(&FORGET, &[&self.event(key)], &[word.as_str()]).await;
         let shared = match answer.map_err(|_| Unavailable)?.as_slice() {
             b"=d" => Forgotten::Done,
-            b"=h" => Forgotten::Held,
+            [b'=', ..] => Forgotten::Held,
             _ => Forgotten::Nothing,
         };
         let own = self.fallback.as_ref().map_or(Forgotten::Nothing, |memory| memory.forget(key, now));
@@ -147,7 +152,7 @@ impl Redis {
 
     /// Asks whether the store is there, unless it said so just now: with the very call that an
     /// event makes, so that a store which reads but does not write is not taken for usable.
-    pub(super) async fn probe(&self) {
+    pub(crate) async fn probe(&self) {
         let mut probes = JoinSet::new();
         for key in self.link.unproven(RECENTLY) {
             let (Ok(token), link) = (Token::random(), Arc::clone(&self.link)) else { return };
@@ -160,11 +165,11 @@ impl Redis {
         self.link.failures()
     }
 
-    pub(super) fn health(&self) -> watch::Receiver<Health> {
+    pub(crate) fn health(&self) -> watch::Receiver<Health> {
         self.link.health()
     }
 
-    pub(super) fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         self.link.is_up()
     }
 
@@ -180,6 +185,10 @@ impl Redis {
         self.fallback.as_ref().map(|memory| memory.sweep(now)).unwrap_or_default()
     }
 
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
     fn event(&self, key: ReplayKey) -> String {
         format!("{}{{{key}}}", self.link.settings().prefix)
     }
@@ -187,6 +196,14 @@ impl Redis {
     fn outcome(&self, key: ReplayKey, token: &Token) -> String {
         format!("{}{{{key}}}:{}", self.link.settings().prefix, token.as_str())
     }
+}
+
+/// What a fallback found, which knows nothing of the inbox.
+fn in_its_place(reserved: Result<Found, Unavailable>) -> Result<Found, Unavailable> {
+    reserved.map(|found| match found {
+        Found::Lead(Holder::Memory(memory, id)) => Found::Lead(Holder::Fallback(memory, id)),
+        found => found,
+    })
 }
 
 /// An event that we hold.
@@ -226,8 +243,9 @@ impl Holding {
     async fn try_settle(&self, outcome: Option<Outcome>) -> Result<(), Failure> {
         let Holding { redis, key, keep, token } = self;
         let window = match outcome {
-            Some(Outcome::Delivered | Outcome::Stored) => millis(keep.span(redis.policy.window())),
-            Some(Outcome::Failed { .. }) | None => "0".to_owned(),
+            Some(Outcome::Delivered) => millis(keep.span(redis.policy.window())),
+            // Of what is stored the inbox has told the store, and tells it what becomes of it.
+            Some(Outcome::Stored | Outcome::Failed { .. }) | None => "0".to_owned(),
         };
         let told = outcome.map_or_else(String::new, Outcome::to_text);
         let kept = millis(redis.policy.wait() + OUTCOME_MARGIN);
@@ -310,12 +328,12 @@ impl Outcome {
 
 /// Names one holding, or one call: 64 random bits in hex.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Token(String);
+pub(crate) struct Token(String);
 
 const TOKEN_BYTES: usize = 8;
 
 impl Token {
-    fn random() -> Result<Self, Unavailable> {
+    pub fn random() -> Result<Self, Unavailable> {
         let mut bytes = [0; TOKEN_BYTES];
         SystemRandom::new().fill(&mut bytes).map_err(|_| Unavailable)?;
         Ok(Token(data_encoding::HEXLOWER.encode(&bytes)))
@@ -326,7 +344,7 @@ impl Token {
         (bytes.len() == TOKEN_BYTES).then(|| Token(data_encoding::HEXLOWER.encode(&bytes)))
     }
 
-    fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }

@@ -9,7 +9,7 @@ local stored = redis.pcall('GET', KEYS[1])
 if stored == 'h' .. ARGV[2] then
   return ARGV[1] .. '?'
 end
-if stored == 'd' then
+if stored == 'd' or type(stored) == 'string' and #stored == 29 and string.sub(stored, 1, 1) == 's' then
   return ARGV[1] .. '=delivered'
 end
 return ARGV[1] .. '-'

@@ -67,12 +67,15 @@ impl Part {
     }
 }
 
-/// As a cluster finds the node of a key: by what stands in its first braces.
 fn index(key: &str) -> usize {
+    usize::from(slot(key) / (SLOTS / OF_CLUSTER))
+}
+
+/// As a cluster finds the node of a key: by what stands in its first braces.
+pub fn slot(key: &str) -> u16 {
     let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
     let tag = tag.map(|(tag, _)| tag).filter(|tag| !tag.is_empty()).unwrap_or(key);
-    let slot = crc16::State::<crc16::XMODEM>::calculate(tag.as_bytes()) % SLOTS;
-    usize::from(slot / (SLOTS / OF_CLUSTER))
+    crc16::State::<crc16::XMODEM>::calculate(tag.as_bytes()) % SLOTS
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::thread;
 use super::{PREFIX, delivered, duplicate, key_of_event, with_store};
 use crate::redis_server::Server;
 use crate::support::sender::other_secret;
-use crate::support::{Answer, App, Gate, Latch, Response, Signer, until};
+use crate::support::{Answer, App, Gate, Latch, Request, Response, Signer, until};
 
 const GATES: usize = 4;
 const COPIES: usize = 64;
@@ -149,6 +149,12 @@ routes:
     secrets: [{ file: DIR/key-1 }]
     rate_limit: { limit: 5/1h, shared: true }
     mode: observe
+  - name: stored
+    path: /stored
+    provider: github
+    secrets: [{ file: DIR/key-1 }]
+    rate_limit: { limit: 5/1h, shared: true }
+    inbox: { on: failure }
 ";
 
 fn limited(app: &App, server: &Server) -> Gate {
@@ -180,6 +186,28 @@ fn a_shared_limit_counts_what_all_gates_let_through() {
     let observed =
         gates[1].metrics().sum("hookgate_requests_total", &[("route", "watching"), ("verdict", "observed")]);
     assert!((observed - 1.0).abs() < f64::EPSILON, "the sixth");
+}
+
+#[test]
+fn over_a_shared_limit_what_is_proved_is_stored_where_there_is_an_inbox_and_the_rest_is_refused() {
+    let Some(server) = Server::start() else { return };
+    let app = App::ok();
+    let gates = [limited(&app, &server), limited(&app, &server)];
+    let send = |n: usize, request: Request| gates[n % 2].send(&request.to("/stored"));
+    for n in 0..5 {
+        assert_eq!(send(n, Signer::github().event()).status, 200, "{n}");
+    }
+    for (n, gate) in gates.iter().enumerate() {
+        assert_eq!(
+            send(n, Signer::github().event()).status,
+            202,
+            "it has let through three at most by itself"
+        );
+        let refused = send(n, Signer::github().event().tampered());
+        assert_eq!((refused.status, &*gate.reason(&refused)), (429, "rate_limited"));
+        assert!(refused.header("Retry-After").is_some());
+    }
+    assert_eq!(app.seen(), 5);
 }
 
 #[test]

@@ -1,0 +1,2 @@
+-- How much there is.
+return answer('=')
