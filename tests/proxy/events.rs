@@ -100,6 +100,8 @@ fn two_events_of_a_sender_that_are_the_same_bytes_are_both_delivered() {
         ("convoy-base64", 0, "{}", Some("X-Convoy-Idempotency-Key")),
         ("gitlab-token", 0, push, Some("Idempotency-Key")),
         ("hookdeck", 0, "{}", Some("x-hookdeck-eventid")),
+        ("recharge", 0, "{\"charge\":{\"id\":1}}", None),
+        ("recharge-legacy", 0, "{\"charge\":{\"id\":1}}", None),
         ("recurly-classic", 0, account, None),
         ("sentry", 0, "{\"action\":\"resolved\",\"data\":{\"issue\":{\"id\":\"1\"}}}", Some("Request-ID")),
         ("shopify", 0, "{\"id\":1}", Some("X-Shopify-Webhook-Id")),
