@@ -64,7 +64,12 @@ impl Signed {
                 self.body = document.to_string().into_bytes();
             }
             // These are parts of the signature itself.
-            Source::Field(_) | Source::Claim(_) => {}
+            Source::Field(_)
+            | Source::Claim(_)
+            | Source::Inner(..)
+            | Source::HeaderJson(..)
+            | Source::Token(_) => {}
+            Source::Body => self.body = value.as_bytes().to_vec(),
         }
         Some(())
     }
@@ -263,7 +268,12 @@ impl Recipe {
             Source::Json(_) | Source::Form(_) | Source::Multipart(_) => {
                 matches!(reading.value(source), Ok(None))
             }
-            Source::Field(_) | Source::Claim(_) => false,
+            Source::Field(_)
+            | Source::Claim(_)
+            | Source::Inner(..)
+            | Source::HeaderJson(..)
+            | Source::Token(_)
+            | Source::Body => false,
         };
         let times = self.timestamp.iter().filter_map(|rule| rule.from.first());
         let in_head = |source: &&Source| !source.is_in_body();
