@@ -18,3 +18,4 @@ pub mod rotation;
 pub mod route;
 pub mod scheme;
 pub mod tenant;
+pub mod withhold;

@@ -15,6 +15,7 @@ pub mod framing;
 pub mod in_flight;
 pub mod lane;
 pub mod live;
+pub mod refused;
 pub mod resign;
 pub mod respond;
 pub mod session;
@@ -61,6 +62,7 @@ use crate::gate::handshake::HandshakeReply;
 use crate::gate::keys::Keys;
 use crate::gate::reason::{Reason, Reject, Said};
 use crate::gate::route::Route;
+use crate::inbox::shelf::Shelf;
 use crate::inbox::{Inbox, Stored, When};
 use crate::keys::Rooms;
 use crate::store::deliveries::Deliveries;
@@ -76,12 +78,16 @@ pub struct Sidecar {
     pub store: ReplayStore,
     /// What is proved and not delivered yet, if anything is kept.
     pub inbox: Option<Inbox>,
+    /// What was refused, if anything of it is kept.
+    pub shelf: Option<Shelf>,
     pub breakers: Breakers,
     pub deliveries: Deliveries,
     pub upstream: Arc<Upstream>,
     pub budget: Arc<Budget>,
     pub telemetry: Arc<Telemetry>,
     pub timeouts: Timeouts,
+    /// How long events are remembered, on routes that have no window of their own.
+    pub replay_window: Duration,
     pub in_flight: Arc<InFlight>,
     pub diagnosis: Diagnosis,
     /// Where keys come from that are not files of a route.
@@ -135,13 +141,17 @@ impl Sidecar {
         record.verify = clock::since(record.arrived);
         if let Err(reject) = &admission {
             self.doubt(reject.reason, peer.address, &live, &head, record);
+            self.shelve_unread(reject.reason, session, route, &head, record);
         }
         let mut admitted = match admission? {
             Admission::Read(admitted) => admitted,
             Admission::Answer(said) => return Err(Ending::Handshake(said)),
         };
         let limited = self.shared_rate_limit(route, &head).await;
-        route.share_limit(limited, &admitted, &mut findings)?;
+        if let Err(reject) = route.share_limit(limited, &admitted, &mut findings) {
+            self.shelve_unread(reject.reason, session, route, &head, record);
+            return Err(reject.into());
+        }
         let body = body::read(session, &admitted, around, self.timeouts.body).await?;
         record.body_size = body.size();
 
@@ -153,7 +163,9 @@ impl Sidecar {
         }
         let mut keys = self.keys(endpoint, &admitted, &head, &body).await;
         let now = clock::after(record.arrived);
-        if let Some(said) = route.hear(&mut admitted, &head, &body.bytes, &keys, now, &mut findings)? {
+        let heard = route.hear(&mut admitted, &head, &body.bytes, &keys, now, &mut findings);
+        let shelve = |reject| self.shelve(reject, route, &head, &body, record);
+        if let Some(said) = heard.map_err(shelve)? {
             return Err(Ending::Handshake(said));
         }
         let mut verified = route.verify(&admitted, &head, &body.bytes, &keys, now);
@@ -173,9 +185,10 @@ impl Sidecar {
         if refused || findings.noted().contains(&Reason::SignatureMismatch) {
             self.suspect(&live, endpoint, &head, &body, record.request_id);
         }
-        let authentic = authentic?;
+        let authentic = authentic.map_err(|reject| self.shelve(reject, route, &head, &body, record))?;
         record.proof = authentic.as_ref().map(Proof::from);
-        let fresh = route.freshen(authentic, now, &mut findings)?;
+        let fresh = route.freshen(authentic, now, &mut findings);
+        let fresh = fresh.map_err(|reject| self.shelve(reject, route, &head, &body, record))?;
         record.observed = findings.noted().to_vec();
         if let Some(said) = route.answer_signed(fresh.as_ref(), &head, &body.bytes, &keys)? {
             return Err(Ending::Handshake(said));

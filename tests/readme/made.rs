@@ -50,6 +50,8 @@ const OTHER_VALUES: [(&str, &str); 38] = [
         "inbox.encryption_key_file",
         "state_dir: /tmp/hookgate-state\ninbox: { encryption_key_file: tests/config/sealkey }",
     ),
+    ("refused.keep", "state_dir: /tmp/hookgate-state\nrefused: { keep: 7 }"),
+    ("refused.max_bytes", "state_dir: /tmp/hookgate-state\nrefused: { max_bytes: 1MiB }"),
     ("limits.max_buffered", "limits: { max_buffered: 32MiB }"),
     ("limits.max_connections", "limits: { max_connections: 512 }"),
     ("limits.max_connections_per_address", "limits: { max_connections_per_address: 7 }"),
