@@ -1,7 +1,8 @@
 //! `hookgate refused`: requests that a running gate has refused and kept, what they come to now, and to have one
 //! delivered after all.
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -291,7 +292,8 @@ impl Judged {
         let mut text = format!("{id}  {what}");
         for (name, value) in [("key", key_id), ("event", event_id), ("type", event_type)] {
             if let Some(value) = value {
-                text += &format!("  {name} {value}");
+                // Writing to memory does not fail.
+                _ = write!(text, "  {name} {value}");
             }
         }
         text

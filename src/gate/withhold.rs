@@ -79,10 +79,10 @@ impl Route {
             if FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing.as_bytes())) {
                 continue;
             }
-            let shows = shown.iter().filter_map(|source| source.header()).any(|known| is(known, name));
+            let is_shown = shown.iter().filter_map(|source| source.header()).any(|known| is(known, name));
             let signs = signs.iter().any(|known| is(known, name));
-            let blank = shows || (!signs && is_credential(&String::from_utf8_lossy(name)));
-            of_proof |= shows;
+            let blank = is_shown || (!signs && is_credential(&String::from_utf8_lossy(name)));
+            of_proof |= is_shown;
             out.extend_from_slice(name);
             out.extend_from_slice(b": ");
             out.extend_from_slice(if blank { BLANKED.as_bytes() } else { value });

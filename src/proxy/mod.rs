@@ -141,17 +141,15 @@ impl Sidecar {
         record.verify = clock::since(record.arrived);
         if let Err(reject) = &admission {
             self.doubt(reject.reason, peer.address, &live, &head, record);
-            self.shelve_unread(reject.reason, session, route, &head, record);
+            self.shelve_unread(*reject, session, route, &head, record);
         }
         let mut admitted = match admission? {
             Admission::Read(admitted) => admitted,
             Admission::Answer(said) => return Err(Ending::Handshake(said)),
         };
         let limited = self.shared_rate_limit(route, &head).await;
-        if let Err(reject) = route.share_limit(limited, &admitted, &mut findings) {
-            self.shelve_unread(reject.reason, session, route, &head, record);
-            return Err(reject.into());
-        }
+        let limited = route.share_limit(limited, &admitted, &mut findings);
+        limited.map_err(|reject| self.shelve_unread(reject, session, route, &head, record))?;
         let body = body::read(session, &admitted, around, self.timeouts.body).await?;
         record.body_size = body.size();
 
@@ -163,9 +161,8 @@ impl Sidecar {
         }
         let mut keys = self.keys(endpoint, &admitted, &head, &body).await;
         let now = clock::after(record.arrived);
-        let heard = route.hear(&mut admitted, &head, &body.bytes, &keys, now, &mut findings);
-        let shelve = |reject| self.shelve(reject, route, &head, &body, record);
-        if let Some(said) = heard.map_err(shelve)? {
+        let said = route.hear(&mut admitted, &head, &body.bytes, &keys, now, &mut findings);
+        if let Some(said) = said.map_err(|reject| self.shelve(reject, route, &head, &body, record))? {
             return Err(Ending::Handshake(said));
         }
         let mut verified = route.verify(&admitted, &head, &body.bytes, &keys, now);

@@ -69,20 +69,21 @@ impl Sidecar {
     #[cold]
     pub(super) fn shelve_unread(
         &self,
-        reason: Reason,
+        reject: Reject,
         session: &mut Session,
         route: &Route,
         head: &Head<'_>,
         record: &Record,
-    ) {
-        if self.shelf.is_none() || !Shelf::takes(reason) {
-            return;
+    ) -> Reject {
+        if self.shelf.is_none() || !Shelf::takes(reject.reason) {
+            return reject;
         }
         let most = route.max_body;
         let declared = head.content_length.unwrap_or(0);
         let waits = session.waits() || usize::try_from(declared).map_or(true, |declared| declared > most);
         let body = if waits { None } else { what_is_there(session, most) };
-        self.put(reason, route, head, body.as_ref(), record);
+        self.put(reject.reason, route, head, body.as_ref(), record);
+        reject
     }
 
     /// Has a request kept that was refused by what it is.
@@ -99,17 +100,17 @@ impl Sidecar {
         reject
     }
 
-    fn put(&self, reason: Reason, route: &Route, head: &Head<'_>, body: Option<&Bytes>, record: &Record) {
-        let Some(shelf) = self.shelf.as_ref().filter(|_| Shelf::takes(reason) && route.mode != Mode::Pass)
+    fn put(&self, reason: Reason, route: &Route, request: &Head<'_>, body: Option<&Bytes>, record: &Record) {
+        let Some(keeper) = self.shelf.as_ref().filter(|_| Shelf::takes(reason) && route.mode != Mode::Pass)
         else {
             return;
         };
         let metrics = &self.telemetry.metrics;
         let length = body.map_or(0, Bytes::len);
-        if let Err(why) = shelf.has_room(head.client, length, record.arrived) {
+        if let Err(why) = keeper.has_room(request.client, length, record.arrived) {
             return metrics.not_kept(&route.name, why);
         }
-        let withheld = route.withheld(head, length);
+        let withheld = route.withheld(request, length);
         let held = match body {
             _ if withheld.of_proof => Held::Withheld,
             None => Held::Head,
@@ -124,19 +125,19 @@ impl Sidecar {
                 received_ms: record.arrived.wall_ms,
                 is_time_certain: record.arrived.doubt == Doubt::None,
                 peer: record.peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-                client: match head.client {
+                client: match request.client {
                     Client::Known(address) => Some(address),
                     Client::Unknown => None,
                 },
-                secure: head.secure,
-                tenant: head.tenant.map(str::to_owned),
+                secure: request.secure,
+                tenant: request.tenant.map(str::to_owned),
                 held,
             },
             head: withheld.head,
             // Of the buffer that it was read into nothing stays.
             body: Bytes::copy_from_slice(body),
         };
-        if let Err(why) = shelf.keep(refused) {
+        if let Err(why) = keeper.keep(refused) {
             metrics.not_kept(&route.name, why);
         }
     }

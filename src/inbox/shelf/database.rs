@@ -110,7 +110,7 @@ impl Writer {
         let bytes = rows.iter().map(|row| row.size).sum();
         let tables = Tables { connection, keys, bounds, rows, bytes };
         let mut writer = Writer { tables, _lock: held, orders, shared, tell, in_trouble: false };
-        writer.write(Vec::new(), now_ms);
+        writer.write(&[], now_ms);
         opened.kept = writer.tables.rows.len();
         Ok((writer, opened))
     }
@@ -136,7 +136,7 @@ impl Writer {
             let size: u64 = batch.iter().map(Refused::size).sum();
             if count > 0 || looked.elapsed() >= LOOK {
                 looked = Instant::now();
-                self.write(batch, clock::now().wall_ms);
+                self.write(&batch, clock::now().wall_ms);
             }
             self.shared.waiting.fetch_sub(size, Ordering::Relaxed);
             for work in orders {
@@ -150,10 +150,10 @@ impl Writer {
     }
 
     /// Writes what came, and takes away what has no room or was there for long enough.
-    fn write(&mut self, batch: Vec<Refused>, now_ms: i64) {
-        match self.tables.write(&batch, now_ms) {
+    fn write(&mut self, batch: &[Refused], now_ms: i64) {
+        match self.tables.write(batch, now_ms) {
             Ok(left) => {
-                for refused in &batch {
+                for refused in batch {
                     (self.tell)(Told::Kept { route: &refused.route, reason: refused.reason.label() });
                 }
                 for (route, why) in &left {
@@ -164,7 +164,7 @@ impl Writer {
                 }
             }
             Err(error) => {
-                for refused in &batch {
+                for refused in batch {
                     (self.tell)(Told::Dropped { route: &refused.route, why: Drop::Unwritten });
                 }
                 if !std::mem::replace(&mut self.in_trouble, true) {

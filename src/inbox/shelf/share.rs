@@ -93,7 +93,7 @@ mod tests {
             ("github", "signature_mismatch", 2),
         ] {
             let mut all = vec![genuine; 3];
-            all.extend([flood; 500]);
+            all.extend(vec![flood; 500]);
             assert_eq!(left(&all, 10)[..3], [0, 1, 2], "{flood:?}");
             let mut all = vec![flood; 500];
             all.extend([genuine; 3]);
