@@ -13,6 +13,7 @@ pub mod file;
 pub mod flags;
 pub mod handshake;
 pub mod inbox;
+pub mod keys;
 pub mod limits;
 mod list;
 pub mod listeners;
@@ -112,6 +113,8 @@ pub struct Startup {
     pub shelf_bounds: Option<shelf::Bounds>,
     /// Where an operator reaches the gate.
     pub control_socket: Option<PathBuf>,
+    /// How keys are fetched that providers publish.
+    pub keys: keys::Settings,
     pub lifecycle: Lifecycle,
 }
 

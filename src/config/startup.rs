@@ -10,7 +10,7 @@ use super::flags::{Given, RunArgs};
 use super::inbox::StateDir;
 use super::loader::Loader;
 use super::located::Overlay;
-use super::route::{ForAll, KeyedRoute};
+use super::route::{Elsewhere, ForAll, KeyedRoute};
 use crate::gate::delivery::TrustedProxies;
 use crate::gate::filter::https::Https;
 use crate::gate::filter::replay::WINDOW_MARGIN;
@@ -90,6 +90,8 @@ impl Loader {
         let tolerances =
             routes.iter().filter_map(|keyed| keyed.route.fresh_within_window()).max().unwrap_or_default();
         let replay = checks.replay.policy(self, tolerances, &exchange);
+        let fetched = routes.iter().any(|keyed| matches!(keyed.elsewhere, Some(Elsewhere::Published(_))));
+        let keys = checks.keys.settings(self, fetched);
         let startup = Startup {
             sockets,
             proxy_protocol: trust.proxy_protocol,
@@ -110,6 +112,7 @@ impl Loader {
             inbox_bounds,
             shelf_bounds,
             control_socket,
+            keys,
             lifecycle,
         };
         Built { startup, routes, trusted_proxies: trust.proxies, tls, inbox_keys }

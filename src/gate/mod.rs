@@ -7,6 +7,7 @@
 
 pub mod chain;
 pub mod delivery;
+pub mod fetched;
 pub mod filter;
 pub mod handshake;
 pub mod identity;

@@ -155,7 +155,7 @@ impl Server {
         let Server { config, given, telemetry, plain, tls, ops, control, store, inbox, shelf, hangup } = self;
         let snapshot = Snapshot::of(&config);
         let startup = config.startup;
-        let rooms = Rooms::new(store.clone());
+        let rooms = Rooms::new(store.clone(), startup.keys.clone(), &telemetry);
         let live = Live::new(config.routes, config.trusted_proxies, &telemetry, &rooms);
         let sidecar = sidecar(&startup, live, (store, inbox, shelf), rooms, &telemetry);
         telemetry.metrics.loaded(clock::now().wall_ms);

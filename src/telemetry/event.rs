@@ -160,6 +160,20 @@ pub enum Event<'e> {
         key: &'e str,
         advice: Advice,
     },
+    /// Keys are fetched, from these hosts.
+    KeysFetched {
+        hosts: &'e str,
+    },
+    /// Nothing could be had from an address of keys.
+    KeysUnavailable {
+        source: &'e str,
+        url: &'e str,
+        fault: &'e str,
+    },
+    KeysAgain {
+        source: &'e str,
+        url: &'e str,
+    },
     Panic {
         at: Option<&'e Location<'e>>,
     },
@@ -366,6 +380,17 @@ impl Event<'_> {
                 if advice.is_warning() { Warn } else { Info },
                 advice.text(route, key).into(),
             ),
+            Event::KeysFetched { hosts } => {
+                ("hookgate.keys", Info, format!("keys that providers publish are fetched from {hosts}").into())
+            }
+            Event::KeysUnavailable { source, url, fault } => (
+                "hookgate.keys",
+                Warn,
+                format!("the keys of {source} cannot be had from {url}: {fault}; those that are known serve for a day").into(),
+            ),
+            Event::KeysAgain { source, url } => {
+                ("hookgate.keys", Info, format!("the keys of {source} can be had from {url} again").into())
+            }
             Event::Panic { at } => {
                 let place = at.map_or_else(String::new, |at| format!("{}:{}", at.file(), at.line()));
                 ("hookgate.panic", Error, format!("a panic was caught at {place}").into())

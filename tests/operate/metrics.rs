@@ -52,7 +52,7 @@ const REASONS: [(&str, &str); 29] = [
 ];
 
 /// The contract's names, with their types.
-const NAMES: [(&str, &str); 40] = [
+const NAMES: [(&str, &str); 45] = [
     ("hookgate_requests_total", "counter"),
     ("hookgate_request_duration_seconds", "histogram"),
     ("hookgate_verify_duration_seconds", "histogram"),
