@@ -140,15 +140,13 @@ impl Sidecar {
         let admission = route.admit(&head, record.arrived, &mut findings);
         record.verify = clock::since(record.arrived);
         if let Err(reject) = &admission {
-            self.doubt(reject.reason, peer.address, &live, &head, record);
-            self.shelve_unread(*reject, session, route, &head, record);
+            self.doubt(*reject, session, (&live, route), &head, record);
         }
         let mut admitted = match admission? {
             Admission::Read(admitted) => admitted,
             Admission::Answer(said) => return Err(Ending::Handshake(said)),
         };
-        let limited = self.shared_rate_limit(route, &head).await;
-        let limited = route.share_limit(limited, &admitted, &mut findings);
+        let limited = self.shared_rate_limit(route, &head, &admitted, &mut findings).await;
         limited.map_err(|reject| self.shelve_unread(reject, session, route, &head, record))?;
         let body = body::read(session, &admitted, around, self.timeouts.body).await?;
         record.body_size = body.size();
@@ -246,20 +244,33 @@ impl Sidecar {
         Box::pin(endpoint.keys.as_ref()?.newer(&endpoint.route, head)).await
     }
 
-    /// Tells why a sender was not believed, now and then.
-    fn doubt(&self, objection: Reason, peer: IpAddr, live: &Live, head: &Head<'_>, record: &mut Record) {
-        let hint = trust::hint(objection, peer, &live.trusted_proxies, head.headers);
-        record.hint = hint.filter(|_| self.diagnosis.has_line(record.arrived));
+    /// A request is refused by its head. Tells why a sender was not believed, now and then.
+    fn doubt(
+        &self,
+        reject: Reject,
+        session: &mut Session,
+        (live, route): (&Live, &Route),
+        head: &Head<'_>,
+        record: &mut Record,
+    ) {
+        let told =
+            record.peer.map(|peer| trust::hint(reject.reason, peer, &live.trusted_proxies, head.headers));
+        record.hint = told.flatten().filter(|_| self.diagnosis.has_line(record.arrived));
+        self.shelve_unread(reject, session, route, head, record);
     }
 
     /// Counts the request together with what other gates let through, on routes that ask for
     /// that. Their own limits have judged already, and stand if the store does not answer.
-    async fn shared_rate_limit(&self, route: &Route, head: &Head<'_>) -> Result<(), Reject> {
+    async fn shared_rate_limit(
+        &self,
+        route: &Route,
+        head: &Head<'_>,
+        admitted: &Admitted,
+        findings: &mut Findings,
+    ) -> Result<(), Reject> {
         let Some(cell) = route.shared_rate(head) else { return Ok(()) };
-        match self.store.excess(&cell).await {
-            Some(early) => Err(Reject::retry_after(Reason::RateLimited, early)),
-            None => Ok(()),
-        }
+        let Some(early) = self.store.excess(&cell).await else { return Ok(()) };
+        route.share_limit(Err(Reject::retry_after(Reason::RateLimited, early)), admitted, findings)
     }
 
     /// Has a delivery whose signature does not hold looked at, if there is time.

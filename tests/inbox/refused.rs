@@ -207,7 +207,7 @@ fn what_was_stale_when_it_came_stays_so_and_what_was_fresh_does_not_age() {
     let (state, app) = (Dir::new(), App::ok());
     let yaml = |keys: &str| config(&state, SHELF, keys, "").replace("github", "stripe");
     let gate = before(&app, &state, SHELF, "").config(&yaml("")).start();
-    let [stale, fresh] = [Duration::from_secs(900), Duration::from_secs(297)].map(|age| {
+    let [old, fresh] = [Duration::from_secs(900), Duration::from_secs(297)].map(|age| {
         let request = Signer::stripe().event_aged(age);
         id_of(&gate.send(&request))
     });
@@ -217,7 +217,7 @@ fn what_was_stale_when_it_came_stays_so_and_what_was_fresh_does_not_age() {
     wait_for(&gate, 3.0);
     // By now what was just fresh would be stale.
     std::thread::sleep(Duration::from_millis(4500));
-    for (id, reason) in [(&stale, "timestamp_stale"), (&known, "timestamp_stale"), (&fresh, "accepted")] {
+    for (id, reason) in [(&old, "timestamp_stale"), (&known, "timestamp_stale"), (&fresh, "accepted")] {
         assert_eq!(only(&state, "verify", id).1["reason"], reason);
         assert_eq!(only(&state, "deliver", id).1["reason"], reason);
     }
