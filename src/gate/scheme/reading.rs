@@ -611,7 +611,7 @@ impl<'r> Reading<'r> {
     /// Whether something stands where the time does.
     pub fn has_time(&self, rule: &TimestampRule) -> Result<bool, Unreadable> {
         for source in &rule.from {
-            if self.is_there(source)? {
+            if self.moment(source, rule)?.is_some() {
                 return Ok(true);
             }
         }
