@@ -79,7 +79,11 @@ fn a_preset_that_remembers_nothing_does_not_promise_that_its_memory_stops_a_repl
 #[test]
 fn a_question_that_is_repeated_reaches_the_application() {
     for name in ["google-chat", "neon-auth", "okta", "scalekit-interceptor", "twilio"] {
-        let preset = hookgate::config::provider::preset(name).unwrap();
-        assert_eq!(preset.identity.map(|identity| identity.by.to_string()).as_deref(), Some("none"), "{name}");
+        let preset = provider::preset(name).unwrap();
+        assert_eq!(
+            preset.identity.map(|identity| identity.by.to_string()).as_deref(),
+            Some("none"),
+            "{name}"
+        );
     }
 }
