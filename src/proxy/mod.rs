@@ -22,6 +22,7 @@ pub mod session;
 pub mod spill;
 pub mod upstream;
 
+use std::future::Future;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -517,8 +518,8 @@ impl Sidecar {
         let Some(read) = read else { return false };
         let _in_flight = self.in_flight.enter();
         match read {
-            Ok(head) => Box::pin(self.answer(session, &head)).await, // an idle connection holds none of it
-            Err(unread) => self.refuse_unread(session, unread).await,
+            Ok(head) => self.answer(session, &head).await,
+            Err(unread) => Box::pin(self.refuse_unread(session, unread)).await,
         }
         if !session.persists() {
             session.end().await;
@@ -580,17 +581,19 @@ struct Delivery {
 }
 
 impl Delivery {
-    async fn run(self) -> Result<Reply, Undelivered> {
-        let Body { bytes, mut share } = self.body;
-        let lane = self.lane.as_deref();
-        let mut result = called(&self.upstream, lane, &self.head, &bytes, self.limit, &mut share).await;
-        if let Some(claim) = self.claim {
-            claim.settle(outcome(&result), clock::after(self.arrived)).await;
+    #[expect(clippy::manual_async_fn, reason = "the future of an `async fn` has a second place for `self`")]
+    fn run(mut self) -> impl Future<Output = Result<Reply, Undelivered>> + Send {
+        async move {
+            let Delivery { upstream, head, body: Body { bytes, share }, lane, limit, .. } = &mut self;
+            let mut result = called(upstream, lane.as_deref(), head, bytes, *limit, share).await;
+            if let Some(claim) = self.claim {
+                claim.settle(outcome(&result), clock::after(self.arrived)).await;
+            }
+            if let Ok(reply) = &mut result {
+                reply.share = Some(self.body.share);
+            }
+            result
         }
-        if let Ok(reply) = &mut result {
-            reply.share = Some(share);
-        }
-        result
     }
 }
 
