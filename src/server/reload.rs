@@ -182,6 +182,10 @@ impl Reloader {
                 inbox.wake().notify_one();
             });
         }
+        if let Some(shelf) = self.sidecar.shelf.clone() {
+            let keys = Arc::clone(&config.inbox_keys);
+            tokio::spawn(async move { _ = shelf.set_keys(keys).await });
+        }
         if let (Some(tls), Some(acceptor)) = (&config.tls, &self.acceptor) {
             acceptor.store(Arc::new(listener::acceptor(tls)));
             for address in &self.startup.sockets.listen_tls {
