@@ -486,36 +486,6 @@ fn known_tenants_go_on_while_a_flood_of_names_asks_a_slow_source() {
 }
 
 #[test]
-fn invented_names_that_wait_for_the_source_do_not_hold_up_a_tenant_whose_secret_is_looked_up_again() {
-    let (world, keys) = of_socket("cache: 1s, negative: 1s");
-    world.accepted(&event("known1", "known1"));
-    keys.says(|target| {
-        if !target.ends_with("known1") {
-            std::thread::sleep(Duration::from_millis(700)); // far from what the gate waits for
-        }
-        found(target)
-    });
-    std::thread::sleep(Duration::from_millis(1100)); // older than the cache
-    std::thread::scope(|scope| {
-        for n in 0..140 {
-            let world = &world;
-            scope.spawn(move || {
-                let status = world.gate.send(&event(&format!("flood{n}"), "flood")).status;
-                assert!(matches!(status, 401 | 429 | 503), "{status}");
-            });
-        }
-        until("all places for new names to be taken", || keys.open.load(Ordering::SeqCst) >= 64);
-        std::thread::sleep(Duration::from_millis(200)); // the others wait for one
-        world.accepted(&event("known1", "known1"));
-    });
-    // Who waits in one line with them is asked for last. How long it takes is the machine's affair.
-    let asked = keys.asked();
-    let last = asked.iter().rposition(|target| target.ends_with("known1")).unwrap();
-    assert!(last > 0, "it was asked for again");
-    assert!(last + 1 < asked.len(), "{last} of {}", asked.len());
-}
-
-#[test]
 fn what_a_socket_says_of_one_name_does_not_make_it_away() {
     let (world, keys) = of_socket("cache: 10m");
     let bad = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
