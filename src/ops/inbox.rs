@@ -52,6 +52,7 @@ pub enum Request {
 #[serde(default, deny_unknown_fields)]
 pub struct Which {
     pub route: Option<String>,
+    pub tenant: Option<String>,
     pub state: Option<String>,
     pub event: Option<String>,
     pub since_ms: Option<i64>,
@@ -131,9 +132,10 @@ impl Which {
 
     /// For the log.
     fn in_words(&self) -> String {
-        let Which { route, state, event, since_ms } = self;
+        let Which { route, tenant, state, event, since_ms } = self;
         let since = since_ms.map(to_rfc3339);
-        let given = [("route", route), ("state", state), ("event", event), ("since", &since)];
+        let given =
+            [("route", route), ("tenant", tenant), ("state", state), ("event", event), ("since", &since)];
         let words = given.iter().filter_map(|(name, value)| Some(format!("{name} {}", value.as_ref()?)));
         words.collect::<Vec<_>>().join(", ")
     }
@@ -212,7 +214,9 @@ async fn list(inbox: &Inbox, which: &Which, after: Id) -> Answer {
             // A part of the numbers in which there is nothing.
             Ok((listed, Some(next))) if listed.is_empty() => after = next,
             Ok((listed, next)) => {
-                return Answer::Listed { records: listed.into_iter().map(Record::from).collect(), next };
+                let is_meant = |listed: &Listed| which.tenant.is_none() || which.tenant == listed.tenant;
+                let records = listed.into_iter().filter(is_meant).map(Record::from).collect();
+                return Answer::Listed { records, next };
             }
             Err(refusal) => return refused(&in_words(refusal)),
         }
