@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::delivery::Head;
 use super::filter::body_limit::{self, Admitted, Proof};
 use super::filter::freshness::{self, Fresh};
-use super::filter::rate_limit::SharedCell;
+use super::filter::rate_limit::{RateLimit, SharedCell};
 use super::filter::signature::Authentic;
 use super::handshake::{HandshakeReply, Unanswerable, newest};
 use super::keys::Keys;
@@ -274,6 +274,11 @@ impl Route {
 
     fn rate_limit(&self, head: &Head<'_>, now: Now) -> Result<(), Reject> {
         self.rate_limit.as_ref().map_or(Ok(()), |limit| limit.check(head.counted_as, now))
+    }
+
+    /// The time from one event to the next, as the limit has it.
+    pub fn pace(&self) -> Duration {
+        self.rate_limit.as_ref().map_or(Duration::ZERO, RateLimit::pace)
     }
 
     /// Where the client is counted by all gates together, if the route asks for that.

@@ -405,6 +405,7 @@ impl Sidecar {
             authentic,
             id: record.request_id,
             early,
+            pace: endpoint.route.pace(),
         }
     }
 

@@ -35,6 +35,8 @@ pub struct Spill {
     pub id: RequestId,
     /// By how much it came too early, if its client is over the limit.
     pub early: Option<Duration>,
+    /// The time from one event to the next, as the limit has it.
+    pub pace: Duration,
 }
 
 /// How it ended for its sender.
@@ -46,15 +48,19 @@ pub enum Kept {
     Refused(Reject),
 }
 
-/// When events over the limit are due: one after the other, as the limit has it.
+/// When events over the limit are due: one after the other, as the limit has it. Of the last one, in
+/// microseconds: a limit may have many in a millisecond.
 #[derive(Debug, Default)]
 pub struct Shaped(Mutex<i64>);
 
 impl Shaped {
-    fn next(&self, now_ms: i64, early: Duration) -> i64 {
+    /// Milliseconds since the epoch.
+    fn next(&self, now_ms: i64, early: Duration, pace: Duration) -> i64 {
+        let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+        let conforms = now_ms.saturating_mul(1000).saturating_add(micros(early));
         let mut last = lock(&self.0);
-        *last = (*last).max(now_ms).saturating_add(clock::millis(early).max(1));
-        *last
+        *last = last.saturating_add(micros(pace)).max(conforms);
+        *last / 1000
     }
 }
 
@@ -137,7 +143,9 @@ impl Spill {
     fn before_it_is_asked(&self, now: Now) -> Option<Before> {
         let before = |cause, due_ms| Before { cause, attempts: 0, outcome: None, due_ms, leased: false };
         match (self.early, self.policy.on) {
-            (Some(early), _) => Some(before(Cause::RateLimited, self.shaped.next(now.wall_ms, early))),
+            (Some(early), _) => {
+                Some(before(Cause::RateLimited, self.shaped.next(now.wall_ms, early, self.pace)))
+            }
             (None, When::Always) => Some(before(Cause::Always, now.wall_ms)),
             (None, When::Failure | When::Never) => None,
         }
@@ -212,5 +220,23 @@ impl Before {
 async fn settle_claim(claim: Option<Claim>, outcome: Outcome, arrived: Now) {
     if let Some(claim) = claim {
         claim.settle(outcome, clock::after(arrived)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_over_the_limit_is_due_no_faster_than_the_limit_allows() {
+        let (shaped, pace) = (Shaped::default(), Duration::from_millis(250));
+        // Each comes later, and so by less too early.
+        let due =
+            (0..5).map(|n| shaped.next(1000 + n * 50, Duration::from_millis(250 - n as u64 * 50), pace));
+        assert_eq!(due.collect::<Vec<_>>(), [1250, 1500, 1750, 2000, 2250]);
+        assert_eq!(shaped.next(9000, Duration::from_millis(20), pace), 9020, "it had stood still");
+        let (shaped, pace) = (Shaped::default(), Duration::from_micros(200));
+        let due = (0..11).map(|_| shaped.next(1, Duration::ZERO, pace)).last();
+        assert_eq!(due, Some(3), "ten in two milliseconds");
     }
 }

@@ -112,6 +112,11 @@ impl RateLimit {
         RateLimit { cells: Arc::clone(&old.cells), ..*self }
     }
 
+    /// The time that one request uses up.
+    pub fn pace(&self) -> Duration {
+        Duration::from_nanos(self.quota.interval)
+    }
+
     /// Where gates that share the limit count the client; `None` if each counts for itself.
     pub fn shared_cell(&self, route: &str, client: Client) -> Option<SharedCell> {
         if !self.shared {
