@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
-use super::inbox;
+use super::{inbox, keys};
 use crate::clock;
 use crate::gate::filter::replay::{Forgotten, ReplayKey};
 use crate::gate::identity::Scope;
@@ -28,6 +28,7 @@ use crate::telemetry::log::Forget;
 pub enum Request {
     Forget(Event),
     Inbox(inbox::Request),
+    Keys(keys::Request),
 }
 
 /// Which event is meant.
@@ -156,6 +157,7 @@ async fn converse(stream: UnixStream, sidecar: &Sidecar) -> io::Result<()> {
     BufReader::new(read.take(LONGEST)).read_line(&mut line).await?;
     let mut text = match serde_json::from_str(&line) {
         Ok(Request::Forget(event)) => serde_json::to_vec(&forget(sidecar, &event, uid).await),
+        Ok(Request::Keys(request)) => serde_json::to_vec(&keys::answer(sidecar, &request)),
         Ok(Request::Inbox(request)) => serde_json::to_vec(&inbox::answer(sidecar, request, uid).await),
         Err(error) => serde_json::to_vec(&Answer::refused(format!("this is no request: {error}"))),
     }?;

@@ -24,6 +24,8 @@ pub enum Reply {
     Document(String),
     /// The same, to be kept for so many seconds.
     Kept(String, u64),
+    /// The same document as long as it has that tag.
+    Tagged(String, &'static str),
     Status(u16, String),
     /// After so long.
     Late(Duration, String),
@@ -162,13 +164,13 @@ impl State {
         lock(&self.said).push(format!("{head}\r\n{}", String::from_utf8_lossy(&body)));
         let reply = lock(&self.replies).get(&url).cloned();
         lock(&self.asked).push(url);
-        answer(&mut tls, reply)?;
+        answer(&mut tls, reply, &head)?;
         tls.conn.send_close_notify();
         tls.flush()
     }
 }
 
-fn answer(tls: &mut impl Write, reply: Option<Reply>) -> std::io::Result<()> {
+fn answer(tls: &mut impl Write, reply: Option<Reply>, head: &str) -> std::io::Result<()> {
     let mut say = |status: u16, more: &str, text: &str| {
         write!(tls, "HTTP/1.1 {status} Status\r\nContent-Length: {}\r\n{more}\r\n{text}", text.len())
     };
@@ -178,6 +180,10 @@ fn answer(tls: &mut impl Write, reply: Option<Reply>) -> std::io::Result<()> {
         Some(Reply::Kept(text, seconds)) => {
             say(200, &format!("Cache-Control: public, max-age={seconds}\r\n"), &text)
         }
+        Some(Reply::Tagged(_, tag)) if head.contains(&format!("If-None-Match: {tag}\r\n")) => {
+            write!(tls, "HTTP/1.1 304 Not Modified\r\nETag: {tag}\r\n\r\n")
+        }
+        Some(Reply::Tagged(text, tag)) => say(200, &format!("ETag: {tag}\r\n"), &text),
         Some(Reply::Status(status, more)) => say(status, &more, "{}"),
         Some(Reply::Late(wait, text)) => {
             thread::sleep(wait);

@@ -24,6 +24,7 @@ use tokio::sync::{Semaphore, watch};
 use self::cache::{Cache, Remembered};
 pub use self::directory::Directory;
 use self::socket::Socket;
+use super::told::{self, Whence};
 use crate::clock;
 use crate::config::provider::{self, NamedSecret};
 use crate::config::route::{TenantSecrets, Where};
@@ -154,6 +155,22 @@ impl Tenants {
         match self.cache.get(name, clock::now().mono).filter(|found| found.is_known) {
             Some(found) => (found.secrets(), None),
             None => (Vec::new(), Some(format!("there is no tenant {name} in {}", self.from.place))),
+        }
+    }
+
+    /// What an operator is told: of one tenant what is remembered, without asking for it.
+    pub fn shown(&self, tenant: Option<&str>) -> Whence {
+        let found = tenant.and_then(|name| Some((name, self.cache.get(name, clock::now().mono)?)));
+        Whence::Tenants {
+            place: self.from.place.to_string(),
+            up: !self.breaker.is_open(),
+            remembered: self.cache.tenants(),
+            tenant: found.map(|(name, found)| told::Tenant {
+                name: name.to_owned(),
+                exists: found.is_known,
+                age_seconds: found.age.as_secs(),
+                keys: if found.is_known { told::named(&found.secrets()) } else { Vec::new() },
+            }),
         }
     }
 
