@@ -542,6 +542,9 @@ pub struct SignatureSource {
     /// With `format: kv`: the fields that hold tags; `*` for all.
     #[serde(default)]
     pub keys: Vec<String>,
+    /// With `format: kv`: how the sender writes the whole, where its own SDK reads no other order or blanks:
+    /// `{tag}` and a `{name}` for each field. The gate reads them in any order; `sign` writes them so.
+    pub written: Option<String>,
     /// Needless with tokens, which have one of their own.
     pub encoding: Option<Encoding>,
 }

@@ -55,6 +55,7 @@ pub fn compile(
         assurance: Assurance::Partial,
     };
     check(&recipe)?;
+    check_written(&recipe)?;
     check_body(&recipe, raw.signs_body)?;
     check_ends(&recipe, raw.assurance)?;
     recipe.closed = is_closed(&recipe, raw.assurance);
@@ -153,7 +154,7 @@ fn signature(raw: &raw::SchemeWords) -> Result<SignatureRule, Fault> {
             "no token can be signed with it: write hmac-sha256, for instance",
         ));
     }
-    Ok(SignatureRule { from, format, encoding })
+    Ok(SignatureRule { from, format, written: raw.signature.written.clone(), encoding })
 }
 
 fn format(raw: &raw::SignatureSource) -> Result<SignatureFormat, Fault> {
@@ -416,6 +417,27 @@ fn check(recipe: &Recipe) -> Result<(), Fault> {
             "id",
             format!("at most {} values can be read from a body", json::MAX_POINTERS),
         ));
+    }
+    Ok(())
+}
+
+/// What a signer writes must be what it signs: the tag and each field that the content has, once.
+fn check_written(recipe: &Recipe) -> Result<(), Fault> {
+    let Some(written) = &recipe.signature.written else { return Ok(()) };
+    if !matches!(recipe.signature.format, SignatureFormat::Fields { assign: Assign::Before(_), .. }) {
+        return Err(Fault::new("signature.written", "goes with format: kv alone"));
+    }
+    let fields = recipe.content.values().filter_map(|(_, source, _)| match source {
+        Source::Field(name) => Some(name.as_str()),
+        _ => None,
+    });
+    let mut wanted: Vec<_> = fields.chain(["tag"]).map(|name| format!("{{{name}}}")).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let all = wanted.iter().all(|name| written.matches(name.as_str()).count() == 1);
+    if !all || written.matches('{').count() != wanted.len() {
+        let remedy = format!("write each of these once: {}", wanted.join(", "));
+        return Err(Fault::new("signature.written", remedy));
     }
     Ok(())
 }

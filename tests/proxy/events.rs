@@ -82,6 +82,43 @@ fn a_preset_knows_what_its_events_need_and_a_route_may_decide_otherwise() {
     }
 }
 
+/// Bodies that their senders' pages show for two events, with where the sender says which delivery it is.
+#[test]
+fn two_events_of_a_sender_that_are_the_same_bytes_are_both_delivered() {
+    let push = "{\"ref\":\"refs/heads/main\",\"before\":\"1\",\"after\":\"2\"}";
+    let account = "<updated_account_notification><account><account_code>1</account_code></account></updated_account_notification>";
+    for (preset, scheme, body, told_apart_by) in [
+        ("bitbucket", 0, push, Some("X-Request-UUID")),
+        (
+            "clickup",
+            0,
+            "{\"event\":\"folderUpdated\",\"folder_id\":\"96772212\",\"webhook_id\":\"7fa3\"}",
+            None,
+        ),
+        ("convoy", 0, "{}", Some("X-Convoy-Idempotency-Key")),
+        ("convoy", 1, "{}", Some("X-Convoy-Idempotency-Key")),
+        ("convoy-base64", 0, "{}", Some("X-Convoy-Idempotency-Key")),
+        ("gitlab-token", 0, push, Some("Idempotency-Key")),
+        ("hookdeck", 0, "{}", Some("x-hookdeck-eventid")),
+        ("recurly-classic", 0, account, None),
+        ("sentry", 0, "{\"action\":\"resolved\",\"data\":{\"issue\":{\"id\":\"1\"}}}", Some("Request-ID")),
+        ("shopify", 0, "{\"id\":1}", Some("X-Shopify-Webhook-Id")),
+        ("storyblok", 0, "{\"action\":\"published\",\"story_id\":1}", None),
+        ("woocommerce", 0, "{\"id\":1}", Some("X-WC-Webhook-Delivery-ID")),
+    ] {
+        let app = App::ok();
+        let gate = gate_before(&app, &format!("provider: {preset}"));
+        let sent = Signer::new(preset, scheme, SECRET).sign(body);
+        let under = |id: &str| match told_apart_by {
+            Some(header) => sent.clone().without(header).with(header, id),
+            None => sent.clone(),
+        };
+        let again = if told_apart_by.is_some() { duplicate() } else { accepted() };
+        let all = ended(&gate, &[under("a"), under("b"), under("b")]);
+        assert_eq!(all, [accepted(), accepted(), again], "{preset}");
+    }
+}
+
 #[test]
 fn one_event_in_two_versions_of_an_interface_is_two_deliveries() {
     let app = App::ok();

@@ -76,6 +76,8 @@ pub struct SignatureRule {
     /// The places that may carry a signature; each may come once.
     pub from: Vec<Source>,
     pub format: SignatureFormat,
+    /// How its sender writes the fields, where that is not one after the other: for a signer alone.
+    pub written: Option<String>,
     pub encoding: Encoding,
 }
 

@@ -351,6 +351,7 @@ fn signature_source() -> impl Strategy<Value = SignatureSource> {
             split: split.map(str::to_owned),
             assign: '=',
             keys,
+            written: None,
             encoding: Some(encoding),
         }
     })
