@@ -35,7 +35,8 @@ fn to_sns(body: &serde_json::Value) -> crate::support::Request {
 fn keys_outlive_a_restart_while_their_hosts_are_away() {
     let Some(host) = KeyHost::new() else { return };
     let (state, app) = (Dir::new(), App::ok());
-    let (google, never) = (Signer::certified(&host.authority, "a", "x").0, Signer::p256());
+    let (google, never) =
+        (Signer::certified(&host.authority, "a", "x").0, Signer::certified(&host.authority, "b", "x").0);
     host.publish(GOOGLE, Reply::Kept(set(&[google.jwk("a")]), 86_400));
     let amazon = sns(&host);
     {
