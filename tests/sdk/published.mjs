@@ -6,7 +6,7 @@
 //
 // To be run from a folder in which the SDKs are installed.
 
-import { createHash } from 'node:crypto';
+import { createHash, generateKeyPairSync, sign as signWith } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { readFileSync } from 'node:fs';
 import https from 'node:https';
@@ -35,7 +35,7 @@ const detachedEncoded = async ({ alg, kid }, key, body) => {
 const sha256 = text => createHash('sha256').update(text).digest('hex');
 
 const sign = async now => {
-  const body = JSON.stringify({ id: 'event-1', text: 'ünïcode', notificationId: 'n', webhook_code: 'CODE', eventType: 'T', message: { messageId: 'm', data: 'e30=' } });
+  const body = JSON.stringify({ id: 'event-1', text: 'ünïcode', serviceUrl: 'https://smba.example/', notificationId: 'n', webhook_code: 'CODE', eventType: 'T', message: { messageId: 'm', data: 'e30=' } });
   const deliveries = [];
   const add = async (provider, keys, url, document, make) => {
     deliveries.push({
@@ -73,6 +73,46 @@ const sign = async now => {
   await add('issuer', issuer, 'https://issuer.example/jwks', { keys: [issuer.jwk] }, async (key, text) => ({
     authorization: `Bearer ${await token(issuer, key, { iss: 'https://issuer.example', aud: ['x', 'https://gate.example/'], digest: sha256(text), iat: now, exp: now + 60 })}`,
   }));
+  // The body is the token.
+  for (const [provider, kid, url, of] of [
+    ['kinde', 'kinde-1', 'https://example.kinde.com/.well-known/jwks', n => ({ iss: 'https://example.kinde.com', event_id: `event_${n}`, type: 'user.updated' })],
+    ['google-risc', 'google-1', 'https://www.googleapis.com/oauth2/v3/certs', n => ({ iss: 'https://accounts.google.com/', aud: ['1.apps.googleusercontent.com'], jti: `jti-${n}`, iat: now })],
+  ]) {
+    const keys = provider === 'google-risc' ? google : await pair('RS256', kid);
+    const make = async (key, what) => ({ token: await token(keys, key, what) });
+    const [good, strange] = [await make(keys.key, of(1)), await make(keys.strange, of(2))];
+    const other = await make(keys.key, { ...of(3), iss: 'https://other.example' });
+    deliveries.push({ provider, url, document: JSON.stringify({ keys: [keys.jwk] }), body: '', good, strange, other });
+  }
+  const bearer = async (provider, kid, url, said, wrong) => {
+    const keys = await pair('RS256', kid);
+    const make = async (key, text) => ({ authorization: `Bearer ${await token(keys, key, { iat: now, nbf: now, exp: now + 3600, ...said, ...(text === body ? {} : wrong) })}` });
+    await add(provider, keys, url, { keys: [keys.jwk] }, make);
+  };
+  const tenant = '72f988bf-86f1-41af-91ab-2d7cd011db47';
+  const eventGrid = { iss: `https://sts.windows.net/${tenant}/`, aud: 'api://us', appid: '4962773b-9cdb-44cf-a8bf-237846a00ab7' };
+  await bearer('azure-event-grid', 'entra-1', `https://login.microsoftonline.com/${tenant}/discovery/v2.0/keys`, eventGrid, { appid: tenant });
+  const bot = { iss: 'https://api.botframework.com', aud: '5b2d3b1c-8a55-4c1f-9d0e-0b9d2f5f3c11', serviceurl: 'https://smba.example/' };
+  await bearer('bot-framework', 'bot-1', 'https://login.botframework.com/v1/.well-known/keys', bot, { serviceurl: 'https://evil.example/' });
+  const contact = await pair('RS256', 'contact-1');
+  await add('constant-contact', contact, 'https://developer.constantcontact.com/.well-known/jwks.json', { keys: [contact.jwk] }, async (key, text) => ({
+    'x-ctct-webhook-sig': await detached({ alg: 'RS256' }, key, text),
+  }));
+  // RSA with the older digest, over a field of a form.
+  const travis = generateKeyPairSync('rsa', { modulusLength: 2048 });
+  const strange = generateKeyPairSync('rsa', { modulusLength: 2048 });
+  const payload = JSON.stringify({ id: 1, state: 'passed', message: 'ünïcode & +' });
+  const signature = ({ privateKey }, text) => ({ signature: signWith('sha1', Buffer.from(text), privateKey).toString('base64'), 'content-type': 'application/x-www-form-urlencoded' });
+  const config = { config: { notifications: { webhook: { public_key: travis.publicKey.export({ type: 'spki', format: 'pem' }) } } } };
+  deliveries.push({
+    provider: 'travis-ci',
+    url: 'https://api.travis-ci.com/config',
+    document: JSON.stringify(config),
+    body: new URLSearchParams({ payload }).toString(),
+    good: signature(travis, payload),
+    strange: signature(strange, payload),
+    other: signature(travis, `${payload} `),
+  });
   return deliveries;
 };
 
