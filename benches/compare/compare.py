@@ -5,6 +5,7 @@
     benches/compare/compare.py              # the table
     benches/compare/compare.py --forged     # refusing a forgery against accepting an event
     benches/compare/compare.py --syscalls   # system calls for each request
+    benches/compare/rows.py                 # other connections, bodies, threads; latency; memory
 
 Method. Everything runs on loopback. Each proxy has one thread on the first core; the
 application (nginx, a constant answer) and the load (wrk) share the second. A request is a
@@ -15,7 +16,7 @@ to a file. HAProxy and nginx check address, rate, HMAC-SHA256 over the body and 
 by id; they neither judge the time nor log. "pass" does no checks, "TCP" copies bytes.
 
 CPU is what counts for a sidecar: it is user and system time of the process, from
-/proc/PID/stat, for each answered request. A shared machine is noisy, but its noise moves
+/proc/PID/task/*/schedstat, for each answered request. A shared machine is noisy, but its noise moves
 neighbours alike: every round loads all targets in turn, ratios are taken within a round,
 and the medians over the rounds are shown. The first round warms up and is not counted.
 
@@ -127,7 +128,10 @@ class Place:
         raise Missing(said[-1] if said else "it does not listen")
 
     def configuration(self, template, port, **values):
-        values |= {
+        values = {
+            "buffer": 128 * 1024,
+            "tls": "",
+        } | values | {
             "port": port,
             "application": self.application,
             "secret": SECRET,
@@ -144,8 +148,8 @@ class Place:
         path = self.configuration(template, port, modules=modules[1] if modules else "modules")
         return ["nginx", "-p", self.directory, "-c", path]
 
-    def haproxy(self, template, port):
-        return ["haproxy", "-db", "-q", "-f", self.configuration(template, port)]
+    def haproxy(self, template, port, **values):
+        return ["haproxy", "-db", "-q", "-f", self.configuration(template, port, **values)]
 
     def hookgate(self, binary, port, ops=None):
         return [
@@ -161,15 +165,16 @@ class Place:
 class Target:
     """A proxy under load, and what was measured of it, one entry for each round."""
 
-    def __init__(self, place, name, template, command):
+    def __init__(self, place, name, template, command, core=0):
         self.name = name
         self.kind = "genuine"
+        self.scheme = "http"
         self.log = place.directory / f"{template}.log"
         self.port = free_port()
         command = command(self.port)
         if not shutil.which(command[0]):
             raise Missing(f"{command[0]} is not there")
-        self.process = place.start(template, command, self.port)
+        self.process = place.start(template, command, self.port, core)
         self.rounds = []
 
     def twin(self, name, kind):
@@ -228,8 +233,9 @@ def stop(process):
 # The load
 
 
-def requests(place, count, size):
+def requests(place, count, size, close=False):
     """Writes the same events twice: genuine, and with the last digit of the signature changed."""
+    connection = "Connection: close\r\n" if close else ""
     now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     run = os.urandom(8).hex()
     mac = hmac.new(SECRET.encode(), digestmod=hashlib.sha256)
@@ -245,16 +251,16 @@ def requests(place, count, size):
                 request = (
                     "POST /webhooks HTTP/1.1\r\nHost: app.example\r\nUser-Agent: compare\r\n"
                     f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-                    f"X-Scalekit-Signature: sha256={tag}\r\n\r\n"
+                    f"X-Scalekit-Signature: sha256={tag}\r\n{connection}\r\n"
                 ).encode() + body
                 file.write(struct.pack("<I", len(request)) + request)
 
 
-def load(place, port, kind, args):
+def load(place, port, kind, args, scheme="http", delay=0):
     """Runs wrk against a port; what replay.lua prints."""
     said = subprocess.run(
         ["taskset", "-c", "1", "wrk", "-t1", f"-c{args.connections}", f"-d{args.seconds}s", "--timeout", "10s",
-         "-s", HERE / "replay.lua", f"http://127.0.0.1:{port}", "--", place.directory / kind],
+         "-s", HERE / "replay.lua", f"{scheme}://127.0.0.1:{port}", "--", place.directory / kind, str(delay)],
         capture_output=True, text=True, check=True).stdout
     result = json.loads(said.splitlines()[-1])
     answers, sent = result["answers"], result["answers"] + args.connections
@@ -300,9 +306,9 @@ def table(found):
 
 
 def cpu_seconds(pid):
-    """User and system time of all threads."""
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """User and system time of all threads, as the scheduler counts it."""
+    threads = pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
 
 def rss_mib(pid):

@@ -1,8 +1,10 @@
 -- wrk script: sends each request of a file once (each after its length in four bytes, least
--- significant first), and prints one line of JSON. Argument: the file.
-local requests, sent = {}, 0
+-- significant first), and prints one line of JSON. Arguments: the file, and how many milliseconds
+-- each connection waits before it sends the next one.
+local requests, sent, wait = {}, 0, 0
 
 function init(args)
+  wait = tonumber(args[2] or 0)
   local file = assert(io.open(args[1], 'rb'))
   for length in function() return file:read(4) end do
     local a, b, c, d = length:byte(1, 4)
@@ -14,6 +16,10 @@ end
 function request()
   sent = sent % #requests + 1 -- whoever started the run checks that it never starts over
   return requests[sent]
+end
+
+function delay()
+  return wait
 end
 
 function done(summary, latency)

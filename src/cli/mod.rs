@@ -13,6 +13,7 @@ pub mod inject;
 pub mod keys;
 pub mod ops;
 pub mod providers;
+pub mod refused;
 pub mod report;
 pub mod run;
 pub mod schema;
@@ -84,6 +85,8 @@ pub enum Command {
     Inbox(inbox::InboxArgs),
     /// Which keys a running gate has, from where, and how old they are
     Keys(keys::KeysArgs),
+    /// What a running gate has refused and kept, and what it would come to now
+    Refused(refused::RefusedArgs),
     /// Tell what a running gate has refused or would have, and whether a route can enforce
     Report(report::ReportArgs),
     /// Print shell completions
@@ -145,6 +148,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Forget(args) => forget::forget(&args),
         Command::Inbox(args) => inbox::inbox(&args),
         Command::Keys(args) => keys::keys(&args),
+        Command::Refused(args) => refused::refused(&args),
         Command::Report(args) => report::report(&args),
         Command::Completions(args) => completions::completions(&args),
     }

@@ -53,8 +53,8 @@ use self::store::OnStoreError;
 use self::units::UpstreamUrl;
 use crate::gate::delivery::TrustedProxies;
 use crate::gate::filter::replay::ReplayPolicy;
-use crate::inbox::Bounds;
 use crate::inbox::seal::Keys;
+use crate::inbox::{Bounds, shelf};
 use crate::store::redis;
 
 /// Everything a run needs, checked.
@@ -109,6 +109,8 @@ pub struct Startup {
     pub state_dir: Option<StateDir>,
     /// How much the inbox may hold.
     pub inbox_bounds: Bounds,
+    /// How much is kept of what was refused; `None` if nothing is.
+    pub shelf_bounds: Option<shelf::Bounds>,
     /// Where an operator reaches the gate.
     pub control_socket: Option<PathBuf>,
     /// How keys are fetched that providers publish.

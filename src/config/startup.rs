@@ -59,7 +59,9 @@ impl Loader {
         let sharing = checks.replay.sharing(self, &exchange.upstream);
         let inbox_bounds = state.bounds(self);
         let state_dir = state.folder(self);
-        if let Some(StateDir { path }) = state_dir.as_ref().filter(|_| sharing.store.is_some()) {
+        let shelf_bounds = state.shelf(self);
+        let only_inbox = sharing.store.is_some() && shelf_bounds.is_none();
+        if let Some(StateDir { path }) = state_dir.as_ref().filter(|_| only_inbox) {
             let path = path.display();
             self.notice(format!(
                 "state_dir: with a shared store the inbox is in that store: what is stored in {path} waits there for a \
@@ -108,6 +110,7 @@ impl Loader {
             replay_file,
             state_dir,
             inbox_bounds,
+            shelf_bounds,
             control_socket,
             keys,
             lifecycle,

@@ -146,6 +146,14 @@ impl<'r> Headers<'r> {
         read.chain(made.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())))
     }
 
+    /// How long they are as text, about.
+    pub fn size(self) -> usize {
+        match self {
+            Headers::Read(raw, _) => raw.len(),
+            Headers::Made(map) => map.len() * 64,
+        }
+    }
+
     /// The same, made: for who keeps it longer than the head is there.
     pub fn to_map(self) -> HeaderMap {
         let mut map = HeaderMap::new();

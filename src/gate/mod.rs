@@ -19,3 +19,4 @@ pub mod rotation;
 pub mod route;
 pub mod scheme;
 pub mod tenant;
+pub mod withhold;

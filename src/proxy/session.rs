@@ -149,6 +149,7 @@ impl Session {
         let mut skipped = self.skip_empty_line();
         let mut there = true;
         if self.heads > 0 && self.buffer.is_empty() {
+            self.buffer = BytesMut::new(); // what was split off it is there as long as it is
             there = matches!(deadline.within(idle, pin!(self.fill()), &ends).await, Ok(Ok(())));
         }
         let mut read = None;

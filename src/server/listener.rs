@@ -282,7 +282,9 @@ impl<A: ServerApp + Send + Sync + 'static> Listener<A> {
                 None => Box::new(stream),
                 Some(tls) => {
                     let overheard = stream.overhear();
-                    let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.tls_handshake(stream)).await;
+                    // On the heap, so that no connection keeps the room for it.
+                    let shaking = Box::pin(tls.tls_handshake(stream));
+                    let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking).await;
                     let shaken = shaken.map_or_else(|_| Err(None), |shaken| shaken.map_err(Some));
                     Box::new(shaken.map_err(|error| handshake::why(error.as_deref(), &overheard.said()))?)
                 }

@@ -102,6 +102,16 @@ pub enum Event<'e> {
         routes: &'e str,
         events: u64,
     },
+    /// What the shelf of refused requests holds at the start.
+    ShelfRead {
+        kept: usize,
+        aside: Option<&'e Path>,
+    },
+    /// It cannot be written.
+    ShelfTrouble {
+        message: &'e str,
+    },
+    ShelfMended,
     /// What is there at the end.
     InboxLeft {
         stored: u64,
@@ -291,6 +301,24 @@ impl Event<'_> {
                 )
                 .into(),
             ),
+            Event::ShelfRead { kept, aside: None } => {
+                ("hookgate.refused", Info, format!("{kept} refused requests are kept").into())
+            }
+            Event::ShelfRead { kept, aside: Some(aside) } => (
+                "hookgate.refused",
+                Error,
+                format!(
+                    "the refused requests that were kept could not be read: the database is in {}, and {kept} are kept",
+                    aside.display()
+                )
+                .into(),
+            ),
+            Event::ShelfTrouble { message } => (
+                "hookgate.refused",
+                Error,
+                format!("refused requests cannot be kept: {message}; until they can, they are dropped and counted").into(),
+            ),
+            Event::ShelfMended => ("hookgate.refused", Info, "refused requests are kept again".into()),
             Event::InboxLeft { stored: 0, dead: 0 } => ("hookgate.inbox", Info, "the inbox is empty".into()),
             Event::InboxLeft { stored, dead } => (
                 "hookgate.inbox",

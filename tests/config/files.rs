@@ -92,6 +92,9 @@ fn a_window_of_a_route_is_shown_with_its_origin_and_frees_the_others() {
         "{:?}",
         useless.notices
     );
+    // What is never remembered cannot be forgotten too early.
+    shown("tolerance: 48h, identity: none");
+    shown("replay: { window: 2m }, tolerance: 48h, identity: none");
     let of_provider = "routes: [{ provider: tiktok, path: /a, secrets: [{ file: tests/config/secret }] }]";
     for (common, own) in
         [("", Some(("73h".to_owned(), Origin::Provider))), ("replay: { window: 30d }\n", None)]

@@ -19,7 +19,7 @@ use hookgate::gate::scheme::algorithm::Algorithm;
 use super::{CONFIGURATION, POD, PROVIDERS, README, between, hookgate, read, stands_after};
 
 /// Another value than the default, for each key that stands above the routes and needs no certificate.
-const OTHER_VALUES: [(&str, &str); 42] = [
+const OTHER_VALUES: [(&str, &str); 44] = [
     ("listen", "listen: [127.0.0.1:1]"),
     ("ops_listen", "ops_listen: 127.0.0.1:1"),
     ("ops_hosts", "ops_hosts: [ops.example]"),
@@ -54,6 +54,8 @@ const OTHER_VALUES: [(&str, &str); 42] = [
         "inbox.encryption_key_file",
         "state_dir: /tmp/hookgate-state\ninbox: { encryption_key_file: tests/config/sealkey }",
     ),
+    ("refused.keep", "state_dir: /tmp/hookgate-state\nrefused: { keep: 7 }"),
+    ("refused.max_bytes", "state_dir: /tmp/hookgate-state\nrefused: { max_bytes: 1MiB }"),
     ("limits.max_buffered", "limits: { max_buffered: 32MiB }"),
     ("limits.max_connections", "limits: { max_connections: 512 }"),
     ("limits.max_connections_per_address", "limits: { max_connections_per_address: 7 }"),

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use foldhash::quality::RandomState;
 use sha2::{Digest, Sha256};
 
 use crate::clock::Now;
@@ -86,7 +87,9 @@ const MAX_CLIENTS: usize = 65_536;
 
 #[derive(Debug, Default)]
 struct Cells {
-    arrivals: DashMap<IpAddr, u64>,
+    /// Nobody speaks TCP from addresses of his choice, so the hash need not be slower than its seed,
+    /// which is drawn at the start, makes safe.
+    arrivals: DashMap<IpAddr, u64, RandomState>,
     /// When the table is full of active clients, newcomers share one cell.
     overflow: AtomicU64,
     swept: AtomicU64,

@@ -12,8 +12,10 @@ use serde_json::Number;
 use smallvec::SmallVec;
 
 /// A JSON pointer (RFC 6901), such as `/data/id`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Pointer {
+    /// As it is written: what tells it from others.
+    text: String,
     tokens: Vec<String>,
     /// Which element of an array each token names, if it names one.
     indices: Vec<Option<usize>>,
@@ -26,7 +28,9 @@ impl Pointer {
     }
 
     fn new(tokens: Vec<String>) -> Self {
-        Pointer { indices: tokens.iter().map(|token| index(token)).collect(), tokens }
+        let text = tokens.iter().map(|token| format!("/{}", token.replace('~', "~0").replace('/', "~1")));
+        let indices = tokens.iter().map(|token| index(token)).collect();
+        Pointer { text: text.collect(), indices, tokens }
     }
 
     pub fn tokens(&self) -> &[String] {
@@ -52,9 +56,17 @@ fn index(token: &str) -> Option<usize> {
 
 impl fmt::Display for Pointer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.tokens.iter().try_for_each(|t| write!(f, "/{}", t.replace('~', "~0").replace('/', "~1")))
+        f.write_str(&self.text)
     }
 }
+
+impl PartialEq for Pointer {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Pointer {}
 
 /// A picked value.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -246,6 +246,11 @@ impl Recipe {
             .any(|piece| matches!(piece, Piece::Url | Piece::UrlWithoutQuery))
     }
 
+    /// Whether the query is part of what it reads.
+    pub fn reads_query(&self) -> bool {
+        self.needs_url() || self.sources().any(|source| matches!(source, Source::Query(_)))
+    }
+
     /// Whether a form is signed by its fields, or equal to something that is signed.
     pub fn reads_form(&self) -> bool {
         let equal = self.also.iter().flat_map(|equality| &equality.contents);

@@ -601,8 +601,8 @@ impl<'r> Reading<'r> {
     /// The signed time, in milliseconds since the epoch.
     pub fn time(&self, rule: &TimestampRule) -> Result<Option<i64>, Unreadable> {
         for source in &rule.from {
-            if self.is_there(source)? {
-                return self.moment(source, rule);
+            if let Some(moment) = self.moment(source, rule)? {
+                return Ok(moment.ok());
             }
         }
         Ok(None)
@@ -611,7 +611,7 @@ impl<'r> Reading<'r> {
     /// Whether something stands where the time does.
     pub fn has_time(&self, rule: &TimestampRule) -> Result<bool, Unreadable> {
         for source in &rule.from {
-            if self.is_there(source)? {
+            if self.moment(source, rule)?.is_some() {
                 return Ok(true);
             }
         }
@@ -622,30 +622,26 @@ impl<'r> Reading<'r> {
     /// is no time is not "never".
     pub fn expiry(&self, rule: &TimestampRule) -> Result<Option<i64>, Unreadable> {
         let Some(source) = &rule.expires else { return Ok(None) };
-        if !self.is_there(source)? {
-            return Ok(None);
-        }
-        self.moment(source, rule)?.ok_or(Unreadable).map(Some)
+        self.moment(source, rule)?.transpose()
     }
 
-    /// `None` if what is there is no time.
-    fn moment(&self, source: &Source, rule: &TimestampRule) -> Result<Option<i64>, Unreadable> {
+    /// What is there, if anything is; an error in it if that is no time.
+    fn moment(
+        &self,
+        source: &Source,
+        rule: &TimestampRule,
+    ) -> Result<Option<Result<i64, Unreadable>>, Unreadable> {
+        let time = |time: Option<i64>| time.ok_or(Unreadable);
         if let Source::Json(_) | Source::Claim(_) = source {
-            return Ok(match self.scalar(source)? {
-                Some(Scalar::Text(text)) => rule.unit.parse(text.as_bytes()),
-                Some(Scalar::Integer(n)) => i64::try_from(*n).ok().and_then(|n| rule.unit.from_integer(n)),
-                Some(Scalar::Bool(_) | Scalar::Other) | None => None,
-            });
+            return Ok(self.scalar(source)?.map(|said| match said {
+                Scalar::Text(text) => time(rule.unit.parse(text.as_bytes())),
+                Scalar::Integer(n) => time(i64::try_from(*n).ok().and_then(|n| rule.unit.from_integer(n))),
+                Scalar::Bool(_) | Scalar::Other => Err(Unreadable),
+            }));
         }
-        let value = self.value(source)?.filter(|value| is_plain(value));
-        Ok(value.and_then(|value| rule.unit.parse(&value)))
-    }
-
-    fn is_there(&self, source: &Source) -> Result<bool, Unreadable> {
-        Ok(match source {
-            Source::Json(_) | Source::Claim(_) => self.scalar(source)?.is_some(),
-            _ => self.value(source)?.is_some(),
-        })
+        let said = self.value(source)?;
+        Ok(said
+            .map(|value| time(Some(&value).filter(|value| is_plain(value)).and_then(|v| rule.unit.parse(v)))))
     }
 
     /// An id is text of a sane length or an integer; anything else under its name in the body, or under a name

@@ -4,6 +4,7 @@
 
 mod inbox;
 mod levels;
+mod refused;
 mod register;
 mod route;
 mod tenants;
@@ -19,6 +20,8 @@ use prometheus::{Encoder, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, 
 pub use self::inbox::InboxTotals;
 use self::levels::LevelGauges;
 pub use self::levels::Levels;
+pub use self::refused::LateDelivery;
+use self::refused::Refused;
 use self::register::{counter, counters, gauge, gauges, number};
 use self::route::Routes;
 pub use self::route::{RouteMetrics, UpstreamOutcome};
@@ -51,6 +54,7 @@ pub struct Metrics {
     registry: Registry,
     routes: Routes,
     tenants: Tenants,
+    refused: Refused,
     levels: LevelGauges,
     replay: Replay,
     connections: Connections,
@@ -109,6 +113,7 @@ impl Metrics {
         Metrics {
             routes: Routes::new(r),
             tenants: Tenants::new(r),
+            refused: Refused::new(r),
             levels: LevelGauges::new(r),
             replay: Replay::new(r),
             connections: Connections::new(r),
@@ -139,6 +144,7 @@ impl Metrics {
 
     /// The series of a route, all at zero if the route is new.
     pub fn route(&self, route: &Route) -> Arc<RouteMetrics> {
+        self.refused.one(&route.name);
         self.routes.one(route)
     }
 
