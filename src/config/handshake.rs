@@ -352,7 +352,7 @@ mod tests {
             ("{ signed: true, when: { 'header:X': a }, answer: empty }", "not in the signed body"),
             ("{ method: GET, value: 'query:', answer: text }", "not in the head"),
             ("{ method: GET, value: 'query:a', answer: header }", "value: \"header:Name\""),
-            ("{ method: OPTIONS, answer: { as_header: X-Y } }", "every delivery would be taken"),
+            ("{ method: OPTIONS, answer: { as_header: X-Y } }", "say where that stands"),
             (
                 "{ method: OPTIONS, value: 'header:A', answer: { as_header: 'X Y' } }",
                 "no header to answer with",

@@ -202,10 +202,12 @@ impl Library {
             let folder = self.fetcher.settings().kept.as_ref()?;
             let tell = |path: &Path, why: &str| self.telemetry.tell(Event::KeysNotKept { path, why });
             let oldest_ms = clock::now().wall_ms.saturating_sub(clock::millis(STALE));
-            let (shelf, refused) =
+            let (opened, refused) =
                 Shelf::open(folder, oldest_ms).inspect_err(|error| tell(folder, &error.to_string())).ok()?;
-            refused.iter().for_each(|refused| tell(&refused.path, &refused.why));
-            Some(shelf)
+            for refused in &refused {
+                tell(&refused.path, &refused.why);
+            }
+            Some(opened)
         });
     }
 
@@ -292,13 +294,13 @@ impl Library {
 
     /// Takes what was fetched before the start. What is no good is fetched when it is asked for again.
     fn take_from_shelf(&self, errand: &Errand) {
-        let Some(shelf) = self.shelf() else { return };
-        let Some(taken) = shelf.take(&errand.url) else { return };
+        let Some(folder) = self.shelf() else { return };
+        let Some(taken) = folder.take(&errand.url) else { return };
         let tell = |path: &Path, why: &str| self.telemetry.tell(Event::KeysNotKept { path, why });
         match taken {
             Ok(kept) => {
                 if let Err(fault) = self.take_up(errand, kept) {
-                    tell(shelf.folder(), &format!("what came from {}: {fault}", errand.url));
+                    tell(folder.folder(), &format!("what came from {}: {fault}", errand.url));
                 }
             }
             Err(refused) => tell(&refused.path, &refused.why),
@@ -306,9 +308,9 @@ impl Library {
     }
 
     fn put_on_shelf(&self, head: kept::Head, body: Option<Vec<u8>>) {
-        let Some(shelf) = self.shelf() else { return };
-        if let Err(error) = shelf.put(head, body) {
-            self.telemetry.tell(Event::KeysNotKept { path: shelf.folder(), why: &error.to_string() });
+        let Some(folder) = self.shelf() else { return };
+        if let Err(error) = folder.put(head, body) {
+            self.telemetry.tell(Event::KeysNotKept { path: folder.folder(), why: &error.to_string() });
         }
     }
 

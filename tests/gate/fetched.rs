@@ -234,9 +234,9 @@ impl Vector {
         let signature = self.signature(schemes);
         let mut documents = HashMap::new();
         for (url, text) in &self.keys {
-            let forms =
+            let mut forms =
                 signature.schemes().iter().filter_map(|scheme| Some(&scheme.recipe().keys.as_ref()?.form));
-            let read = forms.filter_map(|form| Document::read(text.as_bytes(), form)).next();
+            let read = forms.find_map(|form| Document::read(text.as_bytes(), form));
             documents.extend(read.map(|document| (url.clone(), document)));
         }
         Judge { signature, documents, now: self.now }

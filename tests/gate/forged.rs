@@ -208,8 +208,8 @@ fn a_token_that_a_forger_signs_is_refused_whatever_it_says_of_itself() {
             1 => said["jku"] = "https://evil.example/jwks".into(),
             2 => said["x5u"] = "https://evil.example/x".into(),
             3 => {
-                said["kid"] =
-                    (*rng.pick(&["", "../../etc/passwd", "0", "\u{0}", "https://evil.example/k"])).into()
+                let kids = &["", "../../etc/passwd", "0", "\u{0}", "https://evil.example/k"];
+                said["kid"] = (*rng.pick(kids)).into();
             }
             4 => said["crit"] = json!(["exp"]),
             5 => said["b64"] = (!said["b64"].as_bool().unwrap_or(true)).into(),
