@@ -30,6 +30,9 @@ const SAME: &[(&str, &str)] = &[
     ("adobe-io-events", "x-adobe-public-key2-path"),
     // Nobody signs it.
     ("saleor", "saleor-event"),
+    // Hexadecimal in letters of either case.
+    ("fal", "x-fal-webhook-signature"),
+    ("turnkey", "x-turnkey-signature"),
     // Base64 with and without its padding.
     ("ebay", "x-ebay-signature"),
 ];
