@@ -10,6 +10,7 @@ pub mod forget;
 pub mod healthcheck;
 pub mod inbox;
 pub mod inject;
+pub mod keys;
 pub mod ops;
 pub mod providers;
 pub mod refused;
@@ -82,6 +83,8 @@ pub enum Command {
     Forget(forget::ForgetArgs),
     /// What a running gate has stored, and what is to be done with it
     Inbox(inbox::InboxArgs),
+    /// Which keys a running gate has, from where, and how old they are
+    Keys(keys::KeysArgs),
     /// What a running gate has refused and kept, and what it would come to now
     Refused(refused::RefusedArgs),
     /// Tell what a running gate has refused or would have, and whether a route can enforce
@@ -144,6 +147,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Healthcheck(args) => healthcheck::healthcheck(&args),
         Command::Forget(args) => forget::forget(&args),
         Command::Inbox(args) => inbox::inbox(&args),
+        Command::Keys(args) => keys::keys(&args),
         Command::Refused(args) => refused::refused(&args),
         Command::Report(args) => report::report(&args),
         Command::Completions(args) => completions::completions(&args),

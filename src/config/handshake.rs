@@ -5,6 +5,7 @@ use std::fmt;
 
 use clap::builder::{EnumValueParser, MapValueParser, TypedValueParser};
 use http::Method;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use schemars::JsonSchema;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -62,6 +63,7 @@ pub struct Raw {
 pub enum Ask {
     Get,
     Head,
+    Options,
     Post,
 }
 
@@ -78,6 +80,9 @@ pub enum RawAnswer {
     Text,
     /// The value in the header that it came in.
     Header,
+    /// The value in this header.
+    #[serde(rename = "as_header")]
+    AsHeader(String),
     /// A flat object; `{value}`, `{hmac:hex}` and `{hmac:base64}` in it are filled in.
     Json(BTreeMap<String, Scalar>),
 }
@@ -155,9 +160,10 @@ pub fn compile(raw: &Raw, token: Option<&Secret>) -> Result<Option<Handshake>, F
         }
         (false, Some(Ask::Get)) => Asked::Bare(Method::GET),
         (false, Some(Ask::Head)) => Asked::Bare(Method::HEAD),
+        (false, Some(Ask::Options)) => Asked::Bare(Method::OPTIONS),
         (false, Some(Ask::Post)) => posted(raw)?.map_or(Asked::Bare(Method::POST), Asked::Posted),
         (false, None) => {
-            return Err(fault("how is it asked? write signed: true, or method: GET, HEAD or POST"));
+            return Err(fault("how is it asked? write signed: true, or method: GET, HEAD, OPTIONS or POST"));
         }
     };
     let token_or_when = |text: &str| place(text, &asked);
@@ -251,6 +257,12 @@ fn answer(raw: &RawAnswer, value: Option<&Source>) -> Result<Answer, Fault> {
             Some(Source::Header(name)) => Answer::Header(name.clone()),
             _ => return Err(fault("answer: header sends a header back: write value: \"header:Name\"")),
         },
+        RawAnswer::AsHeader(name) => match name.parse() {
+            Ok(name) if ![CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING].contains(&name) => {
+                Answer::Header(name)
+            }
+            Ok(_) | Err(_) => return Err(fault(format!("\"{name}\" is no header to answer with"))),
+        },
         RawAnswer::Json(members) => {
             let part = |(name, part): (&String, &Scalar)| match part {
                 Scalar::Integer(n) => Ok((name.clone(), Part::Integer(*n))),
@@ -340,6 +352,15 @@ mod tests {
             ("{ signed: true, when: { 'header:X': a }, answer: empty }", "not in the signed body"),
             ("{ method: GET, value: 'query:', answer: text }", "not in the head"),
             ("{ method: GET, value: 'query:a', answer: header }", "value: \"header:Name\""),
+            ("{ method: OPTIONS, answer: { as_header: X-Y } }", "say where that stands"),
+            (
+                "{ method: OPTIONS, value: 'header:A', answer: { as_header: 'X Y' } }",
+                "no header to answer with",
+            ),
+            (
+                "{ method: OPTIONS, value: 'header:A', answer: { as_header: Content-Length } }",
+                "no header to answer with",
+            ),
             (
                 "{ method: GET, value: 'query:a', answer: { json: { a: '{hmac:sha1}' } } }",
                 "{hmac:sha1} is unknown",

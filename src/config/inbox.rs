@@ -23,7 +23,8 @@ overlay! {
     #[command(next_help_heading = "Inbox")]
     #[serde(default)]
     pub struct State {
-        /// Folder for what must outlive a restart: the inbox, and the memory of events. One gate has it, on a disk
+        /// Folder for what must outlive a restart: the inbox, the memory of events, and keys that were
+        /// fetched. One gate has it, on a disk
         /// that stays [default: none]
         #[arg(long, value_name = "PATH")]
         pub state_dir: Option<Located<PathBuf>>,

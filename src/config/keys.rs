@@ -2,7 +2,7 @@
 
 #![allow(clippy::doc_markdown, reason = "doc comments are the help text, which shows no backticks")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -49,6 +49,8 @@ pub struct Settings {
     /// Host and port.
     pub proxy: Option<(String, u16)>,
     pub dir: Option<PathBuf>,
+    /// Where what was fetched outlives the process.
+    pub kept: Option<PathBuf>,
     pub allow_private: bool,
 }
 
@@ -81,8 +83,8 @@ pub struct Published {
 }
 
 impl FetchedKeys {
-    /// `needed` if a route has keys that are fetched.
-    pub fn settings(&self, loader: &mut Loader, needed: bool) -> Settings {
+    /// `needed` if a route has keys that are fetched; `state` is the folder of what outlives the process.
+    pub fn settings(&self, loader: &mut Loader, needed: bool, state: Option<&Path>) -> Settings {
         let dir = self.dir.as_ref();
         if let Some(dir) = dir {
             loader.given("keys.dir", dir.value.display(), dir);
@@ -98,7 +100,9 @@ impl FetchedKeys {
             loader.given("keys.ca_file", file.value.display(), file);
             authorities(loader, file).into()
         });
-        Settings { roots, proxy, dir: dir.map(|dir| dir.value.clone()), allow_private }
+        let dir = dir.map(|dir| dir.value.clone());
+        let kept = state.filter(|_| dir.is_none()).map(|state| state.join("keys"));
+        Settings { roots, proxy, dir, kept, allow_private }
     }
 }
 

@@ -35,15 +35,20 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// Of that, one address of several.
 const CONNECT: Duration = Duration::from_secs(1);
 /// The longest document.
-const MAX_BODY: usize = 64 * 1024;
+pub const MAX_BODY: usize = 64 * 1024;
 const MAX_ADDRESSES: usize = 3;
+/// A longer one is not remembered.
+const MAX_ETAG: usize = 256;
 
 /// What was found at an address.
 #[derive(Debug)]
 pub struct Answer {
-    pub body: Vec<u8>,
+    /// `None` if it is what the gate has already.
+    pub body: Option<Vec<u8>>,
     /// How long it may be kept, as the server says.
     pub max_age: Option<Duration>,
+    /// By which the server tells this document from others (RFC 9110, section 8.8.3).
+    pub etag: Option<String>,
 }
 
 /// Why nothing was.
@@ -166,8 +171,8 @@ impl Fetcher {
         &self.settings
     }
 
-    /// What lies at a URL that the gate has put together itself.
-    pub async fn fetch(&self, url: &str, request: &Request) -> Result<Answer, Fault> {
+    /// What lies at a URL that the gate has put together itself. `etag` is that of what it has already.
+    pub async fn fetch(&self, url: &str, request: &Request, etag: Option<String>) -> Result<Answer, Fault> {
         if let Some(dir) = &self.settings.dir {
             let path = dir.join(file_name(url));
             let shown = path.display().to_string();
@@ -176,17 +181,25 @@ impl Fetcher {
             let read = read.map_err(std::io::Error::other).flatten();
             let body = read.map_err(|error| Fault::File(format!("{shown}: {error}")))?;
             let max_age = Some(Duration::ZERO);
-            return if body.len() > MAX_BODY { Err(Fault::TooLong) } else { Ok(Answer { body, max_age }) };
+            if body.len() > MAX_BODY {
+                return Err(Fault::TooLong);
+            }
+            return Ok(Answer { body: Some(body), max_age, etag: None });
         }
-        timeout(LIMIT, self.fetch_at_leisure(url, request)).await.unwrap_or(Err(Fault::TooLate))
+        timeout(LIMIT, self.fetch_at_leisure(url, request, etag)).await.unwrap_or(Err(Fault::TooLate))
     }
 
-    async fn fetch_at_leisure(&self, url: &str, request: &Request) -> Result<Answer, Fault> {
+    async fn fetch_at_leisure(
+        &self,
+        url: &str,
+        request: &Request,
+        etag: Option<String>,
+    ) -> Result<Answer, Fault> {
         match request {
-            Request::Plain => self.exchange(url, Said::default()).await,
+            Request::Plain => self.exchange(url, Said { etag, ..Said::default() }).await,
             Request::Bearer(key) => {
                 let authorization = Some(format!("Bearer {}", String::from_utf8_lossy(key.expose())));
-                self.exchange(url, Said { authorization, ..Said::default() }).await
+                self.exchange(url, Said { authorization, etag, ..Said::default() }).await
             }
             Request::Post { template, credentials } => {
                 let id = url.split_once('#').map(|(_, id)| id).unwrap_or_default();
@@ -203,7 +216,7 @@ impl Fetcher {
                     None => self.new_token(request, token_url, scope, (id.expose(), secret.expose())).await?,
                 };
                 let authorization = Some(format!("Bearer {token}"));
-                self.exchange(url, Said { authorization, ..Said::default() }).await
+                self.exchange(url, Said { authorization, etag, ..Said::default() }).await
             }
         }
     }
@@ -233,9 +246,11 @@ impl Fetcher {
         let said = Said {
             authorization: Some(format!("Basic {basic}")),
             posted: Some(("application/x-www-form-urlencoded", form)),
+            etag: None,
         };
         let answer = self.exchange(url, said).await?;
-        let token: Token = serde_json::from_slice(&answer.body).map_err(|_| Fault::NoKeys)?;
+        let token: Token =
+            serde_json::from_slice(&answer.body.unwrap_or_default()).map_err(|_| Fault::NoKeys)?;
         if !token.access_token.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(Fault::NoKeys);
         }
@@ -326,6 +341,8 @@ struct Said {
     authorization: Option<String>,
     /// The media type and the body.
     posted: Option<(&'static str, String)>,
+    /// Of what is here already: only something else is to be sent.
+    etag: Option<String>,
 }
 
 async fn talk(mut session: HttpSession, target: &Target<'_>, said: Said) -> Result<Answer, Fault> {
@@ -342,6 +359,9 @@ async fn talk(mut session: HttpSession, target: &Target<'_>, said: Said) -> Resu
     if let Some(authorization) = &said.authorization {
         set("Authorization", authorization)?;
     }
+    if let Some(etag) = &said.etag {
+        set("If-None-Match", etag)?;
+    }
     if let Some((media, body)) = &said.posted {
         set("Content-Type", media)?;
         set("Content-Length", &body.len().to_string())?;
@@ -353,7 +373,8 @@ async fn talk(mut session: HttpSession, target: &Target<'_>, said: Said) -> Resu
     session.finish_body().await.map_err(broken)?;
     session.read_response().await.map_err(broken)?;
     let status = session.get_status().map_or(0, |status| status.as_u16());
-    if status != 200 {
+    let unchanged = status == 304 && said.etag.is_some();
+    if status != 200 && !unchanged {
         return Err(Fault::Status(status));
     }
     let header = |name: &str| session.get_header(name).and_then(|value| value.to_str().ok());
@@ -366,6 +387,11 @@ async fn talk(mut session: HttpSession, target: &Target<'_>, said: Said) -> Resu
         control.split(',').find_map(|word| number(word.trim().strip_prefix("max-age=")?))
     });
     let max_age = max_age.map(|max_age| max_age.saturating_sub(age));
+    let plain = |etag: &&str| etag.len() <= MAX_ETAG && etag.bytes().all(|b| b.is_ascii_graphic());
+    let etag = header("etag").filter(plain).map(str::to_owned);
+    if unchanged {
+        return Ok(Answer { body: None, max_age, etag: said.etag });
+    }
     let mut body = Vec::new();
     while let Some(part) = session.read_body_bytes().await.map_err(broken)? {
         if body.len() + part.len() > MAX_BODY {
@@ -373,7 +399,7 @@ async fn talk(mut session: HttpSession, target: &Target<'_>, said: Said) -> Resu
         }
         body.extend_from_slice(&part);
     }
-    Ok(Answer { body, max_age })
+    Ok(Answer { body: Some(body), max_age, etag })
 }
 
 fn fault(error: &pingora::Error) -> Fault {

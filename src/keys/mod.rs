@@ -3,15 +3,19 @@
 //! [`KeySource`] and skips the step.
 
 pub mod address;
+pub mod copy;
 pub mod fetch;
+mod kept;
 pub mod published;
 pub mod tenants;
+pub mod told;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 
 use self::published::{Library, Source};
 use self::tenants::Tenants;
+use self::told::Whence;
 use crate::config::keys::Settings;
 use crate::config::provider::NamedSecret;
 use crate::config::route::Elsewhere;
@@ -63,6 +67,14 @@ impl KeySource {
         match self {
             KeySource::Published(_) => (Vec::new(), None),
             KeySource::Tenants(tenants) => tenants.told(head.tenant),
+        }
+    }
+
+    /// What an operator is told of them.
+    pub fn shown(&self, tenant: Option<&str>) -> Whence {
+        match self {
+            KeySource::Published(source) => source.shown(),
+            KeySource::Tenants(tenants) => tenants.shown(tenant),
         }
     }
 

@@ -1,20 +1,26 @@
 //! Keys that providers publish: fetched before they are needed, kept, renewed in the background, and served for
 //! a day after their host has gone away.
 //!
+//! They outlive a restart, where there is a folder for [what was fetched](super::kept).
+//!
 //! A delivery never pays for that. What it may cause is one fetch a minute and source, when it names a key that
 //! is not known, whether that fetch succeeds or not; its copies wait for the same one. Of several addresses that
 //! are asked for, the one that most deliveries name goes first: genuine ones name the same, forged ones any.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::fetch::{Answer, Fault, Fetcher};
+use super::kept::{self, Kept, Shelf};
+use super::told::{self, Whence};
 use crate::clock;
 use crate::config::keys::{Published, Request, Settings};
 use crate::gate::delivery::Head;
+use crate::gate::fetched::address::Address;
 use crate::gate::fetched::document::{Document, Form};
 use crate::gate::fetched::{KeyPlace, Need, Pinned};
 use crate::gate::keys::{KeyRing, Keys};
@@ -47,6 +53,8 @@ const MAX_ASKED: usize = 64;
 pub struct Library {
     fetcher: Arc<Fetcher>,
     hosts: Mutex<HashMap<Arc<str>, Host>>,
+    /// What was fetched before the start, and where what is fetched now is put; opened when a route needs it.
+    shelf: OnceLock<Option<Shelf>>,
     telemetry: Arc<Telemetry>,
 }
 
@@ -71,10 +79,14 @@ struct Held {
     document: Arc<Document>,
     /// How it is fetched again.
     errand: Errand,
+    etag: Option<String>,
     fetched_at: Duration,
+    /// How old it was then; zero, unless it was fetched before the start.
+    was_old: Duration,
     /// When it is to be renewed: before it ends.
     renew_at: Duration,
-    ends_at: Duration,
+    /// It has ended a day before, and could not be renewed.
+    serves_until: Duration,
     /// Whether it lies at an address that is known without a delivery.
     fixed: bool,
     failures: u32,
@@ -89,17 +101,23 @@ enum Looked {
 
 /// What is to be fetched, and how.
 #[derive(Clone)]
-struct Errand {
-    url: Arc<str>,
+pub(super) struct Errand {
+    pub url: Arc<str>,
     source: Arc<str>,
     form: Form,
-    request: Arc<Request>,
+    pub request: Arc<Request>,
     /// Whose certificate it must be, with a chain that leads to a root.
     chain_of: Option<Arc<str>>,
 }
 
 impl Errand {
-    fn new(url: Arc<str>, source: &Arc<str>, form: &Form, request: &Arc<Request>, pinned: &Pinned) -> Self {
+    pub fn new(
+        url: Arc<str>,
+        source: &Arc<str>,
+        form: &Form,
+        request: &Arc<Request>,
+        pinned: &Pinned,
+    ) -> Self {
         let chain_of = pinned.name.as_deref().filter(|_| pinned.chain).map(Into::into);
         Errand { url, source: Arc::clone(source), form: form.clone(), request: Arc::clone(request), chain_of }
     }
@@ -118,6 +136,14 @@ enum Next {
     Refuse,
 }
 
+/// What a fetch has brought.
+struct Come {
+    /// `None` if it is what is held.
+    document: Option<Document>,
+    etag: Option<String>,
+    lives: Duration,
+}
+
 /// What is to be told of a fetch.
 enum Told {
     Fails(Fault),
@@ -128,11 +154,12 @@ enum Told {
 }
 
 const SUCCESS: &str = "success";
+const UNCHANGED: &str = "unchanged";
 const ABSENT_THERE: &str = "absent";
 
 /// How a fetch can end, as metrics say it.
 pub fn results() -> impl Iterator<Item = &'static str> {
-    Fault::LABELS.into_iter().chain([ABSENT_THERE, SUCCESS])
+    Fault::LABELS.into_iter().chain([ABSENT_THERE, SUCCESS, UNCHANGED])
 }
 
 /// Where one route's keys are published.
@@ -141,26 +168,51 @@ pub struct Source {
     provider: Arc<str>,
     /// Of each scheme.
     requests: Vec<Arc<Request>>,
+    addresses: Vec<Address>,
 }
 
 impl Library {
     pub fn new(settings: Settings, telemetry: Arc<Telemetry>) -> Arc<Self> {
-        Arc::new(Library { fetcher: Arc::new(Fetcher::new(settings)), hosts: Mutex::default(), telemetry })
+        let fetcher = Arc::new(Fetcher::new(settings));
+        Arc::new(Library { fetcher, hosts: Mutex::default(), shelf: OnceLock::new(), telemetry })
     }
 
     /// The source of a route. What lies at addresses that are known is fetched now.
     pub fn source(self: &Arc<Self>, route: &Route, published: &Published) -> Source {
+        self.open_shelf();
         let requests: Vec<_> = published.requests.iter().cloned().map(Arc::new).collect();
         let source = Arc::clone(&published.source);
+        let mut addresses = Vec::new();
         for (scheme, request) in route.signature.every_scheme().zip(&requests) {
             let Some(place) = &scheme.recipe().keys else { continue };
             for pinned in place.addresses() {
+                if !addresses.contains(&pinned.address) {
+                    addresses.push(pinned.address.clone());
+                }
                 if let Some(url) = pinned.address.fixed() {
                     self.keep(&Errand::new(url.into(), &source, &place.form, request, pinned));
                 }
             }
         }
-        Source { library: Arc::clone(self), provider: source, requests }
+        Source { library: Arc::clone(self), provider: source, requests, addresses }
+    }
+
+    fn open_shelf(&self) {
+        self.shelf.get_or_init(|| {
+            let folder = self.fetcher.settings().kept.as_ref()?;
+            let tell = |path: &Path, why: &str| self.telemetry.tell(Event::KeysNotKept { path, why });
+            let oldest_ms = clock::now().wall_ms.saturating_sub(clock::millis(STALE));
+            let (opened, refused) =
+                Shelf::open(folder, oldest_ms).inspect_err(|error| tell(folder, &error.to_string())).ok()?;
+            for refused in &refused {
+                tell(&refused.path, &refused.why);
+            }
+            Some(opened)
+        });
+    }
+
+    fn shelf(&self) -> Option<&Shelf> {
+        self.shelf.get()?.as_ref()
     }
 
     fn with<T>(&self, errand: &Errand, act: impl FnOnce(&mut Host) -> T) -> T {
@@ -183,9 +235,11 @@ impl Library {
         let held = Held {
             document: Arc::default(),
             errand: errand.clone(),
+            etag: None,
             fetched_at: now,
+            was_old: Duration::ZERO,
             renew_at: now,
-            ends_at: now,
+            serves_until: now + STALE,
             fixed: true,
             failures: 0,
         };
@@ -202,6 +256,9 @@ impl Library {
 
     /// The document of an address: what is held, or after a fetch what has come.
     async fn look(self: &Arc<Self>, errand: &Errand, id: Option<&str>) -> Looked {
+        if self.shelf().is_some_and(|shelf| shelf.has(&errand.url)) {
+            join(&mut self.start(errand)).await;
+        }
         let flight = match self.with(errand, |host| host.next(errand, id, clock::now().mono)) {
             Next::Serve(document) => return Looked::Document(document),
             Next::Refuse => return Looked::Unavailable,
@@ -212,7 +269,7 @@ impl Library {
             }
         };
         let Some(mut flight) = flight else { return Looked::Unavailable };
-        _ = tokio::time::timeout(PATIENCE, flight.changed()).await;
+        join(&mut flight).await;
         let document = self.with(errand, |host| host.answer(errand, id, clock::now().mono));
         document.map_or(Looked::Unavailable, Looked::Document)
     }
@@ -235,24 +292,79 @@ impl Library {
         flight
     }
 
-    fn settle(&self, errand: &Errand, answer: Result<Answer, Fault>) {
-        let now = clock::now().mono;
-        let read = answer.and_then(|answer| {
-            let document = Document::read(&answer.body, &errand.form).ok_or(Fault::NoKeys)?;
-            if let Some(name) = &errand.chain_of
-                && !self.fetcher.is_rooted(&answer.body, name)
-            {
-                return Err(Fault::NotRooted);
+    /// Takes what was fetched before the start. What is no good is fetched when it is asked for again.
+    fn take_from_shelf(&self, errand: &Errand) {
+        let Some(folder) = self.shelf() else { return };
+        let Some(taken) = folder.take(&errand.url) else { return };
+        let tell = |path: &Path, why: &str| self.telemetry.tell(Event::KeysNotKept { path, why });
+        match taken {
+            Ok(kept) => {
+                if let Err(fault) = self.take_up(errand, kept) {
+                    tell(folder.folder(), &format!("what came from {}: {fault}", errand.url));
+                }
             }
-            let lives = match answer.max_age {
+            Err(refused) => tell(&refused.path, &refused.why),
+        }
+    }
+
+    fn put_on_shelf(&self, head: kept::Head, body: Option<Vec<u8>>) {
+        let Some(folder) = self.shelf() else { return };
+        if let Err(error) = folder.put(head, body) {
+            self.telemetry.tell(Event::KeysNotKept { path: folder.folder(), why: &error.to_string() });
+        }
+    }
+
+    /// As old as it is.
+    fn take_up(&self, errand: &Errand, Kept { head, body }: Kept) -> Result<(), Fault> {
+        let document = read(&self.fetcher, errand, &body)?;
+        let clock::Now { wall_ms, mono: now, .. } = clock::now();
+        let span = |from: i64, to: i64| Duration::from_millis(u64::try_from(to - from).unwrap_or_default());
+        let lives = span(head.fetched_ms, head.ends_ms).min(LONGEST);
+        let was_old = span(head.fetched_ms, wall_ms);
+        let held = |fixed| Held {
+            document: Arc::new(document),
+            errand: errand.clone(),
+            etag: head.etag,
+            fetched_at: now,
+            was_old,
+            renew_at: now + (lives / 2).saturating_sub(was_old),
+            serves_until: now + (lives + STALE).saturating_sub(was_old),
+            fixed,
+            failures: 0,
+        };
+        self.with(errand, |host| {
+            let fixed = host.documents.get(&errand.url).is_some_and(|held| held.fixed);
+            host.hold(&errand.url, held(fixed));
+        });
+        Ok(())
+    }
+
+    /// Notes how a fetch has ended; says what of it is to be kept, if anything is.
+    fn settle(
+        &self,
+        errand: &Errand,
+        answer: Result<Answer, Fault>,
+    ) -> Option<(kept::Head, Option<Vec<u8>>)> {
+        let now = clock::now();
+        let mut to_keep = None;
+        let read = answer.and_then(|Answer { body, max_age, etag }| {
+            let lives = match max_age {
                 _ if self.fetcher.settings().dir.is_some() => OF_COPY,
                 None => USUAL,
                 Some(max_age) => max_age.clamp(SHORTEST, LONGEST),
             };
-            Ok((document, lives))
+            let document = body.as_ref().map(|body| read(&self.fetcher, errand, body)).transpose()?;
+            let ends_ms = now.wall_ms.saturating_add(clock::millis(lives));
+            to_keep = Some((kept::Head::new(&errand.url, etag.clone(), now.wall_ms, ends_ms), body));
+            Ok(Come { document, etag, lives })
         });
+        let now = now.mono;
         let Errand { source, url, .. } = errand;
-        let mut result = read.as_ref().map_or_else(Fault::label, |_| SUCCESS);
+        let mut result = match &read {
+            Ok(Come { document: Some(_), .. }) => SUCCESS,
+            Ok(Come { document: None, .. }) => UNCHANGED,
+            Err(fault) => fault.label(),
+        };
         let told = self.with(errand, |host| host.settle(errand, read, now));
         if matches!(told, Told::Absent) {
             result = ABSENT_THERE;
@@ -265,6 +377,7 @@ impl Library {
             Told::Again => self.telemetry.tell(Event::KeysAgain { source, url }),
             Told::Absent | Told::Nothing => {}
         }
+        to_keep
     }
 
     /// What is known is served until it has come again.
@@ -285,9 +398,9 @@ impl Library {
         {
             let mut hosts = lock(&self.hosts);
             for host in hosts.values_mut() {
-                host.documents.retain(|_, held| held.fixed || now < held.ends_at + STALE);
+                host.documents.retain(|_, held| held.fixed || now < held.serves_until);
                 for (url, held) in &host.documents {
-                    let age = now.saturating_sub(held.fetched_at);
+                    let age = held.age(now);
                     let oldest = ages.entry(Arc::clone(&host.source)).or_default();
                     *oldest = age.max(*oldest);
                     if held.renew_at <= now && !host.under_way.contains_key(url) {
@@ -315,8 +428,22 @@ struct Fetch {
 
 impl Fetch {
     async fn run(self) {
-        let answer = self.library.fetcher.fetch(&self.errand.url, &self.errand.request).await;
-        self.library.settle(&self.errand, answer);
+        let Fetch { library, errand, .. } = &self;
+        let url = &errand.url;
+        if library.shelf().is_some_and(|shelf| shelf.has(url)) {
+            let (library, errand) = (Arc::clone(library), errand.clone());
+            _ = tokio::task::spawn_blocking(move || library.take_from_shelf(&errand)).await;
+            return;
+        }
+        let etag = library.with(errand, |host| host.documents.get(url).and_then(|held| held.etag.clone()));
+        let answer = library.fetcher.fetch(url, &errand.request, etag).await;
+        let to_keep = library.settle(errand, answer);
+        let library = Arc::clone(library);
+        // Nobody waits for the disk.
+        drop(self);
+        if let Some((head, body)) = to_keep {
+            tokio::task::spawn_blocking(move || library.put_on_shelf(head, body));
+        }
     }
 }
 
@@ -326,6 +453,20 @@ impl Drop for Fetch {
     }
 }
 
+/// The keys of a document that has come.
+pub(super) fn read(fetcher: &Fetcher, errand: &Errand, body: &[u8]) -> Result<Document, Fault> {
+    let document = Document::read(body, &errand.form).ok_or(Fault::NoKeys)?;
+    match &errand.chain_of {
+        Some(name) if !fetcher.is_rooted(body, name) => Err(Fault::NotRooted),
+        _ => Ok(document),
+    }
+}
+
+/// Waits for a fetch to end, as long as a delivery waits.
+async fn join(flight: &mut watch::Receiver<()>) {
+    _ = tokio::time::timeout(PATIENCE, flight.changed()).await;
+}
+
 /// Whether a document holds that key, or any if none is named.
 fn has(document: &Document, id: Option<&str>) -> bool {
     document.named(id).next().is_some()
@@ -333,7 +474,7 @@ fn has(document: &Document, id: Option<&str>) -> bool {
 
 impl Host {
     fn next(&mut self, errand: &Errand, id: Option<&str>, now: Duration) -> Next {
-        let held = self.documents.get(&errand.url).filter(|held| now < held.ends_at + STALE);
+        let held = self.documents.get(&errand.url).filter(|held| now < held.serves_until);
         if let Some(held) = held.filter(|held| has(&held.document, id)) {
             return Next::Serve(Arc::clone(&held.document));
         }
@@ -345,7 +486,7 @@ impl Host {
         }
         if let Some(caused) = self.caused.filter(|caused| now < *caused + COOLDOWN) {
             // It was fetched since, and does not hold that key: there is none.
-            let says = |held: &&Held| !held.document.keys.is_empty() && held.fetched_at >= caused;
+            let says = |held: &&Held| !held.document.keys.is_empty() && held.came_after(caused);
             if let Some(held) = held.filter(says) {
                 return Next::Serve(Arc::clone(&held.document));
             }
@@ -362,23 +503,27 @@ impl Host {
         if self.is_absent(&errand.url, now) {
             return Some(Arc::default());
         }
-        let held = self.documents.get(&errand.url).filter(|held| now < held.ends_at + STALE)?;
-        let says = held.failures == 0 || has(&held.document, id);
+        let held = self.documents.get(&errand.url).filter(|held| now < held.serves_until)?;
+        let says = (held.failures == 0 && held.was_old.is_zero()) || has(&held.document, id);
         (says && !held.document.keys.is_empty()).then(|| Arc::clone(&held.document))
     }
 
-    fn settle(&mut self, errand: &Errand, read: Result<(Document, Duration), Fault>, now: Duration) -> Told {
+    fn settle(&mut self, errand: &Errand, read: Result<Come, Fault>, now: Duration) -> Told {
         let url = &errand.url;
         self.asked.remove(url);
         match read {
-            Ok((document, lives)) => {
+            Ok(Come { document, etag, lives }) => {
+                let before = self.documents.get(url);
+                let same = || before.map(|held| Arc::clone(&held.document)).unwrap_or_default();
                 let held = Held {
-                    document: Arc::new(document),
+                    document: document.map_or_else(same, Arc::new),
                     errand: errand.clone(),
+                    etag,
                     fetched_at: now,
+                    was_old: Duration::ZERO,
                     renew_at: now + lives / 2,
-                    ends_at: now + lives,
-                    fixed: self.documents.get(url).is_some_and(|held| held.fixed),
+                    serves_until: now + lives + STALE,
+                    fixed: before.is_some_and(|held| held.fixed),
                     failures: 0,
                 };
                 self.hold(url, held);
@@ -439,7 +584,44 @@ impl Host {
     }
 }
 
+impl Held {
+    fn age(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.fetched_at) + self.was_old
+    }
+
+    /// Whether it was fetched then or later. What was fetched before the start was not.
+    fn came_after(&self, then: Duration) -> bool {
+        self.was_old.is_zero() && self.fetched_at >= then
+    }
+}
+
+impl Host {
+    /// What an operator is told of what lies at one of these addresses.
+    fn shown(&self, addresses: &[Address], now: Duration) -> Vec<told::Document> {
+        let ours = |url: &str| addresses.iter().any(|address| address.matching(url).is_some());
+        let documents = self.documents.iter().filter(|(url, _)| ours(url));
+        let shown = documents.map(|(url, held)| told::Document {
+            url: url.to_string(),
+            age_seconds: (!held.document.keys.is_empty()).then(|| held.age(now).as_secs()),
+            next_fetch_seconds: held.renew_at.saturating_sub(now).as_secs(),
+            serves_seconds: held.serves_until.saturating_sub(now).as_secs(),
+            fault: self.failing.as_ref().filter(|_| held.failures > 0).map(Fault::to_string),
+            keys: held.document.keys.iter().map(told::published).collect(),
+        });
+        shown.collect()
+    }
+}
+
 impl Source {
+    pub fn shown(&self) -> Whence {
+        let now = clock::now().mono;
+        let hosts = lock(&self.library.hosts);
+        let mut documents: Vec<_> =
+            hosts.values().flat_map(|host| host.shown(&self.addresses, now)).collect();
+        documents.sort_by(|a, b| a.url.cmp(&b.url));
+        Whence::Published { addresses: self.addresses.iter().map(Address::to_string).collect(), documents }
+    }
+
     /// What lies at known addresses is fetched again, and a delivery may cause a fetch at once.
     pub fn forget_age(&self) {
         self.library.forget_age();

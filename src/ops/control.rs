@@ -15,7 +15,7 @@ use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
-use super::{inbox, refused};
+use super::{inbox, keys, refused};
 use crate::clock;
 use crate::gate::filter::replay::{Forgotten, ReplayKey};
 use crate::gate::identity::Scope;
@@ -29,6 +29,7 @@ use crate::telemetry::log::Forget;
 pub enum Request {
     Forget(Event),
     Inbox(inbox::Request),
+    Keys(keys::Request),
     Refused(refused::Request),
 }
 
@@ -177,6 +178,7 @@ async fn answered(
 ) -> serde_json::Result<Vec<u8>> {
     match request {
         Ok(Request::Forget(event)) => serde_json::to_vec(&forget(sidecar, &event, uid).await),
+        Ok(Request::Keys(request)) => serde_json::to_vec(&keys::answer(sidecar, &request)),
         Ok(Request::Inbox(request)) => serde_json::to_vec(&inbox::answer(sidecar, request, uid).await),
         Ok(Request::Refused(request)) => serde_json::to_vec(&refused::answer(sidecar, request, uid).await),
         Err(error) => serde_json::to_vec(&Answer::refused(format!("this is no request: {error}"))),

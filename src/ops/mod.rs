@@ -3,6 +3,7 @@
 
 pub mod control;
 pub mod inbox;
+pub mod keys;
 pub mod page;
 pub mod refused;
 pub mod report;

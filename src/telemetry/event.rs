@@ -174,6 +174,11 @@ pub enum Event<'e> {
         source: &'e str,
         url: &'e str,
     },
+    /// What was fetched cannot be kept there, or what lies there is not believed.
+    KeysNotKept {
+        path: &'e Path,
+        why: &'e str,
+    },
     Panic {
         at: Option<&'e Location<'e>>,
     },
@@ -391,6 +396,12 @@ impl Event<'_> {
             Event::KeysAgain { source, url } => {
                 ("hookgate.keys", Info, format!("the keys of {source} can be had from {url} again").into())
             }
+            Event::KeysNotKept { path, why } => (
+                "hookgate.keys",
+                Warn,
+                format!("keys that were fetched do not outlive a restart in {}: {why}; they are fetched again", path.display())
+                    .into(),
+            ),
             Event::Panic { at } => {
                 let place = at.map_or_else(String::new, |at| format!("{}:{}", at.file(), at.line()));
                 ("hookgate.panic", Error, format!("a panic was caught at {place}").into())

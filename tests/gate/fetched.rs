@@ -2,7 +2,7 @@
 //! the addresses of its keys, judged by the built-in presets as a route would have them. A delivery that names
 //! an address which is not pinned needs nothing: nothing would be dialled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use hookgate::clock::Now;
@@ -13,8 +13,8 @@ use hookgate::gate::delivery::split_target;
 use hookgate::gate::fetched::document::Document;
 use hookgate::gate::fetched::parameters::Parameters;
 use hookgate::gate::fetched::{KeyPlace, KeySource, Need};
-use hookgate::gate::filter::freshness;
-use hookgate::gate::filter::signature::{Scheme, Signature};
+use hookgate::gate::filter::freshness::{self, Fresh};
+use hookgate::gate::filter::signature::{Authentic, Scheme, Signature};
 use hookgate::gate::keys::{KeyRing, Keys};
 use hookgate::gate::reason::Reason;
 use serde::Deserialize;
@@ -24,8 +24,8 @@ use crate::pure::Delivery;
 
 #[derive(Clone, Deserialize)]
 pub struct Vector {
-    id: String,
-    provider: String,
+    pub id: String,
+    pub provider: String,
     pub origin: String,
     #[serde(default = "post")]
     method: String,
@@ -34,9 +34,9 @@ pub struct Vector {
     body: Option<String>,
     body_base64: Option<String>,
     config: BTreeMap<String, Value>,
-    keys: BTreeMap<String, String>,
+    pub keys: BTreeMap<String, String>,
     now: Option<i64>,
-    expect: String,
+    pub expect: String,
 }
 
 fn post() -> String {
@@ -114,7 +114,7 @@ impl Vector {
         }
     }
 
-    fn schemes(&self) -> Option<Vec<raw::SchemeWords>> {
+    pub fn schemes(&self) -> Option<Vec<raw::SchemeWords>> {
         if let Some(name) = self.preset() {
             let preset = preset(name);
             return Some(preset.unwrap_or_else(|| panic!("{name} is no preset")).schemes);
@@ -206,7 +206,7 @@ impl Vector {
         Signature::new(schemes.iter().map(scheme).collect())
     }
 
-    fn delivery(&self) -> Delivery {
+    pub fn delivery(&self) -> Delivery {
         let headers =
             self.headers.iter().map(|(n, v)| (n.parse::<http::HeaderName>().unwrap(), v.parse().unwrap()));
         let mut delivery = Delivery::new(headers.collect(), &self.body());
@@ -226,23 +226,46 @@ impl Vector {
         signature.needs(&presented, &head, &delivery.body).len()
     }
 
-    /// As the gate does it, with what lies at each address.
     fn judged_by(&self, schemes: &[raw::SchemeWords]) -> Result<(), Reason> {
-        let (signature, delivery) = (self.signature(schemes), self.delivery());
+        self.judge(schemes).judge(&self.delivery()).map(drop)
+    }
+
+    pub fn judge(&self, schemes: &[raw::SchemeWords]) -> Judge {
+        let signature = self.signature(schemes);
+        let mut documents = HashMap::new();
+        for (url, text) in &self.keys {
+            let mut forms =
+                signature.schemes().iter().filter_map(|scheme| Some(&scheme.recipe().keys.as_ref()?.form));
+            let read = forms.find_map(|form| Document::read(text.as_bytes(), form));
+            documents.extend(read.map(|document| (url.clone(), document)));
+        }
+        Judge { signature, documents, now: self.now }
+    }
+}
+
+/// What judges deliveries like that of a vector.
+pub struct Judge {
+    pub signature: Signature,
+    documents: HashMap<String, Document>,
+    now: Option<i64>,
+}
+
+impl Judge {
+    /// As the gate does it, with what lies at each address.
+    pub fn judge(&self, delivery: &Delivery) -> Result<Authentic, Reason> {
+        let signature = &self.signature;
         let head = delivery.head();
         let now = self.now.unwrap_or(0) * 1000;
         let presented = signature.presented(&head)?;
-        let mut ring = KeyRing { schemes: vec![Vec::new(); schemes.len()], ..KeyRing::default() };
+        let mut ring = KeyRing { schemes: vec![Vec::new(); signature.schemes().len()], ..KeyRing::default() };
         for (n, need) in signature.needs(&presented, &head, &delivery.body) {
             let recipe = signature.schemes()[n].recipe();
             match need {
                 Need::Chain(chain) => ring.schemes[n] = signature.of_chain(n, &chain, now),
                 Need::Documents(wanted) => {
                     for wanted in wanted {
-                        let Some(text) = self.keys.get(wanted.document()) else { continue };
-                        let form = &recipe.keys.as_ref().unwrap().form;
-                        let Some(document) = Document::read(text.as_bytes(), form) else { continue };
-                        ring.schemes[n].extend(wanted.choose(&document, recipe.algorithm, now));
+                        let Some(document) = self.documents.get(wanted.document()) else { continue };
+                        ring.schemes[n].extend(wanted.choose(document, recipe.algorithm, now));
                     }
                 }
             }
@@ -251,8 +274,8 @@ impl Vector {
         let authentic = signature.verify_by(&keys, &presented, "route", &head, &delivery.body, |_| true)?;
         // Where no time is given, any will do.
         match self.now {
-            Some(now) => freshness::check(authentic, Now::at(now, 0)).map(drop),
-            None => Ok(()),
+            Some(now) => freshness::check(authentic, Now::at(now, 0)).map(Fresh::into_authentic),
+            None => Ok(authentic),
         }
     }
 }

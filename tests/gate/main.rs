@@ -16,6 +16,8 @@ mod architecture;
 mod chain_order;
 // Deliveries whose keys are published, and what lies at the addresses of these.
 mod fetched;
+// The same, changed and forged in number.
+mod forged;
 // Signatures and signed values in other places than a header.
 mod places;
 // Laws, tried with inputs that nobody thought of.

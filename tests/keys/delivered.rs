@@ -4,6 +4,7 @@ use data_encoding::BASE64;
 use serde_json::{Value, json};
 
 use super::host::{KeyHost, Reply, Signer, set};
+use crate::support::gate::same;
 use crate::support::sender::{now_ms, unique};
 use crate::support::{App, Gate, Headers, Request};
 use hookgate::clock::to_rfc3339;
@@ -164,6 +165,8 @@ fn a_token_of_google_is_believed_for_its_audience_and_account_alone() {
         assert!(said.starts_with("signature_"), "{what}: {said}");
     }
     let now = now_ms() / 1000;
+    let matches = "hookgate_key_matches_total{key_id=\"g1\",route=\"r\"}";
+    assert!(same(gate.metrics().value(matches), 4.0), "{}", gate.metrics().value(matches));
     assert_eq!(reason(&gate, &with("exp", json!(now - 120))), "timestamp_stale");
     assert_eq!(reason(&gate, &with("iat", json!(now + 600))), "timestamp_future");
     assert_eq!(host.asked(GOOGLE), 1);

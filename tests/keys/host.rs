@@ -24,6 +24,8 @@ pub enum Reply {
     Document(String),
     /// The same, to be kept for so many seconds.
     Kept(String, u64),
+    /// The same document as long as it has that tag.
+    Tagged(String, &'static str),
     Status(u16, String),
     /// After so long.
     Late(Duration, String),
@@ -50,7 +52,8 @@ struct State {
 /// Every name that the tests' keys are published under.
 const NAMES: &str = "DNS:sns.us-east-1.amazonaws.com,DNS:sns.eu-west-1.amazonaws.com,DNS:www.googleapis.com,DNS:issuer.example,\
     DNS:api.circle.com,DNS:api.ebay.com,DNS:production.plaid.com,DNS:api.paypal.com,DNS:localhost,DNS:api.github.com,\
-    DNS:keys.fireblocks.io,DNS:rest.fal.ai,DNS:static.adobeioevents.com,DNS:s3.amazonaws.com,IP:127.0.0.1";
+    DNS:keys.fireblocks.io,DNS:rest.fal.ai,DNS:static.adobeioevents.com,DNS:s3.amazonaws.com,DNS:example.kinde.com,\
+    DNS:login.microsoftonline.com,DNS:login.botframework.com,DNS:developer.constantcontact.com,DNS:api.travis-ci.com,IP:127.0.0.1";
 
 impl KeyHost {
     /// `None`, and said aloud, where there is no openssl.
@@ -162,13 +165,13 @@ impl State {
         lock(&self.said).push(format!("{head}\r\n{}", String::from_utf8_lossy(&body)));
         let reply = lock(&self.replies).get(&url).cloned();
         lock(&self.asked).push(url);
-        answer(&mut tls, reply)?;
+        answer(&mut tls, reply, &head)?;
         tls.conn.send_close_notify();
         tls.flush()
     }
 }
 
-fn answer(tls: &mut impl Write, reply: Option<Reply>) -> std::io::Result<()> {
+fn answer(tls: &mut impl Write, reply: Option<Reply>, head: &str) -> std::io::Result<()> {
     let mut say = |status: u16, more: &str, text: &str| {
         write!(tls, "HTTP/1.1 {status} Status\r\nContent-Length: {}\r\n{more}\r\n{text}", text.len())
     };
@@ -178,6 +181,10 @@ fn answer(tls: &mut impl Write, reply: Option<Reply>) -> std::io::Result<()> {
         Some(Reply::Kept(text, seconds)) => {
             say(200, &format!("Cache-Control: public, max-age={seconds}\r\n"), &text)
         }
+        Some(Reply::Tagged(_, tag)) if head.contains(&format!("If-None-Match: {tag}\r\n")) => {
+            write!(tls, "HTTP/1.1 304 Not Modified\r\nETag: {tag}\r\n\r\n")
+        }
+        Some(Reply::Tagged(text, tag)) => say(200, &format!("ETag: {tag}\r\n"), &text),
         Some(Reply::Status(status, more)) => say(status, &more, "{}"),
         Some(Reply::Late(wait, text)) => {
             thread::sleep(wait);

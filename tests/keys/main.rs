@@ -10,11 +10,15 @@ mod support;
 #[path = "../support/tls.rs"]
 mod tls;
 
+// What an operator is told, and the copy for gates without a way out.
+mod commands;
 // The providers, end to end.
 mod delivered;
 // What a host does wrong, and what forgers try with it.
 mod fetching;
 // The host of keys.
 mod host;
+// What a restart leaves.
+mod kept;
 // What a route must say of itself.
 mod said;

@@ -4,10 +4,17 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, reason = "a part of it; `keys` shows what nobody uses")]
+#[path = "../keys/host.rs"]
+mod host;
+mod published;
 mod resigned;
 #[allow(dead_code, unused_imports, reason = "a part of it; `attacks` shows what nobody uses")]
 #[path = "../support/mod.rs"]
 mod support;
+#[allow(dead_code, reason = "the same")]
+#[path = "../support/tls.rs"]
+mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -382,8 +389,11 @@ impl Sdks {
             fs::write(done, wanted).unwrap();
         }
         // Scripts of ours lie beside the SDKs, which is where Node looks for them.
-        for script in ["sign", "verify"].map(|name| format!("{name}.{}", self.extension)) {
-            fs::copy(Path::new("tests/sdk").join(&script), self.folder.join(&script)).unwrap();
+        for script in ["sign", "verify", "published"].map(|name| format!("{name}.{}", self.extension)) {
+            let ours = Path::new("tests/sdk").join(&script);
+            if ours.exists() {
+                fs::copy(ours, self.folder.join(&script)).unwrap();
+            }
         }
         Some(self)
     }

@@ -216,6 +216,16 @@ impl Material {
         (kind == self.kind).then(|| PublicKey::new(algorithm, &self.bytes).ok()).flatten()
     }
 
+    /// Of which family it is, for people.
+    pub fn kind(&self) -> &'static str {
+        match self.kind {
+            Kind::Ed25519 => "Ed25519",
+            Kind::P256 => "P-256",
+            Kind::P521 => "P-521",
+            Kind::Rsa => "RSA",
+        }
+    }
+
     /// What tells it from other keys, for people: the beginning of its SHA-256.
     pub fn fingerprint(&self) -> String {
         use sha2::{Digest, Sha256};

@@ -26,6 +26,7 @@ use self::cache::{Cache, Remembered};
 pub use self::directory::Directory;
 use self::socket::Socket;
 pub use self::survey::{Seen, Survey, survey};
+use super::told::{self, Whence};
 use crate::clock;
 use crate::config::provider::NamedSecret;
 use crate::config::route::{TenantSecrets, Where};
@@ -172,6 +173,22 @@ impl Tenants {
         let nobody = format!("there is no tenant {name} in {}", self.from.place);
         let is_known = found.as_ref().is_some_and(|found| found.is_known);
         (found.map(|found| found.secrets()).unwrap_or_default(), (!is_known).then_some(nobody))
+    }
+
+    /// What an operator is told: of one tenant what is remembered, without asking for it.
+    pub fn shown(&self, tenant: Option<&str>) -> Whence {
+        let found = tenant.and_then(|name| Some((name, self.cache.get(name, clock::now().mono)?)));
+        Whence::Tenants {
+            place: self.from.place.to_string(),
+            up: !self.breaker.is_open(),
+            remembered: self.cache.tenants(),
+            tenant: found.map(|(name, found)| told::Tenant {
+                name: name.to_owned(),
+                exists: found.is_known,
+                age_seconds: found.age.as_secs(),
+                keys: if found.is_known { told::named(&found.secrets()) } else { Vec::new() },
+            }),
+        }
     }
 
     /// Tells when the source is away, and when it is back; and what could not be understood.

@@ -239,6 +239,12 @@ impl Routes {
                 keys.push(KeyMetrics { id, matches, last_match });
             }
         }
+        let published = (route.looks_keys_up && route.tenant.is_none()).then(|| Published {
+            route: Arc::clone(&route.name),
+            matches: self.key_matches.clone(),
+            last_match: self.key_last_match.clone(),
+            known: Mutex::default(),
+        });
         for key in route.rotation.keys() {
             let labels = [name, &*key.id];
             match key.not_after_ms {
@@ -266,6 +272,7 @@ impl Routes {
                 .map(|outcome| self.upstream_responses.with_label_values(&[name, outcome.label()])),
             event_age: self.event_age.with_label_values(&[name]),
             keys,
+            published,
             last_accepted: self.last_accepted.with_label_values(&[name]),
             other_deliveries: self.other_deliveries.with_label_values(&[name]),
             silence: route.expect_every.map(|_| self.silence.with_label_values(&[name])),
@@ -299,6 +306,8 @@ pub struct RouteMetrics {
     upstream: [IntCounter; UpstreamOutcome::ALL.len()],
     pub(in crate::telemetry) event_age: Histogram,
     keys: Vec<KeyMetrics>,
+    /// Of a route whose keys are published.
+    published: Option<Published>,
     pub(in crate::telemetry) last_accepted: Gauge,
     other_deliveries: IntCounter,
     /// Only of routes that expect something.
@@ -338,8 +347,9 @@ impl RouteMetrics {
 
     pub fn key_matched(&self, id: &Arc<str>, wall_ms: i64) {
         if let Some(key) = self.keys.iter().find(|key| key.id == *id) {
-            key.matches.inc();
-            key.last_match.set(seconds(wall_ms));
+            key.matched(wall_ms);
+        } else if let Some(published) = &self.published {
+            published.matched(id, wall_ms);
         }
     }
 
@@ -378,4 +388,44 @@ struct KeyMetrics {
     id: Arc<str>,
     matches: IntCounter,
     last_match: Gauge,
+}
+
+impl KeyMetrics {
+    fn matched(&self, wall_ms: i64) {
+        self.matches.inc();
+        self.last_match.set(seconds(wall_ms));
+    }
+}
+
+/// Keys that providers publish get their series when they first match: who sends does not choose their names,
+/// and a key that is gone is soon followed by others.
+struct Published {
+    route: Arc<str>,
+    matches: IntCounterVec,
+    last_match: GaugeVec,
+    known: Mutex<Vec<KeyMetrics>>,
+}
+
+/// More are counted together.
+const MOST_PUBLISHED: usize = 16;
+const OTHERS: &str = "others";
+
+impl Published {
+    fn matched(&self, id: &Arc<str>, wall_ms: i64) {
+        let mut known = lock(&self.known);
+        if let Some(key) = known.iter().find(|key| key.id == *id) {
+            return key.matched(wall_ms);
+        }
+        if known.len() >= MOST_PUBLISHED {
+            let labels = [&*self.route, OTHERS];
+            self.matches.with_label_values(&labels).inc();
+            return self.last_match.with_label_values(&labels).set(seconds(wall_ms));
+        }
+        let labels = [&*self.route, &**id];
+        let (matches, last_match) =
+            (self.matches.with_label_values(&labels), self.last_match.with_label_values(&labels));
+        let key = KeyMetrics { id: Arc::clone(id), matches, last_match };
+        key.matched(wall_ms);
+        known.push(key);
+    }
 }
