@@ -6,12 +6,13 @@ use clap::{Args, ValueEnum};
 
 use super::print;
 use super::run::INVALID_CONFIGURATION;
+use super::verify::lone_store;
 use crate::config::flags::{Given, RunArgs};
 use crate::config::memory::Bound;
 use crate::config::route::{Elsewhere, KeyedRoute};
 use crate::config::{Config, Problem, Problems};
 use crate::diagnosis::task::recipes_of;
-use crate::keys::tenants::{Survey, survey};
+use crate::keys::tenants::{Seen, Survey, survey};
 use crate::store::Memory;
 
 #[derive(Debug, Args)]
@@ -64,28 +65,39 @@ fn with_replay_file(mut config: Config) -> Result<Config, Problems> {
     Ok(config)
 }
 
-/// Looks at every tenant in a folder. The gate does so when a delivery comes.
+/// Looks at the tenants that there are. The gate does so when a delivery comes, so what is wrong with them, or
+/// keeps them from being looked at here, makes the configuration no worse.
 fn with_tenants(mut config: Config) -> Config {
+    let startup = &config.startup;
     for KeyedRoute { route, elsewhere, .. } in &config.routes {
         let Some(Elsewhere::Tenants(from)) = elsewhere else { continue };
         let (name, place) = (&route.name, &from.place);
-        match survey(from, &recipes_of(route)) {
-            None => {
-                config.notices.push(format!("route {name}: tenants are asked for in {place} when they come"));
+        let mut tell = |what: std::fmt::Arguments<'_>| config.notices.push(format!("route {name}: {what}"));
+        match survey(name, from, lone_store(startup), &recipes_of(route)) {
+            Err(why) => tell(format_args!(
+                "tenants cannot be looked up from here: {why}; where the gate cannot either, it answers 503"
+            )),
+            Ok(Seen::Answers(wrong)) => {
+                tell(format_args!("tenants are asked for in {place}, which answers"));
+                if let Some(wrong) = wrong {
+                    tell(format_args!("tenants: {wrong}"));
+                }
             }
-            Some(Err(why)) => config.notices.push(format!("route {name}: tenants: {why}")),
-            Some(Ok(Survey { tenants, samples, wrong, more })) => {
+            Ok(Seen::Tenants(Survey { tenants, samples, wrong, more, is_part, .. })) => {
                 let what = if tenants == 1 { "tenant" } else { "tenants" };
+                let at_least = if is_part { "at least " } else { "" };
                 let more_of_them = if tenants > samples.len() { ", …" } else { "" };
                 let shown = if samples.is_empty() {
                     String::new()
                 } else {
                     format!(" ({}{more_of_them})", samples.join(", "))
                 };
-                config.notices.push(format!("route {name}: {tenants} {what} in {place}{shown}"));
-                config.notices.extend(wrong.into_iter().map(|what| format!("route {name}: tenants: {what}")));
+                tell(format_args!("{at_least}{tenants} {what} in {place}{shown}"));
+                for what in wrong {
+                    tell(format_args!("tenants: {what}"));
+                }
                 if more > 0 {
-                    config.notices.push(format!("route {name}: tenants: {more} more of such"));
+                    tell(format_args!("tenants: {more} more of such"));
                 }
             }
         }

@@ -50,11 +50,15 @@ struct Gate {
     timeout: Span,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, PartialEq, Eq, Args)]
 struct Filter {
     /// Of this route
     #[arg(long, value_name = "NAME")]
     route: Option<String>,
+
+    /// Of this tenant
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<String>,
 
     /// In this state: stored, dead or damaged
     #[arg(long, value_name = "STATE")]
@@ -118,7 +122,7 @@ pub(super) enum Output {
 }
 
 /// A moment, or how long ago it was.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Since {
     At(Moment),
     Ago(Span),
@@ -148,6 +152,7 @@ impl Filter {
     fn which(&self) -> Which {
         Which {
             route: self.route.clone(),
+            tenant: self.tenant.clone(),
             state: self.state.map(|state| state.label().to_owned()),
             event: self.event.clone(),
             since_ms: self.since.map(Since::ms),
@@ -155,7 +160,7 @@ impl Filter {
     }
 
     fn is_empty(&self) -> bool {
-        self.route.is_none() && self.state.is_none() && self.event.is_none() && self.since.is_none()
+        *self == Filter::default()
     }
 }
 
@@ -242,9 +247,10 @@ fn as_text(record: &Record) -> String {
     let (next, last) = (or_none(&record.next_attempt_at), or_none(&record.last_outcome));
     let event = record.event_id.as_ref().unwrap_or(key);
     let named = record.event_type.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
+    let whose = record.tenant.as_ref().map_or_else(String::new, |tenant| format!(" of {tenant}"));
     let short = |time: &str| time.split('.').next().unwrap_or_default().trim_end_matches('Z').to_owned();
     format!(
-        "{:<20}  {route:<24}  {state:<8}  {attempts:>8}  {:<20}  {last:<12}  {event}{named}",
+        "{:<20}  {route:<24}  {state:<8}  {attempts:>8}  {:<20}  {last:<12}  {event}{named}{whose}",
         short(received_at),
         short(&next)
     )
@@ -318,7 +324,8 @@ fn change(
     request: impl Fn(Vec<Id>, Which, i64) -> Request,
 ) -> Done {
     if args.filter.is_empty() {
-        let message = "which events? Name a --route, a --state, an --event or a time (--since)".to_owned();
+        let message =
+            "which events? Name a --route, a --tenant, a --state, an --event or a time (--since)".to_owned();
         return Err(Failure { message, code: 2 });
     }
     let which = args.filter.which();

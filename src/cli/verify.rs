@@ -14,13 +14,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use super::sign::{Unable, parse_time, read, secret};
 use super::{print, shown, trial_secret};
 use crate::clock::{self, Doubt, Now};
-use crate::config::Config;
 use crate::config::flags::{Given, RunArgs};
 use crate::config::provider::{
     NamedSecret, answering, handshakes, keyed, methods, preset, rotation, unknown,
 };
 use crate::config::route::{Elsewhere, KeyedRoute};
 use crate::config::scheme::compile_on;
+use crate::config::{Config, Startup};
 use crate::diagnosis::task::recipes_of;
 use crate::diagnosis::{Case, Other, hints};
 use crate::gate::delivery::{Head, split_target};
@@ -466,17 +466,20 @@ pub fn secrets_of_tenant(
     tenant: &str,
 ) -> Result<Vec<NamedSecret>, Unable> {
     let Some(Elsewhere::Tenants(from)) = &keyed.elsewhere else { return Ok(Vec::new()) };
-    let startup = config_of_file(file)?.startup;
-    let memory = || Memory::new(startup.replay, startup.stale_after, 1);
-    let store = match startup.shared_store.clone() {
-        Some(settings) => ReplayStore::Redis(Redis::new(settings, startup.replay, None)),
-        None => ReplayStore::Memory(memory()),
-    };
+    let store = lone_store(&config_of_file(file)?.startup);
     let found = ask_now(&keyed.route.name, from, store, tenant).map_err(Unable::failed)?;
     if found.is_empty() {
         return Err(Unable::failed(format!("there is no tenant {tenant} in {}", from.place)));
     }
     Ok(found)
+}
+
+/// The store that gates share, or one that remembers nothing: for a look-up without a gate.
+pub fn lone_store(startup: &Startup) -> ReplayStore {
+    match startup.shared_store.clone() {
+        Some(settings) => ReplayStore::Redis(Redis::new(settings, startup.replay, None)),
+        None => ReplayStore::Memory(Memory::new(startup.replay, startup.stale_after, 1)),
+    }
 }
 
 fn config_of_file(file: Option<&PathBuf>) -> Result<Config, Unable> {

@@ -71,10 +71,9 @@ impl Suspect {
     /// Looks closer in a thread for such work, and tells the log.
     pub fn diagnose(self, telemetry: Arc<Telemetry>) {
         tokio::task::spawn_blocking(move || {
-            let found = match &self.found {
-                Some(found) => vec![found.clone()],
-                None => self.hints(),
-            };
+            // Also if it is found already: what runs beside the answer is to tell nothing of it.
+            let hints = self.hints();
+            let found = self.found.map_or(hints, |found| vec![found]);
             if !found.is_empty() {
                 telemetry.log.hints(&self.route.name, self.id, &found);
             }

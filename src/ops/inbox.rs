@@ -1,7 +1,8 @@
 //! What an operator asks of the inbox, over the [control socket](super::control): a part of its list at a
 //! time, one record, and what is to be done with some of them. Each change is put on record.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,7 @@ pub enum Request {
 #[serde(default, deny_unknown_fields)]
 pub struct Which {
     pub route: Option<String>,
+    pub tenant: Option<String>,
     pub state: Option<String>,
     pub event: Option<String>,
     pub since_ms: Option<i64>,
@@ -130,12 +132,42 @@ impl Which {
 
     /// For the log.
     fn in_words(&self) -> String {
-        let Which { route, state, event, since_ms } = self;
+        let Which { route, tenant, state, event, since_ms } = self;
         let since = since_ms.map(to_rfc3339);
-        let given = [("route", route), ("state", state), ("event", event), ("since", &since)];
+        let given =
+            [("route", route), ("tenant", tenant), ("state", state), ("event", event), ("since", &since)];
         let words = given.iter().filter_map(|(name, value)| Some(format!("{name} {}", value.as_ref()?)));
         words.collect::<Vec<_>>().join(", ")
     }
+}
+
+/// What the page tells of a route's part of the inbox, beside how much there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outlook {
+    /// When the next attempt is due; `None` if none is.
+    pub next_ms: Option<i64>,
+    /// Some that were given up.
+    pub dead: Vec<Listed>,
+}
+
+/// More of what was given up is for a list.
+const MOST_DEAD: usize = 5;
+
+/// What is to come of each of these routes, as far as the inbox tells within that time.
+pub async fn outlook(inbox: &Inbox, routes: Vec<String>, within: Duration) -> BTreeMap<String, Outlook> {
+    let mut found = BTreeMap::new();
+    let looking = async {
+        for route in routes {
+            let next_ms = inbox.next_due(&route).await.ok().flatten();
+            let which =
+                Selection { route: Some(route.clone()), state: Some(State::Dead), ..Selection::default() };
+            let mut dead = inbox.list(which, Id::default()).await.unwrap_or_default().0;
+            dead.drain(..dead.len().saturating_sub(MOST_DEAD));
+            found.insert(route, Outlook { next_ms, dead });
+        }
+    };
+    _ = tokio::time::timeout(within, looking).await;
+    found
 }
 
 /// Does what is asked.
@@ -182,7 +214,9 @@ async fn list(inbox: &Inbox, which: &Which, after: Id) -> Answer {
             // A part of the numbers in which there is nothing.
             Ok((listed, Some(next))) if listed.is_empty() => after = next,
             Ok((listed, next)) => {
-                return Answer::Listed { records: listed.into_iter().map(Record::from).collect(), next };
+                let is_meant = |listed: &Listed| which.tenant.is_none() || which.tenant == listed.tenant;
+                let records = listed.into_iter().filter(is_meant).map(Record::from).collect();
+                return Answer::Listed { records, next };
             }
             Err(refusal) => return refused(&in_words(refusal)),
         }

@@ -8,6 +8,7 @@ pub mod page;
 pub mod refused;
 pub mod report;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 
 use self::page::{Page, RouteView};
-use self::report::Report;
+use self::report::{Report, RouteReport};
 use crate::clock::{self, Doubt};
 use crate::config::Startup;
 use crate::config::units::HostName;
@@ -72,6 +73,8 @@ impl Check {
     }
 }
 
+/// The page is not kept waiting by a disk or a store.
+const OUTLOOK: Duration = Duration::from_millis(300);
 /// More routes are not named.
 const MOST_NAMED: usize = 20;
 
@@ -113,7 +116,7 @@ impl Ops {
         })
     }
 
-    fn answer(&self, request: &RequestHead) -> Response<Vec<u8>> {
+    async fn answer(&self, request: &RequestHead) -> Response<Vec<u8>> {
         if !matches!(request.method, Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed\n");
             response.headers_mut().insert(http::header::ALLOW, http::HeaderValue::from_static("GET, HEAD"));
@@ -125,7 +128,7 @@ impl Ops {
         let target = String::from_utf8_lossy(request.target());
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         match path {
-            "/" => self.page(),
+            "/" => self.page().await,
             "/livez" => text(StatusCode::OK, "ok\n"),
             "/startupz" => health(&[self.startup()], &[], query),
             "/readyz" => health(&self.readiness(), &self.standing(), query),
@@ -205,12 +208,19 @@ impl Ops {
         report
     }
 
-    fn page(&self) -> Response<Vec<u8>> {
-        let (now, live) = (clock::now(), self.sidecar.live.load());
+    async fn page(&self) -> Response<Vec<u8>> {
+        let (now, live) = (clock::now(), self.sidecar.live.load_full());
+        let report = Report::of(&self.sidecar, &live, self.replay_window, now);
+        let some = |route: &&RouteReport| route.inbox.as_ref().is_some_and(|it| it.stored + it.dead > 0);
+        let routes = report.routes.iter().filter(some).take(MOST_NAMED).map(|route| route.route.clone());
+        let outlook = match &self.sidecar.inbox {
+            Some(inbox) => inbox::outlook(inbox, routes.collect(), OUTLOOK).await,
+            None => BTreeMap::new(),
+        };
         let page = Page {
             now,
             readiness: self.readiness().iter().map(|check| (check.name, check.fine)).collect(),
-            routes: RouteView::all(&live, Report::of(&self.sidecar, &live, self.replay_window, now), now),
+            routes: RouteView::all(&live, report, outlook, now),
             decisions: self.sidecar.telemetry.recent.decisions(),
         };
         let mut response = respond(StatusCode::OK, "text/html; charset=utf-8", page.html().into_bytes());
@@ -335,7 +345,7 @@ impl ServerApp for Ops {
                 session.close();
             }
             let response = match read {
-                Ok(request) => self.answer(&request),
+                Ok(request) => self.answer(&request).await,
                 Err(_) => text(StatusCode::BAD_REQUEST, "Bad request\n"),
             };
             session.take_what_is_there().await;

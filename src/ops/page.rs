@@ -2,6 +2,7 @@
 //! other. It works without script. Whatever stands in it was escaped on its way in, and the
 //! browser is told to run nothing and load nothing but what the program brought along.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write};
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use data_encoding::BASE64;
 use sha2::{Digest, Sha256};
 
+use super::inbox::Outlook;
 use super::report::{Objection, Report, RouteReport, is_answered};
 use crate::clock::Now;
 use crate::clock::to_rfc3339;
@@ -51,14 +53,22 @@ pub struct RouteView {
     /// Seconds; zero while all is as expected.
     silence: f64,
     expect_every: Option<Duration>,
+    /// Of what is in the inbox.
+    outlook: Option<Outlook>,
 }
 
 impl RouteView {
-    pub fn all(live: &Live, report: Report, now: Now) -> Vec<RouteView> {
+    pub fn all(
+        live: &Live,
+        report: Report,
+        mut outlook: BTreeMap<String, Outlook>,
+        now: Now,
+    ) -> Vec<RouteView> {
         let view = |(report, (route, metrics)): (RouteReport, (_, &RouteMetrics))| {
             let route: &crate::gate::route::Route = route;
             let keys = route.rotation.keys().iter();
             RouteView {
+                outlook: outlook.remove(&report.route),
                 report,
                 keys: keys.map(|key| (key.clone(), metrics.last_match_ms(&key.id))).collect(),
                 minutes: metrics.activity.counts().last_minutes(now),
@@ -201,7 +211,7 @@ impl RouteView {
             if report.safe_to_enforce.is_some() { "observed" } else { "good" },
             Text(&report.mode),
         )?;
-        self.notes(out)?;
+        self.notes(out, now)?;
         out.push_str("<div class=\"columns\">\n<div>\n");
         self.last_minutes(out)?;
         self.keys(out, now)?;
@@ -211,7 +221,7 @@ impl RouteView {
         Ok(())
     }
 
-    fn notes(&self, out: &mut String) -> fmt::Result {
+    fn notes(&self, out: &mut String, now: Now) -> fmt::Result {
         if self.silence > 0.0 {
             let lasts = span(Duration::try_from_secs_f64(self.silence).unwrap_or_default());
             let expected = span(self.expect_every.unwrap_or_default());
@@ -223,6 +233,9 @@ impl RouteView {
         if let Some(inbox) = &self.report.inbox {
             let class = if inbox.dead + inbox.damaged > 0 || inbox.waits { "bad" } else { "good" };
             writeln!(out, "<p class=\"note {class}\">Inbox: {}.</p>", Text(&inbox.in_words()))?;
+        }
+        if let Some(outlook) = &self.outlook {
+            outlook.write(out, now)?;
         }
         if let Some(safe) = self.report.safe_to_enforce {
             let class = if safe { "good" } else { "observed" };
@@ -385,6 +398,41 @@ impl RouteView {
     }
 }
 
+impl Outlook {
+    fn write(&self, out: &mut String, now: Now) -> fmt::Result {
+        if let Some(next_ms) = self.next_ms {
+            let until = Duration::from_millis(u64::try_from(next_ms - now.wall_ms).unwrap_or_default());
+            writeln!(
+                out,
+                "<p class=\"faint\">Next attempt: <time datetime=\"{}\">{}</time>, in {}.</p>",
+                to_rfc3339(next_ms),
+                clock_time(next_ms),
+                span(until)
+            )?;
+        }
+        if self.dead.is_empty() {
+            return Ok(());
+        }
+        out.push_str(
+            "<table>\n<thead><tr><th scope=\"col\">given up</th><th scope=\"col\">came</th>\
+             <th scope=\"col\" class=\"number\">attempts</th><th scope=\"col\">last answer</th></tr></thead>\n<tbody>\n",
+        );
+        for event in self.dead.iter().rev() {
+            let key = event.key.to_string();
+            writeln!(
+                out,
+                "<tr><td class=\"code\">{}</td><td>{}</td><td class=\"number\">{}</td><td class=\"bad\">{}</td></tr>",
+                Text(event.event_id.as_deref().unwrap_or(&key)),
+                ago(event.received_ms, now),
+                event.attempts,
+                Text(event.last_outcome.as_deref().unwrap_or("none"))
+            )?;
+        }
+        out.push_str("</tbody>\n</table>\n");
+        Ok(())
+    }
+}
+
 /// `03:18:00`, in UTC.
 fn clock_time(ms: i64) -> String {
     let text = to_rfc3339(ms);
@@ -417,6 +465,9 @@ fn milliseconds(took: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gate::filter::replay::ReplayKey;
+    use crate::inbox::state::State;
+    use crate::inbox::{Id, Listed};
     use crate::ops::report::{Check, Objection};
 
     const HOSTILE: &str = "<script>alert(1)</script>\"'&\u{202e}\u{0}<img src=x onerror=1>";
@@ -466,6 +517,23 @@ mod tests {
             minutes,
             silence: 90.0,
             expect_every: Some(Duration::from_secs(60)),
+            outlook: Some(Outlook {
+                next_ms: Some(now.wall_ms + 5000),
+                dead: vec![Listed {
+                    id: Id::default(),
+                    key: ReplayKey::from_bytes([7; 16]),
+                    route: text.to_owned(),
+                    tenant: None,
+                    state: State::Dead,
+                    event_id: Some(text.to_owned()),
+                    event_type: None,
+                    received_ms: now.wall_ms - 5000,
+                    attempts: 3,
+                    next_attempt_ms: None,
+                    last_outcome: Some(text.to_owned()),
+                    bytes: 700,
+                }],
+            }),
         };
         let decision = Decision {
             wall_ms: now.wall_ms,

@@ -126,7 +126,7 @@ fn came_to(attempt: &Attempt, retry: &Retry, result: &Result<Reply, Undelivered>
 pub fn is_of_application(result: &Result<Reply, Undelivered>) -> bool {
     match result {
         Ok(reply) => matches!(reply.status, 429 | 500..),
-        Err(Undelivered::Cut { status: 200..300 }) => false,
+        Err(Undelivered::Cut { status: 200..300 } | Undelivered::Unsigned) => false,
         Err(_) => true,
     }
 }
@@ -144,6 +144,7 @@ pub fn label(result: &Result<Reply, Undelivered>) -> Box<str> {
     match result {
         Ok(reply) => reply.status.to_string().into(),
         Err(Undelivered::Waited(_)) => "busy".into(),
+        Err(Undelivered::Unsigned) => "no keys".into(),
         Err(Undelivered::Unreachable(_)) => "unreachable".into(),
         Err(Undelivered::Broken | Undelivered::Lost(_)) => "broken".into(),
         Err(Undelivered::TimedOut) => "timeout".into(),

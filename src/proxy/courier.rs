@@ -20,6 +20,7 @@ use super::upstream::{Reply, Undelivered};
 use crate::budget::Share;
 use crate::clock::{self, to_rfc3339};
 use crate::gate::keys::Keys;
+use crate::gate::resign::Resign;
 use crate::gate::route::{Mode, Route};
 use crate::inbox::breaker::{Breaker, Room};
 use crate::inbox::{Due, Inbox, Policy, chance};
@@ -147,7 +148,11 @@ impl Late {
         let mut share = Share::new(budget);
         let started = Instant::now();
         let limit = timeouts.call;
-        let result = called(upstream, self.lane.as_deref(), &head, &due.body, limit, &mut share).await;
+        let result = if matches!(keys, Keys::Unavailable) {
+            Err(Undelivered::Unsigned) // with its old signature the application would refuse it for good
+        } else {
+            called(upstream, self.lane.as_deref(), &head, &due.body, limit, &mut share).await
+        };
         let took = started.elapsed();
         self.learn(&result);
         let outcome = outcome_of(&result);
@@ -171,7 +176,7 @@ impl Late {
     /// The keys that the event is signed with anew: where tenants have their own, those of its tenant.
     async fn keys(&self, head: &[u8]) -> Keys {
         match (&self.keys, &self.route.resign) {
-            (Some(source), Some(_)) => {
+            (Some(source), Some(Resign::Same)) => {
                 source.of_tenant(&self.route, tenant_in(head)).await.unwrap_or(Keys::OfRoute)
             }
             _ => Keys::OfRoute,

@@ -619,6 +619,7 @@ impl Undelivered {
         match self {
             Undelivered::Unreachable(_) => Reason::UpstreamUnreachable,
             Undelivered::Waited(_) => Reason::Overloaded,
+            Undelivered::Unsigned => Reason::StoreUnavailable,
             Undelivered::Broken | Undelivered::Lost(_) | Undelivered::Cut { .. } => Reason::UpstreamFailed,
             Undelivered::TimedOut => Reason::UpstreamTimeout,
         }
@@ -634,13 +635,15 @@ impl Undelivered {
     /// What an operator needs to find the cause, if that is with the application.
     fn fault(&self, url: &UpstreamUrl) -> Option<Fault> {
         let (server, error) = match self {
-            Undelivered::Waited(_) => return None,
+            Undelivered::Waited(_) | Undelivered::Unsigned => return None,
             Undelivered::Unreachable(Some((address, error))) => (address.clone(), Some(error)),
             Undelivered::Lost(error) => (url.address(), Some(error)),
             _ => (url.address(), None),
         };
         let kind = match self {
-            Undelivered::Unreachable(None) | Undelivered::Waited(_) => "connection_closed".to_owned(),
+            Undelivered::Unreachable(None) | Undelivered::Waited(_) | Undelivered::Unsigned => {
+                "connection_closed".to_owned()
+            }
             Undelivered::Broken => "answer_broken".to_owned(),
             Undelivered::Cut { .. } => "answer_cut".to_owned(),
             Undelivered::TimedOut => "timed_out".to_owned(),
@@ -654,7 +657,7 @@ impl Undelivered {
     /// What became of the call, if there was one.
     fn outcome(&self) -> Option<UpstreamOutcome> {
         match self {
-            Undelivered::Waited(_) => None,
+            Undelivered::Waited(_) | Undelivered::Unsigned => None,
             Undelivered::Unreachable(_) => Some(UpstreamOutcome::ConnectError),
             Undelivered::Broken | Undelivered::Lost(_) => Some(UpstreamOutcome::Broken),
             Undelivered::TimedOut => Some(UpstreamOutcome::Timeout),

@@ -153,7 +153,7 @@ impl Spill {
             }
             Err(Undelivered::TimedOut) => (Cause::Slow, None),
             Err(Undelivered::Unreachable(_)) => (Cause::Unreachable, None),
-            Err(Undelivered::Waited(_)) => (Cause::Busy, None),
+            Err(Undelivered::Waited(_) | Undelivered::Unsigned) => (Cause::Busy, None),
         };
         let attempts = u32::from(cause != Cause::Busy);
         let asked = retry_after(result, now);

@@ -48,6 +48,8 @@ pub struct Reply {
 pub enum Undelivered {
     /// It was not called: too much of the route waits for it.
     Waited(Busy),
+    /// It was not called: nobody can say by which keys the application would believe the event.
+    Unsigned,
     /// The application saw nothing. Where it was looked for last, and what came of that.
     Unreachable(Option<(String, io::Error)>),
     /// It may have seen the request; whether it processed it is not known. That holds as well for

@@ -89,6 +89,8 @@ pub enum Ended {
     Cut,
 }
 
+/// For what was refused last to be written down.
+const LAST_WRITES: Duration = Duration::from_secs(1);
 /// Connections to the ops listener: probes and a few scrapers.
 const OPS_CONNECTIONS: usize = 64;
 /// Of one address, so that no neighbour can starve the probes.
@@ -245,6 +247,9 @@ impl Running {
             let stored = depths.values().map(|depth| depth.stored).sum();
             let dead = depths.values().map(|depth| depth.dead).sum();
             telemetry.tell(Event::InboxLeft { stored, dead });
+        }
+        if let Some(shelf) = &sidecar.shelf {
+            _ = tokio::time::timeout(LAST_WRITES, shelf.written()).await;
         }
         _ = close_ops.send(true);
         match drained {

@@ -113,6 +113,15 @@ impl ReplayStore {
         }
     }
 
+    /// A part of the fields of such a hash, with their values, from where the part before it ended, at first "0";
+    /// and where the next one begins, "0" if there is none. A field may come twice.
+    pub async fn fields(&self, hash: &str, at: &str) -> Result<(String, Vec<(Vec<u8>, Vec<u8>)>), String> {
+        match self {
+            ReplayStore::Memory(_) => Err("gates share no store".to_owned()),
+            ReplayStore::Redis(redis) => redis.fields(hash, at).await,
+        }
+    }
+
     /// Lets an event that was delivered be delivered again, because an operator says so. One
     /// that is being delivered is not touched.
     pub async fn forget(&self, key: ReplayKey, now: Now) -> Result<Forgotten, Unavailable> {

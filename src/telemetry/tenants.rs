@@ -47,7 +47,10 @@ impl Tenants {
                 proven.pop_lru();
             }
         }
-        if let Some(ends) = proven.get_mut(&name) {
+        // Both are looked at for every name, so that the time which this takes does not tell where it is: the next
+        // delivery of the same sender may wait for it.
+        let (in_proven, in_named) = (proven.get_mut(&name), named.get_mut(&name));
+        if let Some(ends) = in_proven.or(in_named) {
             return add(ends, verdict, reason, now);
         }
         add(named.get_or_insert_mut(name, Ends::new), verdict, reason, now);

@@ -74,3 +74,16 @@ fn a_preset_that_remembers_nothing_does_not_promise_that_its_memory_stops_a_repl
         assert!(!notes.contains("by the replay window alone"), "{name} goes by {}: {notes}", identity.by);
     }
 }
+
+/// A duplicate is answered without the application, which decides nothing then.
+#[test]
+fn a_question_that_is_repeated_reaches_the_application() {
+    for name in ["google-chat", "neon-auth", "okta", "scalekit-interceptor", "twilio"] {
+        let preset = provider::preset(name).unwrap();
+        assert_eq!(
+            preset.identity.map(|identity| identity.by.to_string()).as_deref(),
+            Some("none"),
+            "{name}"
+        );
+    }
+}

@@ -101,7 +101,8 @@ fn a_list_has_one_object_a_line_with_the_names_that_scripts_rely_on() {
     let report: Value = serde_json::from_str(&gate.ops("/report").text()).unwrap();
     let told = &report["routes"][0]["inbox"];
     assert_eq!((&told["stored"], &told["dead"]), (&1.into(), &0.into()), "{report}");
-    assert!(gate.ops("/").text().contains("Inbox: 1 stored"), "the page tells of it");
+    let page = gate.ops("/").text();
+    assert!(page.contains("Inbox: 1 stored") && page.contains("Next attempt: "), "the page tells of it");
     let text = inbox(&state, &["list"]);
     assert!(text.out.contains("unreachable") && text.out.contains("stored"), "{}", text.out);
     let shown = inbox(&state, &["show", "--route", "one"]);
@@ -118,6 +119,8 @@ fn what_is_dead_is_replayed_at_the_rate_that_is_asked_for() {
     let (state, (app, mended)) = (Dir::new(), ailing());
     let gate = controlled(&app, &state).start();
     let events = dead(&gate, 9);
+    let page = gate.ops("/").text();
+    assert!(page.contains("last answer") && page.contains(">422</td>"), "the page tells why: {page}");
     mended.open();
     let started = Instant::now();
     let before = app.seen();

@@ -36,5 +36,7 @@ mod promises;
 mod fleet;
 // What a gate refuses, and keeps for an operator.
 mod refused;
+// A route that tenants share.
+mod tenants;
 // How fast it is, for `benches/README.md`.
 mod speed;

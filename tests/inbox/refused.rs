@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::redis_server::Server;
 use crate::support::gate::{Run, hookgate, run, same};
 use crate::support::sender::{SECRET, other_secret};
 use crate::support::{Answer, App, Builder, Dir, Gate, Request, Response, Sender, Signer, until};
@@ -651,4 +652,27 @@ fn a_gate_without_a_shelf_and_an_order_without_a_meaning_are_told() {
         let said = refused(&state, args);
         assert!(said.code == Some(code) && said.err.contains(word), "{args:?}: {:?} {}", said.code, said.err);
     }
+}
+
+#[test]
+fn beside_a_shared_store_each_gate_keeps_its_own_and_an_event_is_one_for_all() {
+    let Some(server) = Server::start() else { return };
+    let (state, other_state, app) = (Dir::new(), Dir::new(), App::ok());
+    let start = |state: &Dir, keys: &str| {
+        let builder = Gate::before(&app).with("control-socket", state.join("control").display());
+        builder.dir().write("key-0", other_secret());
+        let store = format!("replay: {{ store: \"{}\", prefix: \"shop:\" }}\n", server.url());
+        builder.config(&(config(state, SHELF, keys, "") + &store)).start()
+    };
+    let gate = start(&state, "");
+    let event = early();
+    let id = id_of(&gate.send(&event));
+    wait_for(&gate, 1.0);
+    drop(gate);
+    let both = ", { file: DIR/key-1 }";
+    let (_gate, other) = (start(&state, both), start(&other_state, both));
+    assert!(listed(&other_state, &[]).is_empty());
+    assert_eq!(only(&state, "deliver", &id).1["reason"], "accepted");
+    assert_eq!(other.send(&event).said(), (200, "Already processed".to_owned()));
+    assert_eq!(app.seen(), 1);
 }

@@ -100,6 +100,7 @@ fn two_events_of_a_sender_that_are_the_same_bytes_are_both_delivered() {
         ("convoy-base64", 0, "{}", Some("X-Convoy-Idempotency-Key")),
         ("gitlab-token", 0, push, Some("Idempotency-Key")),
         ("hookdeck", 0, "{}", Some("x-hookdeck-eventid")),
+        ("okta", 0, "{\"eventId\":\"1\",\"eventType\":\"com.okta.oauth2.tokens.transform\"}", None),
         ("recharge", 0, "{\"charge\":{\"id\":1}}", None),
         ("recharge-legacy", 0, "{\"charge\":{\"id\":1}}", None),
         ("recurly-classic", 0, account, None),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::redis_server::Server;
+use crate::support::gate::run;
 use crate::support::{App, Builder, Gate, Request, Signer, until};
 
 const ROUTES: &str = "
@@ -95,4 +96,55 @@ fn known_tenants_go_on_without_the_store_as_far_as_events_can_be_remembered() {
         assert_eq!(gate.send(&event("acme", "acme")).status, 200);
         assert_eq!(gate.send(&event("globex", "globex")).status, 503);
     }
+}
+
+/// What `hookgate check` prints, which is not to refuse the configuration for what it finds there.
+fn checked(gate: &Builder) -> String {
+    let told = run(&mut gate.command("check"));
+    assert_eq!(told.code, Some(0), "{}", told.err);
+    told.out
+}
+
+#[test]
+fn check_counts_the_tenants_of_a_hash_and_names_those_whose_secrets_cannot_be_used() {
+    let Some(mut redis) = Server::start() else { return };
+    let app = App::ok();
+    let gate = gate(&app, &redis);
+    let none = checked(&gate);
+    assert!(none.contains("route github: 0 tenants in the store's hash tenants:github"), "{none}");
+    // More than come in one part.
+    for n in 0..2500 {
+        let name = format!("tenant{n:04}");
+        redis.run::<i64>(&["HSET", "tenants:github", &name, &secret(&name)]);
+    }
+    for (name, value) in [
+        ("globex", "short"),
+        ("bad name", "a secret that is long enough"),
+        ("..data", "a secret that is long enough"),
+        ("broken", "{oops"),
+        ("empty", ""),
+        ("twin", &*secret("tenant0007")),
+    ] {
+        redis.run::<i64>(&["HSET", "tenants:github", name, value]);
+    }
+    let told = checked(&gate);
+    for says in [
+        "route github: 2502 tenants in the store's hash tenants:github (globex, tenant0000, tenant0001, …)",
+        "globex: the secret globex cannot be used: the key has 5 bytes",
+        "\"bad name\" can be no tenant",
+        "\"..data\" can be no tenant",
+        "broken in tenants:github: what it answers is not",
+        "empty is empty",
+        "tenant0007 and twin share a secret",
+    ] {
+        assert!(told.contains(says), "{says}: {told}");
+    }
+    assert!(!told.contains("nobody else has") && !told.contains("oops"), "no secret is told: {told}");
+    redis.run::<i64>(&["DEL", "tenants:github"]);
+    redis.run::<String>(&["SET", "tenants:github", "no hash"]);
+    let told = checked(&gate);
+    assert!(told.contains("tenants cannot be looked up from here: the store: WRONGTYPE"), "{told}");
+    redis.kill();
+    let told = checked(&gate);
+    assert!(told.contains("tenants cannot be looked up from here: the store does not answer: "), "{told}");
 }

@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -138,7 +137,7 @@ impl Writer {
                 looked = Instant::now();
                 self.write(&batch, clock::now().wall_ms);
             }
-            self.shared.waiting.fetch_sub(size, Ordering::Relaxed);
+            self.shared.left(batch.len(), size);
             for work in orders {
                 work(&mut self.tables);
                 self.publish();

@@ -10,7 +10,7 @@ mod share;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -32,6 +32,8 @@ use crate::lock::lock;
 
 /// What waits to be written, at most.
 const QUEUE: usize = 256;
+/// Places behind it for operators, whom no flood keeps waiting.
+const ORDERS: usize = 32;
 /// What a record takes beside head and body.
 const OVERHEAD: u64 = 512;
 /// One client gets this part of the places in a minute.
@@ -207,8 +209,28 @@ pub struct Shelf {
 #[derive(Default)]
 struct Shared {
     totals: Mutex<Totals>,
-    /// Bytes that wait to be written.
+    /// Requests that wait to be written.
+    queued: AtomicUsize,
+    /// What they take.
     waiting: AtomicU64,
+}
+
+impl Shared {
+    /// Whether one more may wait: it is counted then.
+    fn joins(&self, size: u64, most: u64) -> bool {
+        let queued = self.queued.fetch_add(1, Ordering::Relaxed);
+        let waiting = self.waiting.fetch_add(size, Ordering::Relaxed);
+        let joins = queued < QUEUE && (waiting + size <= most || waiting == 0);
+        if !joins {
+            self.left(1, size);
+        }
+        joins
+    }
+
+    fn left(&self, count: usize, size: u64) {
+        self.queued.fetch_sub(count, Ordering::Relaxed);
+        self.waiting.fetch_sub(size, Ordering::Relaxed);
+    }
 }
 
 impl Shelf {
@@ -232,7 +254,7 @@ impl Shelf {
     pub fn open(settings: Settings, now_ms: i64) -> Result<(Shelf, Opened), Fault> {
         let bounds = settings.bounds;
         let shared = Arc::new(Shared::default());
-        let (orders, queue) = std::sync::mpsc::sync_channel(QUEUE);
+        let (orders, queue) = std::sync::mpsc::sync_channel(QUEUE + ORDERS);
         let (writer, opened) = Writer::open(settings, queue, Arc::clone(&shared), now_ms)?;
         let thread = std::thread::Builder::new().name("shelf".to_owned());
         thread.spawn(move || writer.run()).map_err(Fault::Io)?;
@@ -260,16 +282,18 @@ impl Shelf {
     /// Hands a request over to be written, which nobody waits for.
     pub fn keep(&self, refused: Refused) -> Result<(), Drop> {
         let size = refused.size();
-        let waiting = self.shared.waiting.fetch_add(size, Ordering::Relaxed);
-        let sent = if waiting + size > self.largest() && waiting > 0 {
-            Err(Drop::Queue)
-        } else {
-            self.orders.try_send(Order::Keep(Box::new(refused))).map_err(|_| Drop::Queue)
-        };
-        if sent.is_err() {
-            self.shared.waiting.fetch_sub(size, Ordering::Relaxed);
+        if !self.shared.joins(size, self.largest()) {
+            return Err(Drop::Queue);
         }
-        sent
+        self.orders.try_send(Order::Keep(Box::new(refused))).map_err(|_| {
+            self.shared.left(1, size);
+            Drop::Queue
+        })
+    }
+
+    /// Waits until what was handed over before is written.
+    pub async fn written(&self) {
+        _ = self.order(|_| Ok(())).await;
     }
 
     fn largest(&self) -> u64 {

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -16,29 +17,58 @@ use super::{MOST_SECRETS, MOST_TEXT, Trouble};
 use crate::config::provider::NamedSecret;
 use crate::config::route::is_name;
 use crate::config::secret::Secret;
+use crate::lock::lock;
 
 pub struct Directory {
     path: PathBuf,
+    /// Who was found last.
+    last: Mutex<Option<Box<str>>>,
 }
 
 impl Directory {
     pub fn new(path: PathBuf) -> Self {
-        Directory { path }
+        Directory { path, last: Mutex::default() }
     }
 
     /// The tenant's secrets, newest first; `None` if there is no such tenant. It blocks.
     pub fn secrets(&self, tenant: &str) -> Result<Option<Vec<NamedSecret>>, Trouble> {
-        // By its name each time: a folder that was replaced is the one that counts.
-        let folder = open_folder(&self.path)
-            .map_err(|error| Trouble::Source(format!("cannot open {}: {error}", self.path.display())))?;
+        self.of(&self.open()?, tenant)
+    }
+
+    /// The same for a name that a stranger gave, who is not to learn from the time that it takes whether there is
+    /// such a tenant: for every name something is read, if need be that of another tenant, and something is looked
+    /// for that is not there.
+    pub fn secrets_evenly(&self, tenant: &str) -> Result<Option<Vec<NamedSecret>>, Trouble> {
+        let folder = self.open()?;
+        let found = self.of(&folder, tenant)?;
+        let other = if found.is_some() {
+            lock(&self.last).replace(tenant.into());
+            Some(format!("~{}", &tenant[1..]).into()) // can be no tenant's
+        } else {
+            lock(&self.last).clone()
+        };
+        _ = other.map(|other| self.of(&folder, &other));
+        Ok(found)
+    }
+
+    /// By its name each time: a folder that was replaced is the one that counts.
+    fn open(&self) -> Result<OwnedFd, Trouble> {
+        open_folder(&self.path)
+            .map_err(|error| Trouble::Source(format!("cannot open {}: {error}", self.path.display())))
+    }
+
+    fn of(&self, folder: &OwnedFd, tenant: &str) -> Result<Option<Vec<NamedSecret>>, Trouble> {
+        if is_hidden(tenant) {
+            return Ok(None);
+        }
         let unreadable = |error: io::Error| {
             Trouble::Tenant(format!("cannot read {}: {error}", self.path.join(tenant).display()))
         };
-        let Some(opened) = self.beneath(&folder, Path::new(tenant)).map_err(unreadable)? else {
+        let Some(opened) = self.beneath(folder, Path::new(tenant)).map_err(unreadable)? else {
             return Ok(None);
         };
         if kind(&opened).map_err(unreadable)? == FileType::Directory {
-            return self.of_folder(&folder, tenant, &opened).map_err(unreadable);
+            return self.of_folder(folder, tenant, &opened).map_err(unreadable);
         }
         let secret = read(opened).map_err(unreadable)?;
         Ok(secret.map(|secret| vec![NamedSecret { id: tenant.into(), secret, not_after_ms: None }]))
@@ -116,11 +146,16 @@ fn kind(opened: &OwnedFd) -> io::Result<FileType> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(opened)?.st_mode))
 }
 
+/// What mounts, editors and tools keep for themselves: nobody meant it as a secret, and many know what is in it.
+fn is_hidden(name: &str) -> bool {
+    name.starts_with('.')
+}
+
 fn names_in(folder: &OwnedFd) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in rustix::fs::Dir::read_from(folder)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') {
+        if !is_hidden(&name) {
             names.push(name);
         }
     }
@@ -198,12 +233,37 @@ mod tests {
         create_dir(folder.path("globex").join("nested")).unwrap();
         create_dir(folder.path("empty-folder")).unwrap();
         write(folder.path("empty"), "").unwrap();
+        write(folder.path(".gitignore"), "what everybody knows is no secret").unwrap();
         assert_eq!(folder.found("acme"), Ok(Some(one("acme", "secret of acme"))));
         let both = [("2026-11", "newer"), ("2026-05", "older")].map(|(a, b)| (a.to_owned(), b.to_owned()));
         assert_eq!(folder.found("globex"), Ok(Some(both.to_vec())), "the newest first");
-        for none in ["initech", "empty", "empty-folder", "acme.old", "acm", ".hidden"] {
+        for none in ["initech", "empty", "empty-folder", "acme.old", "acm", ".hidden", ".gitignore"] {
             assert_eq!(folder.found(none), Ok(None), "{none}");
         }
+    }
+
+    #[test]
+    fn what_is_read_besides_for_an_even_time_changes_no_answer() {
+        let folder = Folder::new("even");
+        for tenant in ["acme", "globex"] {
+            write(folder.path(tenant), format!("secret of {tenant}")).unwrap();
+        }
+        write(folder.path("~cme"), "of nobody").unwrap();
+        let directory = Directory::new(folder.0.join("in"));
+        let found = |tenant: &str| {
+            let found = directory.secrets_evenly(tenant).map_err(Trouble::into_words).unwrap();
+            found.map(|secrets| String::from_utf8(secrets[0].secret.expose().to_vec()).unwrap())
+        };
+        let own = |tenant: &str| Some(format!("secret of {tenant}"));
+        assert_eq!(found("initech"), None, "before anybody is found");
+        for _ in 0..2 {
+            assert_eq!(found("acme"), own("acme"));
+            assert_eq!(found("initech"), None);
+            assert_eq!(found("globex"), own("globex"));
+            assert_eq!(found("initech"), None);
+        }
+        std::fs::remove_file(folder.path("globex")).unwrap();
+        assert_eq!((found("initech"), found("globex"), found("acme")), (None, None, own("acme")));
     }
 
     #[test]

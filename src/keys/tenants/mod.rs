@@ -13,26 +13,27 @@ mod cache;
 mod directory;
 mod ring;
 mod socket;
+mod survey;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use self::cache::{Cache, Remembered};
 pub use self::directory::Directory;
 use self::socket::Socket;
+pub use self::survey::{Seen, Survey, survey};
 use super::told::{self, Whence};
 use crate::clock;
-use crate::config::provider::{self, NamedSecret};
+use crate::config::provider::NamedSecret;
 use crate::config::route::{TenantSecrets, Where};
 use crate::config::secret::Secret;
 use crate::gate::keys::{KeyRing, Keys};
 use crate::gate::route::Route;
 use crate::gate::scheme::Recipe;
-use crate::gate::scheme::key::KeyError;
 use crate::lock::lock;
 use crate::store::ReplayStore;
 use crate::store::redis::Breaker;
@@ -43,7 +44,8 @@ use crate::telemetry::metrics::{Lookup, TenantMetrics};
 const MOST_SECRETS: usize = 16;
 /// The longest of them: a public key of RSA has half a kilobyte.
 const MOST_TEXT: usize = 16 * 1024;
-/// Names that are asked for at the same time. Others are told to come again.
+/// New names that are asked for at the same time; others are told to come again. As many of those that were asked
+/// for lately have room beside them.
 const MOST_ASKED: usize = 4096;
 /// Questions to the source at the same time.
 const AT_ONCE: usize = 64;
@@ -59,7 +61,8 @@ pub struct Tenants {
     /// What is older than that, in seconds of the monotonic clock, is looked up again.
     since: AtomicU32,
     asking: Mutex<HashMap<Arc<str>, watch::Receiver<Option<bool>>>>,
-    places: Semaphore,
+    /// For names that were asked for lately, and for others: who invents names holds up only those who are new.
+    places: [Arc<Semaphore>; 2],
     breaker: Breaker,
     /// Why the source is away, or what it said of a tenant that could not be understood.
     trouble: Mutex<Option<String>>,
@@ -84,6 +87,14 @@ pub enum Trouble {
     Tenant(String),
 }
 
+impl Trouble {
+    fn into_words(self) -> String {
+        match self {
+            Trouble::Source(why) | Trouble::Tenant(why) => why,
+        }
+    }
+}
+
 impl Tenants {
     pub fn new(route: &Route, from: TenantSecrets, store: ReplayStore, metrics: Arc<TenantMetrics>) -> Self {
         let source = Source::new(&from.place, store);
@@ -95,7 +106,7 @@ impl Tenants {
             source,
             since: AtomicU32::new(0),
             asking: Mutex::default(),
-            places: Semaphore::new(AT_ONCE),
+            places: [(), ()].map(|()| Arc::new(Semaphore::new(AT_ONCE))),
             breaker: Breaker::default(),
             trouble: Mutex::default(),
             told_away: AtomicBool::new(false),
@@ -124,7 +135,7 @@ impl Tenants {
         if let Some(remembered) = remembered.as_ref().filter(|found| self.is_good(found)) {
             return self.keys(route, name, remembered);
         }
-        if self.ask(name, now).await {
+        if self.ask(name, remembered.is_none(), now).await {
             return self.remembered(route, name, now);
         }
         match remembered {
@@ -139,23 +150,29 @@ impl Tenants {
     /// The keys of the tenant as they are now, if they were not looked up just now.
     pub async fn newer(self: &Arc<Self>, route: &Route, name: &str) -> Option<Keys> {
         let now = clock::now().mono;
-        if self.cache.get(name, now).is_some_and(|found| found.age < self.from.negative) {
+        let found = self.cache.get(name, now);
+        if found.as_ref().is_some_and(|found| found.age < self.from.negative) {
             return None;
         }
-        Some(if self.ask(name, now).await { self.remembered(route, name, now) } else { Keys::Unavailable })
+        Some(if self.ask(name, found.is_none(), now).await {
+            self.remembered(route, name, now)
+        } else {
+            Keys::Unavailable
+        })
     }
 
-    /// The secrets that are remembered of the tenant, and what is to be said if there are none.
+    /// The secrets that are remembered of the tenant, and what is to be said if it has none. Of a name that is no
+    /// tenant's that is as much work: the answer is not given yet.
     pub fn told(&self, tenant: Option<&str>) -> (Vec<NamedSecret>, Option<String>) {
         let Some(name) = tenant else {
             let hint =
                 "the delivery names no tenant, or what it names cannot be one: [A-Za-z0-9._-], at most 128";
             return (Vec::new(), Some(hint.to_owned()));
         };
-        match self.cache.get(name, clock::now().mono).filter(|found| found.is_known) {
-            Some(found) => (found.secrets(), None),
-            None => (Vec::new(), Some(format!("there is no tenant {name} in {}", self.from.place))),
-        }
+        let found = self.cache.get(name, clock::now().mono);
+        let nobody = format!("there is no tenant {name} in {}", self.from.place);
+        let is_known = found.as_ref().is_some_and(|found| found.is_known);
+        (found.map(|found| found.secrets()).unwrap_or_default(), (!is_known).then_some(nobody))
     }
 
     /// What an operator is told: of one tenant what is remembered, without asking for it.
@@ -215,21 +232,22 @@ impl Tenants {
 
     /// Asks the source, and remembers what it says; `false` if it cannot say. Who asks for a name that is
     /// asked for already waits for that answer.
-    async fn ask(self: &Arc<Self>, name: &str, now: Duration) -> bool {
+    async fn ask(self: &Arc<Self>, name: &str, is_new: bool, now: Duration) -> bool {
         let mut answered = {
             let mut asking = lock(&self.asking);
             match asking.get(name) {
                 Some(answered) => answered.clone(),
                 None => {
-                    if asking.len() >= MOST_ASKED || !self.breaker.lets_through(now) {
+                    let most = if is_new { MOST_ASKED } else { 2 * MOST_ASKED };
+                    if asking.len() >= most || !self.breaker.lets_through(now) {
                         self.metrics.looked_up(Lookup::Failed);
                         return false;
                     }
                     let (tell, answered) = watch::channel(None);
                     let name = Arc::<str>::from(name);
                     asking.insert(Arc::clone(&name), answered.clone());
-                    let question =
-                        Question { tenants: Arc::clone(self), name, now, tell, is_answered: false };
+                    let tenants = Arc::clone(self);
+                    let question = Question { tenants, name, is_new, now, tell, is_answered: false };
                     tokio::spawn(question.ask());
                     answered
                 }
@@ -239,21 +257,23 @@ impl Tenants {
         answer.is_ok_and(|answer| *answer == Some(true))
     }
 
+    /// A name that is no tenant's takes the same steps: there are as many secrets to it as there were before, or as
+    /// the tenant had that was found last.
     fn remember(&self, name: &str, found: Result<Option<Vec<NamedSecret>>, Trouble>, now: Duration) -> bool {
         match found {
-            Ok(Some(secrets)) => {
+            Ok(found) => {
                 self.breaker.succeeded();
-                self.metrics.looked_up(Lookup::Found);
-                self.cache.put(name, &secrets, true, now);
-                let decoys = ring::decoys(&self.recipes, &secrets);
-                *lock(&self.decoys) = decoys;
-                true
-            }
-            Ok(None) => {
-                self.breaker.succeeded();
-                self.metrics.looked_up(Lookup::Unknown);
-                let decoys = lock(&self.decoys).clone();
-                self.cache.put(name, &decoys, false, now);
+                let is_known = found.is_some();
+                self.metrics.looked_up(if is_known { Lookup::Found } else { Lookup::Unknown });
+                let before = self.cache.get(name, now).map(|before| before.secrets());
+                let last = lock(&self.decoys).clone();
+                let like = found.unwrap_or(before.unwrap_or(last));
+                let decoys = ring::decoys(&self.recipes, &like);
+                let (secrets, decoys) = if is_known { (like, decoys) } else { (decoys, like) };
+                self.cache.put(name, &secrets, is_known, now);
+                if is_known {
+                    *lock(&self.decoys) = decoys;
+                }
                 true
             }
             Err(trouble) => {
@@ -284,7 +304,12 @@ impl Source {
         }
     }
 
-    async fn secrets(&self, route: &str, name: &str) -> Result<Option<Vec<NamedSecret>>, Trouble> {
+    async fn secrets(
+        &self,
+        route: &str,
+        name: &str,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Result<Option<Vec<NamedSecret>>, Trouble> {
         match self {
             Source::Socket(socket) => socket.secrets(route, name).await,
             Source::Store(store, hash) => {
@@ -294,7 +319,10 @@ impl Source {
             Source::Directory(directory) => {
                 let (directory, name) = (Arc::clone(directory), name.to_owned());
                 // Files of a slow volume must not hold up deliveries.
-                let read = tokio::task::spawn_blocking(move || directory.secrets(&name));
+                let read = tokio::task::spawn_blocking(move || {
+                    let _place = place; // a thread that hangs keeps it, so that few of them hang
+                    directory.secrets_evenly(&name)
+                });
                 match tokio::time::timeout(PATIENCE, read).await {
                     Ok(Ok(found)) => found,
                     Ok(Err(_)) | Err(_) => Err(Trouble::Source("the folder does not answer".to_owned())),
@@ -311,12 +339,14 @@ pub fn ask_now(
     store: ReplayStore,
     tenant: &str,
 ) -> Result<Vec<NamedSecret>, String> {
+    let asked = at_once(async { Source::new(&from.place, store).secrets(route, tenant, None).await })?;
+    asked.map(Option::unwrap_or_default).map_err(Trouble::into_words)
+}
+
+/// Waits for it, outside of a gate.
+fn at_once<T>(work: impl Future<Output = T>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.map_err(|error| error.to_string())?;
-    match runtime.block_on(async { Source::new(&from.place, store).secrets(route, tenant).await }) {
-        Ok(secrets) => Ok(secrets.unwrap_or_default()),
-        Err(Trouble::Source(why) | Trouble::Tenant(why)) => Err(why),
-    }
+    Ok(runtime.map_err(|error| error.to_string())?.block_on(work))
 }
 
 /// A field of the hash: the secret itself, or what a socket would answer.
@@ -336,6 +366,8 @@ fn of_field(hash: &str, name: &str, value: &[u8]) -> Result<Option<Vec<NamedSecr
 struct Question {
     tenants: Arc<Tenants>,
     name: Arc<str>,
+    /// Nothing is remembered of it.
+    is_new: bool,
     /// When it was asked.
     now: Duration,
     tell: watch::Sender<Option<bool>>,
@@ -344,9 +376,12 @@ struct Question {
 
 impl Question {
     async fn ask(mut self) {
-        let place = self.tenants.places.acquire().await;
-        let found = self.tenants.source.secrets(&self.tenants.route, &self.name).await;
-        drop(place);
+        let places = Arc::clone(&self.tenants.places[usize::from(self.is_new)]);
+        // Who has waited for so long in vain is told to come again.
+        let Ok(Ok(place)) = tokio::time::timeout(PATIENCE, places.acquire_owned()).await else {
+            return self.tenants.metrics.looked_up(Lookup::Failed);
+        };
+        let found = self.tenants.source.secrets(&self.tenants.route, &self.name, Some(place)).await;
         self.is_answered = self.tenants.remember(&self.name, found, self.now);
     }
 }
@@ -359,90 +394,6 @@ impl Drop for Question {
     }
 }
 
-/// What a folder of tenants holds, for who asks before it is used.
-#[derive(Debug, Default)]
-pub struct Survey {
-    pub tenants: usize,
-    /// The first of them, by their names.
-    pub samples: Vec<String>,
-    /// What is wrong, one sentence each.
-    pub wrong: Vec<String>,
-    /// How much more is.
-    pub more: usize,
-}
-
-const SAMPLES: usize = 3;
-const MOST_WRONG: usize = 10;
-
-/// Looks at every tenant in a folder.
-pub fn survey(from: &TenantSecrets, recipes: &[Recipe]) -> Option<Result<Survey, String>> {
-    let Where::Dir(path) = &from.place else { return None };
-    let directory = Directory::new(path.clone());
-    let mut names = match directory.names() {
-        Ok(names) => names,
-        Err(error) => return Some(Err(format!("cannot read {}: {error}", path.display()))),
-    };
-    names.sort_unstable();
-    let mut survey = Survey::default();
-    let mut wrong = |what: String| {
-        if survey.wrong.len() < MOST_WRONG { survey.wrong.push(what) } else { survey.more += 1 }
-    };
-    let mut uses = HashMap::<Vec<u8>, String>::new();
-    let (mut tenants, mut samples) = (0, Vec::new());
-    for name in names {
-        if !crate::gate::tenant::is_tenant(name.as_bytes()) {
-            wrong(format!("{name:?} can be no tenant: names are [A-Za-z0-9._-], at most 128; rename it"));
-            continue;
-        }
-        let secrets = match directory.secrets(&name) {
-            Ok(Some(secrets)) => secrets,
-            Ok(None) => {
-                wrong(format!("{name} is empty: nothing is accepted for it"));
-                continue;
-            }
-            Err(Trouble::Source(why) | Trouble::Tenant(why)) => {
-                wrong(why);
-                continue;
-            }
-        };
-        tenants += 1;
-        if samples.len() < SAMPLES {
-            samples.push(name.clone());
-        }
-        for secret in &secrets {
-            if let Some(why) = unusable(recipes, secret, from.short_allowed) {
-                wrong(format!("{name}: the secret {} cannot be used: {why}", secret.id));
-            }
-            if let Some(oddity) = secret.secret.oddity() {
-                wrong(format!("{name}: the secret {} {oddity}", secret.id));
-            }
-            if let Some(other) = uses.insert(print(secret), name.clone()).filter(|other| *other != name) {
-                wrong(format!(
-                    "{other} and {name} share a secret: whoever signs for one signs for the other; give each its own"
-                ));
-            }
-        }
-    }
-    Some(Ok(Survey { tenants, samples, ..survey }))
-}
-
-fn print(secret: &NamedSecret) -> Vec<u8> {
-    use sha2::{Digest, Sha256};
-    Sha256::digest(secret.secret.expose())[..16].to_vec()
-}
-
-/// Why no scheme can use the secret.
-fn unusable(recipes: &[Recipe], secret: &NamedSecret, short_allowed: bool) -> Option<KeyError> {
-    let mut why = None;
-    for recipe in recipes {
-        match provider::keys(recipe, std::slice::from_ref(secret), short_allowed).1.pop() {
-            Some((_, error)) => _ = why.get_or_insert(error),
-            None => return None,
-        }
-    }
-    why
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
@@ -450,6 +401,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::config::flags::{Given, RunArgs};
+    use crate::config::provider;
     use crate::config::raw::SchemeWords;
     use crate::config::route::{Elsewhere, KeyedRoute};
     use crate::gate::scheme::key::KeyDecoding;
@@ -564,9 +516,27 @@ mod tests {
         });
     }
 
-    /// For every preset: keys that nobody has are as many and of the same kind as those of a tenant.
+    /// For every preset, and secrets of every form: keys that nobody has fit the same schemes, and are as many and
+    /// as long as those of a tenant.
     #[test]
     fn keys_that_nobody_has_are_like_those_of_a_tenant() {
+        use crate::gate::scheme::Recipe;
+        const FORMS: [&str; 14] = [
+            "plain words, and more than enough of them",
+            "a-secret-of-at-least-sixteen-bytes",
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            "whsec_YSBrZXkgdGhhdCBvcGVucyBub3RoaW5nIGVsc2U=",
+            "YSBrZXkgdGhhdCBvcGVucyBub3RoaW5nIGU",
+            "YSBrZXkgdGhhdCBvcGVucyBub3RoaW5nIGVs+/==",
+            "0123456789abcdef0123456789abcdef",
+            "0123456789ABCDEF0123456789ABCDEF01",
+            "0123456789abcdef0123456789abcdef0",
+            "8f2b.plain",
+            "short",
+            "\u{e9}\u{fb01} is not ASCII, \u{2460}",
+            "a key that is longer than a block of SHA-256 has bytes, so it is hashed before it is used",
+            "-----BEGIN",
+        ];
         for (name, _) in provider::PRESETS {
             let preset = provider::preset(name).unwrap();
             // A route with files instead of published keys is an error, where those are not written as files are.
@@ -578,17 +548,30 @@ mod tests {
             let recipes: Vec<_> = (preset.schemes.iter())
                 .map(|scheme| crate::config::scheme::compile(scheme, None, None).unwrap())
                 .collect();
-            let usable = |secrets: &[NamedSecret]| {
-                let keys = recipes.iter().map(|recipe| provider::keys(recipe, secrets, false));
-                keys.map(|(keys, _)| keys.len()).collect::<Vec<_>>()
-            };
+            let keys =
+                |secrets: &[NamedSecret], recipe: &Recipe| provider::keys(recipe, secrets, false).0.len();
             let first = ring::decoys(&recipes, &[]);
-            let again = ring::decoys(&recipes, &first);
-            assert!(usable(&first).contains(&1), "{name}: {:?}", usable(&first));
-            assert_eq!(usable(&first), usable(&again), "{name}");
-            assert_eq!(first[0].secret.expose().len(), again[0].secret.expose().len(), "{name}");
-            if !recipes[0].algorithm.is_public() {
-                assert_ne!(first[0].secret.expose(), again[0].secret.expose(), "{name}");
+            assert!(recipes.iter().any(|recipe| keys(&first, recipe) == 1), "{name}");
+            let forms = FORMS.map(|form| {
+                vec![NamedSecret {
+                    id: "k".into(),
+                    secret: Secret::exact(form.as_bytes()),
+                    not_after_ms: Some(7),
+                }]
+            });
+            for like in forms.iter().chain([&first]) {
+                let told = String::from_utf8_lossy(like[0].secret.expose());
+                let decoys = ring::decoys(&recipes, like);
+                let [decoy] = &*decoys else { panic!("{name}: one for one") };
+                assert_eq!((&*decoy.id, decoy.not_after_ms), (&*like[0].id, like[0].not_after_ms));
+                let is_shared = !recipes.iter().any(|recipe| recipe.algorithm.is_public());
+                assert!(!is_shared || decoy.secret.expose() != like[0].secret.expose(), "{name}: {told}");
+                for recipe in &recipes {
+                    let length =
+                        |secret: &NamedSecret| recipe.key.decode(secret.secret.expose()).map(|key| key.len());
+                    assert_eq!(keys(&decoys, recipe), keys(like, recipe), "{name}: {told}");
+                    assert!(!is_shared || length(decoy) == length(&like[0]), "{name}: {told}");
+                }
             }
         }
     }

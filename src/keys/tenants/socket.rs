@@ -36,6 +36,10 @@ impl Socket {
             200 => answer::secrets(&told.bytes[told.body..])
                 .map_err(|why| Trouble::Tenant(format!("{}: {why}", self.path.display()))),
             404 => Ok(None),
+            // The server is well, and finds fault with the question.
+            status @ 400..500 => {
+                Err(Trouble::Tenant(format!("{}: it answers {status}", self.path.display())))
+            }
             status => Err(self.away(&format!("it answers {status}"))),
         }
     }

@@ -44,6 +44,7 @@ static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::repeatable(include_st
 static FORGET: LazyLock<Script> = LazyLock::new(|| Script::once(include_str!("forget.lua")));
 static OUTCOME: LazyLock<Script> = LazyLock::new(|| Script::repeatable(include_str!("outcome.lua")));
 static FIELD: LazyLock<Script> = LazyLock::new(|| Script::repeatable(include_str!("field.lua")));
+static FIELDS: LazyLock<Script> = LazyLock::new(|| Script::repeatable(include_str!("fields.lua")));
 static RATE: LazyLock<Script> = LazyLock::new(|| Script::once(include_str!("rate.lua")));
 
 /// Between two questions of a follower: from soon to seldom.
@@ -55,6 +56,24 @@ const SETTLE_AGAIN: Duration = Duration::from_millis(500);
 const OUTCOME_MARGIN: Duration = Duration::from_secs(1);
 /// A store that took a write so lately needs no asking whether it is there.
 const RECENTLY: Duration = Duration::from_millis(900);
+
+/// Some fields of a hash, behind where the next ones begin.
+pub(super) type Part = (String, Vec<(Vec<u8>, Vec<u8>)>);
+
+/// Texts one after another, each with its length before it.
+struct Texts<'t>(&'t [u8]);
+
+impl<'t> Iterator for Texts<'t> {
+    type Item = &'t [u8];
+
+    fn next(&mut self) -> Option<&'t [u8]> {
+        let colon = self.0.iter().position(|byte| *byte == b':')?;
+        let length = std::str::from_utf8(&self.0[..colon]).ok()?.parse().ok()?;
+        let (text, rest) = self.0[colon + 1..].split_at_checked(length)?;
+        self.0 = rest;
+        Some(text)
+    }
+}
 
 /// Cloning shares the connection.
 #[derive(Clone)]
@@ -137,9 +156,28 @@ impl Redis {
 
     /// The value of a field in a hash that others keep; `None` if it is not there.
     pub(super) async fn field(&self, hash: &str, name: &str) -> Result<Option<Vec<u8>>, String> {
+        self.of_hash(&FIELD, hash, name).await
+    }
+
+    /// A part of such a hash, and where the next one begins: "0" if there is none.
+    pub(super) async fn fields(&self, hash: &str, at: &str) -> Result<Part, String> {
+        let told = self.of_hash(&FIELDS, hash, at).await?.unwrap_or_default();
+        let mut texts = Texts(&told);
+        let next = texts.next().ok_or("what answers there is no Redis")?;
+        let mut fields = Vec::new();
+        while let (Some(name), Some(value)) = (texts.next(), texts.next()) {
+            fields.push((name.to_vec(), value.to_vec()));
+        }
+        Ok((String::from_utf8_lossy(next).into_owned(), fields))
+    }
+
+    async fn of_hash(&self, script: &Script, hash: &str, about: &str) -> Result<Option<Vec<u8>>, String> {
         let word = Token::random().map_err(|_| "no randomness".to_owned())?;
-        let answer = self.link.ask(&FIELD, &[hash], &[word.as_str(), name]).await;
-        let answer = answer.map_err(|_| "the store does not answer".to_owned())?;
+        let answer = self.link.ask(script, &[hash], &[word.as_str(), about]).await;
+        let answer = answer.map_err(|_| match &*self.link.health().borrow() {
+            Health::Down(Trouble { reason, .. }) => format!("the store does not answer: {reason}"),
+            Health::Up | Health::Unknown => "the store does not answer".to_owned(),
+        })?;
         match answer.as_slice() {
             [b'=', value @ ..] => Ok(Some(value.to_vec())),
             b"-" => Ok(None),
