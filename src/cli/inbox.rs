@@ -112,14 +112,14 @@ struct RouteArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub(super) enum Output {
     Text,
     Json,
 }
 
 /// A moment, or how long ago it was.
 #[derive(Clone, Copy, Debug)]
-enum Since {
+pub(super) enum Since {
     At(Moment),
     Ago(Span),
 }
@@ -136,7 +136,7 @@ impl FromStr for Since {
 }
 
 impl Since {
-    fn ms(self) -> i64 {
+    pub(super) fn ms(self) -> i64 {
         match self {
             Since::At(moment) => moment.ms,
             Since::Ago(Span(ago)) => clock::now().wall_ms.saturating_sub(clock::millis(ago)),
@@ -190,9 +190,9 @@ pub fn inbox(args: &InboxArgs) -> ExitCode {
     }
 }
 
-struct Failure {
-    message: String,
-    code: u8,
+pub(super) struct Failure {
+    pub message: String,
+    pub code: u8,
 }
 
 impl From<String> for Failure {

@@ -12,6 +12,7 @@ pub mod inbox;
 pub mod inject;
 pub mod ops;
 pub mod providers;
+pub mod refused;
 pub mod report;
 pub mod run;
 pub mod schema;
@@ -81,6 +82,8 @@ pub enum Command {
     Forget(forget::ForgetArgs),
     /// What a running gate has stored, and what is to be done with it
     Inbox(inbox::InboxArgs),
+    /// What a running gate has refused and kept, and what it would come to now
+    Refused(refused::RefusedArgs),
     /// Tell what a running gate has refused or would have, and whether a route can enforce
     Report(report::ReportArgs),
     /// Print shell completions
@@ -141,6 +144,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Healthcheck(args) => healthcheck::healthcheck(&args),
         Command::Forget(args) => forget::forget(&args),
         Command::Inbox(args) => inbox::inbox(&args),
+        Command::Refused(args) => refused::refused(&args),
         Command::Report(args) => report::report(&args),
         Command::Completions(args) => completions::completions(&args),
     }

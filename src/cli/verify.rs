@@ -4,6 +4,7 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use clap::{Args, ValueEnum};
@@ -19,13 +20,17 @@ use crate::config::provider::{
     NamedSecret, answering, handshakes, keyed, methods, preset, rotation, unknown,
 };
 use crate::config::route::{Elsewhere, KeyedRoute};
-use crate::config::scheme::compile;
+use crate::config::scheme::compile_on;
 use crate::diagnosis::task::recipes_of;
 use crate::diagnosis::{Case, Other, hints};
 use crate::gate::delivery::{Head, split_target};
+use crate::gate::fetched::Need;
+use crate::gate::fetched::document::Document;
+use crate::gate::fetched::parameters::Parameters;
 use crate::gate::filter::freshness;
-use crate::gate::filter::signature::{Authentic, Named, Signature};
+use crate::gate::filter::signature::{Authentic, Named, Presented, Signature};
 use crate::gate::handshake::{HandshakeReply, Handshakes, Unanswerable};
+use crate::gate::keys::{KeyRing, Keys};
 use crate::gate::parse::url::PublicUrl;
 use crate::gate::reason::Reason;
 use crate::gate::route::Mode;
@@ -72,6 +77,18 @@ pub struct VerifyArgs {
     /// The URL that the provider was given, for providers that sign it
     #[arg(long)]
     url: Option<String>,
+
+    /// What a fetch of URL would have brought, for providers whose keys are fetched; repeatable
+    #[arg(long = "key", value_name = "URL=FILE", value_parser = parse_key)]
+    keys: Vec<(String, PathBuf)>,
+}
+
+fn parse_key(text: &str) -> Result<(String, PathBuf), String> {
+    let (url, file) = text.split_once('=').ok_or("write https://host/path=FILE")?;
+    if !url.starts_with("https://") {
+        return Err(format!("{url} is no address of keys: write https://host/path=FILE"));
+    }
+    Ok((url.to_owned(), file.into()))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -217,9 +234,14 @@ fn judged(args: &VerifyArgs) -> Result<Judged, Unable> {
         return Ok(Judged::question(answer));
     }
     let usable = |id: &str| rotation.is_usable(id, now);
-    let verified = signature
-        .presented(&head)
-        .and_then(|presented| signature.verify(&presented, &demands.route, &head, &captured.body, usable));
+    let given = Published { files: given_keys(&args.keys)?, now_ms: wall_ms };
+    let verified = signature.presented(&head).and_then(|presented| {
+        let keys = given.keys(&signature, &presented, &head, &captured.body);
+        if matches!(keys, Keys::Unavailable) {
+            return Err(Reason::StoreUnavailable);
+        }
+        signature.verify_by(&keys, &presented, &demands.route, &head, &captured.body, usable)
+    });
     // A signature that anyone can ask for proves nothing.
     let verified = match verified {
         Ok(_) if handshakes.could_have_signed(&captured.body) => Err(Reason::SignatureMismatch),
@@ -247,6 +269,11 @@ fn judged(args: &VerifyArgs) -> Result<Judged, Unable> {
     } else {
         Vec::new()
     };
+    if reason == Reason::StoreUnavailable
+        && let Ok(presented) = signature.presented(&head)
+    {
+        hints.extend(given.lacks(&signature, &presented, &head, &captured.body));
+    }
     // The gate looks at the method first; what else is wrong is told as well.
     if !demands.methods.contains(head.method) {
         let taken: Vec<_> = demands.methods.iter().map(Method::as_str).collect();
@@ -256,6 +283,79 @@ fn judged(args: &VerifyArgs) -> Result<Judged, Unable> {
         return Ok(Judged { reason, tenant: demands.tenant, authentic: None, hints });
     }
     Ok(Judged { reason, tenant: demands.tenant, authentic, hints })
+}
+
+/// What was given instead of fetches.
+struct Published {
+    files: Vec<(String, Vec<u8>)>,
+    now_ms: i64,
+}
+
+fn given_keys(keys: &[(String, PathBuf)]) -> Result<Vec<(String, Vec<u8>)>, Unable> {
+    keys.iter().map(|(url, file)| Ok((url.clone(), read(file)?))).collect()
+}
+
+impl Published {
+    fn file(&self, url: &str) -> Option<&[u8]> {
+        self.files.iter().find(|(known, _)| known == url).map(|(_, text)| text.as_slice())
+    }
+
+    /// The keys that judge a delivery: those of the files, where the schemes have theirs from addresses.
+    fn keys(&self, signature: &Signature, presented: &Presented, head: &Head<'_>, body: &[u8]) -> Keys {
+        let schemes = signature.schemes();
+        if schemes.iter().all(|scheme| scheme.recipe().keys.is_none()) {
+            return Keys::OfRoute;
+        }
+        let mut ring = KeyRing { schemes: vec![Vec::new(); schemes.len()], ..KeyRing::default() };
+        let mut lacks = false;
+        for (n, need) in signature.needs(presented, head, body) {
+            let recipe = schemes[n].recipe();
+            let (Need::Documents(wanted), Some(place)) = (&need, &recipe.keys) else {
+                if let Need::Chain(chain) = &need {
+                    ring.schemes[n] = signature.of_chain(n, chain, self.now_ms);
+                }
+                continue;
+            };
+            for wanted in wanted {
+                match self.file(wanted.document()).and_then(|text| Document::read(text, &place.form)) {
+                    Some(document) => {
+                        ring.schemes[n].extend(wanted.choose(&document, recipe.algorithm, self.now_ms));
+                    }
+                    None => lacks = true,
+                }
+            }
+        }
+        if lacks && ring.schemes.iter().all(Vec::is_empty) {
+            Keys::Unavailable
+        } else {
+            Keys::Found(Arc::new(ring))
+        }
+    }
+
+    /// The addresses that are needed and for which there is no file with a key.
+    fn lacks(
+        &self,
+        signature: &Signature,
+        presented: &Presented,
+        head: &Head<'_>,
+        body: &[u8],
+    ) -> Vec<String> {
+        let needs = signature.needs(presented, head, body).into_iter();
+        let wanted = needs.filter_map(|(_, need)| match need {
+            Need::Documents(wanted) => Some(wanted),
+            Need::Chain(_) => None,
+        });
+        let mut lacks: Vec<_> = wanted
+            .flatten()
+            .map(|wanted| wanted.document().to_owned())
+            .map(|url| match self.file(&url) {
+                Some(_) => format!("the file given for {url} holds no key"),
+                None => format!("its key lies at {url}: fetch that, and give --key {url}=FILE"),
+            })
+            .collect();
+        lacks.dedup();
+        lacks
+    }
 }
 
 fn demands(args: &VerifyArgs, captured: &Captured) -> Result<Demands, Unable> {
@@ -268,20 +368,37 @@ fn demands(args: &VerifyArgs, captured: &Captured) -> Result<Demands, Unable> {
 fn demands_of_preset(args: &VerifyArgs) -> Result<Demands, Unable> {
     let provider = args.provider.clone().unwrap_or_else(|| "scalekit".to_owned());
     let preset = preset(&provider).ok_or_else(|| Unable::usage(unknown(&provider)))?;
+    let fetched = preset.schemes.iter().any(|scheme| scheme.keys.is_some()) && args.secret_file.is_empty();
+    if let Some((key, need)) = preset.needs.iter().find(|(_, need)| fetched && need.is_demanded()) {
+        let message = format!(
+            "{provider} needs {key}, {}: write a route with it, and give --config and --route",
+            need.says
+        );
+        return Err(Unable::usage(message));
+    }
     let mut secrets = Vec::new();
     for path in &args.secret_file {
         let id = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         secrets.push(NamedSecret { id: id.as_ref().into(), secret: secret(path)?, not_after_ms: None });
     }
-    if secrets.is_empty() {
+    if secrets.is_empty() && !fetched {
         let trial = trial_secret().ok_or_else(|| {
             Unable::usage("no secret: give --secret-file, or --config and --route, or HOOKGATE_SECRET")
         })?;
         secrets.push(NamedSecret { id: "env".into(), secret: trial, not_after_ms: None });
     }
     let mut recipes = Vec::new();
+    let mut defaults = Parameters::default();
+    for (name, need) in &preset.needs {
+        defaults.set(name, need.default.iter().cloned().collect());
+    }
     for scheme in &preset.schemes {
-        recipes.push(compile(scheme, None, None).map_err(|fault| Unable::failed(fault.message))?);
+        let mut recipe =
+            compile_on(scheme, None, None, &defaults).map_err(|fault| Unable::failed(fault.message))?;
+        if !fetched {
+            recipe.keys = None;
+        }
+        recipes.push(recipe);
     }
     let handshakes = handshakes(&preset, answering(recipes.first(), &secrets));
     Ok(Demands {

@@ -7,6 +7,7 @@ use clap::builder::EnumValueParser;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
+use super::keys::FetchedKeys;
 use super::list;
 use super::loader::Loader;
 use super::located::{Located, overlay, read_by};
@@ -50,6 +51,10 @@ overlay! {
         /// The memory of events
         #[command(flatten)]
         pub replay: Replay,
+
+        /// Keys that providers publish
+        #[command(flatten)]
+        pub keys: FetchedKeys,
     }
 }
 

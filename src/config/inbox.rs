@@ -15,8 +15,8 @@ use super::located::{Located, overlay};
 use super::units::ByteSize;
 use crate::clock;
 use crate::files;
-use crate::inbox::Bounds;
 use crate::inbox::seal::Keys;
+use crate::inbox::{Bounds, shelf};
 
 overlay! {
     #[derive(Clone, Debug, Default, Args, Deserialize, JsonSchema)]
@@ -31,7 +31,22 @@ overlay! {
         /// How much the inbox of all routes holds, and how it is sealed
         #[command(flatten)]
         pub inbox: Inbox,
+
+        /// How much is kept of what was refused; nothing unless this is here
+        #[arg(skip)]
+        pub refused: Option<Refused>,
     }
+}
+
+/// How much is kept of what was refused.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Refused {
+    /// The most requests that are kept [default: 100]
+    pub keep: Option<Located<usize>>,
+
+    /// The most that they take together [default: 16MiB]
+    pub max_bytes: Option<Located<ByteSize>>,
 }
 
 overlay! {
@@ -60,6 +75,12 @@ const MIN_FREE: u64 = 64 << 20;
 const KEEP_DEAD: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A smaller inbox would not hold one event of the usual largest size.
 const LEAST: ByteSize = ByteSize(1 << 20);
+/// Who leaves is looked for among all of them.
+const MOST_KEPT: usize = 10_000;
+/// A quarter of it is the most that one request takes.
+const LEAST_KEPT: ByteSize = ByteSize(64 << 10);
+/// It is for looking, and strangers fill it.
+const MOST_BYTES_KEPT: ByteSize = ByteSize(1 << 30);
 
 impl State {
     /// How much there may be of what is stored, wherever it lies.
@@ -86,6 +107,32 @@ impl State {
             ));
         }
         Some(StateDir { path })
+    }
+
+    /// How much is kept of what was refused; `None` if nothing is.
+    pub fn shelf(&self, loader: &mut Loader) -> Option<shelf::Bounds> {
+        let Refused { keep, max_bytes } = self.refused.as_ref()?;
+        let requests = loader.pick("refused.keep", keep.as_ref(), 100);
+        if let Some(given) = keep.as_ref().filter(|_| !(1..=MOST_KEPT).contains(&requests)) {
+            let message = format!(
+                "{requests} is out of range: write 1 to {MOST_KEPT}, or leave refused out to keep nothing"
+            );
+            loader.located_problem("refused.keep", given, message);
+        }
+        let bytes = loader.pick("refused.max_bytes", max_bytes.as_ref(), ByteSize(16 << 20));
+        let in_range = (LEAST_KEPT..=MOST_BYTES_KEPT).contains(&bytes);
+        if let Some(given) = max_bytes.as_ref().filter(|_| !in_range) {
+            let message = format!("{bytes} is out of range: write {LEAST_KEPT} to {MOST_BYTES_KEPT}");
+            loader.located_problem("refused.max_bytes", given, message);
+        }
+        if self.state_dir.is_none() {
+            loader.problem(
+                "refused",
+                "what was refused is kept in the state_dir of this gate, also beside a shared store: name one, or leave \
+                 this out",
+            );
+        }
+        Some(shelf::Bounds { requests, bytes: bytes.0 as u64 })
     }
 
     /// The keys that seal what is stored.

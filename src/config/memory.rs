@@ -36,7 +36,7 @@ impl Bound {
     pub fn of(startup: &Startup, routes: &[KeyedRoute]) -> Self {
         let tenants = routes.iter().map(|keyed| match &keyed.elsewhere {
             Some(Elsewhere::Tenants(from)) => TENANT.saturating_mul(from.max).saturating_add(NO_TENANTS),
-            None => 0,
+            Some(Elsewhere::Published(_)) | None => 0,
         });
         let connection = if startup.sockets.listen_tls.is_empty() { CONNECTION } else { TLS_CONNECTION };
         // A shared store remembers elsewhere, and in this process only while it is away.

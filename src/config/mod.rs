@@ -13,6 +13,7 @@ pub mod file;
 pub mod flags;
 pub mod handshake;
 pub mod inbox;
+pub mod keys;
 pub mod limits;
 mod list;
 pub mod listeners;
@@ -52,8 +53,8 @@ use self::store::OnStoreError;
 use self::units::UpstreamUrl;
 use crate::gate::delivery::TrustedProxies;
 use crate::gate::filter::replay::ReplayPolicy;
-use crate::inbox::Bounds;
 use crate::inbox::seal::Keys;
+use crate::inbox::{Bounds, shelf};
 use crate::store::redis;
 
 /// Everything a run needs, checked.
@@ -108,8 +109,12 @@ pub struct Startup {
     pub state_dir: Option<StateDir>,
     /// How much the inbox may hold.
     pub inbox_bounds: Bounds,
+    /// How much is kept of what was refused; `None` if nothing is.
+    pub shelf_bounds: Option<shelf::Bounds>,
     /// Where an operator reaches the gate.
     pub control_socket: Option<PathBuf>,
+    /// How keys are fetched that providers publish.
+    pub keys: keys::Settings,
     pub lifecycle: Lifecycle,
 }
 

@@ -19,7 +19,7 @@ overlay! {
     #[command(next_help_heading = "Process")]
     #[serde(default)]
     pub struct Process {
-        /// Unix socket on which `hookgate forget` and `hookgate inbox` reach this gate; for its own user only [default: none]
+        /// Unix socket on which `hookgate forget`, `hookgate inbox` and `hookgate refused` reach this gate; for its own user only [default: none]
         #[arg(long, value_name = "PATH")]
         pub control_socket: Option<Located<PathBuf>>,
 

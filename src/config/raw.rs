@@ -288,8 +288,20 @@ pub struct SchemeWords {
     pub when: Vec<String>,
     /// Where the JSON is if it is not the whole body: `form:field` or `multipart:field`.
     pub payload: Option<String>,
-    /// `false` if the provider leaves the body, or a part of it, unsigned.
-    pub signs_body: Option<bool>,
+    /// What must hold for a delivery to be of this scheme, such as `json:/SignatureVersion == 2`: it is looked
+    /// at first, before any key is.
+    #[serde(default, deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<String>")]
+    pub given: Vec<String>,
+    /// What the token must say: the name of a claim, and the value or values of which it has one, such as
+    /// `iss: https://accounts.google.com`. Looked at as `given` is.
+    #[serde(default)]
+    pub claims: BTreeMap<String, Texts>,
+    /// Where the provider publishes its keys, if they are fetched. Then the route has no `secrets`.
+    pub keys: Option<KeysWords>,
+    /// `false` if the provider leaves the body, or a part of it, unsigned; `fields` if it signs those of its
+    /// values that mean something, each on a line.
+    pub signs_body: Option<SignsBody>,
     /// `partial` if the provider leaves open where one signed value ends and the next begins.
     pub assurance: Option<Claimed>,
     /// How the URL is signed, if the content holds it.
@@ -314,6 +326,181 @@ pub struct SchemeWords {
     #[serde(default, deserialize_with = "one_or_many")]
     #[schemars(with = "Vec<String>")]
     pub action: Vec<String>,
+}
+
+/// How much of the body is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignsBody {
+    All,
+    Fields,
+    No,
+}
+
+impl<'de> Deserialize<'de> for SignsBody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Word;
+
+        impl Visitor<'_> for Word {
+            type Value = SignsBody;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false or fields")
+            }
+
+            fn visit_bool<E>(self, all: bool) -> Result<SignsBody, E> {
+                Ok(if all { SignsBody::All } else { SignsBody::No })
+            }
+
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<SignsBody, E> {
+                match word {
+                    "fields" => Ok(SignsBody::Fields),
+                    "true" => Ok(SignsBody::All),
+                    "false" => Ok(SignsBody::No),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(word), &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Word)
+    }
+}
+
+impl JsonSchema for SignsBody {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SignsBody".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "enum": [true, false, "fields"] })
+    }
+}
+
+/// Where keys are found that are no files of the route: `{ jwks: "https://…" }`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeysWords {
+    /// The address of a JSON Web Key Set (RFC 7517), or of several.
+    #[serde(deserialize_with = "one_or_many_addresses")]
+    #[schemars(with = "Vec<AddressWords>")]
+    pub jwks: Vec<AddressWords>,
+    /// The address of another document, or of several: a list of keys of the provider's own, one key in PEM, a
+    /// certificate. A hole such as `{uuid}` takes the key's id, or what the delivery names.
+    #[serde(deserialize_with = "one_or_many_addresses")]
+    #[schemars(with = "Vec<AddressWords>")]
+    pub url: Vec<AddressWords>,
+    /// Where the delivery names the address; it must be one of `url`.
+    #[serde(deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<String>")]
+    pub named_by: Vec<String>,
+    /// Where the delivery names the key; the `kid` of a token if absent.
+    pub id: Option<String>,
+    /// Where in the document the keys stand, as a JSON pointer; `/keys` if absent.
+    pub at: Option<String>,
+    /// The member of a key that names it; `kid` if absent.
+    pub id_member: Option<String>,
+    /// The member of a key that holds it, in PEM or as the base64 of its DER; a JSON Web Key if absent.
+    pub key_member: Option<String>,
+    /// What the request for the keys carries, where that is more than an address.
+    pub with: Option<RequestWords>,
+    /// The key is in the token, as a chain of three certificates, instead.
+    pub chain: Option<ChainWords>,
+}
+
+impl KeysWords {
+    pub fn addresses(&self) -> impl Iterator<Item = &AddressWords> {
+        self.jwks.iter().chain(&self.url)
+    }
+}
+
+/// An address to fetch keys from, or `{ url: …, name: … }`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AddressWords {
+    /// The address, over HTTPS.
+    pub url: String,
+    /// The name that a certificate which is found there must have been given to.
+    pub name: Option<String>,
+    /// Whether the certificate must lead to one of the roots that are believed.
+    pub chain: bool,
+    /// Only for some values of the route: their name, such as `route:environment`.
+    pub of: Option<String>,
+    /// These values.
+    pub is: Vec<String>,
+}
+
+/// What a request for keys carries. Names in it are those of the route's `credentials`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RequestWords {
+    /// The credential that is sent as `Authorization: Bearer`.
+    pub bearer: Option<String>,
+    /// A body that is posted, with `{id}` for the key's id and `{NAME}` for a credential.
+    pub post: Option<String>,
+    /// Where a token is had for the credentials `client_id` and `client_secret` (RFC 6749, section 4.4).
+    pub oauth: Option<OauthWords>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OauthWords {
+    /// The address that gives tokens.
+    #[serde(deserialize_with = "one_or_many_addresses")]
+    #[schemars(with = "Vec<AddressWords>")]
+    pub url: Vec<AddressWords>,
+    /// What the token is to be good for.
+    pub scope: String,
+}
+
+/// A chain of certificates up to a root that is pinned.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChainWords {
+    /// The root, in PEM.
+    pub root: String,
+    /// The extension that the leaf must carry, as an object identifier.
+    pub leaf: String,
+    /// The extension that its issuer must carry.
+    pub issuer: String,
+}
+
+/// What a route must say of itself for a provider.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NeedWords {
+    /// What it is, and where it is found, in the words that follow "write NAME: …, ".
+    pub says: String,
+    /// An example of a value.
+    pub example: String,
+    /// The values that there are, if others make no sense.
+    #[serde(default)]
+    pub one_of: Vec<String>,
+    /// The form of the value, if it has one.
+    pub form: Option<ValueForm>,
+    /// What a route has that says nothing.
+    pub default: Option<String>,
+    /// What it means that a route says nothing, where it need not; then nothing is compared.
+    pub without: Option<String>,
+}
+
+impl NeedWords {
+    /// Whether a request cannot be judged without it. Credentials are for whoever fetches.
+    pub fn is_demanded(&self) -> bool {
+        self.default.is_none() && self.without.is_none() && self.form != Some(ValueForm::File)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ValueForm {
+    /// The resource name of an SNS topic.
+    TopicArn,
+    /// `https://…`.
+    Url,
+    Email,
+    Uuid,
+    Digits,
+    /// A file with a secret, such as an API key.
+    File,
 }
 
 /// What a scheme may be said to prove: never more than what is found.
@@ -355,6 +542,9 @@ pub struct SignatureSource {
     /// With `format: kv`: the fields that hold tags; `*` for all.
     #[serde(default)]
     pub keys: Vec<String>,
+    /// With `format: kv`: how the sender writes the whole, where its own SDK reads no other order or blanks:
+    /// `{tag}` and a `{name}` for each field. The gate reads them in any order; `sign` writes them so.
+    pub written: Option<String>,
     /// Needless with tokens, which have one of their own.
     pub encoding: Option<Encoding>,
 }
@@ -373,6 +563,8 @@ pub enum SignatureFormat {
     Jwt,
     /// A JSON Web Signature whose payload is the content.
     JwsDetached,
+    /// The same, and the payload is signed as it is (RFC 7797).
+    JwsUnencoded,
 }
 
 const fn equals() -> char {
@@ -390,6 +582,9 @@ pub struct Timestamp {
     pub unit: TimeUnit,
     /// Where the sender says until when the event is good.
     pub expires: Option<String>,
+    /// Whether the sender leaves the time out now and then. It must be signed as a part of something else.
+    #[serde(default)]
+    pub optional: bool,
     /// How old an event may be.
     pub tolerance: Option<Span>,
     /// How far ahead the sender's clock may be.
@@ -428,6 +623,9 @@ pub struct Preset {
     /// The methods that it sends with, if not only POST.
     #[serde(default)]
     pub methods: Vec<String>,
+    /// What a route must say of itself, by its key.
+    #[serde(default)]
+    pub needs: BTreeMap<String, NeedWords>,
     /// The first that fits is answered.
     #[serde(default)]
     pub handshake: Vec<handshake::Raw>,
@@ -458,6 +656,50 @@ pub enum Evidence {
     Documented,
     /// Sources conflict or are second-hand.
     Unconfirmed,
+}
+
+/// A single address may stand for a list of one, and a URL for an address.
+fn one_or_many_addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<AddressWords>, D::Error> {
+    struct OneOrMany;
+
+    fn plain(url: &str) -> AddressWords {
+        AddressWords { url: url.to_owned(), ..AddressWords::default() }
+    }
+
+    impl<'de> Visitor<'de> for OneOrMany {
+        type Value = Vec<AddressWords>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an address such as https://issuer.example/jwks.json, or a list of addresses")
+        }
+
+        fn visit_str<E>(self, url: &str) -> Result<Self::Value, E> {
+            Ok(vec![plain(url)])
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            let full = serde::de::value::MapAccessDeserializer::new(map);
+            Ok(vec![AddressWords::deserialize(full)?])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            struct One(Vec<AddressWords>);
+
+            impl<'de> Deserialize<'de> for One {
+                fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                    deserializer.deserialize_any(OneOrMany).map(One)
+                }
+            }
+
+            let mut all = Vec::new();
+            while let Some(One(some)) = seq.next_element()? {
+                all.extend(some);
+            }
+            Ok(all)
+        }
+    }
+
+    deserializer.deserialize_any(OneOrMany)
 }
 
 /// A single value may stand for a list of one.

@@ -2,16 +2,21 @@
 
 use std::time::Duration;
 
+use super::raw::SignsBody;
 use super::{Fault, raw};
-use crate::gate::parse::json;
+use crate::gate::fetched::certificate::{self, ChainRule};
+use crate::gate::fetched::document::Form;
+use crate::gate::fetched::parameters::Parameters;
+use crate::gate::fetched::{KeyName, KeyPlace, KeySource, Pinned};
+use crate::gate::parse::json::{self, Pointer};
 use crate::gate::parse::url::SignedQuery;
 use crate::gate::scheme::algorithm::{Algorithm, Encoding};
 use crate::gate::scheme::content::{Content, Piece};
 use crate::gate::scheme::source::Source;
 use crate::gate::scheme::timestamp::TimestampRule;
 use crate::gate::scheme::{
-    Assign, Assurance, Equality, FieldNames, Payload, Recipe, SignatureFormat, SignatureRule, TokenPayload,
-    UrlRule,
+    Assign, Assurance, Demand, Equality, FieldNames, Payload, Recipe, SignatureFormat, SignatureRule,
+    TokenPayload, UrlRule,
 };
 
 /// The tolerance of a scheme that names none.
@@ -31,7 +36,10 @@ pub fn compile(
         signature: signature(raw)?,
         content: contents.next().unwrap_or_default(),
         variants: contents.collect(),
-        also: raw.also.iter().map(|text| equality(text)).collect::<Result<_, _>>()?,
+        also: raw.also.iter().map(|text| equality("also", text)).collect::<Result<_, _>>()?,
+        given: raw.given.iter().map(|text| equality("given", text)).collect::<Result<_, _>>()?,
+        claims: raw.claims.iter().map(demand).collect::<Result<_, _>>()?,
+        keys: raw.keys.as_ref().map(|keys| key_place(raw, keys, &Parameters::default())).transpose()?,
         when: sources("when", &raw.when)?,
         payload: raw.payload.as_deref().map(payload).transpose()?,
         url: None,
@@ -43,9 +51,11 @@ pub fn compile(
         action: sources("action", &raw.action)?,
         looked_at: Vec::new(),
         closed: false,
+        by_fields: raw.signs_body == Some(SignsBody::Fields),
         assurance: Assurance::Partial,
     };
     check(&recipe)?;
+    check_written(&recipe)?;
     check_body(&recipe, raw.signs_body)?;
     check_ends(&recipe, raw.assurance)?;
     recipe.closed = is_closed(&recipe, raw.assurance);
@@ -75,6 +85,9 @@ pub fn check_choice(recipes: &[Recipe]) -> Result<(), Fault> {
             // Whichever key it is, what is signed is one and the same.
             let but_for_the_key = Recipe { key: second.key.clone(), ..first.clone() } == *second;
             let told_by_key = but_for_the_key && first.key != second.key;
+            // What the delivery says itself, which is signed, is looked at before anything else.
+            let told_by_words = first.given != second.given || first.claims != second.claims;
+            let told_by_key = told_by_key || told_by_words;
             if alike && first.when == second.when && !told_by_key {
                 let message = format!(
                     "two schemes read {place}, and nothing tells which one a delivery is of: give the first a condition in when, or write both forms of the content into one scheme"
@@ -102,8 +115,16 @@ fn assurance(recipe: &Recipe) -> Assurance {
     match recipe.algorithm {
         Algorithm::Token => Assurance::Authenticated,
         _ if recipe.closed && !recipe.is_extensible() => Assurance::Verified,
+        // A token that says who calls, and nothing of what is said.
+        _ if recipe.keys.is_some() && is_bearer(recipe) => Assurance::Authenticated,
         _ => Assurance::Partial,
     }
+}
+
+fn is_bearer(recipe: &Recipe) -> bool {
+    let inside = SignatureFormat::Token { prefix: Vec::new(), payload: TokenPayload::Inside };
+    std::mem::discriminant(&recipe.signature.format) == std::mem::discriminant(&inside)
+        && !recipe.covers_body()
 }
 
 fn signature(raw: &raw::SchemeWords) -> Result<SignatureRule, Fault> {
@@ -133,7 +154,7 @@ fn signature(raw: &raw::SchemeWords) -> Result<SignatureRule, Fault> {
             "no token can be signed with it: write hmac-sha256, for instance",
         ));
     }
-    Ok(SignatureRule { from, format, encoding })
+    Ok(SignatureRule { from, format, written: raw.signature.written.clone(), encoding })
 }
 
 fn format(raw: &raw::SignatureSource) -> Result<SignatureFormat, Fault> {
@@ -156,6 +177,7 @@ fn format(raw: &raw::SignatureSource) -> Result<SignatureFormat, Fault> {
         raw::SignatureFormat::Positional => fields(raw, split, Assign::Place)?,
         raw::SignatureFormat::Jwt => token(TokenPayload::Inside),
         raw::SignatureFormat::JwsDetached => token(TokenPayload::Detached),
+        raw::SignatureFormat::JwsUnencoded => token(TokenPayload::Plain),
     })
 }
 
@@ -207,16 +229,106 @@ fn parse(key: &'static str, template: &str) -> Result<Content, Fault> {
     template.parse().map_err(|e: String| Fault::new(key, e))
 }
 
-fn equality(text: &str) -> Result<Equality, Fault> {
+fn equality(key: &'static str, text: &str) -> Result<Equality, Fault> {
     let Some((source, template)) = text.split_once("==") else {
         return Err(Fault::new(
-            "also",
+            key,
             format!("\"{text}\" demands nothing: write query:name == {{body|sha256hex}}"),
         ));
     };
-    let source = source.trim().parse().map_err(|e: String| Fault::new("also", e))?;
-    let contents = template.split(" or ").map(|template| parse("also", template.trim()));
+    let source = source.trim().parse().map_err(|e: String| Fault::new(key, e))?;
+    let contents = template.split(" or ").map(|template| parse(key, template.trim()));
     Ok(Equality { source, contents: contents.collect::<Result<_, _>>()? })
+}
+
+fn demand((claims, values): (&String, &raw::Texts)) -> Result<Demand, Fault> {
+    let pointer = |claim: &str| {
+        if claim.starts_with('/') {
+            claim.parse().map_err(|e: String| Fault::new("claims", e))
+        } else {
+            Ok(Pointer::key(claim))
+        }
+    };
+    let claims = claims.split(" or ").map(|claim| pointer(claim.trim())).collect::<Result<_, _>>()?;
+    let one_of = values.0.iter().map(|template| parse("claims", template)).collect::<Result<_, _>>()?;
+    Ok(Demand { claims, one_of })
+}
+
+/// A scheme on a route that says this of itself.
+pub fn compile_on(
+    raw: &raw::SchemeWords,
+    tolerance: Option<Duration>,
+    future: Option<Duration>,
+    route: &Parameters,
+) -> Result<Recipe, Fault> {
+    let mut recipe = compile(raw, tolerance, future)?.on(route);
+    recipe.keys = raw.keys.as_ref().map(|keys| key_place(raw, keys, route)).transpose()?;
+    Ok(recipe)
+}
+
+/// Where a scheme's keys are found on a route that says this of itself.
+pub fn key_place(
+    raw: &raw::SchemeWords,
+    words: &raw::KeysWords,
+    route: &Parameters,
+) -> Result<KeyPlace, Fault> {
+    let source = |text: &String| text.parse().map_err(|e: String| Fault::new("keys", e));
+    let is_token = matches!(
+        raw.signature.format,
+        raw::SignatureFormat::Jwt | raw::SignatureFormat::JwsDetached | raw::SignatureFormat::JwsUnencoded
+    );
+    let id = match &words.id {
+        Some(id) if id == "none" => KeyName::None,
+        Some(id) => KeyName::Value(source(id)?),
+        None if is_token => KeyName::Token,
+        None => KeyName::None,
+    };
+    let form = Form { at: words.at.clone(), id: words.id_member.clone(), key: words.key_member.clone() };
+    if !raw.algorithm.is_public() {
+        let remedy = "keys that are published are public keys: write algorithm: rsa-sha256, for instance";
+        return Err(Fault::new("algorithm", remedy));
+    }
+    if let Some(chain) = &words.chain {
+        let roots = certificate::blocks(chain.root.as_bytes())
+            .map_err(|_| Fault::new("keys.chain", "the root is no certificate in PEM"))?;
+        let rule = ChainRule { roots, leaf: chain.leaf.clone(), issuer: chain.issuer.clone() };
+        return Ok(KeyPlace { source: KeySource::Token(rule), id: KeyName::None, form });
+    }
+    let mut pinned = Vec::new();
+    for words in words.addresses() {
+        pinned.extend(addresses(words, route)?);
+    }
+    if words.addresses().next().is_none() {
+        let remedy = "say where the keys are published: keys: { jwks: \"https://…\" }";
+        return Err(Fault::new("keys", remedy));
+    }
+    let by_id = |one: &Pinned| one.address.fixed().is_none();
+    let source = match words.named_by.as_slice() {
+        [] if pinned.iter().any(by_id) => KeySource::ById(pinned),
+        [] => KeySource::Fixed(pinned),
+        by => KeySource::Named(by.iter().map(source).collect::<Result<_, _>>()?, pinned),
+    };
+    Ok(KeyPlace { source, id, form })
+}
+
+/// An address once for each value of the route in it.
+fn addresses(words: &raw::AddressWords, route: &Parameters) -> Result<Vec<Pinned>, Fault> {
+    let fault = |e: String| Fault::new("keys", e);
+    let only = words.of.as_ref().map(|of| route.only(of, &words.is));
+    let route = match &only {
+        None => route,
+        Some(Some(only)) => only,
+        Some(None) => return Ok(Vec::new()),
+    };
+    // The name of the certificate has the same value in it as the address.
+    let both = format!("{}\n{}", words.url, words.name.as_deref().unwrap_or_default());
+    let mut pinned = Vec::new();
+    for filled in route.fill(&both) {
+        let (url, name) = filled.split_once('\n').unwrap_or((&filled, ""));
+        let name = Some(name.to_owned()).filter(|name| !name.is_empty());
+        pinned.push(Pinned { address: url.parse().map_err(fault)?, name, chain: words.chain });
+    }
+    Ok(pinned)
 }
 
 fn payload(text: &str) -> Result<Payload, Fault> {
@@ -240,6 +352,7 @@ fn timestamp(
     Ok(TimestampRule {
         from: sources("timestamp.from", &raw.from)?,
         unit: raw.unit,
+        optional: raw.optional,
         expires: expires.transpose().map_err(|e| Fault::new("timestamp.expires", e))?,
         tolerance: tolerance.unwrap_or_else(|| own(raw.tolerance)),
         future_tolerance: future.unwrap_or_else(|| own(raw.future_tolerance)),
@@ -258,6 +371,12 @@ fn check(recipe: &Recipe) -> Result<(), Fault> {
                 "timestamp.from",
                 "name where the time stands: header:Name, kv:field or json:/pointer",
             ));
+        }
+        if rule.optional
+            && recipe.contents().any(|content| rule.from.iter().any(|source| content.keeps(source)))
+        {
+            let message = "optional: the content names the time, so a delivery without it is not signed: leave optional out";
+            return Err(Fault::new("timestamp.optional", message));
         }
         let all = rule.from.iter().chain(&rule.expires);
         if let Some(source) = all.into_iter().find(|source| !recipe.covers(source)) {
@@ -302,6 +421,27 @@ fn check(recipe: &Recipe) -> Result<(), Fault> {
     Ok(())
 }
 
+/// What a signer writes must be what it signs: the tag and each field that the content has, once.
+fn check_written(recipe: &Recipe) -> Result<(), Fault> {
+    let Some(written) = &recipe.signature.written else { return Ok(()) };
+    if !matches!(recipe.signature.format, SignatureFormat::Fields { assign: Assign::Before(_), .. }) {
+        return Err(Fault::new("signature.written", "goes with format: kv alone"));
+    }
+    let fields = recipe.content.values().filter_map(|(_, source, _)| match source {
+        Source::Field(name) => Some(name.as_str()),
+        _ => None,
+    });
+    let mut wanted: Vec<_> = fields.chain(["tag"]).map(|name| format!("{{{name}}}")).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let all = wanted.iter().all(|name| written.matches(name.as_str()).count() == 1);
+    if !all || written.matches('{').count() != wanted.len() {
+        let remedy = format!("write each of these once: {}", wanted.join(", "));
+        return Err(Fault::new("signature.written", remedy));
+    }
+    Ok(())
+}
+
 /// What joins the id must be signed as the id is: a value that anybody could change would make a
 /// copy an event of its own.
 fn check_distinct(recipe: &Recipe) -> Result<(), Fault> {
@@ -325,6 +465,10 @@ fn check_ends(recipe: &Recipe, claimed: Option<raw::Claimed>) -> Result<(), Faul
     let contents = recipe.contents().map(|content| ("content", content));
     let equal = recipe.also.iter().flat_map(|equality| &equality.contents).map(|content| ("also", content));
     for (key, content) in contents.chain(equal) {
+        // Each on a line of its own, which no value can leave.
+        if recipe.by_fields && key == "content" {
+            continue;
+        }
         if let Some(transform) = content.lossy_body() {
             let message = format!(
                 "under |{transform} two bodies are signed alike: use {{body}}, or one of its digests such as {{body|sha256hex}}"
@@ -342,7 +486,7 @@ fn check_ends(recipe: &Recipe, claimed: Option<raw::Claimed>) -> Result<(), Faul
 }
 
 /// A signature that leaves the body open is a choice that has to be spelled out.
-fn check_body(recipe: &Recipe, signs_body: Option<bool>) -> Result<(), Fault> {
+fn check_body(recipe: &Recipe, signs_body: Option<SignsBody>) -> Result<(), Fault> {
     if recipe.algorithm == Algorithm::Token {
         return if recipe.content.is_empty() {
             Ok(())
@@ -352,19 +496,23 @@ fn check_body(recipe: &Recipe, signs_body: Option<bool>) -> Result<(), Fault> {
     }
     let template = &recipe.content;
     match (recipe.covers_body(), signs_body) {
-        (true, Some(false)) => {
+        (true, Some(SignsBody::No | SignsBody::Fields)) => {
             Err(Fault::new("signs_body", format!("\"{template}\" signs the body: leave signs_body out")))
         }
-        (false, None | Some(true)) => Err(Fault::new(
+        (false, None | Some(SignsBody::All)) => Err(Fault::new(
             "content",
             format!(
                 "\"{template}\" does not sign the body: put {{body}} into it, or say signs_body: false if the provider does not sign it"
             ),
         )),
-        (false, Some(false)) if template.is_empty() => {
+        (false, Some(SignsBody::No | SignsBody::Fields)) if template.is_empty() => {
             Err(Fault::new("content", "is missing: say what is signed"))
         }
-        (true, None | Some(true)) | (false, Some(false)) => Ok(()),
+        (false, Some(SignsBody::Fields)) if !template.has_a_value_a_line() => Err(Fault::new(
+            "signs_body",
+            "fields: each value but the first stands on a line of its own: write \\n before it and behind it",
+        )),
+        (true, None | Some(SignsBody::All)) | (false, Some(SignsBody::No | SignsBody::Fields)) => Ok(()),
     }
 }
 

@@ -10,7 +10,7 @@ use super::flags::{Given, RunArgs};
 use super::inbox::StateDir;
 use super::loader::Loader;
 use super::located::Overlay;
-use super::route::{ForAll, KeyedRoute};
+use super::route::{Elsewhere, ForAll, KeyedRoute};
 use crate::gate::delivery::TrustedProxies;
 use crate::gate::filter::https::Https;
 use crate::gate::filter::replay::WINDOW_MARGIN;
@@ -59,7 +59,9 @@ impl Loader {
         let sharing = checks.replay.sharing(self, &exchange.upstream);
         let inbox_bounds = state.bounds(self);
         let state_dir = state.folder(self);
-        if let Some(StateDir { path }) = state_dir.as_ref().filter(|_| sharing.store.is_some()) {
+        let shelf_bounds = state.shelf(self);
+        let only_inbox = sharing.store.is_some() && shelf_bounds.is_none();
+        if let Some(StateDir { path }) = state_dir.as_ref().filter(|_| only_inbox) {
             let path = path.display();
             self.notice(format!(
                 "state_dir: with a shared store the inbox is in that store: what is stored in {path} waits there for a \
@@ -88,6 +90,8 @@ impl Loader {
         let tolerances =
             routes.iter().filter_map(|keyed| keyed.route.fresh_within_window()).max().unwrap_or_default();
         let replay = checks.replay.policy(self, tolerances, &exchange);
+        let fetched = routes.iter().any(|keyed| matches!(keyed.elsewhere, Some(Elsewhere::Published(_))));
+        let keys = checks.keys.settings(self, fetched);
         let startup = Startup {
             sockets,
             proxy_protocol: trust.proxy_protocol,
@@ -106,7 +110,9 @@ impl Loader {
             replay_file,
             state_dir,
             inbox_bounds,
+            shelf_bounds,
             control_socket,
+            keys,
             lifecycle,
         };
         Built { startup, routes, trusted_proxies: trust.proxies, tls, inbox_keys }

@@ -228,6 +228,26 @@ impl Route {
         }
     }
 
+    /// What a request that was refused comes to now: its keys are those of now, its time is judged as of when
+    /// it came. How much is sent, and by whom, is not asked: nobody sends it.
+    pub fn rejudge(
+        &self,
+        head: &Head<'_>,
+        body: &[u8],
+        keys: &Keys,
+        (received, now): (Now, Now),
+    ) -> Result<Fresh, Reason> {
+        if !self.methods.contains(head.method) {
+            return Err(Reason::MethodNotAllowed);
+        }
+        self.https.check(head)?;
+        self.allowlist.check(head.client)?;
+        let presented = self.signature.presented(head)?;
+        let admitted = body_limit::admit(self.max_body, head, Proof::Presented(presented))?;
+        let authentic = self.verify(&admitted, head, body, keys, now).0?;
+        freshness::check(authentic.ok_or(Reason::SignatureMissing)?, received)
+    }
+
     /// Judges the signed time. What comes back is what the replay memory asks for.
     pub fn freshen(
         &self,

@@ -7,6 +7,7 @@
 
 pub mod chain;
 pub mod delivery;
+pub mod fetched;
 pub mod filter;
 pub mod handshake;
 pub mod identity;
@@ -18,3 +19,4 @@ pub mod rotation;
 pub mod route;
 pub mod scheme;
 pub mod tenant;
+pub mod withhold;

@@ -15,6 +15,7 @@ use super::filter::ip_allowlist::IpAllowlist;
 use super::filter::rate_limit::{Quota, RateLimit};
 use super::filter::signature::Signature;
 use super::handshake::Handshakes;
+use super::identity::Rule;
 use super::reason::{Answers, Reason};
 use super::resign::Resign;
 use super::rotation::Rotation;
@@ -124,7 +125,12 @@ impl Route {
 
     /// How long its deliveries stay fresh, if the window of all routes is all that it has.
     pub fn fresh_within_window(&self) -> Option<Duration> {
-        self.freshness_window().filter(|_| self.signature.window().is_none())
+        self.freshness_window().filter(|_| self.remembers() && self.signature.window().is_none())
+    }
+
+    /// Whether an event that it has delivered is known when it comes again.
+    pub fn remembers(&self) -> bool {
+        self.signature.identity() != Rule::None
     }
 
     /// The head, with the tenant that it names.

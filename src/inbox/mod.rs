@@ -17,6 +17,7 @@ mod keep;
 pub mod redis;
 pub mod retry;
 pub mod seal;
+pub mod shelf;
 pub mod state;
 
 use std::fmt;

@@ -2,12 +2,17 @@
 //! body was read, and handed to [`Route::verify`] as a value. A route with files of its own has no
 //! [`KeySource`] and skips the step.
 
+pub mod address;
+pub mod fetch;
+pub mod published;
 pub mod tenants;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 
+use self::published::{Library, Source};
 use self::tenants::Tenants;
+use crate::config::keys::Settings;
 use crate::config::provider::NamedSecret;
 use crate::config::route::Elsewhere;
 use crate::gate::delivery::Head;
@@ -20,14 +25,17 @@ use crate::telemetry::event::Event;
 
 /// Where the keys of one route are looked up: a closed set.
 pub enum KeySource {
+    /// Where the provider publishes them.
+    Published(Source),
     Tenants(Arc<Tenants>),
 }
 
 impl KeySource {
     /// The keys that judge this delivery. Nothing of it is proven yet: what it says may only choose among
     /// keys that the operator trusts for this route.
-    pub async fn look_up(&self, route: &Route, head: &Head<'_>, _body: &[u8]) -> Keys {
+    pub async fn look_up(&self, route: &Route, head: &Head<'_>, body: &[u8]) -> Keys {
         match self {
+            KeySource::Published(source) => source.look_up(route, head, body).await,
             KeySource::Tenants(tenants) => tenants.look_up(route, head.tenant).await,
         }
     }
@@ -35,14 +43,17 @@ impl KeySource {
     /// The keys of a tenant, for what it has proven before; `None` if keys are not a tenant's.
     pub async fn of_tenant(&self, route: &Route, tenant: Option<&str>) -> Option<Keys> {
         match self {
+            KeySource::Published(_) => None,
             KeySource::Tenants(tenants) => Some(tenants.look_up(route, Some(tenant?)).await),
         }
     }
 
     /// Newer keys than those, after none of them has signed the delivery; `None` if those were looked up
-    /// lately.
+    /// lately. A published key is fetched when a delivery names one that is not known, and never because a
+    /// signature does not hold.
     pub async fn newer(&self, route: &Route, head: &Head<'_>) -> Option<Keys> {
         match self {
+            KeySource::Published(_) => None,
             KeySource::Tenants(tenants) => tenants.newer(route, head.tenant?).await,
         }
     }
@@ -50,6 +61,7 @@ impl KeySource {
     /// The secrets that judged this delivery, for diagnosis; and what is to be said if there are none.
     pub fn told(&self, head: &Head<'_>) -> (Vec<NamedSecret>, Option<String>) {
         match self {
+            KeySource::Published(_) => (Vec::new(), None),
             KeySource::Tenants(tenants) => tenants.told(head.tenant),
         }
     }
@@ -57,6 +69,7 @@ impl KeySource {
     /// What has changed since this was last asked.
     pub fn news(&self, tell: impl FnOnce(Event<'_>)) {
         match self {
+            KeySource::Published(_) => {}
             KeySource::Tenants(tenants) => tenants.news(tell),
         }
     }
@@ -65,12 +78,15 @@ impl KeySource {
     fn is_as(&self, route: &Route, elsewhere: &Elsewhere) -> bool {
         match (self, elsewhere) {
             (KeySource::Tenants(tenants), Elsewhere::Tenants(from)) => tenants.is_as(route, from),
+            // What it has fetched is kept in the library.
+            (KeySource::Published(_), _) | (KeySource::Tenants(_), Elsewhere::Published(_)) => false,
         }
     }
 
     /// Whatever was looked up is looked up again before it is used: an operator says so.
     pub fn forget_age(&self) {
         match self {
+            KeySource::Published(source) => source.forget_age(),
             KeySource::Tenants(tenants) => tenants.forget_age(),
         }
     }
@@ -79,17 +95,20 @@ impl KeySource {
 /// What sources need, and those that there are.
 pub struct Rooms {
     store: ReplayStore,
+    library: Arc<Library>,
+    telemetry: Arc<Telemetry>,
     made: Mutex<HashMap<Arc<str>, Weak<KeySource>>>,
 }
 
 impl Rooms {
     /// `store` is what gates share, if they do.
-    pub fn new(store: ReplayStore) -> Self {
-        Rooms { store, made: Mutex::default() }
+    pub fn new(store: ReplayStore, settings: Settings, telemetry: &Arc<Telemetry>) -> Self {
+        let library = Library::new(settings, Arc::clone(telemetry));
+        Rooms { store, library, telemetry: Arc::clone(telemetry), made: Mutex::default() }
     }
 
     /// The source of a route. One that a reload did not change goes on with what it remembers.
-    pub fn source(&self, route: &Route, elsewhere: Elsewhere, telemetry: &Telemetry) -> Arc<KeySource> {
+    pub fn source(&self, route: &Route, elsewhere: Elsewhere) -> Arc<KeySource> {
         // A map is whole after a panic: each of its entries is put in one step.
         let mut made = lock(&self.made);
         made.retain(|_, source| source.strong_count() > 0);
@@ -98,13 +117,23 @@ impl Rooms {
         {
             return before;
         }
+        let metrics = &self.telemetry.metrics;
         let source = Arc::new(match elsewhere {
+            Elsewhere::Published(published) => {
+                metrics.fetches_keys(&published.source, published::results());
+                KeySource::Published(self.library.source(route, &published))
+            }
             Elsewhere::Tenants(from) => {
-                let counters = telemetry.metrics.tenants(&route.name);
+                let counters = metrics.tenants(&route.name);
                 KeySource::Tenants(Arc::new(Tenants::new(route, from, self.store.clone(), counters)))
             }
         });
         made.insert(Arc::clone(&route.name), Arc::downgrade(&source));
         source
+    }
+
+    /// Renews what ends soon; called once a second.
+    pub fn renew(&self) {
+        self.library.renew();
     }
 }

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 
-use super::inbox;
+use super::{inbox, refused};
 use crate::clock;
 use crate::gate::filter::replay::{Forgotten, ReplayKey};
 use crate::gate::identity::Scope;
@@ -28,6 +29,7 @@ use crate::telemetry::log::Forget;
 pub enum Request {
     Forget(Event),
     Inbox(inbox::Request),
+    Refused(refused::Request),
 }
 
 /// Which event is meant.
@@ -76,8 +78,10 @@ impl Answer {
 
 /// Longer than any request.
 const LONGEST: u64 = 16 * 1024;
-/// For the whole of a conversation.
+/// For the whole of a conversation, beside what a delivery takes.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A delivery may have to wait for its turn with the application.
+const LONGEST_TURN: Duration = Duration::from_secs(60);
 /// Conversations at once. An operator needs one.
 const CONVERSATIONS: usize = 4;
 const BACKLOG: u32 = 16;
@@ -133,7 +137,7 @@ impl Socket {
                     let sidecar = Arc::clone(&sidecar);
                     tokio::spawn(async move {
                         let _place = place;
-                        _ = tokio::time::timeout(PATIENCE, converse(stream, &sidecar)).await;
+                        _ = converse(stream, &sidecar).await;
                     });
                 }
                 // No descriptors, for example: others need the time too.
@@ -153,14 +157,30 @@ async fn converse(stream: UnixStream, sidecar: &Sidecar) -> io::Result<()> {
     let uid = stream.peer_cred().ok().map(|peer| peer.uid());
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
-    BufReader::new(read.take(LONGEST)).read_line(&mut line).await?;
-    let mut text = match serde_json::from_str(&line) {
+    timeout(PATIENCE, BufReader::new(read.take(LONGEST)).read_line(&mut line)).await??;
+    let request = serde_json::from_str(&line);
+    let patience = match &request {
+        Ok(Request::Refused(refused::Request::Deliver { .. })) => sidecar.timeouts.call + LONGEST_TURN,
+        _ => PATIENCE,
+    };
+    let mut text = timeout(patience, answered(request, sidecar, uid)).await??;
+    text.push(b'\n');
+    // The longest answers are events with large bodies.
+    timeout(PATIENCE, write.write_all(&text)).await?
+}
+
+/// What is answered to a line.
+async fn answered(
+    request: serde_json::Result<Request>,
+    sidecar: &Sidecar,
+    uid: Option<u32>,
+) -> serde_json::Result<Vec<u8>> {
+    match request {
         Ok(Request::Forget(event)) => serde_json::to_vec(&forget(sidecar, &event, uid).await),
         Ok(Request::Inbox(request)) => serde_json::to_vec(&inbox::answer(sidecar, request, uid).await),
+        Ok(Request::Refused(request)) => serde_json::to_vec(&refused::answer(sidecar, request, uid).await),
         Err(error) => serde_json::to_vec(&Answer::refused(format!("this is no request: {error}"))),
-    }?;
-    text.push(b'\n');
-    write.write_all(&text).await
+    }
 }
 
 /// Lets an event be delivered again, and puts that on record.

@@ -4,6 +4,7 @@
 pub mod control;
 pub mod inbox;
 pub mod page;
+pub mod refused;
 pub mod report;
 
 use std::fmt::Write as _;
@@ -240,6 +241,9 @@ impl Ops {
                 dead_dropped: counted.dead_dropped,
             };
             telemetry.metrics.set_inbox(&routes, &inbox.depths(), totals, clock::now().wall_ms);
+        }
+        if let Some(shelf) = &self.sidecar.shelf {
+            telemetry.metrics.set_shelf(shelf.totals());
         }
         let exposition = telemetry.metrics.text(&Levels {
             ready: self.readiness().iter().all(|check| check.fine || !check.counts),

@@ -28,6 +28,8 @@ use crate::lock::lock;
 use crate::telemetry::log::Attempted;
 use crate::telemetry::metrics::{RouteMetrics, UpstreamOutcome};
 
+/// When the event came.
+pub const RECEIVED_AT: &[u8] = b"Hookgate-Received-At:";
 /// The longest nap: routes come and go with reloads.
 const NAP: Duration = Duration::from_secs(1);
 
@@ -195,6 +197,12 @@ fn with_attempt(head: &Bytes, attempt: u32, received_ms: i64) -> Vec<u8> {
     out.extend_from_slice(lines);
     let received = to_rfc3339(received_ms);
     // Writing to memory does not fail.
-    _ = write!(out, "Hookgate-Attempt: {attempt}\r\nHookgate-Received-At: {received}\r\n\r\n");
+    _ = write!(out, "Hookgate-Attempt: {attempt}\r\n");
+    // What was refused first came before it was stored.
+    if !lines.split(|byte| *byte == b'\n').any(|line| line.starts_with(RECEIVED_AT)) {
+        out.extend_from_slice(RECEIVED_AT);
+        _ = write!(out, " {received}\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
     out
 }

@@ -65,7 +65,7 @@ impl Live {
         let endpoint = |KeyedRoute { route, secrets, elsewhere, inbox }| Endpoint {
             metrics: telemetry.metrics.route(&route),
             lane: Lane::new(route.deliver).map(Arc::new),
-            keys: elsewhere.map(|elsewhere| rooms.source(&route, elsewhere, telemetry)),
+            keys: elsewhere.map(|elsewhere| rooms.source(&route, elsewhere)),
             route: Arc::new(route),
             secrets: secrets.into(),
             policy: Arc::new(inbox),

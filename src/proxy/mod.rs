@@ -15,6 +15,7 @@ pub mod framing;
 pub mod in_flight;
 pub mod lane;
 pub mod live;
+pub mod refused;
 pub mod resign;
 pub mod respond;
 pub mod session;
@@ -61,6 +62,7 @@ use crate::gate::handshake::HandshakeReply;
 use crate::gate::keys::Keys;
 use crate::gate::reason::{Reason, Reject, Said};
 use crate::gate::route::Route;
+use crate::inbox::shelf::Shelf;
 use crate::inbox::{Inbox, Stored, When};
 use crate::keys::Rooms;
 use crate::store::deliveries::Deliveries;
@@ -76,12 +78,16 @@ pub struct Sidecar {
     pub store: ReplayStore,
     /// What is proved and not delivered yet, if anything is kept.
     pub inbox: Option<Inbox>,
+    /// What was refused, if anything of it is kept.
+    pub shelf: Option<Shelf>,
     pub breakers: Breakers,
     pub deliveries: Deliveries,
     pub upstream: Arc<Upstream>,
     pub budget: Arc<Budget>,
     pub telemetry: Arc<Telemetry>,
     pub timeouts: Timeouts,
+    /// How long events are remembered, on routes that have no window of their own.
+    pub replay_window: Duration,
     pub in_flight: Arc<InFlight>,
     pub diagnosis: Diagnosis,
     /// Where keys come from that are not files of a route.
@@ -134,14 +140,14 @@ impl Sidecar {
         let admission = route.admit(&head, record.arrived, &mut findings);
         record.verify = clock::since(record.arrived);
         if let Err(reject) = &admission {
-            self.doubt(reject.reason, peer.address, &live, &head, record);
+            self.doubt(*reject, session, (&live, route), &head, record);
         }
         let mut admitted = match admission? {
             Admission::Read(admitted) => admitted,
             Admission::Answer(said) => return Err(Ending::Handshake(said)),
         };
-        let limited = self.shared_rate_limit(route, &head).await;
-        route.share_limit(limited, &admitted, &mut findings)?;
+        let limited = self.shared_rate_limit(route, &head, &admitted, &mut findings).await;
+        limited.map_err(|reject| self.shelve_unread(reject, session, route, &head, record))?;
         let body = body::read(session, &admitted, around, self.timeouts.body).await?;
         record.body_size = body.size();
 
@@ -153,7 +159,8 @@ impl Sidecar {
         }
         let mut keys = self.keys(endpoint, &admitted, &head, &body).await;
         let now = clock::after(record.arrived);
-        if let Some(said) = route.hear(&mut admitted, &head, &body.bytes, &keys, now, &mut findings)? {
+        let said = route.hear(&mut admitted, &head, &body.bytes, &keys, now, &mut findings);
+        if let Some(said) = said.map_err(|reject| self.shelve(reject, route, &head, &body, record))? {
             return Err(Ending::Handshake(said));
         }
         let mut verified = route.verify(&admitted, &head, &body.bytes, &keys, now);
@@ -173,9 +180,10 @@ impl Sidecar {
         if refused || findings.noted().contains(&Reason::SignatureMismatch) {
             self.suspect(&live, endpoint, &head, &body, record.request_id);
         }
-        let authentic = authentic?;
+        let authentic = authentic.map_err(|reject| self.shelve(reject, route, &head, &body, record))?;
         record.proof = authentic.as_ref().map(Proof::from);
-        let fresh = route.freshen(authentic, now, &mut findings)?;
+        let fresh = route.freshen(authentic, now, &mut findings);
+        let fresh = fresh.map_err(|reject| self.shelve(reject, route, &head, &body, record))?;
         record.observed = findings.noted().to_vec();
         if let Some(said) = route.answer_signed(fresh.as_ref(), &head, &body.bytes, &keys)? {
             return Err(Ending::Handshake(said));
@@ -236,20 +244,33 @@ impl Sidecar {
         Box::pin(endpoint.keys.as_ref()?.newer(&endpoint.route, head)).await
     }
 
-    /// Tells why a sender was not believed, now and then.
-    fn doubt(&self, objection: Reason, peer: IpAddr, live: &Live, head: &Head<'_>, record: &mut Record) {
-        let hint = trust::hint(objection, peer, &live.trusted_proxies, head.headers);
-        record.hint = hint.filter(|_| self.diagnosis.has_line(record.arrived));
+    /// A request is refused by its head. Tells why a sender was not believed, now and then.
+    fn doubt(
+        &self,
+        reject: Reject,
+        session: &mut Session,
+        (live, route): (&Live, &Route),
+        head: &Head<'_>,
+        record: &mut Record,
+    ) {
+        let told =
+            record.peer.map(|peer| trust::hint(reject.reason, peer, &live.trusted_proxies, head.headers));
+        record.hint = told.flatten().filter(|_| self.diagnosis.has_line(record.arrived));
+        self.shelve_unread(reject, session, route, head, record);
     }
 
     /// Counts the request together with what other gates let through, on routes that ask for
     /// that. Their own limits have judged already, and stand if the store does not answer.
-    async fn shared_rate_limit(&self, route: &Route, head: &Head<'_>) -> Result<(), Reject> {
+    async fn shared_rate_limit(
+        &self,
+        route: &Route,
+        head: &Head<'_>,
+        admitted: &Admitted,
+        findings: &mut Findings,
+    ) -> Result<(), Reject> {
         let Some(cell) = route.shared_rate(head) else { return Ok(()) };
-        match self.store.excess(&cell).await {
-            Some(early) => Err(Reject::retry_after(Reason::RateLimited, early)),
-            None => Ok(()),
-        }
+        let Some(early) = self.store.excess(&cell).await else { return Ok(()) };
+        route.share_limit(Err(Reject::retry_after(Reason::RateLimited, early)), admitted, findings)
     }
 
     /// Has a delivery whose signature does not hold looked at, if there is time.

@@ -140,6 +140,7 @@ pub async fn housekeeping(sidecar: Arc<Sidecar>) {
     for tick in 1u32.. {
         tokio::time::sleep(HOUSEKEEPING).await;
         sidecar.upstream.prune();
+        sidecar.rooms.renew();
         if let Some(ms) = clock::follow() {
             sidecar.telemetry.tell(Event::ClockJumped { ms });
         }

@@ -29,7 +29,7 @@ use tokio::task::JoinHandle;
 
 use self::housekeeping::{housekeeping, watch_inbox, watch_store};
 pub use self::start::{BindError, StartError};
-use self::start::{bind, state, store};
+use self::start::{bind, shelf, state, store};
 use crate::budget::Budget;
 use crate::clock;
 use crate::config::changes::Snapshot;
@@ -38,6 +38,7 @@ use crate::config::process::Lifecycle;
 use crate::config::{Config, Startup};
 use crate::diagnosis::task::Diagnosis;
 use crate::inbox::Inbox;
+use crate::inbox::shelf::Shelf;
 use crate::keys::Rooms;
 use crate::ops::Ops;
 use crate::ops::control;
@@ -66,6 +67,7 @@ pub struct Server {
     control: Option<control::Socket>,
     store: ReplayStore,
     inbox: Option<Inbox>,
+    shelf: Option<Shelf>,
     hangup: Option<Signal>,
 }
 
@@ -106,6 +108,7 @@ impl Server {
         let startup = &config.startup;
         let store = store(startup, &telemetry)?;
         let inbox = state(startup, &config.inbox_keys, &store, &telemetry)?;
+        let shelf = shelf(startup, &config.inbox_keys, &telemetry)?;
         Ok(Server {
             plain: all(&startup.sockets.listen, "listen")?,
             tls: all(&startup.sockets.listen_tls, "listen_tls")?,
@@ -113,6 +116,7 @@ impl Server {
             control: startup.control_socket.as_ref().map(control).transpose()?,
             store,
             inbox,
+            shelf,
             config,
             given,
             telemetry,
@@ -148,12 +152,12 @@ impl Server {
 
     /// Assembles what is behind the sockets, and opens them.
     fn serve(self) -> Running {
-        let Server { config, given, telemetry, plain, tls, ops, control, store, inbox, hangup } = self;
+        let Server { config, given, telemetry, plain, tls, ops, control, store, inbox, shelf, hangup } = self;
         let snapshot = Snapshot::of(&config);
         let startup = config.startup;
-        let rooms = Rooms::new(store.clone());
+        let rooms = Rooms::new(store.clone(), startup.keys.clone(), &telemetry);
         let live = Live::new(config.routes, config.trusted_proxies, &telemetry, &rooms);
-        let sidecar = sidecar(&startup, live, (store, inbox), rooms, &telemetry);
+        let sidecar = sidecar(&startup, live, (store, inbox, shelf), rooms, &telemetry);
         telemetry.metrics.loaded(clock::now().wall_ms);
         let acceptor = config.tls.as_ref().map(|tls| {
             for address in &startup.sockets.listen_tls {
@@ -260,7 +264,7 @@ impl Running {
 pub fn sidecar(
     startup: &Startup,
     live: Live,
-    (store, inbox): (ReplayStore, Option<Inbox>),
+    (store, inbox, shelf): (ReplayStore, Option<Inbox>, Option<Shelf>),
     rooms: Rooms,
     telemetry: &Arc<Telemetry>,
 ) -> Arc<Sidecar> {
@@ -269,12 +273,14 @@ pub fn sidecar(
         unapplied: ArcSwap::default(),
         store,
         inbox,
+        shelf,
         breakers: Breakers::default(),
         deliveries: Deliveries::default(),
         upstream: Arc::new(Upstream::new(startup.upstream.clone(), startup.upstream_connect_timeout)),
         budget: Budget::new(startup.max_buffered),
         telemetry: Arc::clone(telemetry),
         timeouts: startup.timeouts,
+        replay_window: startup.replay.window(),
         in_flight: InFlight::new(),
         diagnosis: Diagnosis::new(),
         rooms,

@@ -122,7 +122,7 @@ impl Reloader {
         let before = live.endpoints.iter().map(|endpoint| &endpoint.route).find(|b| b.name == route.name);
         let kept = |route: &Route| route.signature.window().unwrap_or(self.startup.stale_after);
         let kept = before.map_or(kept(route), |before| kept(before).min(kept(route)));
-        route.freshness_window().unwrap_or_default() + WINDOW_MARGIN > kept
+        route.remembers() && route.freshness_window().unwrap_or_default() + WINDOW_MARGIN > kept
     }
 
     /// Secrets that are missing on routes that are in force: what these accept, they go on accepting.
@@ -181,6 +181,10 @@ impl Reloader {
                 _ = inbox.set_keys(keys).await;
                 inbox.wake().notify_one();
             });
+        }
+        if let Some(shelf) = self.sidecar.shelf.clone() {
+            let keys = Arc::clone(&config.inbox_keys);
+            tokio::spawn(async move { _ = shelf.set_keys(keys).await });
         }
         if let (Some(tls), Some(acceptor)) = (&config.tls, &self.acceptor) {
             acceptor.store(Arc::new(listener::acceptor(tls)));

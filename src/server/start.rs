@@ -15,6 +15,7 @@ use crate::config::inbox::StateDir;
 use crate::config::store::OnStoreError;
 use crate::inbox::database::{self, Kept, Settings};
 use crate::inbox::seal::Keys;
+use crate::inbox::shelf::{self, Shelf, Told};
 use crate::inbox::{self, Inbox};
 use crate::store::journal::{Fault, Report};
 use crate::store::{Memory, Redis, ReplayStore};
@@ -130,6 +131,31 @@ pub fn state(
     let (inbox, opened) = opened.map_err(|fault| StartError::State(path.clone(), fault))?;
     telemetry.tell(Event::StateRead { path, opened: &opened });
     Ok(Some(inbox))
+}
+
+/// What was refused and is kept, if anything is: in a database of its own beside the inbox.
+pub fn shelf(
+    startup: &Startup,
+    keys: &Arc<Keys>,
+    telemetry: &Arc<Telemetry>,
+) -> Result<Option<Shelf>, StartError> {
+    let (Some(bounds), Some(StateDir { path })) = (startup.shelf_bounds, &startup.state_dir) else {
+        return Ok(None);
+    };
+    let teller = Arc::clone(telemetry);
+    let tell = Box::new(move |told: Told<'_>| {
+        teller.metrics.shelf_told(told);
+        match told {
+            Told::Trouble { message } => teller.tell(Event::ShelfTrouble { message }),
+            Told::Mended => teller.tell(Event::ShelfMended),
+            Told::Kept { .. } | Told::Dropped { .. } => {}
+        }
+    });
+    let settings = shelf::Settings { folder: path.clone(), bounds, keys: Arc::clone(keys), tell };
+    let opened = Shelf::open(settings, clock::now().wall_ms);
+    let (shelf, opened) = opened.map_err(|fault| StartError::State(path.clone(), fault))?;
+    telemetry.tell(Event::ShelfRead { kept: opened.kept, aside: opened.aside.as_deref() });
+    Ok(Some(shelf))
 }
 
 /// The replay memory: this process's own, with what its file holds, or one that gates share.

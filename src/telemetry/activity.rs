@@ -31,7 +31,7 @@ pub struct Counts {
     pub unsafe_to_refuse: u64,
     /// Deliveries that passed every check.
     pub clean: Tally,
-    /// Genuine deliveries that failed since one was taken.
+    /// Genuine deliveries that failed since one was taken, or that the gate could not take: their sender counts both.
     pub failing: Tally,
     minutes: [Minute; MINUTES],
 }
@@ -90,10 +90,10 @@ impl Activity {
 
     /// A delivery has ended.
     pub fn add(&self, record: &Record, verdict: Verdict, reason: Reason, now: Now) {
-        self.count(record.reason, &record.observed, (verdict, reason), now);
+        self.count(record.reason, record.proof.is_some(), &record.observed, (verdict, reason), now);
     }
 
-    fn count(&self, ended: Reason, observed: &[Reason], told: (Verdict, Reason), now: Now) {
+    fn count(&self, ended: Reason, proven: bool, observed: &[Reason], told: (Verdict, Reason), now: Now) {
         let mut counts = lock(&self.counts);
         counts.ended[ended.index()].add(now.wall_ms);
         for objection in observed {
@@ -107,6 +107,7 @@ impl Activity {
         match ended.verdict() {
             Verdict::Accepted | Verdict::Stored => counts.failing = Tally::default(),
             Verdict::Failed => counts.failing.add(now.wall_ms),
+            Verdict::Refused if proven => counts.failing.add(now.wall_ms),
             Verdict::Answered | Verdict::Observed | Verdict::Refused => {}
         }
         let number = minute(now);
@@ -235,10 +236,10 @@ mod tests {
     fn minutes_are_told_apart_and_forgotten() {
         let activity = Activity::new(at(0));
         let refused = (Verdict::Refused, Reason::SignatureMismatch);
-        activity.count(Reason::SignatureMismatch, &[], refused, at(100));
-        activity.count(Reason::SignatureMismatch, &[], refused, at(100));
+        activity.count(Reason::SignatureMismatch, false, &[], refused, at(100));
+        activity.count(Reason::SignatureMismatch, false, &[], refused, at(100));
         let stale = (Verdict::Observed, Reason::TimestampStale);
-        activity.count(Reason::Accepted, &[Reason::TimestampStale], stale, at(103));
+        activity.count(Reason::Accepted, true, &[Reason::TimestampStale], stale, at(103));
         let of = |now| activity.counts().last_minutes(at(now));
         let minutes = of(103);
         assert_eq!(minutes[MINUTES - 1], [(Verdict::Observed, Reason::TimestampStale, 1)]);
@@ -246,7 +247,7 @@ mod tests {
         assert_eq!(minutes.iter().flatten().count(), 2);
         assert_eq!(of(114)[0], [(Verdict::Refused, Reason::SignatureMismatch, 2)]);
         assert_eq!(of(115).iter().flatten().count(), 1, "a quarter of an hour has passed");
-        activity.count(Reason::Accepted, &[], (Verdict::Accepted, Reason::Accepted), at(115));
+        activity.count(Reason::Accepted, true, &[], (Verdict::Accepted, Reason::Accepted), at(115));
         assert_eq!(
             of(115)[MINUTES - 1],
             [(Verdict::Accepted, Reason::Accepted, 1)],
@@ -260,9 +261,9 @@ mod tests {
     fn what_would_have_been_lost_is_told_from_what_would_not() {
         let activity = Activity::new(at(0));
         let observed = |reason| (Verdict::Observed, reason);
-        activity.count(Reason::Accepted, &[Reason::Duplicate], observed(Reason::Duplicate), at(1));
+        activity.count(Reason::Accepted, true, &[Reason::Duplicate], observed(Reason::Duplicate), at(1));
         let both = [Reason::HttpsRequired, Reason::SignatureMissing];
-        activity.count(Reason::Accepted, &both, observed(Reason::HttpsRequired), at(2));
+        activity.count(Reason::Accepted, false, &both, observed(Reason::HttpsRequired), at(2));
         let counts = activity.counts();
         assert_eq!((counts.seen(), counts.clean.count, counts.unsafe_to_refuse), (2, 1, 1));
         for reason in [Reason::Duplicate, Reason::HttpsRequired, Reason::SignatureMissing] {

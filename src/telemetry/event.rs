@@ -102,6 +102,16 @@ pub enum Event<'e> {
         routes: &'e str,
         events: u64,
     },
+    /// What the shelf of refused requests holds at the start.
+    ShelfRead {
+        kept: usize,
+        aside: Option<&'e Path>,
+    },
+    /// It cannot be written.
+    ShelfTrouble {
+        message: &'e str,
+    },
+    ShelfMended,
     /// What is there at the end.
     InboxLeft {
         stored: u64,
@@ -149,6 +159,20 @@ pub enum Event<'e> {
         route: &'e str,
         key: &'e str,
         advice: Advice,
+    },
+    /// Keys are fetched, from these hosts.
+    KeysFetched {
+        hosts: &'e str,
+    },
+    /// Nothing could be had from an address of keys.
+    KeysUnavailable {
+        source: &'e str,
+        url: &'e str,
+        fault: &'e str,
+    },
+    KeysAgain {
+        source: &'e str,
+        url: &'e str,
     },
     Panic {
         at: Option<&'e Location<'e>>,
@@ -272,6 +296,24 @@ impl Event<'_> {
                 )
                 .into(),
             ),
+            Event::ShelfRead { kept, aside: None } => {
+                ("hookgate.refused", Info, format!("{kept} refused requests are kept").into())
+            }
+            Event::ShelfRead { kept, aside: Some(aside) } => (
+                "hookgate.refused",
+                Error,
+                format!(
+                    "the refused requests that were kept could not be read: the database is in {}, and {kept} are kept",
+                    aside.display()
+                )
+                .into(),
+            ),
+            Event::ShelfTrouble { message } => (
+                "hookgate.refused",
+                Error,
+                format!("refused requests cannot be kept: {message}; until they can, they are dropped and counted").into(),
+            ),
+            Event::ShelfMended => ("hookgate.refused", Info, "refused requests are kept again".into()),
             Event::InboxLeft { stored: 0, dead: 0 } => ("hookgate.inbox", Info, "the inbox is empty".into()),
             Event::InboxLeft { stored, dead } => (
                 "hookgate.inbox",
@@ -338,6 +380,17 @@ impl Event<'_> {
                 if advice.is_warning() { Warn } else { Info },
                 advice.text(route, key).into(),
             ),
+            Event::KeysFetched { hosts } => {
+                ("hookgate.keys", Info, format!("keys that providers publish are fetched from {hosts}").into())
+            }
+            Event::KeysUnavailable { source, url, fault } => (
+                "hookgate.keys",
+                Warn,
+                format!("the keys of {source} cannot be had from {url}: {fault}; those that are known serve for a day").into(),
+            ),
+            Event::KeysAgain { source, url } => {
+                ("hookgate.keys", Info, format!("the keys of {source} can be had from {url} again").into())
+            }
             Event::Panic { at } => {
                 let place = at.map_or_else(String::new, |at| format!("{}:{}", at.file(), at.line()));
                 ("hookgate.panic", Error, format!("a panic was caught at {place}").into())

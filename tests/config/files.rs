@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use data_encoding::{BASE64, HEXLOWER};
 use hookgate::config::flags::{Given, RunArgs};
-use hookgate::config::raw::SchemeWords;
+use hookgate::config::raw::{Preset, SchemeWords, ValueForm};
 use hookgate::config::secret::Secret;
 use hookgate::config::{Config, Origin, Problems, provider};
 use hookgate::gate::scheme::algorithm::Algorithm;
@@ -92,6 +92,9 @@ fn a_window_of_a_route_is_shown_with_its_origin_and_frees_the_others() {
         "{:?}",
         useless.notices
     );
+    // What is never remembered cannot be forgotten too early.
+    shown("tolerance: 48h, identity: none");
+    shown("replay: { window: 2m }, tolerance: 48h, identity: none");
     let of_provider = "routes: [{ provider: tiktok, path: /a, secrets: [{ file: tests/config/secret }] }]";
     for (common, own) in
         [("", Some(("73h".to_owned(), Origin::Provider))), ("replay: { window: 30d }\n", None)]
@@ -353,8 +356,13 @@ fn every_preset_is_a_route_that_loads() {
     let folder = std::env::temp_dir().join(format!("hookgate-keys-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     for (name, _) in provider::PRESETS {
+        let preset = provider::preset(name).unwrap();
+        if preset.schemes[0].keys.is_some() {
+            loads_with_its_examples(&folder, name, &preset);
+            continue;
+        }
         let file = folder.join(name);
-        std::fs::write(&file, fitting_secret(&provider::preset(name).unwrap().schemes[0])).unwrap();
+        std::fs::write(&file, fitting_secret(&preset.schemes[0])).unwrap();
         let secret = format!("--secret-file={}", file.display());
         let given =
             flags(&[&secret, &format!("--provider={name}"), "--public-url=https://example.com/hooks"]);
@@ -363,6 +371,29 @@ fn every_preset_is_a_route_that_loads() {
         }
     }
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// A route whose keys are fetched, with what its preset gives as examples of what it needs.
+fn loads_with_its_examples(folder: &Path, name: &str, preset: &Preset) {
+    let mut route = format!("routes:\n  - name: {name}\n    path: /hooks\n    provider: {name}\n");
+    for (key, need) in &preset.needs {
+        let example = match need.form {
+            Some(ValueForm::File) => {
+                need.example.replace("/etc/hookgate/", &format!("{}/", folder.display()))
+            }
+            _ => format!("\"{}\"", need.example),
+        };
+        for path in example.split([' ', ',']).filter(|word| word.starts_with('/')) {
+            std::fs::write(path, "a-credential").unwrap();
+        }
+        writeln!(route, "    {key}: {example}").unwrap();
+    }
+    let file = folder.join(format!("{name}.yaml"));
+    std::fs::write(&file, &route).unwrap();
+    match Config::load(&flags(&[&format!("--config={}", file.display())])) {
+        Err(problems) => panic!("{name}: {problems}\n{route}"),
+        Ok(config) => assert!(config.routes[0].elsewhere.is_some(), "{name}: {route}"),
+    }
 }
 
 /// A secret of the kind that the scheme wants.
@@ -434,6 +465,10 @@ const WRONG: &[(&str, Option<Wrong>)] = &[
     ("on-store-error", None),
     ("ready-without-store", None),
     ("replay-file", Some(("tests/config", &[]))),
+    ("keys-ca-file", Some(("tests/config/secret", &[]))),
+    ("keys-proxy", Some(("socks5://127.0.0.1:1", &[]))),
+    ("keys-dir", None),
+    ("keys-allow-private", None),
     ("state-dir", Some(("tests/config/secret", &[]))),
     ("inbox", Some(("always", &["--provider=github"]))),
     ("max-buffered", None),

@@ -64,3 +64,13 @@ fn facts_have_sources() {
         }
     }
 }
+
+/// What stops a replay is what the preset's `identity` says, and a route shows it to its operator.
+#[test]
+fn a_preset_that_remembers_nothing_does_not_promise_that_its_memory_stops_a_replay() {
+    for (name, preset) in presets() {
+        let Some(identity) = &preset.identity else { continue };
+        let notes = preset.notes.clone().unwrap_or_default();
+        assert!(!notes.contains("by the replay window alone"), "{name} goes by {}: {notes}", identity.by);
+    }
+}

@@ -84,8 +84,11 @@ fn they_ask_for_metrics_that_exist() {
     let app = App::ok();
     let gate = tls::gate(&app, &authority.issue("gate", 30)).with("expect-every", "1h").start();
     let mut known = kube::names(&gate);
-    let tenants = "routes: [{ name: t, path: '/t/{tenant}', provider: github, secrets: { dir: DIR } }]\n";
-    known.extend(kube::names(&Gate::before(&app).config(tenants).start()));
+    let elsewhere = "routes:
+  - { name: t, path: '/t/{tenant}', provider: github, secrets: { dir: DIR } }
+  - { name: published, path: /apple, provider: apple-app-store, bundle_id: a.b, environment: Sandbox }
+";
+    known.extend(kube::names(&Gate::before(&app).config(elsewhere).start()));
     let mut asked = metrics_in(&fs::read_to_string("k8s/runbook.md").unwrap());
     for rule in rules() {
         asked.extend(metrics_in(rule["expr"].as_str().unwrap()));

@@ -46,7 +46,7 @@ const BANS: &[(&str, &[&str], &str)] = &[
 ];
 
 /// Only these may name Pingora's types.
-const MAY_NAME_PINGORA: &[&str] = &["proxy", "ops", "server", "build.rs"];
+const MAY_NAME_PINGORA: &[&str] = &["proxy", "ops", "server", "keys/fetch.rs", "build.rs"];
 /// Only these may name the client of the shared store.
 const MAY_NAME_REDIS: &[&str] = &["store/redis"];
 /// Only these may name what metrics are made of: others are asked at a scrape, or tell.

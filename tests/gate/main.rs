@@ -14,6 +14,8 @@ mod second_opinion;
 mod architecture;
 // Which check comes first where several would refuse.
 mod chain_order;
+// Deliveries whose keys are published, and what lies at the addresses of these.
+mod fetched;
 // Signatures and signed values in other places than a header.
 mod places;
 // Laws, tried with inputs that nobody thought of.

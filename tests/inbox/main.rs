@@ -34,5 +34,7 @@ mod law;
 mod promises;
 // The inbox of a fleet: several gates, and what may become of their store.
 mod fleet;
+// What a gate refuses, and keeps for an operator.
+mod refused;
 // How fast it is, for `benches/README.md`.
 mod speed;

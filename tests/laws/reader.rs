@@ -104,7 +104,12 @@ impl Reader<'_> {
             Piece::Method => method.as_str().into(),
             // The rest of the URL is known to the gate.
             Piece::Url | Piece::Path => received.unwrap_or_default().into_bytes(),
-            Piece::UrlWithoutQuery | Piece::Secret | Piece::Token => Vec::new(),
+            Piece::UrlWithoutQuery | Piece::Secret | Piece::Token | Piece::Route(_) => Vec::new(),
+            Piece::BodyCrc32 => crc32fast::hash(body).to_string().into_bytes(),
+            Piece::QueryBefore(_) => {
+                let pairs = fields(query.as_deref().unwrap_or_default().as_bytes())?;
+                pairs.iter().map(|pair| pair.join(&b'=')).collect::<Vec<_>>().join(&b'&')
+            }
             Piece::FormSorted => {
                 let mut pairs = self.form()?;
                 pairs.sort();
@@ -173,13 +178,16 @@ impl Reader<'_> {
     /// Nothing if it is absent.
     fn value(&self, source: &Source) -> Result<Vec<u8>, String> {
         match source {
-            Source::Header(name) => Ok(self.header(name.as_str())?.unwrap_or_default()),
+            Source::Header(name) | Source::HeaderJson(name, _) => {
+                Ok(self.header(name.as_str())?.unwrap_or_default())
+            }
             Source::Query(name) => sole(self.delivery.query.as_deref().unwrap_or_default().as_bytes(), name),
             Source::Form(name) => sole(self.form_text()?, name),
             Source::Multipart(name) => self.multipart(name),
-            Source::Json(pointer) => self.json(&pointer.to_string()),
+            Source::Json(pointer) | Source::Inner(pointer, _) => self.json(&pointer.to_string()),
             Source::Field(name) => self.field(name),
-            Source::Claim(_) => Ok(Vec::new()),
+            Source::Body => Ok(self.delivery.body.clone()),
+            Source::Claim(_) | Source::Token(_) => Ok(Vec::new()),
         }
     }
 

@@ -52,7 +52,7 @@ const REASONS: [(&str, &str); 29] = [
 ];
 
 /// The contract's names, with their types.
-const NAMES: [(&str, &str); 40] = [
+const NAMES: [(&str, &str); 45] = [
     ("hookgate_requests_total", "counter"),
     ("hookgate_request_duration_seconds", "histogram"),
     ("hookgate_verify_duration_seconds", "histogram"),
@@ -84,6 +84,11 @@ const NAMES: [(&str, &str); 40] = [
     ("hookgate_inbox_attempts_total", "counter"),
     ("hookgate_inbox_dead_total", "counter"),
     ("hookgate_inbox_write_seconds", "histogram"),
+    ("hookgate_refused_kept_total", "counter"),
+    ("hookgate_refused_dropped_total", "counter"),
+    ("hookgate_refused_deliveries_total", "counter"),
+    ("hookgate_refused_requests", "gauge"),
+    ("hookgate_refused_bytes", "gauge"),
     ("hookgate_ready", "gauge"),
     ("hookgate_draining", "gauge"),
     ("hookgate_panics_total", "counter"),

@@ -64,6 +64,22 @@ fn how_long_the_sender_goes_on_is_told_beside_what_failed() {
 }
 
 #[test]
+fn a_genuine_event_that_the_gate_refuses_counts_for_its_sender_and_a_forged_one_does_not() {
+    let app = App::ok();
+    let gate = Gate::before(&app).with("provider", "elevenlabs").start();
+    let told = || json(&gate)["routes"][0]["sender"].as_str().unwrap().to_owned();
+    let sender = Signer::new("elevenlabs", 0, support::sender::SECRET);
+    let stale = |times: u64| sender.event_aged(Duration::from_secs(3600 * times));
+    send(&gate, &stale(1));
+    send(&gate, &stale(2));
+    send(&gate, &stale(3).tampered());
+    assert!(told().contains("failed in a row by now: 2 of 10"), "{}", told());
+    send(&gate, &sender.event());
+    assert!(!told().contains("failed in a row"), "{}", told());
+    assert_eq!(app.seen(), 1);
+}
+
+#[test]
 fn a_route_can_enforce_once_all_that_came_would_have_passed() {
     let app = App::ok();
     let gate = observing(&app).start();

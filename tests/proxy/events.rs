@@ -82,6 +82,73 @@ fn a_preset_knows_what_its_events_need_and_a_route_may_decide_otherwise() {
     }
 }
 
+/// Bodies that their senders' pages show for two events, with where the sender says which delivery it is.
+#[test]
+fn two_events_of_a_sender_that_are_the_same_bytes_are_both_delivered() {
+    let push = "{\"ref\":\"refs/heads/main\",\"before\":\"1\",\"after\":\"2\"}";
+    let account = "<updated_account_notification><account><account_code>1</account_code></account></updated_account_notification>";
+    for (preset, scheme, body, told_apart_by) in [
+        ("bitbucket", 0, push, Some("X-Request-UUID")),
+        (
+            "clickup",
+            0,
+            "{\"event\":\"folderUpdated\",\"folder_id\":\"96772212\",\"webhook_id\":\"7fa3\"}",
+            None,
+        ),
+        ("convoy", 0, "{}", Some("X-Convoy-Idempotency-Key")),
+        ("convoy", 1, "{}", Some("X-Convoy-Idempotency-Key")),
+        ("convoy-base64", 0, "{}", Some("X-Convoy-Idempotency-Key")),
+        ("gitlab-token", 0, push, Some("Idempotency-Key")),
+        ("hookdeck", 0, "{}", Some("x-hookdeck-eventid")),
+        ("recharge", 0, "{\"charge\":{\"id\":1}}", None),
+        ("recharge-legacy", 0, "{\"charge\":{\"id\":1}}", None),
+        ("recurly-classic", 0, account, None),
+        ("sentry", 0, "{\"action\":\"resolved\",\"data\":{\"issue\":{\"id\":\"1\"}}}", Some("Request-ID")),
+        ("shopify", 0, "{\"id\":1}", Some("X-Shopify-Webhook-Id")),
+        ("storyblok", 0, "{\"action\":\"published\",\"story_id\":1}", None),
+        ("woocommerce", 0, "{\"id\":1}", Some("X-WC-Webhook-Delivery-ID")),
+    ] {
+        let app = App::ok();
+        let gate = gate_before(&app, &format!("provider: {preset}"));
+        let sent = Signer::new(preset, scheme, SECRET).sign(body);
+        let under = |id: &str| match told_apart_by {
+            Some(header) => sent.clone().without(header).with(header, id),
+            None => sent.clone(),
+        };
+        let again = if told_apart_by.is_some() { duplicate() } else { accepted() };
+        let all = ended(&gate, &[under("a"), under("b"), under("b")]);
+        assert_eq!(all, [accepted(), accepted(), again], "{preset}");
+    }
+}
+
+#[test]
+fn a_retry_that_counts_its_attempts_in_the_body_is_known_where_the_event_has_an_id() {
+    for (preset, first, second) in [
+        (
+            "heroku",
+            json!({ "id": 1, "webhook_metadata": { "attempt": { "id": 1 } } }),
+            json!({ "id": 1, "n": 2 }),
+        ),
+        (
+            "intercom",
+            json!({ "id": "notif_1", "delivery_attempts": 1 }),
+            json!({ "id": "notif_1", "delivery_attempts": 2 }),
+        ),
+        ("notion", json!({ "id": "a", "attempt_number": 1 }), json!({ "id": "a", "attempt_number": 2 })),
+        ("mux", json!({ "id": "a", "attempts": [] }), json!({ "id": "a", "attempts": [1] })),
+    ] {
+        let app = App::ok();
+        let gate = gate_before(&app, &format!("provider: {preset}"));
+        let of = |body: &serde_json::Value| signed(preset, &body.to_string());
+        assert_eq!(ended(&gate, &[of(&first), of(&second)]), [accepted(), duplicate()], "{preset}");
+    }
+    // Intercom's ping has no id.
+    let app = App::ok();
+    let gate = gate_before(&app, "provider: intercom");
+    let ping = |n: u8| signed("intercom", &json!({ "id": null, "topic": "ping", "n": n }).to_string());
+    assert_eq!(ended(&gate, &[ping(1), ping(2), ping(1)]), [accepted(), accepted(), duplicate()]);
+}
+
 #[test]
 fn one_event_in_two_versions_of_an_interface_is_two_deliveries() {
     let app = App::ok();

@@ -19,7 +19,7 @@ use hookgate::gate::scheme::algorithm::Algorithm;
 use super::{CONFIGURATION, POD, PROVIDERS, README, between, hookgate, read, stands_after};
 
 /// Another value than the default, for each key that stands above the routes and needs no certificate.
-const OTHER_VALUES: [(&str, &str); 38] = [
+const OTHER_VALUES: [(&str, &str); 44] = [
     ("listen", "listen: [127.0.0.1:1]"),
     ("ops_listen", "ops_listen: 127.0.0.1:1"),
     ("ops_hosts", "ops_hosts: [ops.example]"),
@@ -44,12 +44,18 @@ const OTHER_VALUES: [(&str, &str); 38] = [
     ("replay.timeout", "replay: { store: redis://127.0.0.1:1, prefix: a, timeout: 300ms }"),
     ("replay.on_store_error", "replay: { on_store_error: local }"),
     ("replay.ready_without_store", "replay: { ready_without_store: true }"),
+    ("keys.ca_file", "keys: { ca_file: tests/config/authority.pem }"),
+    ("keys.proxy", "keys: { proxy: http://127.0.0.1:1 }"),
+    ("keys.dir", "keys: { dir: tests }"),
+    ("keys.allow_private", "keys: { allow_private: true }"),
     ("state_dir", "state_dir: /tmp/hookgate-state"),
     ("inbox.max_bytes", "state_dir: /tmp/hookgate-state\ninbox: { max_bytes: 2MiB }"),
     (
         "inbox.encryption_key_file",
         "state_dir: /tmp/hookgate-state\ninbox: { encryption_key_file: tests/config/sealkey }",
     ),
+    ("refused.keep", "state_dir: /tmp/hookgate-state\nrefused: { keep: 7 }"),
+    ("refused.max_bytes", "state_dir: /tmp/hookgate-state\nrefused: { max_bytes: 1MiB }"),
     ("limits.max_buffered", "limits: { max_buffered: 32MiB }"),
     ("limits.max_connections", "limits: { max_connections: 512 }"),
     ("limits.max_connections_per_address", "limits: { max_connections_per_address: 7 }"),
@@ -164,8 +170,10 @@ fn key(flag: &str, schema: &serde_json::Value) -> String {
         ("", file),
         ("limits.", part(&file["limits"])),
         ("replay.", part(&file["replay"])),
+        ("keys.", part(&file["keys"])),
     ];
     let short = flag.strip_prefix("replay_store_").or(flag.strip_prefix("replay_")).unwrap_or(flag);
+    let short = flag.strip_prefix("keys_").unwrap_or(short);
     let spellings = [flag.to_owned(), format!("{flag}s"), flag.replace("proxy", "proxies"), short.to_owned()];
     let found = parts.iter().find_map(|(place, keys)| {
         let spelling = spellings.iter().find(|spelling| keys.get(spelling).is_some())?;

@@ -187,6 +187,7 @@ struct Judge {
 const URL: &str = "https://hooks.example.com/hooks";
 /// It holds what one SDK or another insists on. `genuine` is what somebody on the way changes.
 const JSON: &str = r#"{"id":"evt_1","type":"order.created","apiVersion":"v1","webhookTimestamp":NOW_MS,"event":{"id":"evt_1"},"note":"genuine"}"#;
+const ROOM: &str = r#"{"id":"EV_1","event":"room_started","room":{"name":"genuine"}}"#;
 const FORM: &str = "CallSid=CA1&Note=genuine+%26+so";
 const PARTS: &str = "--hookgate\r\nContent-Disposition: form-data; name=\"transloadit\"\r\n\r\n{\"ok\":\"genuine\"}\r\n--hookgate--\r\n";
 
@@ -205,6 +206,7 @@ const BY_NODE: &[Judge] = &[
     judge("@contentful/node-apps-toolkit", "contentful", 0, JSON),
     judge("@easypost/api", "easypost", 0, JSON),
     judge("@hubspot/api-client", "hubspot-v3", 0, JSON),
+    judge("@hygraph/utils", "hygraph", 0, JSON),
     judge("@line/bot-sdk", "line", 0, JSON),
     judge("@linear/sdk", "linear", 0, JSON),
     judge("@mux/mux-node", "mux", 0, JSON),
@@ -231,6 +233,7 @@ const BY_NODE: &[Judge] = &[
     judge("dodopayments", "standard-webhooks", 0, JSON),
     judge("gocardless-nodejs", "gocardless", 0, JSON),
     judge("lithic", "lithic", 0, JSON),
+    judge("livekit-server-sdk", "livekit", 0, ROOM),
     judge("mailersend", "mailersend", 0, JSON),
     judge("mailtrap", "mailtrap", 0, JSON),
     of_head("mercadopago", "mercado-pago"),

@@ -47,6 +47,8 @@ const judges = {
       requestBody: body,
       timestamp: Number(headers['x-hubspot-request-timestamp']),
     }),
+  '@hygraph/utils': async ({ secret, headers, body }) =>
+    (await imported('@hygraph/utils')).verifyWebhookSignature({ rawPayload: body, signature: headers['gcms-signature'], secret }),
   '@line/bot-sdk': async ({ secret, headers, body }) =>
     (await imported('@line/bot-sdk', 'validateSignature'))(body, secret, headers['x-line-signature']),
   '@linear/sdk': async ({ secret, headers, body }) =>
@@ -119,6 +121,9 @@ const judges = {
     new (await imported('dodopayments'))({ bearerToken: 'none' }).webhooks.unwrap(body, { headers, key: secret }),
   'gocardless-nodejs': async ({ secret, headers, body }) =>
     (await imported('gocardless-nodejs', 'verifySignature'))(body, secret, headers['webhook-signature']) ?? true,
+  // It compares the issuer with the API key, which is no part of the secret: there is none here.
+  'livekit-server-sdk': async ({ secret, headers, body }) =>
+    new (await imported('livekit-server-sdk', 'WebhookReceiver'))(undefined, secret).receive(body, headers.authorization),
   'lithic': async ({ secret, headers, body }) => new (await imported('lithic'))({ apiKey: 'none' }).webhooks.parse(body, { headers, secret }),
   'mailersend': async ({ secret, headers, body }) =>
     (await imported('mailersend/lib/services/mailersend.utils.js')).MailerSendUtils.verifyWebHook(Buffer.from(body), headers.signature, secret),

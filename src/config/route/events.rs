@@ -76,7 +76,8 @@ impl Endpoint<'_> {
         }
         let window = own?;
         self.loader.given(&key, window.value, window);
-        if let Err(short) = outlasts(window.value.0, signature.freshness_window().unwrap_or_default()) {
+        let fresh = signature.freshness_window().filter(|_| rule != Rule::None).unwrap_or_default();
+        if let Err(short) = outlasts(window.value.0, fresh) {
             self.loader.located_problem(&key, window, too_short(window.value, short));
         }
         if rule == Rule::None {

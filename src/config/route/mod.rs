@@ -1,5 +1,6 @@
 //! What one endpoint demands: the words of a route, over its provider's preset, compiled.
 
+mod binding;
 mod deliver;
 mod events;
 mod handshakes;
@@ -10,6 +11,7 @@ mod sender;
 mod senders;
 mod signing;
 mod tenants;
+mod values;
 pub mod words;
 
 use std::collections::HashSet;
@@ -21,6 +23,7 @@ use self::words::RouteWords;
 use super::application::{Application, Exchange};
 use super::checks;
 use super::inbox::StateDir;
+use super::keys::Published;
 use super::loader::{Loader, join};
 use super::located::Located;
 use super::provider::{self, NamedSecret};
@@ -47,6 +50,8 @@ pub struct KeyedRoute {
 /// Where keys are looked up that are not files of the route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Elsewhere {
+    /// Where the provider publishes them.
+    Published(Published),
     Tenants(TenantSecrets),
 }
 
@@ -59,6 +64,7 @@ impl KeyedRoute {
             0 if let Some(Elsewhere::Tenants(tenants)) = elsewhere => {
                 format!("keys of each tenant in {}", tenants.place)
             }
+            0 if elsewhere.is_some() => "keys that are fetched".to_owned(),
             0 => "no key".to_owned(),
             1 => format!("1 key ({})", prints[0]),
             n => format!("{n} keys ({})", prints.join(", ")),
@@ -204,16 +210,28 @@ impl Endpoint<'_> {
             return self.passing();
         }
         let before = self.loader.problems();
-        let (provider, schemes) = self.provider()?;
+        let (provider, mut schemes) = self.provider()?;
         let name = self.name(&provider);
         self.remember_unshown();
         let path = self.path();
-        let mut recipes = self.recipes(&schemes);
+        let fetches = self.fetches(&schemes);
+        if !fetches {
+            self.with_files(&mut schemes);
+        }
+        let parameters = self.parameters(&mut schemes);
+        let mut recipes = self.recipes(&schemes, &parameters);
         self.public_url(path.as_ref(), &mut recipes);
         self.assurance(&name, &recipes);
-        let elsewhere = self.tenant_secrets().map(Elsewhere::Tenants);
-        self.looks_keys_up = elsewhere.is_some();
+        let of_tenants = self.tenant_secrets().map(Elsewhere::Tenants);
+        self.looks_keys_up = of_tenants.is_some();
         let tenant = self.tenant(path.as_ref(), &recipes);
+        let elsewhere = if fetches {
+            self.looks_keys_up = true;
+            Some(Elsewhere::Published(self.fetched_keys(&provider, &schemes, &recipes, &parameters)))
+        } else {
+            of_tenants
+        };
+        self.tell_of_fetches(&name, &recipes);
         let secrets = if self.looks_keys_up { Vec::new() } else { self.secrets(only) };
         let handshakes = self.handshakes(&provider, &recipes, &secrets);
         let rotation = self.rotation(&name, &secrets);

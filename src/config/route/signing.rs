@@ -10,6 +10,7 @@ use crate::config::provider::{self, NamedSecret};
 use crate::config::secret::Secret;
 use crate::config::units::{Span, distinct};
 use crate::config::{Origin, raw, scheme};
+use crate::gate::fetched::parameters::Parameters;
 use crate::gate::filter::signature::{Scheme, Signature};
 use crate::gate::parse::url::PublicUrl;
 use crate::gate::rotation::{Advice, Rotation};
@@ -17,12 +18,12 @@ use crate::gate::route::{Awaited, PathPattern};
 use crate::gate::scheme::{Assurance, Recipe};
 
 impl Endpoint<'_> {
-    pub(super) fn recipes(&mut self, schemes: &[raw::SchemeWords]) -> Vec<Recipe> {
+    pub(super) fn recipes(&mut self, schemes: &[raw::SchemeWords], route: &Parameters) -> Vec<Recipe> {
         let (past, ahead) = (self.raw.tolerance.as_ref(), self.raw.future_tolerance.as_ref());
         let (tolerance, future) = (past.map(|span| span.value.0), ahead.map(|span| span.value.0));
         let mut recipes = Vec::new();
         for scheme in schemes {
-            match scheme::compile(scheme, tolerance, future) {
+            match scheme::compile_on(scheme, tolerance, future, route) {
                 Ok(recipe) => recipes.push(recipe),
                 Err(fault) => {
                     let place = self.raw.scheme.as_ref().and_then(|s| self.loader.place(s.at));

@@ -3,6 +3,7 @@
 
 #![allow(clippy::doc_markdown, reason = "doc comments are the help text, which shows no backticks")]
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -14,6 +15,7 @@ use schemars::JsonSchema;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::values::Values;
 use crate::config::Origin;
 use crate::config::checks::Mode;
 use crate::config::handshake;
@@ -129,6 +131,62 @@ overlay! {
         /// Answers instead of the usual ones.
         #[arg(skip)]
         pub status: Option<Status>,
+
+        /// With providers whose keys are fetched: the topics of SNS that may send.
+        #[arg(skip)]
+        pub topic_arns: Option<Located<Values>>,
+
+        /// The same: for whom a token was made.
+        #[arg(skip)]
+        pub audience: Option<Located<Values>>,
+
+        /// The same: the account that a token was made for.
+        #[arg(skip)]
+        pub service_account: Option<Located<Values>>,
+
+        /// The same: the webhook's id at PayPal.
+        #[arg(skip)]
+        pub webhook_id: Option<Located<Values>>,
+
+        /// The same: the app's bundle id at Apple.
+        #[arg(skip)]
+        pub bundle_id: Option<Located<Values>>,
+
+        /// The same: which of the provider's environments sends.
+        #[arg(skip)]
+        pub environment: Option<Located<Values>>,
+
+        /// The same: the directory (tenant) id at Microsoft.
+        #[arg(skip)]
+        pub tenant_id: Option<Located<Values>>,
+
+        /// The same: the client id that the provider has given to the application.
+        #[arg(skip)]
+        pub client_id: Option<Located<Values>>,
+
+        /// The same: the application or skill that events are for.
+        #[arg(skip)]
+        pub application_id: Option<Located<Values>>,
+
+        /// The same: the user or account at the provider.
+        #[arg(skip)]
+        pub user_id: Option<Located<Values>>,
+
+        /// The same: the address of the API whose keys sign.
+        #[arg(skip)]
+        pub api_url: Option<Located<Values>>,
+
+        /// The same: the address of the service whose keys sign.
+        #[arg(skip)]
+        pub auth_url: Option<Located<Values>>,
+
+        /// The same: who makes the tokens.
+        #[arg(skip)]
+        pub issuer: Option<Located<Values>>,
+
+        /// The same: files with what the provider's API demands before it gives a key.
+        #[arg(skip)]
+        pub credentials: Option<Located<BTreeMap<String, PathBuf>>>,
 
         /// How the application is shown that an event came through the gate; not at all if absent.
         #[arg(skip)]
@@ -260,6 +318,25 @@ impl RouteWords {
         self.pass.as_ref().is_some_and(|pass| pass.value)
     }
 
+    /// What the route says of itself, by its keys.
+    pub fn of_itself(&self) -> [(&'static str, Option<&Located<Values>>); 13] {
+        [
+            ("topic_arns", self.topic_arns.as_ref()),
+            ("audience", self.audience.as_ref()),
+            ("service_account", self.service_account.as_ref()),
+            ("webhook_id", self.webhook_id.as_ref()),
+            ("bundle_id", self.bundle_id.as_ref()),
+            ("environment", self.environment.as_ref()),
+            ("tenant_id", self.tenant_id.as_ref()),
+            ("client_id", self.client_id.as_ref()),
+            ("application_id", self.application_id.as_ref()),
+            ("user_id", self.user_id.as_ref()),
+            ("api_url", self.api_url.as_ref()),
+            ("auth_url", self.auth_url.as_ref()),
+            ("issuer", self.issuer.as_ref()),
+        ]
+    }
+
     /// The keys that are given and speak of what is verified, and their places.
     pub fn of_verified(&self) -> Vec<(&'static str, Located<()>)> {
         fn place<T: Clone>(given: Option<&Located<T>>) -> Option<Located<()>> {
@@ -290,10 +367,12 @@ impl RouteWords {
             ),
             ("events", place(self.events.as_ref())),
             ("status", self.status.as_ref().map(|_| unplaced())),
+            ("credentials", place(self.credentials.as_ref())),
             ("inbox", self.inbox.place()),
             ("resign", place(self.resign.as_ref().map(|resign| &resign.manner))),
         ];
-        keys.into_iter().filter_map(|(key, given)| Some((key, given?))).collect()
+        let keys = keys.into_iter().chain(self.of_itself().map(|(key, given)| (key, place(given))));
+        keys.filter_map(|(key, given)| Some((key, given?))).collect()
     }
 
     /// The flags that were given and speak of one route, by their names.

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use subtle::ConditionallySelectable;
 
 use crate::gate::delivery::Head;
+use crate::gate::fetched::Need;
 use crate::gate::filter::events::{Events, Kind};
 use crate::gate::filter::replay::{Keep, ReplayKey};
 use crate::gate::identity::{self, Identity, Scope};
@@ -318,6 +319,27 @@ impl Signature {
         Err(if self.awaits_keys() { Reason::Overloaded } else { nothing })
     }
 
+    /// What is needed to judge a delivery, for each scheme whose it may be. Nothing of what it says is proved:
+    /// what is no delivery of the scheme by its own words needs nothing, and is refused.
+    pub fn needs(&self, presented: &Presented, head: &Head<'_>, body: &[u8]) -> Vec<(usize, Need)> {
+        let need = |candidate: &Candidate| {
+            let scheme = &self.schemes[candidate.scheme];
+            let place = scheme.recipe.keys.as_ref()?;
+            let reading = scheme.reading(head, body);
+            let speaks = candidate.tags.is_some() || reading.tags().is_ok();
+            let judged = speaks && reading.check().is_ok() && reading.is_of_recipe() == Ok(true);
+            Some((candidate.scheme, judged.then(|| place.need(&reading).ok()).flatten()?))
+        };
+        presented.candidates.iter().filter_map(need).collect()
+    }
+
+    /// The keys of a chain that a delivery holds.
+    pub fn of_chain(&self, scheme: usize, chain: &[Vec<u8>], now_ms: i64) -> Vec<Key> {
+        let recipe = &self.schemes[scheme].recipe;
+        let place = recipe.keys.as_ref();
+        place.map_or_else(Vec::new, |place| place.of_chain(chain, recipe.algorithm, now_ms))
+    }
+
     /// Verifies with the keys that the schemes hold. Only keys that are `usable` are tried; which are does
     /// not depend on the request.
     pub fn verify(
@@ -378,6 +400,9 @@ impl Signature {
             None => reading.tags().map_err(Objection::OtherTags)?,
         };
         reading.check()?;
+        if !reading.is_of_recipe().map_err(Reason::from)? {
+            return Err(Objection::OtherTags(Reason::SignatureMismatch));
+        }
         let made = matching_key(keys, tags.unwrap_or(&in_body), &reading, usable);
         let (key, variant) = made.map_err(Reason::from)?.ok_or(Objection::NotMade)?;
 
@@ -439,8 +464,12 @@ fn matching_key<'k, 'r>(
 
 fn signed_time(recipe: &Recipe, reading: &Reading<'_>) -> Result<Option<SignedTime>, Unreadable> {
     let Some(rule) = &recipe.timestamp else { return Ok(None) };
+    let ms = reading.time(rule)?;
+    if ms.is_none() && rule.optional && !reading.has_time(rule)? {
+        return Ok(None);
+    }
     Ok(Some(SignedTime {
-        ms: reading.time(rule)?,
+        ms,
         tolerance_ms: millis(rule.tolerance),
         future_tolerance_ms: millis(rule.future_tolerance),
         expires_ms: reading.expiry(rule)?,
@@ -467,7 +496,8 @@ fn named<'r>(
         });
         if let Some(text) = said? {
             // Who shows a credential signs nothing.
-            let signed = recipe.algorithm != Algorithm::Token && recipe.vouches_for(source, head)?;
+            let claimed = matches!(source, Source::Claim(_)) && recipe.algorithm != Algorithm::Token;
+            let signed = claimed || (!recipe.is_shown() && recipe.vouches_for(source, head)?);
             return Ok(Some(Named { text: text.into(), signed }));
         }
     }

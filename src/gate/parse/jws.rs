@@ -5,6 +5,7 @@ use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
 
 use super::Unreadable;
+use super::json::{self, Pointer, Scalar};
 
 /// `header.payload.signature`, still encoded. The payload is empty if it is detached
 /// (RFC 7515, appendix F).
@@ -17,12 +18,23 @@ pub struct Token<'t> {
     pub signed: &'t [u8],
 }
 
+/// In which form a payload that stands elsewhere is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadForm {
+    /// In base64url.
+    Encoded,
+    /// As it is (RFC 7797).
+    Plain,
+}
+
 /// What decides of a token's header.
 #[derive(Deserialize)]
 struct Header {
     alg: String,
-    /// Extensions that must be understood (RFC 7515, section 4.1.11): none are.
-    crit: Option<serde::de::IgnoredAny>,
+    /// Extensions that must be understood (RFC 7515, section 4.1.11): none are but `b64`.
+    crit: Option<Vec<String>>,
+    /// Whether the payload is signed in base64url (RFC 7797).
+    b64: Option<bool>,
 }
 
 impl<'t> Token<'t> {
@@ -39,11 +51,36 @@ impl<'t> Token<'t> {
     }
 
     /// The algorithm that the token names. Extensions that must be understood are not.
-    pub fn algorithm(&self) -> Result<String, Unreadable> {
+    pub fn algorithm(&self) -> Result<(String, PayloadForm), Unreadable> {
         let header = decoded(self.header)?;
         let header = std::str::from_utf8(&header).map_err(|_| Unreadable)?;
         let header: Header = serde_json::from_str(header).map_err(|_| Unreadable)?;
-        if header.crit.is_none() { Ok(header.alg) } else { Err(Unreadable) }
+        match (header.crit.as_deref(), header.b64) {
+            (None, None | Some(true)) => Ok((header.alg, PayloadForm::Encoded)),
+            (Some([b64]), Some(false)) if b64 == "b64" => Ok((header.alg, PayloadForm::Plain)),
+            _ => Err(Unreadable),
+        }
+    }
+
+    /// A text in the token's own header; `None` if it is not there. A name that comes twice is refused.
+    pub fn parameter(&self, name: &str) -> Result<Option<String>, Unreadable> {
+        let header = decoded(self.header)?;
+        let at = json::pick(&header, &[&Pointer::key(name)]).map_err(|_| Unreadable)?;
+        match at.into_iter().next().flatten() {
+            None => Ok(None),
+            Some(Scalar::Text(text)) => Ok(Some(text.into_owned())),
+            Some(_) => Err(Unreadable),
+        }
+    }
+
+    /// The certificates in its header (RFC 7515, section 4.1.6), in base64.
+    pub fn certificates(&self) -> Result<Vec<String>, Unreadable> {
+        #[derive(Deserialize)]
+        struct Chain {
+            x5c: Vec<String>,
+        }
+        let chain: Chain = serde_json::from_slice(&decoded(self.header)?).map_err(|_| Unreadable)?;
+        Ok(chain.x5c)
     }
 
     /// A list of header names in the token's own header, written with commas between them; empty
@@ -71,7 +108,7 @@ pub fn encoded(part: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn algorithm(header: &str) -> Result<String, Unreadable> {
+    fn algorithm(header: &str) -> Result<(String, PayloadForm), Unreadable> {
         let text = format!("{}.e30.c2ln", encoded(header.as_bytes()));
         Token::parse(text.as_bytes()).unwrap().algorithm()
     }
@@ -90,9 +127,18 @@ mod tests {
     #[test]
     fn a_token_names_one_algorithm() {
         for name in ["HS256", "hs256", "none"] {
-            assert_eq!(algorithm(&format!(r#"{{"typ":"JWT","alg":"{name}"}}"#)), Ok(name.to_owned()));
+            assert_eq!(
+                algorithm(&format!(r#"{{"typ":"JWT","alg":"{name}"}}"#)),
+                Ok((name.to_owned(), PayloadForm::Encoded))
+            );
         }
+        let plain = algorithm(r#"{"alg":"RS256","b64":false,"crit":["b64"]}"#);
+        assert_eq!(plain, Ok(("RS256".to_owned(), PayloadForm::Plain)));
         for bad in [
+            r#"{"alg":"RS256","b64":false}"#,
+            r#"{"alg":"RS256","b64":true,"crit":["b64"]}"#,
+            r#"{"alg":"RS256","b64":false,"crit":["b64","exp"]}"#,
+            r#"{"alg":"RS256","b64":false,"crit":[]}"#,
             r#"{"typ":"JWT"}"#,
             r#"{"alg":"HS256","crit":["exp"]}"#,
             r#"{"alg":"none","alg":"HS256"}"#,

@@ -32,8 +32,12 @@ pub enum Algorithm {
     DigestSha256,
     /// RFC 8032, with the provider's public key.
     Ed25519,
+    /// FIPS 186-5 over P-256 with SHA-1, signature in DER; for providers that offer nothing newer.
+    EcdsaP256Sha1,
     /// FIPS 186-5 over P-256 with SHA-256, signature in DER.
     EcdsaP256Sha256,
+    /// The same, signature as two numbers of 32 bytes (RFC 7518, ES256).
+    EcdsaP256Sha256Fixed,
     /// FIPS 186-5 over P-521 with SHA-512, signature as two numbers of 66 bytes (RFC 7518, ES512).
     EcdsaP521Sha512,
     /// RFC 8017 PKCS #1 v1.5 with SHA-1, keys from 1024 bits; for providers that offer nothing newer.
@@ -54,9 +58,10 @@ impl Algorithm {
             Algorithm::HmacSha1 | Algorithm::DigestSha1 => Some(20),
             Algorithm::HmacSha256 | Algorithm::DigestSha256 => Some(32),
             Algorithm::HmacSha384 => Some(48),
-            Algorithm::HmacSha512 | Algorithm::Ed25519 => Some(64),
+            Algorithm::HmacSha512 | Algorithm::Ed25519 | Algorithm::EcdsaP256Sha256Fixed => Some(64),
             Algorithm::EcdsaP521Sha512 => Some(132),
-            Algorithm::EcdsaP256Sha256
+            Algorithm::EcdsaP256Sha1
+            | Algorithm::EcdsaP256Sha256
             | Algorithm::RsaSha1
             | Algorithm::RsaSha256
             | Algorithm::RsaSha512
@@ -72,6 +77,7 @@ impl Algorithm {
             Algorithm::HmacSha512 => Some("HS512"),
             Algorithm::RsaSha256 => Some("RS256"),
             Algorithm::RsaSha512 => Some("RS512"),
+            Algorithm::EcdsaP256Sha256Fixed => Some("ES256"),
             Algorithm::EcdsaP521Sha512 => Some("ES512"),
             Algorithm::Ed25519 => Some("EdDSA"),
             _ => None,
@@ -88,7 +94,9 @@ impl Algorithm {
         matches!(
             self,
             Algorithm::Ed25519
+                | Algorithm::EcdsaP256Sha1
                 | Algorithm::EcdsaP256Sha256
+                | Algorithm::EcdsaP256Sha256Fixed
                 | Algorithm::EcdsaP521Sha512
                 | Algorithm::RsaSha1
                 | Algorithm::RsaSha256
@@ -134,7 +142,9 @@ impl Algorithm {
             Algorithm::DigestSha256 => KeyedMac::Digest(AnyDigest::Sha256(Sha256::new()), secret()),
             Algorithm::Token => KeyedMac::Token(secret()),
             Algorithm::Ed25519
+            | Algorithm::EcdsaP256Sha1
             | Algorithm::EcdsaP256Sha256
+            | Algorithm::EcdsaP256Sha256Fixed
             | Algorithm::EcdsaP521Sha512
             | Algorithm::RsaSha1
             | Algorithm::RsaSha256

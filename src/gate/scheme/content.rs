@@ -8,6 +8,7 @@ use http::HeaderName;
 
 use super::source::{Source, header_name};
 use super::transform::Transform;
+use crate::gate::fetched::parameters::Parameters;
 
 /// A compiled template such as `{header:webhook-id}.{header:webhook-timestamp}.{body}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,6 +59,12 @@ pub enum Piece {
     Secret,
     /// The signed part of the token: everything before the last `.`.
     Token,
+    /// The CRC-32 of the body (ISO 3309), in decimal: it proves nothing of it.
+    BodyCrc32,
+    /// The query before these parameters, which are its last ones, without percent-escapes.
+    QueryBefore(Vec<String>),
+    /// What the route says of itself; nothing is signed as long as it says nothing.
+    Route(String),
 }
 
 impl Piece {
@@ -69,7 +76,7 @@ impl Piece {
     /// Two forms or queries may be written in the same way: what parts their fields is left out, or
     /// can stand in a field as well.
     fn is_lossy(&self) -> bool {
-        matches!(self, Piece::FormSorted | Piece::QuerySorted | Piece::Parameters)
+        matches!(self, Piece::FormSorted | Piece::QuerySorted | Piece::Parameters | Piece::QueryBefore(_))
     }
 
     pub fn is_of_url(&self) -> bool {
@@ -92,6 +99,24 @@ impl Content {
 
     pub fn is_empty(&self) -> bool {
         self.segments.is_empty()
+    }
+
+    /// The content on a route: once for each value that it has for a name in it.
+    pub fn on(&self, route: &Parameters) -> Vec<Content> {
+        let name = |segment: &Segment| match segment {
+            Segment::Piece(Piece::Route(name), None) => route.values(name),
+            _ => None,
+        };
+        let Some((n, values)) = self.segments.iter().enumerate().find_map(|(n, s)| Some((n, name(s)?)))
+        else {
+            return vec![self.clone()];
+        };
+        let with = |value: String| {
+            let mut segments = self.segments.clone();
+            segments[n] = Segment::Literal(value.into_bytes());
+            Content { segments }
+        };
+        values.into_iter().map(with).flat_map(|content| content.on(route)).collect()
     }
 
     pub fn pieces(&self) -> impl Iterator<Item = &Piece> {
@@ -117,6 +142,27 @@ impl Content {
         matches!(last, Some(Segment::Piece(Piece::Secret, _)))
     }
 
+    /// Whether each value but the first has a line feed before it and one behind it.
+    pub fn has_a_value_a_line(&self) -> bool {
+        let parted = |n: usize| {
+            let (own_before, own_after): (&[u8], &[u8]) = match &self.segments[n] {
+                Segment::Optional { before, after, .. } => (before, after),
+                Segment::Literal(_) | Segment::Piece(..) => (b"", b""),
+            };
+            let line = |text: &[u8], other: Option<&Segment>, last: bool| {
+                let text = match other {
+                    _ if !text.is_empty() => text,
+                    Some(Segment::Literal(text)) => text,
+                    _ => return false,
+                };
+                (if last { text.last() } else { text.first() }) == Some(&b'\n')
+            };
+            line(own_before, n.checked_sub(1).and_then(|n| self.segments.get(n)), true)
+                && line(own_after, self.segments.get(n + 1), false)
+        };
+        self.values().skip(1).all(|(n, _, _)| parted(n))
+    }
+
     /// Whether two bodies, forms or queries may be one content, wherever its values end.
     pub fn is_lossy(&self) -> bool {
         self.pieces().any(Piece::is_lossy)
@@ -138,17 +184,23 @@ impl Content {
         let in_url = |piece: &Piece| {
             matches!(
                 piece,
-                Piece::Url | Piece::Path | Piece::QuerySorted | Piece::RawQuerySorted | Piece::Parameters
+                Piece::Url
+                    | Piece::Path
+                    | Piece::QuerySorted
+                    | Piece::QueryBefore(_)
+                    | Piece::RawQuerySorted
+                    | Piece::Parameters
             )
         };
         self.keeps(source)
             || match source {
-                Source::Json(_) | Source::Multipart(_) => self.keeps_body(),
+                Source::Json(_) | Source::Multipart(_) | Source::Body => self.keeps_body(),
+                Source::Inner(outer, _) => self.covers(&Source::Json(outer.clone())),
                 Source::Form(_) => self.covers_body(),
                 Source::Query(_) => self.pieces().any(in_url),
                 Source::Claim(_) => self.pieces().any(|piece| *piece == Piece::Token),
                 Source::Header(_) => self.pieces().any(Piece::lists_headers),
-                Source::Field(_) => false,
+                Source::Field(_) | Source::HeaderJson(..) | Source::Token(_) => false,
             }
     }
 
@@ -230,18 +282,22 @@ impl Content {
             let separator = self.separator(*n);
             let parted = match piece {
                 _ if transform.is_some_and(Transform::shows_its_end) || shows(piece) => true,
-                Piece::Secret | Piece::UrlWithoutQuery | Piece::TokenHeaders(_) => true,
+                Piece::Secret | Piece::UrlWithoutQuery | Piece::TokenHeaders(_) | Piece::Route(_) => true,
                 Piece::Url if fixed_url => true,
                 // Letters, and then a slash or a colon.
                 Piece::Method => separator.is_some() || neighbour.is_some_and(Piece::is_of_url),
-                Piece::Value(_) | Piece::Token => separator.is_some(),
+                Piece::Value(_) | Piece::Token | Piece::BodyCrc32 => separator.is_some(),
                 // Every visible character may stand in them.
                 Piece::Url
                 | Piece::Path
                 | Piece::RawQuerySorted
                 | Piece::ListedHeaders(_)
                 | Piece::FieldHeaders(_) => separator.is_some_and(|byte| !byte.is_ascii_graphic()),
-                Piece::Body | Piece::FormSorted | Piece::QuerySorted | Piece::Parameters => false,
+                Piece::Body
+                | Piece::FormSorted
+                | Piece::QuerySorted
+                | Piece::QueryBefore(_)
+                | Piece::Parameters => false,
             };
             // Nobody but the provider knows the secret, so nobody finds it in a value.
             let parted = parted || neighbour.is_some_and(|next| shows(next) || *next == Piece::Secret);
@@ -345,11 +401,14 @@ fn piece(name: &str, word: &str) -> Result<Piece, String> {
             "parameters" => Piece::Parameters,
             "secret" => Piece::Secret,
             "token" => Piece::Token,
+            "body_crc32" => Piece::BodyCrc32,
             _ => return Err(unknown(word)),
         },
         Some(("listed_headers", list)) => Piece::ListedHeaders(header_name(list)?),
         Some(("field_headers", field)) => Piece::FieldHeaders(field.to_owned()),
         Some(("token_headers", parameter)) => Piece::TokenHeaders(parameter.to_owned()),
+        Some(("query_before", names)) => Piece::QueryBefore(names.split('&').map(str::to_owned).collect()),
+        Some(("route" | "region" | "origin", _)) => Piece::Route(name.to_owned()),
         Some(("header" | "kv" | "query" | "json" | "form" | "multipart" | "claim", _)) => {
             Piece::Value(name.parse()?)
         }
@@ -415,6 +474,9 @@ impl fmt::Display for Piece {
             Piece::Parameters => "parameters",
             Piece::Secret => "secret",
             Piece::Token => "token",
+            Piece::BodyCrc32 => "body_crc32",
+            Piece::Route(name) => name,
+            Piece::QueryBefore(names) => return write!(f, "query_before:{}", names.join("&")),
         })
     }
 }

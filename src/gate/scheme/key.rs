@@ -74,7 +74,7 @@ fn nfkd(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The DER in a PEM block (RFC 7468, section 13), or in bare base64 on one line or many.
-fn spki(text: &[u8]) -> Option<Vec<u8>> {
+pub fn spki(text: &[u8]) -> Option<Vec<u8>> {
     let lines = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let text = lines.collect::<Vec<_>>().concat();
     let bare = match text.strip_prefix(b"-----BEGINPUBLICKEY-----") {

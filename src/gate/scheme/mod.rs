@@ -22,6 +22,8 @@ use self::key::KeyRule;
 use self::source::Source;
 use self::timestamp::TimestampRule;
 pub use self::verifier::{Key, Verifier};
+use super::fetched::KeyPlace;
+use super::fetched::parameters::Parameters;
 use super::parse::json::Pointer;
 use super::parse::url::{PublicUrl, SignedQuery};
 
@@ -36,6 +38,12 @@ pub struct Recipe {
     pub variants: Vec<Content>,
     /// What must hold besides the signature.
     pub also: Vec<Equality>,
+    /// What must hold for a delivery to be of this recipe; judged before any key is looked for.
+    pub given: Vec<Equality>,
+    /// What the token must say; judged as that is.
+    pub claims: Vec<Demand>,
+    /// Where its keys are found, if they are no files of the route.
+    pub keys: Option<KeyPlace>,
     /// Sources without which a delivery is not signed in this way.
     pub when: Vec<Source>,
     /// The field of a form or multipart body that holds the JSON.
@@ -56,6 +64,8 @@ pub struct Recipe {
     pub looked_at: Vec<Source>,
     /// Whether nothing of a delivery can be changed under its signature.
     pub closed: bool,
+    /// Whether the values that mean something in the body are signed one by one, each on its own line.
+    pub by_fields: bool,
     /// How much a delivery under this recipe proves.
     pub assurance: Assurance,
 }
@@ -66,6 +76,8 @@ pub struct SignatureRule {
     /// The places that may carry a signature; each may come once.
     pub from: Vec<Source>,
     pub format: SignatureFormat,
+    /// How its sender writes the fields, where that is not one after the other: for a signer alone.
+    pub written: Option<String>,
     pub encoding: Encoding,
 }
 
@@ -103,6 +115,8 @@ pub enum TokenPayload {
     Inside,
     /// The content, which the token leaves out (RFC 7515, appendix F).
     Detached,
+    /// The same, not encoded (RFC 7797).
+    Plain,
 }
 
 /// Where the JSON is when it is not the body itself.
@@ -118,6 +132,14 @@ pub struct Equality {
     pub source: Source,
     /// One of these.
     pub contents: Vec<Content>,
+}
+
+/// A claim of the token that must be there: one of these texts, or a list that holds one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Where it may stand. Each that is there is held against the texts.
+    pub claims: Vec<Pointer>,
+    pub one_of: Vec<Content>,
 }
 
 /// In which form the URL is signed.
@@ -141,9 +163,38 @@ impl Recipe {
 
     /// Whether a signature vouches for the value of `source`.
     pub fn covers(&self, source: &Source) -> bool {
-        self.algorithm == Algorithm::Token
-            || self.content.covers(source)
-            || (source.is_in_body() && self.covers_body())
+        self.is_shown() || self.content.covers(source) || (source.is_in_body() && self.covers_body())
+    }
+
+    /// Whether the sender only shows who it is, so that nothing vouches for what it says.
+    pub fn is_shown(&self) -> bool {
+        self.algorithm == Algorithm::Token || self.assurance == Assurance::Authenticated
+    }
+
+    /// Whether the body is a token, or an object of which it is the only member.
+    pub fn body_is_token(&self) -> bool {
+        matches!(self.signature.format, SignatureFormat::Token { payload: TokenPayload::Inside, .. })
+            && matches!(&*self.signature.from, [Source::Body | Source::Json(_)])
+            && self.keys.is_some()
+    }
+
+    /// The same with the values of its route in it, where it names some. What has no value stays open, and
+    /// nothing is taken under it.
+    #[must_use]
+    pub fn on(mut self, route: &Parameters) -> Self {
+        let all = |contents: &[Content]| contents.iter().flat_map(|c| c.on(route)).collect::<Vec<_>>();
+        let mut contents = self.content.on(route).into_iter();
+        if let Some(first) = contents.next() {
+            self.content = first;
+        }
+        self.variants = contents.chain(all(&self.variants)).collect();
+        for equality in self.also.iter_mut().chain(&mut self.given) {
+            equality.contents = all(&equality.contents);
+        }
+        for demand in &mut self.claims {
+            demand.one_of = all(&demand.one_of);
+        }
+        self
     }
 
     /// Whether a signature vouches for every byte of the body.
@@ -151,7 +202,7 @@ impl Recipe {
         let by_equality = |equality: &Equality| {
             equality.contents.iter().all(Content::covers_body) && self.content.covers(&equality.source)
         };
-        self.content.covers_body() || self.also.iter().any(by_equality)
+        self.content.covers_body() || self.body_is_token() || self.also.iter().any(by_equality)
     }
 
     /// Whether an id from there tells events apart. Not where the signature leaves something open: whoever
@@ -163,7 +214,7 @@ impl Recipe {
             Source::Json(_) => self.payload.is_some(),
             _ => false,
         };
-        (self.closed || self.algorithm == Algorithm::Token)
+        (self.closed || self.is_shown() || (self.by_fields && self.content.keeps(source)))
             && self.covers(source)
             && (!by_type || self.content.keeps(&Source::Header(CONTENT_TYPE)))
     }
@@ -195,6 +246,11 @@ impl Recipe {
             .any(|piece| matches!(piece, Piece::Url | Piece::UrlWithoutQuery))
     }
 
+    /// Whether the query is part of what it reads.
+    pub fn reads_query(&self) -> bool {
+        self.needs_url() || self.sources().any(|source| matches!(source, Source::Query(_)))
+    }
+
     /// Whether a form is signed by its fields, or equal to something that is signed.
     pub fn reads_form(&self) -> bool {
         let equal = self.also.iter().flat_map(|equality| &equality.contents);
@@ -208,15 +264,19 @@ impl Recipe {
 
     /// The pointers that this recipe reads from JSON, in the body or in its payload; each once.
     pub fn pointers(&self) -> Vec<Pointer> {
-        distinct(self.sources().filter_map(Source::pointer))
+        distinct(self.sources().filter_map(|source| match source {
+            Source::Json(pointer) | Source::Inner(pointer, _) => Some(pointer),
+            _ => None,
+        }))
     }
 
     /// The claims that this recipe reads from its token.
     pub fn claims(&self) -> Vec<Pointer> {
-        distinct(self.sources().filter_map(|source| match source {
+        let read = self.sources().filter_map(|source| match source {
             Source::Claim(pointer) => Some(pointer),
             _ => None,
-        }))
+        });
+        distinct(read.chain(self.claims.iter().flat_map(|demand| &demand.claims)))
     }
 
     /// The headers that mean something to this recipe.
@@ -231,7 +291,7 @@ impl Recipe {
     /// Everything that this recipe reads.
     fn sources(&self) -> impl Iterator<Item = &Source> {
         let times = self.timestamp.iter().flat_map(|rule| rule.from.iter().chain(&rule.expires));
-        let equal = self.also.iter().flat_map(|equality| {
+        let equal = self.also.iter().chain(&self.given).flat_map(|equality| {
             let values = equality.contents.iter().flat_map(Content::values);
             [&equality.source].into_iter().chain(values.map(|(_, source, _)| source))
         });
@@ -247,6 +307,7 @@ impl Recipe {
             .chain(&self.action)
             .chain(&self.looked_at)
             .chain(times)
+            .chain(self.keys.iter().flat_map(KeyPlace::sources))
     }
 }
 

@@ -12,7 +12,7 @@ use super::source::Source;
 use super::{Assign, FieldNames, Recipe, SignatureFormat, TokenPayload, is_plain};
 use crate::gate::delivery::Head;
 use crate::gate::parse::Unreadable;
-use crate::gate::parse::jws::Token;
+use crate::gate::parse::jws::{PayloadForm, Token};
 use crate::gate::reason::Reason;
 
 /// More entries than any rotation needs; a longer list is refused, to bound the work.
@@ -37,10 +37,14 @@ impl Recipe {
     /// not looked into yet, so a recipe whose signature stands there is used if nothing speaks against it.
     pub fn is_present(&self, head: &Head<'_>) -> Result<bool, Unreadable> {
         let is_there = |source: &Source| match source {
-            Source::Header(name) => Ok(head.headers.contains_key(name.as_str())),
+            Source::Header(name) | Source::HeaderJson(name, _) => {
+                Ok(head.headers.contains_key(name.as_str()))
+            }
             Source::Query(name) => Ok(head.query()?.single(name)?.is_some()),
-            Source::Json(_) | Source::Form(_) | Source::Multipart(_) => Ok(head.content_length != Some(0)),
-            Source::Field(_) | Source::Claim(_) => Ok(false),
+            Source::Json(_) | Source::Inner(..) | Source::Form(_) | Source::Multipart(_) | Source::Body => {
+                Ok(head.content_length != Some(0))
+            }
+            Source::Field(_) | Source::Claim(_) | Source::Token(_) => Ok(false),
         };
         for source in &self.when {
             let holds = match source {
@@ -66,6 +70,9 @@ impl Recipe {
         let mut found = Tags::default();
         for source in self.signature.from.iter().filter(|source| !source.is_in_body()) {
             let Some(value) = self.value(source, head).map_err(Reason::from)? else { continue };
+            if value.len() > MAX_HEADER {
+                return Err(Reason::SignatureMalformed);
+            }
             self.take_tags(&value, &mut found)?;
         }
         let in_body = !found.any && self.signature.from.iter().any(Source::is_in_body);
@@ -86,9 +93,6 @@ impl Recipe {
     /// Adds what one place holds. Elements that are no tag of ours (other versions, junk put there
     /// to keep receivers honest) are passed over; they never count as a match.
     pub(super) fn take_tags(&self, value: &[u8], found: &mut Tags) -> Result<(), Reason> {
-        if value.len() > MAX_HEADER {
-            return Err(Reason::SignatureMalformed);
-        }
         found.any |= !value.is_empty();
         let mut take = |entry: &[u8]| {
             found.entries += 1;
@@ -239,12 +243,14 @@ impl Recipe {
     }
 
     /// The token in a value, if it is signed as the recipe demands.
-    fn token_in<'v>(&self, value: &'v [u8]) -> Option<Token<'v>> {
+    pub(super) fn token_in<'v>(&self, value: &'v [u8]) -> Option<Token<'v>> {
         let SignatureFormat::Token { prefix, payload } = &self.signature.format else { return None };
         let token = Token::parse(value.strip_prefix(prefix.as_slice())?)?;
-        let fits = token.payload.is_empty() == (*payload == TokenPayload::Detached);
+        let fits = token.payload.is_empty() == (*payload != TokenPayload::Inside);
+        let form = if *payload == TokenPayload::Plain { PayloadForm::Plain } else { PayloadForm::Encoded };
         // It is not asked which algorithm to use. A header that cannot be read names none of ours.
-        let ours = token.algorithm().is_ok_and(|name| self.algorithm.of_token() == Some(&*name));
+        let ours =
+            token.algorithm().is_ok_and(|(name, of)| self.algorithm.of_token() == Some(&*name) && of == form);
         (fits && ours).then_some(token)
     }
 

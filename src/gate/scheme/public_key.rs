@@ -1,6 +1,7 @@
 //! Signatures that only the provider can make: the gate holds its public key.
 
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
+use sha1::{Digest, Sha1};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
@@ -11,6 +12,8 @@ use super::key::KeyError;
 #[derive(Clone)]
 pub enum PublicKey {
     Ring(UnparsedPublicKey<Vec<u8>>),
+    /// With SHA-1, which ring does not have.
+    P256Sha1(Box<p256::ecdsa::VerifyingKey>),
     P521(Box<p521::ecdsa::VerifyingKey>),
 }
 
@@ -31,11 +34,14 @@ impl PublicKey {
         };
         let is_rsa =
             || x509_parser::public_key::RSAPublicKey::from_der(&key).is_ok_and(|(rest, _)| rest.is_empty());
+        let is_p256 = key.len() == 65 && key[0] == 4;
         match algorithm {
             Algorithm::Ed25519 => ring(&signature::ED25519, key.len() == 32),
-            Algorithm::EcdsaP256Sha256 => {
-                ring(&signature::ECDSA_P256_SHA256_ASN1, key.len() == 65 && key[0] == 4)
-            }
+            Algorithm::EcdsaP256Sha1 => p256::ecdsa::VerifyingKey::from_sec1_bytes(&key)
+                .map(|key| PublicKey::P256Sha1(Box::new(key)))
+                .map_err(|_| KeyError::NotPublic),
+            Algorithm::EcdsaP256Sha256 => ring(&signature::ECDSA_P256_SHA256_ASN1, is_p256),
+            Algorithm::EcdsaP256Sha256Fixed => ring(&signature::ECDSA_P256_SHA256_FIXED, is_p256),
             Algorithm::EcdsaP521Sha512 => p521::ecdsa::VerifyingKey::from_sec1_bytes(&key)
                 .map(|key| PublicKey::P521(Box::new(key)))
                 .map_err(|_| KeyError::NotPublic),
@@ -49,6 +55,12 @@ impl PublicKey {
     pub fn verifies(&self, message: &[u8], signature: &Tag) -> bool {
         match self {
             PublicKey::Ring(key) => key.verify(message, signature.as_bytes()).is_ok(),
+            PublicKey::P256Sha1(key) => {
+                use p256::ecdsa::signature::hazmat::PrehashVerifier;
+                let digest = Sha1::digest(message);
+                p256::ecdsa::Signature::from_der(signature.as_bytes())
+                    .is_ok_and(|signature| key.verify_prehash(&digest, &signature).is_ok())
+            }
             PublicKey::P521(key) => {
                 use p521::ecdsa::signature::Verifier;
                 p521::ecdsa::Signature::from_slice(signature.as_bytes())

@@ -3,9 +3,11 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::collections::HashMap;
 
 use http::HeaderName;
 use http::header::CONTENT_TYPE;
+use serde_json::Value;
 use subtle::ConstantTimeEq;
 
 use super::algorithm::Tag;
@@ -13,12 +15,14 @@ use super::content::{Content, Piece, Segment};
 use super::presented::Tags;
 use super::source::Source;
 use super::timestamp::TimestampRule;
-use super::{Payload, Recipe, SignatureFormat, TokenPayload, is_plain};
+use super::{Equality, Payload, Recipe, SignatureFormat, TokenPayload, is_plain};
 use crate::gate::delivery::Head;
+use crate::gate::fetched::document;
 use crate::gate::parse::form::Form;
 use crate::gate::parse::json::{self, Pointer, Scalar};
+use crate::gate::parse::jws::Token;
 use crate::gate::parse::url::{Port, SignedQuery};
-use crate::gate::parse::{Unreadable, jws, multipart};
+use crate::gate::parse::{Unreadable, form, jws, multipart};
 use crate::gate::reason::Reason;
 
 /// Head and body under a recipe. Each is parsed once, and only if something in it is asked for.
@@ -30,6 +34,7 @@ pub struct Reading<'r> {
     pointers: Option<&'r [Pointer]>,
     json: OnceCell<Result<Picked<'r>, Unreadable>>,
     claims: OnceCell<Result<Picked<'r>, Unreadable>>,
+    token_text: OnceCell<Result<Vec<u8>, Unreadable>>,
     form: OnceCell<Result<Form<'r>, Unreadable>>,
     query: OnceCell<Result<Form<'r>, Unreadable>>,
 }
@@ -74,6 +79,7 @@ impl<'r> Reading<'r> {
             pointers: None,
             json: OnceCell::new(),
             claims: OnceCell::new(),
+            token_text: OnceCell::new(),
             form: OnceCell::new(),
             query: OnceCell::new(),
         }
@@ -117,6 +123,9 @@ impl<'r> Reading<'r> {
             return Err(Reason::SignatureMalformed);
         }
         // Values beside the body that stand in it were not there yet when the head was judged.
+        if recipe.by_fields && !self.fields_end().map_err(Reason::from)? {
+            return Err(Reason::SignatureMalformed);
+        }
         if recipe.content.covers_body() && !self.body_values_end().map_err(Reason::from)? {
             return Err(Reason::SignatureMalformed);
         }
@@ -126,6 +135,20 @@ impl<'r> Reading<'r> {
             return Err(Reason::SignatureMalformed);
         }
         Ok(())
+    }
+
+    /// Where values are signed line by line, none but the first may hold what ends a line: else what was
+    /// signed as one could be read as several.
+    fn fields_end(&self) -> Result<bool, Unreadable> {
+        for content in self.recipe.contents() {
+            for (_, source, _) in content.values().skip(1) {
+                let is_line = |value: Cow<'_, [u8]>| !value.iter().any(u8::is_ascii_control);
+                if !self.value(source)?.is_none_or(is_line) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     fn body_values_end(&self) -> Result<bool, Unreadable> {
@@ -142,7 +165,89 @@ impl<'r> Reading<'r> {
 
     /// Whether what must hold besides the signature does.
     pub fn holds_besides(&self) -> Result<bool, Unreadable> {
-        for equality in &self.recipe.also {
+        self.holds(&self.recipe.also)
+    }
+
+    /// Whether the delivery is of this recipe, as far as it says itself: nothing of it is proved yet.
+    pub fn is_of_recipe(&self) -> Result<bool, Unreadable> {
+        if !self.holds(&self.recipe.given)? || !self.is_sole_member()? {
+            return Ok(false);
+        }
+        for demand in &self.recipe.claims {
+            let mut wanted = Vec::new();
+            for content in &demand.one_of {
+                let (mut text, port) = (Vec::new(), Port::AsGiven);
+                self.write(Variant { content, port }, &[], &mut |bytes| text.extend_from_slice(bytes))?;
+                wanted.push(text);
+            }
+            let mut holds = false;
+            for claim in &demand.claims {
+                let Some(said) = self.claimed(claim)? else { continue };
+                holds = said.iter().any(|said| wanted.iter().any(|wanted| said.as_bytes() == wanted));
+                if !holds {
+                    return Ok(false);
+                }
+            }
+            if !holds {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A body that holds a token holds nothing else: the rest would be unsigned.
+    fn is_sole_member(&self) -> Result<bool, Unreadable> {
+        match &*self.recipe.signature.from {
+            [Source::Json(_)] if self.recipe.body_is_token() => {
+                let members: HashMap<String, Value> =
+                    serde_json::from_slice(self.body).map_err(|_| Unreadable)?;
+                Ok(members.len() == 1)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// What a claim says: one text, or each of a list (as `aud` may be one, RFC 7519, section 4.1.3).
+    fn claimed(&self, claim: &Pointer) -> Result<Option<Vec<String>>, Unreadable> {
+        let claims = self.claims.get_or_init(|| self.read_claims());
+        Ok(Some(match claims.as_ref().map_err(|unreadable| *unreadable)?.at(claim) {
+            None => return Ok(None),
+            Some(Scalar::Text(text)) => vec![text.to_string()],
+            Some(Scalar::Integer(n)) => vec![n.to_string()],
+            Some(Scalar::Bool(b)) => vec![b.to_string()],
+            Some(Scalar::Other) => {
+                let claims: Value =
+                    serde_json::from_slice(&jws::decoded(self.token()?.payload)?).map_err(|_| Unreadable)?;
+                let list = claims.pointer(&claim.to_string()).and_then(Value::as_array).ok_or(Unreadable)?;
+                list.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect()
+            }
+        }))
+    }
+
+    /// The token, wherever it stands.
+    pub fn token(&self) -> Result<Token<'_>, Unreadable> {
+        match &*self.recipe.signature.from {
+            [source] if source.is_in_body() => {
+                let read = || Ok(self.value(source)?.ok_or(Unreadable)?.into_owned());
+                let text = self.token_text.get_or_init(read).as_ref().map_err(|unreadable| *unreadable)?;
+                self.recipe.token_in(text).ok_or(Unreadable)
+            }
+            _ => self.recipe.token(self.head),
+        }
+    }
+
+    /// A parameter of the token's own header.
+    pub fn token_parameter(&self, name: &str) -> Result<Option<String>, Unreadable> {
+        self.token()?.parameter(name)
+    }
+
+    /// The certificates in the token's own header.
+    pub fn token_chain(&self) -> Result<Vec<Vec<u8>>, Unreadable> {
+        document::chain(&self.token()?.certificates()?).ok_or(Unreadable)
+    }
+
+    fn holds(&self, equalities: &[Equality]) -> Result<bool, Unreadable> {
+        for equality in equalities {
             // What is absent is empty: so it is defined.
             let value = self.value(&equality.source)?.unwrap_or_default();
             let mut holds = false;
@@ -163,9 +268,24 @@ impl<'r> Reading<'r> {
     pub fn value(&self, source: &Source) -> Result<Option<Cow<'_, [u8]>>, Unreadable> {
         match source {
             Source::Query(name) => self.query()?.single(name),
-            Source::Header(_) | Source::Field(_) => self.recipe.value(source, self.head),
+            Source::Header(_) | Source::HeaderJson(..) | Source::Field(_) => {
+                self.recipe.value(source, self.head)
+            }
+            Source::Inner(outer, inner) => {
+                let outer = Source::Json(outer.clone());
+                let Some(Scalar::Text(text)) = self.scalar(&outer)? else { return Ok(None) };
+                let picked = json::pick(text.as_bytes(), &[inner]).map_err(|_| Unreadable)?;
+                match picked.into_iter().next().flatten() {
+                    Some(Scalar::Text(text)) => Ok(Some(Cow::Owned(text.into_owned().into_bytes()))),
+                    Some(_) | None => Ok(None),
+                }
+            }
             Source::Form(name) => self.form()?.single(name),
             Source::Multipart(name) => Ok(self.multipart(name)?.map(Cow::Borrowed)),
+            Source::Token(name) => {
+                Ok(self.token()?.parameter(name)?.map(|text| Cow::Owned(text.into_bytes())))
+            }
+            Source::Body => Ok(Some(Cow::Borrowed(self.body))),
             Source::Json(_) | Source::Claim(_) => match self.scalar(source)? {
                 None => Ok(None),
                 Some(Scalar::Text(text)) => Ok(Some(Cow::Borrowed(text.as_bytes()))),
@@ -190,7 +310,7 @@ impl<'r> Reading<'r> {
     }
 
     fn read_claims(&self) -> Result<Picked<'r>, Unreadable> {
-        let token = self.recipe.token(self.head)?;
+        let token = self.token()?;
         Picked::of(jws::decoded(token.payload)?.into(), self.recipe.claims().into())
     }
 
@@ -242,6 +362,11 @@ impl<'r> Reading<'r> {
         mut sink: impl FnMut(&[u8]),
     ) -> Result<(), Unreadable> {
         match &self.recipe.signature.format {
+            SignatureFormat::Token { payload: TokenPayload::Plain, .. } => {
+                sink(self.token()?.header);
+                sink(b".");
+                self.write(variant, secret, &mut sink)
+            }
             SignatureFormat::Token { payload: TokenPayload::Detached, .. } => {
                 let mut payload = Vec::new();
                 self.write(variant, secret, &mut |bytes| payload.extend_from_slice(bytes))?;
@@ -406,7 +531,15 @@ impl<'r> Reading<'r> {
                 }
             }
             Piece::Secret => sink(secret),
-            Piece::Token => sink(self.recipe.token(self.head)?.signed),
+            Piece::Token => sink(self.token()?.signed),
+            Piece::BodyCrc32 => {
+                let mut crc = crc32fast::Hasher::new();
+                crc.update(self.body);
+                sink(crc.finalize().to_string().as_bytes());
+            }
+            Piece::QueryBefore(names) => sink(&query_before(self.head.query.unwrap_or_default(), names)?),
+            // The route says nothing of it: nothing can have been signed.
+            Piece::Route(_) => return Err(Unreadable),
         }
         Ok(())
     }
@@ -475,6 +608,16 @@ impl<'r> Reading<'r> {
         Ok(None)
     }
 
+    /// Whether something stands where the time does.
+    pub fn has_time(&self, rule: &TimestampRule) -> Result<bool, Unreadable> {
+        for source in &rule.from {
+            if self.moment(source, rule)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// When the event expires, in milliseconds since the epoch, if the sender says so. An end that
     /// is no time is not "never".
     pub fn expiry(&self, rule: &TimestampRule) -> Result<Option<i64>, Unreadable> {
@@ -528,6 +671,36 @@ impl<'r> Reading<'r> {
         }
         self.value(source).ok()?.and_then(plain)
     }
+}
+
+/// The query up to these parameters, which must be its last ones, without percent-escapes.
+fn query_before(query: &[u8], names: &[String]) -> Result<Vec<u8>, Unreadable> {
+    let mut parts: Vec<_> = query.split(|b| *b == b'&').collect();
+    let last = parts.len().checked_sub(names.len()).ok_or(Unreadable)?;
+    for (part, name) in parts.drain(last..).zip(names) {
+        let value =
+            part.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")).ok_or(Unreadable)?;
+        let plain = value.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+        if value.is_empty() || !plain {
+            return Err(Unreadable);
+        }
+    }
+    let mut decoded = Vec::with_capacity(query.len());
+    let joined = parts.join(&b'&');
+    let mut rest = &*joined;
+    while let Some((&byte, after)) = rest.split_first() {
+        (decoded, rest) = match byte {
+            b'%' => {
+                decoded.push(form::hex_byte(after).ok_or(Unreadable)?);
+                (decoded, &after[2..])
+            }
+            other => {
+                decoded.push(other);
+                (decoded, after)
+            }
+        };
+    }
+    Ok(decoded)
 }
 
 fn plain(value: Cow<'_, [u8]>) -> Option<Cow<'_, str>> {

@@ -64,7 +64,12 @@ impl Signed {
                 self.body = document.to_string().into_bytes();
             }
             // These are parts of the signature itself.
-            Source::Field(_) | Source::Claim(_) => {}
+            Source::Field(_)
+            | Source::Claim(_)
+            | Source::Inner(..)
+            | Source::HeaderJson(..)
+            | Source::Token(_) => {}
+            Source::Body => self.body = value.as_bytes().to_vec(),
         }
         Some(())
     }
@@ -155,6 +160,10 @@ impl Recipe {
 
     /// Writes what the keys make of the content behind the fields that stand there already.
     fn set_signature(&self, keys: &[KeyedMac], fields: String, signed: &mut Signed) -> Option<()> {
+        if let (Some(written), Some(key)) = (&self.signature.written, keys.first()) {
+            let header = self.as_written(written, &fields, &self.tag(key, signed)?);
+            return signed.set(self.signature.from.first()?, &header);
+        }
         let mut elements = Vec::from_iter((!fields.is_empty()).then_some(fields));
         let tags = keys.iter().map(|key| self.tag(key, signed)).collect::<Option<Vec<_>>>()?;
         let mut tags = tags.into_iter();
@@ -182,6 +191,19 @@ impl Recipe {
             None => elements.into_iter().next()?,
         };
         signed.set(self.signature.from.first()?, &signature)
+    }
+
+    /// The fields and the tag in the order, and with what is between them, in which their sender writes them.
+    fn as_written(&self, written: &str, fields: &str, tag: &str) -> String {
+        let SignatureFormat::Fields { split, assign: Assign::Before(byte), .. } = &self.signature.format
+        else {
+            return tag.to_owned();
+        };
+        let parts = fields.split(|c: char| split.iter().any(|byte| char::from(*byte) == c));
+        let named = parts.filter_map(|part| part.split_once(char::from(*byte)));
+        let header = named
+            .fold(written.to_owned(), |header, (name, value)| header.replace(&format!("{{{name}}}"), value));
+        header.replace("{tag}", tag)
     }
 
     /// Whether all that it signs and writes is the body and headers: then anybody who has a key can sign
@@ -246,7 +268,12 @@ impl Recipe {
             Source::Json(_) | Source::Form(_) | Source::Multipart(_) => {
                 matches!(reading.value(source), Ok(None))
             }
-            Source::Field(_) | Source::Claim(_) => false,
+            Source::Field(_)
+            | Source::Claim(_)
+            | Source::Inner(..)
+            | Source::HeaderJson(..)
+            | Source::Token(_)
+            | Source::Body => false,
         };
         let times = self.timestamp.iter().filter_map(|rule| rule.from.first());
         let in_head = |source: &&Source| !source.is_in_body();

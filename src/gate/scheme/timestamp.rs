@@ -16,6 +16,8 @@ pub struct TimestampRule {
     pub unit: TimeUnit,
     /// Where the sender says how long the event is good, if it does: the sooner end counts.
     pub expires: Option<Source>,
+    /// Whether a delivery without a time has none to judge. What is signed cannot be left out on the way.
+    pub optional: bool,
     /// How old an event may be.
     pub tolerance: Duration,
     /// How far ahead of our clock the sender's may be.
@@ -31,6 +33,8 @@ pub enum TimeUnit {
     Ms,
     /// RFC 3339; without a zone it is UTC. A JSON integer is Unix time in seconds.
     Rfc3339,
+    /// RFC 3339 with its zone.
+    Rfc3339Zoned,
     /// An HTTP date (RFC 9110, section 5.6.7).
     HttpDate,
 }
@@ -45,6 +49,9 @@ impl TimeUnit {
             TimeUnit::S => digits(text, 12)?.checked_mul(1000),
             TimeUnit::Ms => digits(text, 15),
             TimeUnit::Rfc3339 => rfc3339(std::str::from_utf8(text).ok()?),
+            TimeUnit::Rfc3339Zoned => {
+                Some(DateTime::parse_from_rfc3339(std::str::from_utf8(text).ok()?).ok()?.timestamp_millis())
+            }
             // The parser passes over white space at both ends, of which there are many kinds.
             TimeUnit::HttpDate
                 if text.iter().all(|b| matches!(b, 0x20..=0x7e)) && text.trim_ascii() == text =>
@@ -63,7 +70,7 @@ impl TimeUnit {
         match self {
             TimeUnit::S | TimeUnit::Ms | TimeUnit::HttpDate => true,
             // Without a zone, what is left of a fraction that is cut short is nearly the same time.
-            TimeUnit::Rfc3339 => {
+            TimeUnit::Rfc3339 | TimeUnit::Rfc3339Zoned => {
                 std::str::from_utf8(text).is_ok_and(|text| DateTime::parse_from_rfc3339(text).is_ok())
             }
         }
@@ -74,7 +81,7 @@ impl TimeUnit {
         match self {
             TimeUnit::Ms => Some(n).filter(|n| *n >= 0),
             TimeUnit::S | TimeUnit::Rfc3339 => n.checked_mul(1000).filter(|n| *n >= 0),
-            TimeUnit::HttpDate => None,
+            TimeUnit::Rfc3339Zoned | TimeUnit::HttpDate => None,
         }
     }
 
@@ -83,7 +90,7 @@ impl TimeUnit {
         match self {
             TimeUnit::S => ms.div_euclid(1000).to_string(),
             TimeUnit::Ms => ms.to_string(),
-            TimeUnit::Rfc3339 => to_rfc3339(ms),
+            TimeUnit::Rfc3339 | TimeUnit::Rfc3339Zoned => to_rfc3339(ms),
             TimeUnit::HttpDate => {
                 let since = Duration::from_millis(u64::try_from(ms).unwrap_or(0));
                 httpdate::fmt_http_date(std::time::UNIX_EPOCH + since)

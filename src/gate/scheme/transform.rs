@@ -19,6 +19,8 @@ pub enum Transform {
     Sha256Base64,
     /// Its SHA-256 in base64url without padding.
     Sha256Base64url,
+    /// In base64url without padding.
+    Base64url,
     /// As a JSON string, quotes and all. What is not UTF-8 cannot be written so.
     Json,
     /// As it stands, ten digits: a Unix time in seconds, between 2001 and 2286.
@@ -31,11 +33,12 @@ pub enum Transform {
     EscapeTarget,
 }
 
-const NAMES: [(Transform, &str); 9] = [
+const NAMES: [(Transform, &str); 10] = [
     (Transform::Sha256, "sha256"),
     (Transform::Sha256Hex, "sha256hex"),
     (Transform::Sha256Base64, "sha256base64"),
     (Transform::Sha256Base64url, "sha256base64url"),
+    (Transform::Base64url, "base64url"),
     (Transform::Json, "json"),
     (Transform::Unix, "unix"),
     (Transform::Lower, "lower"),
@@ -48,7 +51,7 @@ impl Transform {
     pub const fn keeps_all(self) -> bool {
         match self {
             Transform::Lower | Transform::Unescape | Transform::EscapeTarget => false,
-            Transform::Json | Transform::Unix => true,
+            Transform::Base64url | Transform::Json | Transform::Unix => true,
             _ => self.is_digest(),
         }
     }
@@ -72,6 +75,7 @@ impl Transform {
             Transform::Sha256Hex => HEXLOWER.encode(&sha256()).into_bytes(),
             Transform::Sha256Base64 => data_encoding::BASE64.encode(&sha256()).into_bytes(),
             Transform::Sha256Base64url => data_encoding::BASE64URL_NOPAD.encode(&sha256()).into_bytes(),
+            Transform::Base64url => data_encoding::BASE64URL_NOPAD.encode(value).into_bytes(),
             Transform::Json => {
                 let text = std::str::from_utf8(value).map_err(|_| Unreadable)?;
                 serde_json::to_vec(text).map_err(|_| Unreadable)?

@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
 pub use self::open::{Fault, Kept, Opened, Salvaged, make};
+pub(in crate::inbox) use self::open::{connect, hold, is_damage};
 use self::tables::Tables;
 use self::writer::{Order, Shared, Writer};
 use super::seal::Keys;

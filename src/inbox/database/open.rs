@@ -155,10 +155,10 @@ pub(super) fn open(
     kept: &mut dyn FnMut(ReplayKey, Kept),
 ) -> Result<(Tables, File, Opened), Fault> {
     make(&folder)?;
-    let lock = lock(&folder)?;
+    let lock = hold(&folder, "lock")?;
     let path = folder.join("inbox.db");
     let mut opened = Opened::default();
-    let found = connect(&path).and_then(|connection| {
+    let found = connect_inbox(&path).and_then(|connection| {
         let mut found = Vec::new();
         read(&connection, &mut |key, what| found.push((key, what)))?;
         Ok((connection, found))
@@ -206,8 +206,8 @@ pub fn make(folder: &Path) -> Result<(), Fault> {
 }
 
 /// Of a file beside the database, because `SQLite`'s own lock ends whenever the process closes the file.
-fn lock(folder: &Path) -> Result<File, Fault> {
-    let file = private().open(folder.join("lock")).map_err(Fault::Io)?;
+pub fn hold(folder: &Path, name: &str) -> Result<File, Fault> {
+    let file = private().open(folder.join(name)).map_err(Fault::Io)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Fault::InUse(folder.to_owned())),
@@ -221,19 +221,36 @@ fn private() -> OpenOptions {
     options
 }
 
-fn connect(path: &Path) -> Result<Connection, Fault> {
+fn connect_inbox(path: &Path) -> Result<Connection, Fault> {
+    let connection = connect(path, PRAGMAS, (APPLICATION, VERSION), SCHEMA)?;
+    connection.execute_batch(&format!(
+        "CREATE INDEX IF NOT EXISTS done_own ON done(at_ms + keep) WHERE keep >= {OWN_WINDOW};"
+    ))?;
+    // What a sync that failed may have left in the memory of the machine alone is made durable now.
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))?;
+    Ok(connection)
+}
+
+/// Opens a database of that application and version, or makes it with these tables.
+pub fn connect(
+    path: &Path,
+    pragmas: &str,
+    (its_application, its_version): (i64, i64),
+    schema: &str,
+) -> Result<Connection, Fault> {
     // Made here, so that nobody else can read it from the first moment; `SQLite` gives the same to its log.
     private().open(path).map_err(Fault::Io)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.execute_batch(PRAGMAS)?;
+    connection.execute_batch(pragmas)?;
     let number = |what: &str| connection.pragma_query_value(None, what, |row| row.get::<_, i64>(0));
     let (application, version) = (number("application_id")?, number("user_version")?);
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     match (application, version, tables) {
         (0, 0, 0) => {
             let made = format!(
-                "BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
+                "BEGIN IMMEDIATE; {schema} PRAGMA application_id = {its_application}; PRAGMA user_version = {its_version}; \
+                 COMMIT;"
             );
             connection.execute_batch(&made)?;
             // The folder's entry is as durable as what is in the file.
@@ -241,15 +258,12 @@ fn connect(path: &Path) -> Result<Connection, Fault> {
                 File::open(folder).and_then(|folder| folder.sync_all()).map_err(Fault::Io)?;
             }
         }
-        (APPLICATION, VERSION, _) => {}
-        (APPLICATION, later, _) => return Err(Fault::Later(path.to_owned(), later)),
+        (application, version, _) if (application, version) == (its_application, its_version) => {}
+        (application, later, _) if application == its_application => {
+            return Err(Fault::Later(path.to_owned(), later));
+        }
         _ => return Err(Fault::Foreign(path.to_owned())),
     }
-    connection.execute_batch(&format!(
-        "CREATE INDEX IF NOT EXISTS done_own ON done(at_ms + keep) WHERE keep >= {OWN_WINDOW};"
-    ))?;
-    // What a sync that failed may have left in the memory of the machine alone is made durable now.
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))?;
     Ok(connection)
 }
 
@@ -273,7 +287,7 @@ fn read(connection: &Connection, kept: &mut dyn FnMut(ReplayKey, Kept)) -> Resul
     Ok(())
 }
 
-fn is_damage(error: &rusqlite::Error) -> bool {
+pub fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
         || matches!(
             error,
@@ -296,7 +310,7 @@ fn salvage(path: &Path, now_ms: i64) -> Result<(Connection, Salvaged), Fault> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Fault::Io(error)),
         Ok(()) | Err(_) => {}
     }
-    let connection = connect(path)?;
+    let connection = connect_inbox(path)?;
     let (mut saved, mut lost) = (0, 0);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     if let Ok(old) = Connection::open_with_flags(&aside, flags) {

@@ -433,7 +433,9 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::config::flags::{Given, RunArgs};
+    use crate::config::raw::SchemeWords;
     use crate::config::route::{Elsewhere, KeyedRoute};
+    use crate::gate::scheme::key::KeyDecoding;
     use crate::store::Memory;
     use crate::telemetry::metrics::Metrics;
 
@@ -550,6 +552,12 @@ mod tests {
     fn keys_that_nobody_has_are_like_those_of_a_tenant() {
         for (name, _) in provider::PRESETS {
             let preset = provider::preset(name).unwrap();
+            // A route with files instead of published keys is an error, where those are not written as files are.
+            let takes_files =
+                |scheme: &SchemeWords| scheme.keys.is_none() || scheme.key.decode == KeyDecoding::Spki;
+            if !preset.schemes.iter().all(takes_files) {
+                continue;
+            }
             let recipes: Vec<_> = (preset.schemes.iter())
                 .map(|scheme| crate::config::scheme::compile(scheme, None, None).unwrap())
                 .collect();

@@ -83,6 +83,18 @@ pub struct InboxOrder<'o> {
     pub uid: Option<u32>,
 }
 
+/// What an operator had done with a refused request.
+#[derive(Clone, Copy, Debug)]
+pub struct RefusedOrder<'o> {
+    /// The id under which it was refused.
+    pub request_id: &'o str,
+    pub route: &'o str,
+    pub key: Option<ReplayKey>,
+    pub key_id: Option<&'o str>,
+    pub outcome: &'o str,
+    pub uid: Option<u32>,
+}
+
 /// What waits to be written, at most.
 const MAX_PENDING: usize = 1 << 20;
 
@@ -174,6 +186,25 @@ impl Sink {
             line.number(key!("hookgate.inbox.count"), usize::try_from(order.count).unwrap_or(usize::MAX));
             if let Some(uid) = order.uid {
                 line.number(key!("user.id"), uid as usize);
+            }
+        });
+    }
+
+    /// An operator had a refused request delivered, or tried to.
+    pub fn refused_order(&self, order: &RefusedOrder<'_>) {
+        self.line(("hookgate.refused.order", Severity::Warn), clock::now(), |line| {
+            line.word("hookgate.request_id", order.request_id);
+            line.text("hookgate.route", order.route);
+            if let Some(key) = order.key {
+                let key = super::hex(key.as_bytes());
+                line.word("hookgate.idempotency_key", std::str::from_utf8(&key).unwrap_or_default());
+            }
+            if let Some(key_id) = order.key_id {
+                line.text("hookgate.key_id", key_id);
+            }
+            line.text("hookgate.refused.outcome", order.outcome);
+            if let Some(uid) = order.uid {
+                line.number("user.id", uid as usize);
             }
         });
     }

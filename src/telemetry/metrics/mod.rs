@@ -4,6 +4,7 @@
 
 mod inbox;
 mod levels;
+mod refused;
 mod register;
 mod route;
 mod tenants;
@@ -19,6 +20,8 @@ use prometheus::{Encoder, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, 
 pub use self::inbox::InboxTotals;
 use self::levels::LevelGauges;
 pub use self::levels::Levels;
+pub use self::refused::LateDelivery;
+use self::refused::Refused;
 use self::register::{counter, counters, gauge, gauges, number};
 use self::route::Routes;
 pub use self::route::{RouteMetrics, UpstreamOutcome};
@@ -51,10 +54,12 @@ pub struct Metrics {
     registry: Registry,
     routes: Routes,
     tenants: Tenants,
+    refused: Refused,
     levels: LevelGauges,
     replay: Replay,
     connections: Connections,
     reloads: Reloads,
+    keys: PublishedKeys,
     certificate_not_after: GaugeVec,
     panics: IntCounter,
     log_dropped: IntCounter,
@@ -72,6 +77,12 @@ struct Replay {
 struct Connections {
     dropped: IntCounterVec,
     accept_failures: IntCounterVec,
+}
+
+/// Keys that are fetched.
+struct PublishedKeys {
+    fetches: IntCounterVec,
+    age: GaugeVec,
 }
 
 struct Reloads {
@@ -102,10 +113,12 @@ impl Metrics {
         Metrics {
             routes: Routes::new(r),
             tenants: Tenants::new(r),
+            refused: Refused::new(r),
             levels: LevelGauges::new(r),
             replay: Replay::new(r),
             connections: Connections::new(r),
             reloads: Reloads::new(r),
+            keys: PublishedKeys::new(r),
             certificate_not_after: gauges(
                 r,
                 "hookgate_certificate_not_after_timestamp_seconds",
@@ -131,6 +144,7 @@ impl Metrics {
 
     /// The series of a route, all at zero if the route is new.
     pub fn route(&self, route: &Route) -> Arc<RouteMetrics> {
+        self.refused.one(&route.name);
         self.routes.one(route)
     }
 
@@ -218,6 +232,24 @@ impl Metrics {
         self.certificate_not_after.with_label_values(&[listener]).set(unix_seconds as f64);
     }
 
+    /// The series of a provider whose keys are fetched, all at zero.
+    pub fn fetches_keys(&self, source: &str, results: impl Iterator<Item = &'static str>) {
+        for result in results {
+            self.keys.fetches.with_label_values(&[source, result]);
+        }
+        self.keys.age.with_label_values(&[source]);
+    }
+
+    /// A fetch of keys ended.
+    pub fn keys_fetched(&self, source: &str, result: &str) {
+        self.keys.fetches.with_label_values(&[source, result]).inc();
+    }
+
+    /// How long ago the oldest document of a provider's keys was fetched.
+    pub fn keys_age(&self, source: &str, age: Duration) {
+        self.keys.age.with_label_values(&[source]).set(age.as_secs_f64());
+    }
+
     pub fn panicked(&self) {
         self.panics.inc();
     }
@@ -277,6 +309,25 @@ impl Replay {
             store_failures.with_label_values(&[cause]);
         }
         Replay { evictions, file_errors, store_failures }
+    }
+}
+
+impl PublishedKeys {
+    fn new(r: &Registry) -> Self {
+        PublishedKeys {
+            fetches: counters(
+                r,
+                "hookgate_key_fetches_total",
+                "Fetches of keys that providers publish, by provider and how they ended.",
+                &["source", "result"],
+            ),
+            age: gauges(
+                r,
+                "hookgate_key_age_seconds",
+                "How long ago the oldest document of a provider's keys was fetched.",
+                &["source"],
+            ),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! and the keys that judge them.
 
 use hookgate::gate::parse::form::Form;
-use hookgate::gate::parse::jws::{Token, decoded};
+use hookgate::gate::parse::jws::{PayloadForm, Token, decoded};
 use hookgate::gate::parse::multipart;
 use hookgate::gate::parse::url::{Port, PublicUrl};
 use hookgate::gate::scheme::algorithm::{Algorithm, Tag};
@@ -47,12 +47,16 @@ pub fn token(data: &[u8]) {
     let joined = [token.header, token.payload, token.signature].join(&b'.');
     assert_eq!(joined, data);
     assert_eq!([token.signed, token.signature].join(&b'.'), data);
-    let Ok(name) = token.algorithm() else { return };
+    let Ok((name, form)) = token.algorithm() else { return };
     let header = String::from_utf8(decoded(token.header).unwrap()).expect("a header is text");
     // A tree of values takes no lone surrogates, wherever they stand.
     let Ok(header) = serde_json::from_str::<serde_json::Value>(&header) else { return };
     assert_eq!(header["alg"], name);
-    assert!(header.get("crit").is_none_or(serde_json::Value::is_null));
+    let crit = header.get("crit").filter(|crit| !crit.is_null());
+    match form {
+        PayloadForm::Encoded => assert!(crit.is_none()),
+        PayloadForm::Plain => assert_eq!(crit, Some(&serde_json::json!(["b64"]))),
+    }
 }
 
 /// Whatever is taken for a public key, it has signed nothing here.

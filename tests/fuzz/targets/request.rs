@@ -170,9 +170,9 @@ fn gate() -> Arc<Sidecar> {
     let telemetry = Telemetry::new(metrics, log);
     let memory = Memory::new(startup.replay, startup.stale_after, startup.replay_capacity);
     let store = ReplayStore::Memory(memory);
-    let rooms = Rooms::new(store.clone());
+    let rooms = Rooms::new(store.clone(), startup.keys.clone(), &telemetry);
     let live = Live::new(routes, trusted_proxies, &telemetry, &rooms);
-    sidecar(&startup, live, (store, None), rooms, &telemetry)
+    sidecar(&startup, live, (store, None, None), rooms, &telemetry)
 }
 
 /// Notes each request that comes, and whatever is none, and thanks for it.

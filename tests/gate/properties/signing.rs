@@ -130,7 +130,7 @@ proptest! {
     ) {
         let template = if body_first { "{body}{header:x-value}" } else { "{header:x-value}{body}" };
         let (from, five) = (vec!["header:x-value".parse().unwrap()], Duration::from_secs(300));
-        let rule = TimestampRule { from, unit, expires: None, tolerance: five, future_tolerance: five };
+        let rule = TimestampRule { from, unit, expires: None, optional: false, tolerance: five, future_tolerance: five };
         let time_alone = plain("x-signature", "{header:x-value}.{body}");
         let recipe = Recipe { timestamp: Some(rule), content: template.parse().unwrap(), ..time_alone };
         let time = unit.format(time_ms);
@@ -209,7 +209,9 @@ impl Event {
         let unit = self.recipe.timestamp.as_ref().map_or(TimeUnit::S, |rule| rule.unit);
         let time = match unit {
             TimeUnit::S | TimeUnit::Ms => unit.format(self.time_ms),
-            TimeUnit::Rfc3339 | TimeUnit::HttpDate => format!("\"{}\"", unit.format(self.time_ms)),
+            TimeUnit::Rfc3339 | TimeUnit::Rfc3339Zoned | TimeUnit::HttpDate => {
+                format!("\"{}\"", unit.format(self.time_ms))
+            }
         };
         format!(r#"{{"id":"{}","time":{time},"rest":{:?}}}"#, self.id, self.rest).into_bytes()
     }
@@ -303,6 +305,9 @@ fn scheme() -> impl Strategy<Value = SchemeWords> {
             !kv || signature.format == SignatureFormat::Kv
         })
         .prop_map(|(algorithm, signature, id, time, unit, order, separator)| SchemeWords {
+            given: Vec::new(),
+            claims: std::collections::BTreeMap::new(),
+            keys: None,
             algorithm,
             key: KeyRule::default(),
             signature,
@@ -317,6 +322,7 @@ fn scheme() -> impl Strategy<Value = SchemeWords> {
                 from: vec![time.to_owned()],
                 unit,
                 expires: None,
+                optional: false,
                 tolerance: None,
                 future_tolerance: None,
             }),
@@ -345,6 +351,7 @@ fn signature_source() -> impl Strategy<Value = SignatureSource> {
             split: split.map(str::to_owned),
             assign: '=',
             keys,
+            written: None,
             encoding: Some(encoding),
         }
     })

@@ -1,0 +1,203 @@
+//! Deliveries as providers send them reach the application, and what is nearly one does not.
+
+use data_encoding::BASE64;
+use serde_json::{Value, json};
+
+use super::host::{KeyHost, Reply, Signer, set};
+use crate::support::sender::{now_ms, unique};
+use crate::support::{App, Gate, Headers, Request};
+use hookgate::clock::to_rfc3339;
+
+const TOPIC: &str = "arn:aws:sns:us-east-1:123456789012:bounces";
+pub const CERTIFICATE: &str =
+    "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-0123456789abcdef0123456789abcdef.pem";
+const GOOGLE: &str = "https://www.googleapis.com/oauth2/v3/certs";
+
+pub fn request(body: &str, headers: &[(&str, &str)]) -> Request {
+    let mut request =
+        Request { target: "/hook".to_owned(), headers: Headers(Vec::new()), body: body.as_bytes().to_vec() };
+    for (name, value) in headers {
+        request = request.with(name, value);
+    }
+    request
+}
+
+/// A notification of SNS, signed.
+pub fn notification(signer: &Signer, topic: &str, url: &str) -> Value {
+    let mut message = json!({
+        "Type": "Notification", "MessageId": unique("id"), "TopicArn": topic, "Subject": "a subject",
+        "Message": "{\"notificationType\":\"Bounce\"}", "Timestamp": to_rfc3339(now_ms()), "SignatureVersion": "2",
+        "SigningCertURL": url, "UnsubscribeURL": "https://sns.us-east-1.amazonaws.com/?Action=Unsubscribe",
+    });
+    resign(signer, &mut message);
+    message
+}
+
+pub fn resign(signer: &Signer, message: &mut Value) {
+    let mut content = String::new();
+    for key in ["Message", "MessageId", "Subject", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"] {
+        if let Some(value) = message[key].as_str() {
+            content.extend([key, "\n", value, "\n"]);
+        }
+    }
+    message["Signature"] = BASE64.encode(&signer.sign(content.as_bytes())).into();
+}
+
+pub fn sns(host: &KeyHost) -> Signer {
+    let (signer, pem) = Signer::certified(&host.authority, "sns", "sns.amazonaws.com");
+    host.publish(CERTIFICATE, Reply::Document(pem));
+    signer
+}
+
+pub fn sns_route() -> String {
+    format!("routes:\n  - {{ name: r, path: /hook, provider: aws-sns, topic_arns: ['{TOPIC}'] }}\n")
+}
+
+/// The reason for each request.
+pub fn reason(gate: &Gate, request: &Request) -> String {
+    gate.reason(&gate.send(request))
+}
+
+#[test]
+fn sns_notifications_reach_the_application_and_what_is_nearly_one_does_not() {
+    let Some(host) = KeyHost::new() else { return };
+    let signer = sns(&host);
+    let app = App::ok();
+    let gate = host.before(&app.url(), &sns_route()).start();
+    let good = notification(&signer, TOPIC, CERTIFICATE);
+    let send =
+        |message: &Value| reason(&gate, &request(&message.to_string(), &[("Content-Type", "text/plain")]));
+
+    assert_eq!(send(&good), "accepted");
+    let seen = app.requests().pop().unwrap();
+    assert_eq!(seen.header("Hookgate-Event-Type"), Some("Bounce"), "the type is that of the message within");
+    assert_eq!(seen.header("Hookgate-Event-Id"), good["MessageId"].as_str());
+    assert_eq!(seen.header("Hookgate-Assurance"), Some("partial"));
+    assert_eq!(send(&good), "duplicate");
+
+    // The same event, with another unsigned part.
+    let mut again = good.clone();
+    again["UnsubscribeURL"] = "https://evil.example/".into();
+    assert_eq!(send(&again), "duplicate");
+
+    let change = |key: &str, value: &str| {
+        let mut message = notification(&signer, TOPIC, CERTIFICATE);
+        message[key] = value.into();
+        message
+    };
+    let resigned = |key: &str, value: &str| {
+        let mut message = change(key, value);
+        resign(&signer, &mut message);
+        message
+    };
+    for (what, message) in [
+        ("another message", change("Message", "x")),
+        ("another version", change("SignatureVersion", "3")),
+        ("the older version", change("SignatureVersion", "1")),
+        ("another topic, signed", resigned("TopicArn", "arn:aws:sns:us-east-1:666666666666:bounces")),
+        ("another type, signed", resigned("Type", "Else")),
+        ("a line break in the id, signed", resigned("MessageId", "a\nb")),
+        ("a subject that was not signed", change("SubscribeURL", "https://evil.example/")),
+    ] {
+        let said = send(&message);
+        assert!(said.starts_with("signature_"), "{what}: {said}");
+    }
+    assert_eq!(send(&resigned("Timestamp", &to_rfc3339(now_ms() - 2 * 3_600_000))), "timestamp_stale");
+    assert_eq!(host.asked_in_all(), 1, "the certificate was fetched once");
+    assert_eq!(app.requests().len(), 1);
+}
+
+pub fn claims() -> Value {
+    let now = now_ms() / 1000;
+    json!({ "iss": "https://accounts.google.com", "aud": "https://gate.example/hook", "email": "push@p.iam.gserviceaccount.com",
+            "email_verified": true, "iat": now, "exp": now + 3600, "sub": "1" })
+}
+
+pub fn pubsub_route() -> &'static str {
+    "routes:\n  - { name: r, path: /hook, provider: google-pubsub, audience: 'https://gate.example/hook',\n      service_account: push@p.iam.gserviceaccount.com }\n"
+}
+
+pub fn pushed(token: &str) -> Request {
+    let body =
+        json!({ "message": { "messageId": unique("m"), "data": "e30=" }, "subscription": "s" }).to_string();
+    request(&body, &[("Authorization", &format!("Bearer {token}"))])
+}
+
+#[test]
+fn a_token_of_google_is_believed_for_its_audience_and_account_alone() {
+    let Some(host) = KeyHost::new() else { return };
+    let (signer, _) = Signer::certified(&host.authority, "google", "x");
+    let (other, _) = Signer::certified(&host.authority, "other", "x");
+    host.publish(GOOGLE, Reply::Kept(set(&[signer.jwk("g1")]), 7200));
+    let app = App::ok();
+    let gate = host.before(&app.url(), pubsub_route()).start();
+    let good = pushed(&signer.token("g1", &claims()));
+    assert_eq!(reason(&gate, &good), "accepted");
+    let seen = app.requests().pop().unwrap();
+    assert_eq!(seen.header("Hookgate-Assurance"), Some("authenticated"));
+    assert_eq!(reason(&gate, &good), "duplicate", "the message's id decides");
+    let renewed = Request { headers: pushed(&signer.token("g1", &json!({ "jti": "2", "iss": claims()["iss"], "aud": claims()["aud"], "email": claims()["email"], "email_verified": true, "iat": claims()["iat"], "exp": claims()["exp"] }))).headers, ..good.clone() };
+    assert_eq!(reason(&gate, &renewed), "duplicate", "another token makes no other message of it");
+
+    let with = |key: &str, value: Value| {
+        let mut claims = claims();
+        claims[key] = value;
+        pushed(&signer.token("g1", &claims))
+    };
+    assert_eq!(
+        reason(&gate, &with("aud", json!(["x", "https://gate.example/hook"]))),
+        "accepted",
+        "one of a list"
+    );
+    for (what, request) in [
+        ("another audience", with("aud", json!("https://other.example/hook"))),
+        ("a list without it", with("aud", json!(["x"]))),
+        ("no audience", with("aud", Value::Null)),
+        ("another account", with("email", json!("push@evil.iam.gserviceaccount.com"))),
+        ("an address that was not verified", with("email_verified", json!(false))),
+        ("another issuer", with("iss", json!("https://evil.example"))),
+        ("another key", pushed(&other.token("g1", &claims()))),
+        ("no token", request("{}", &[])),
+        ("no name of ours", request("{}", &[("Authorization", "Basic YTpi")])),
+    ] {
+        let said = reason(&gate, &request);
+        assert!(said.starts_with("signature_"), "{what}: {said}");
+    }
+    let now = now_ms() / 1000;
+    assert_eq!(reason(&gate, &with("exp", json!(now - 120))), "timestamp_stale");
+    assert_eq!(reason(&gate, &with("iat", json!(now + 600))), "timestamp_future");
+    assert_eq!(host.asked(GOOGLE), 1);
+}
+
+#[test]
+fn any_issuer_can_be_a_scheme_of_the_routes_own() {
+    let Some(host) = KeyHost::new() else { return };
+    let signer = Signer::p256();
+    host.publish(
+        "https://issuer.example/jwks.json",
+        Reply::Document(set(&[signer.jwk("a"), "{\"kty\":\"odd\"}".into()])),
+    );
+    let app = App::ok();
+    let routes = "routes:
+  - name: r
+    path: /hook
+    scheme:
+      algorithm: ecdsa-p256-sha256-fixed
+      signature: { from: 'header:X-Token', format: jwt }
+      also: 'claim:digest == {body|sha256hex}'
+      keys: { jwks: 'https://issuer.example/jwks.json' }
+      claims: { iss: 'https://issuer.example', aud: us }
+      timestamp: { from: 'claim:iat', unit: s, tolerance: 5m }
+      id: 'json:/id'
+";
+    let gate = host.before(&app.url(), routes).start();
+    let body = format!("{{\"id\":\"{}\"}}", unique("e"));
+    let digest =
+        data_encoding::HEXLOWER.encode(ring::digest::digest(&ring::digest::SHA256, body.as_bytes()).as_ref());
+    let claims =
+        json!({ "iss": "https://issuer.example", "aud": "us", "iat": now_ms() / 1000, "digest": digest });
+    let token = signer.token("a", &claims);
+    assert_eq!(reason(&gate, &request(&body, &[("X-Token", &token)])), "accepted");
+    assert_eq!(app.requests()[0].header("Hookgate-Assurance"), Some("verified"));
+    assert_eq!(reason(&gate, &request("{}", &[("X-Token", &token)])), "signature_mismatch");
+}
