@@ -193,18 +193,18 @@ impl Sink {
     /// An operator had a refused request delivered, or tried to.
     pub fn refused_order(&self, order: &RefusedOrder<'_>) {
         self.line(("hookgate.refused.order", Severity::Warn), clock::now(), |line| {
-            line.word("hookgate.request_id", order.request_id);
-            line.text("hookgate.route", order.route);
+            line.word(key!("hookgate.request_id"), order.request_id);
+            line.text(key!("hookgate.route"), order.route);
             if let Some(key) = order.key {
                 let key = super::hex(key.as_bytes());
-                line.word("hookgate.idempotency_key", std::str::from_utf8(&key).unwrap_or_default());
+                line.word(key!("hookgate.idempotency_key"), std::str::from_utf8(&key).unwrap_or_default());
             }
             if let Some(key_id) = order.key_id {
-                line.text("hookgate.key_id", key_id);
+                line.text(key!("hookgate.key_id"), key_id);
             }
-            line.text("hookgate.refused.outcome", order.outcome);
+            line.text(key!("hookgate.refused.outcome"), order.outcome);
             if let Some(uid) = order.uid {
-                line.number("user.id", uid as usize);
+                line.number(key!("user.id"), uid as usize);
             }
         });
     }
