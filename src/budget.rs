@@ -214,14 +214,16 @@ impl Share {
 
     /// There is none left: others give theirs up.
     async fn unseat_for(&mut self, what: What, bytes: usize) -> Result<(), Reason> {
-        while bytes > 0 {
+        if bytes == 0 {
+            return Ok(());
+        }
+        loop {
             let gone = self.budget.unseat(self.holder, self.room + bytes).ok_or(Reason::Overloaded)?;
             _ = gone.await; // an error as well says that the other share is dropped
             if self.budget.take(what, bytes) {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Waits for the sender, with a seat that can be taken away. `also` is held beside this.
