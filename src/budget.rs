@@ -192,13 +192,17 @@ impl Share {
     }
 
     pub async fn take_body(&mut self, bytes: usize) -> Result<(), Reason> {
-        self.take(What::Body, bytes).await?;
+        if !self.budget.take(What::Body, bytes) {
+            self.unseat_for(What::Body, bytes).await?;
+        }
         self.body += bytes;
         Ok(())
     }
 
     pub async fn take_room(&mut self, bytes: usize) -> Result<(), Reason> {
-        self.take(What::Room, bytes).await?;
+        if !self.budget.take(What::Room, bytes) {
+            self.unseat_for(What::Room, bytes).await?;
+        }
         self.room += bytes;
         Ok(())
     }
@@ -208,12 +212,18 @@ impl Share {
         self.room -= bytes;
     }
 
-    async fn take(&mut self, what: What, bytes: usize) -> Result<(), Reason> {
-        while bytes > 0 && !self.budget.take(what, bytes) {
+    /// There is none left: others give theirs up.
+    async fn unseat_for(&mut self, what: What, bytes: usize) -> Result<(), Reason> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        loop {
             let gone = self.budget.unseat(self.holder, self.room + bytes).ok_or(Reason::Overloaded)?;
             _ = gone.await; // an error as well says that the other share is dropped
+            if self.budget.take(what, bytes) {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Waits for the sender, with a seat that can be taken away. `also` is held beside this.

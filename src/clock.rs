@@ -1,11 +1,12 @@
 //! The only reader of time. Everything else is handed a [`Now`], so that the gate's
 //! judgement is a function of its inputs and tests need not sleep.
 
+use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use chrono::{Datelike, Timelike};
+use chrono::Datelike;
 
 /// One reading of both clocks, taken together.
 ///
@@ -176,31 +177,51 @@ pub fn to_rfc3339(ms: i64) -> String {
 
 /// The same into what is there. It stands in every delivery, where libraries write it through `fmt`.
 pub fn write_rfc3339(out: &mut Vec<u8>, ms: i64) {
-    let time = chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default();
-    let Some(year) = u32::try_from(time.year()).ok().filter(|year| *year < 10_000) else {
+    const DAY: i64 = 86_400_000;
+    let Some(date) = date(ms.div_euclid(DAY)) else {
+        let time = chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default();
         return out.extend(time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true).into_bytes());
     };
     let mut text = *b"0000-00-00T00:00:00.000Z";
-    let millis = time.timestamp_subsec_millis();
-    for (at, value) in [
-        (0, year / 100),
-        (2, year % 100),
-        (5, time.month()),
-        (8, time.day()),
-        (11, time.hour()),
-        (14, time.minute()),
-        (17, time.second()),
-        (20, millis / 10),
-    ] {
-        // Each is less than a hundred.
-        text[at] += u8::try_from(value / 10).unwrap_or_default();
-        text[at + 1] += u8::try_from(value % 10).unwrap_or_default();
-    }
+    text[..10].copy_from_slice(&date);
+    let ms = u32::try_from(ms.rem_euclid(DAY)).unwrap_or_default();
+    let (seconds, millis) = (ms / 1000, ms % 1000);
+    write_two(&mut text, 11, seconds / 3600);
+    write_two(&mut text, 14, seconds / 60 % 60);
+    write_two(&mut text, 17, seconds % 60);
+    write_two(&mut text, 20, millis / 10);
     text[22] += u8::try_from(millis % 10).unwrap_or_default();
     if millis == 0 {
         text[19] = b'Z';
     }
     out.extend_from_slice(&text[..if millis == 0 { 20 } else { 24 }]);
+}
+
+/// The date of a day since the epoch, if its year has four digits. Nearly all times are of one day, which is
+/// written once.
+fn date(day: i64) -> Option<[u8; 10]> {
+    thread_local! {
+        static LAST: Cell<(i64, [u8; 10])> = const { Cell::new((i64::MIN, [0; 10])) };
+    }
+    let (last, date) = LAST.get();
+    if last == day {
+        return Some(date);
+    }
+    let time = chrono::DateTime::from_timestamp(day.checked_mul(86_400)?, 0)?;
+    let year = u32::try_from(time.year()).ok().filter(|year| *year < 10_000)?;
+    let mut date = *b"0000-00-00";
+    write_two(&mut date, 0, year / 100);
+    write_two(&mut date, 2, year % 100);
+    write_two(&mut date, 5, time.month());
+    write_two(&mut date, 8, time.day());
+    LAST.set((day, date));
+    Some(date)
+}
+
+/// A number below a hundred into two zeros.
+fn write_two(text: &mut [u8], at: usize, number: u32) {
+    text[at] += u8::try_from(number / 10).unwrap_or_default();
+    text[at + 1] += u8::try_from(number % 10).unwrap_or_default();
 }
 
 /// The time now, as the `Date` of an answer (RFC 9110, section 5.6.7).

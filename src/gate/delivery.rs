@@ -109,12 +109,13 @@ impl<'r> Headers<'r> {
     pub fn single(self, name: &str) -> Result<Option<&'r [u8]>, Unreadable> {
         match self {
             Headers::Read(raw, lines) => {
-                let mut values = lines.iter().filter(|line| line.is(name, raw));
-                let first = values.next();
-                if values.next().is_some() {
-                    return Err(Unreadable);
+                let mut only = None;
+                for line in lines {
+                    if line.is(name, raw) && only.replace(slice(raw, line.value)).is_some() {
+                        return Err(Unreadable);
+                    }
                 }
-                Ok(first.map(|line| slice(raw, line.value)))
+                Ok(only)
             }
             Headers::Made(map) => {
                 let mut values = map.get_all(name).iter();

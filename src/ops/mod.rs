@@ -340,7 +340,10 @@ fn respond(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Res
 impl ServerApp for Ops {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let mut session = Session::new(stream);
-        while let Some(read) = session.read_head(IDLE, HEAD, || false).await {
+        loop {
+            let mut read = None;
+            session.read_head(&mut read, IDLE, HEAD, || false).await;
+            let Some(read) = read else { break };
             if *shutdown.borrow() {
                 session.close();
             }

@@ -286,15 +286,23 @@ impl<'r> Seen<'r> {
     }
 }
 
-/// A host, perhaps with a port (RFC 9110, section 7.2). Nothing that would begin a path or a
-/// query, end credentials, or separate two hosts, wherever the application puts it.
+/// A host, perhaps with a port (RFC 9110, section 7.2).
 fn is_host(value: &[u8]) -> bool {
-    let plain = |b: &u8| {
-        b.is_ascii_alphanumeric()
-            || matches!(b, b'!' | b'$'..=b'+' | b'-' | b'.' | b':' | b';' | b'=' | b'[' | b']' | b'_' | b'~')
-    };
-    !value.is_empty() && value.iter().all(plain)
+    !value.is_empty() && value.iter().all(|b| OF_HOST[usize::from(*b)])
 }
+
+/// What stands in a host. Nothing that would begin a path or a query, end credentials, or separate two
+/// hosts, wherever the application puts it.
+static OF_HOST: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0u8;
+    while b < 128 {
+        table[b as usize] = b.is_ascii_alphanumeric()
+            || matches!(b, b'!' | b'$'..=b'+' | b'-' | b'.' | b':' | b';' | b'=' | b'[' | b']' | b'_' | b'~');
+        b += 1;
+    }
+    table
+};
 
 /// One plain number without sign or leading zero.
 fn number(value: &[u8]) -> Option<u64> {

@@ -22,7 +22,6 @@ pub mod session;
 pub mod spill;
 pub mod upstream;
 
-use std::future::Future;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -209,7 +208,7 @@ impl Sidecar {
             exported: self.telemetry.exports(),
             body_len: body.size(),
         };
-        let delivery = Delivery {
+        let delivery = Box::new(Delivery {
             upstream: Arc::clone(&self.upstream),
             head: resign::resigned(route, &keys, forward.to_bytes(), &body.bytes, record.arrived),
             body,
@@ -218,7 +217,7 @@ impl Sidecar {
             limit: self.timeouts.call,
             arrived: record.arrived,
             _in_flight: self.in_flight.enter(),
-        };
+        });
         let patience = route.patience.unwrap_or(self.timeouts.upstream);
         match (&self.inbox, fresh) {
             (Some(inbox), Some(fresh)) if endpoint.policy.on != When::Never => {
@@ -368,7 +367,7 @@ impl Sidecar {
     async fn deliver(
         &self,
         deadline: &Deadline,
-        delivery: Delivery,
+        delivery: Box<Delivery>,
         patience: Duration,
         record: &mut Record,
     ) -> Result<Reply, Ending> {
@@ -413,7 +412,7 @@ impl Sidecar {
     async fn deliver_or_store(
         &self,
         deadline: &Deadline,
-        delivery: Delivery,
+        delivery: Box<Delivery>,
         spill: Spill,
         patience: Duration,
         record: &mut Record,
@@ -453,7 +452,7 @@ impl Sidecar {
     async fn conclude(
         session: &mut Session,
         record: &mut Record,
-        ended: Result<Reply, Ending>,
+        ended: &mut Result<Reply, Ending>,
         around: &Share,
     ) {
         match ended {
@@ -467,16 +466,16 @@ impl Sidecar {
             Err(Ending::Handshake(said)) => {
                 record.reason = Reason::Handshake;
                 record.status = said.status;
-                respond::handshake(session, &said, record.request_id).await;
+                respond::handshake(session, said, record.request_id).await;
             }
             Err(Ending::Stored(Stored { .. })) => {
                 Self::refuse(session, Reason::Stored.into(), None, record, around).await;
             }
             Err(Ending::Refused(reject)) => {
-                Self::refuse(session, reject, None, record, around).await;
+                Self::refuse(session, *reject, None, record, around).await;
             }
             Err(Ending::As(reason, status)) => {
-                Self::refuse(session, reason.into(), Some(status), record, around).await;
+                Self::refuse(session, (*reason).into(), Some(*status), record, around).await;
             }
         }
     }
@@ -515,11 +514,12 @@ impl Sidecar {
     async fn serve(&self, session: &mut Session) -> bool {
         // A connection without a request is closed when the gate shuts down.
         let ends = || self.in_flight.is_closing();
-        let read = session.read_head(self.timeouts.idle, self.timeouts.header, ends).await;
-        let Some(read) = read else { return false };
+        let mut read = None;
+        session.read_head(&mut read, self.timeouts.idle, self.timeouts.header, ends).await;
+        let Some(read) = &mut read else { return false };
         let _in_flight = self.in_flight.enter();
         match read {
-            Ok(head) => self.answer(session, &head).await,
+            Ok(head) => self.answer(session, head).await,
             Err(unread) => Box::pin(self.refuse_unread(session, unread)).await,
         }
         if !session.persists() {
@@ -537,16 +537,17 @@ impl Sidecar {
             session.close();
         }
         let mut around = Share::new(&self.budget);
-        let ended = self.handle(session, head, &mut record, &mut around).await;
-        Self::conclude(session, &mut record, ended, &around).await;
+        let mut ended = self.handle(session, head, &mut record, &mut around).await;
+        Self::conclude(session, &mut record, &mut ended, &around).await;
         self.telemetry.finish(&record);
     }
 
-    async fn refuse_unread(&self, session: &mut Session, unread: Unread) {
-        let Unread { reason, method, path } = unread;
+    async fn refuse_unread(&self, session: &mut Session, unread: &mut Unread) {
+        let reason = unread.reason;
         let peer = session.peer().map(|peer| peer.address);
-        let mut record = Record { path, ..Record::without_head(peer, reason) };
-        record.method = method.unwrap_or(record.method);
+        let mut record = Record::without_head(peer, reason);
+        record.method = unread.method.take().unwrap_or_default();
+        record.path = std::mem::take(&mut unread.path);
         respond::refuse(session, reason.into(), reason.said(), record.request_id, None).await;
         self.telemetry.finish(&record);
     }
@@ -582,19 +583,16 @@ struct Delivery {
 }
 
 impl Delivery {
-    #[expect(clippy::manual_async_fn, reason = "the future of an `async fn` has a second place for `self`")]
-    fn run(mut self) -> impl Future<Output = Result<Reply, Undelivered>> + Send {
-        async move {
-            let Delivery { upstream, head, body: Body { bytes, share }, lane, limit, .. } = &mut self;
-            let mut result = called(upstream, lane.as_deref(), head, bytes, *limit, share).await;
-            if let Some(claim) = self.claim {
-                claim.settle(outcome(&result), clock::after(self.arrived)).await;
-            }
-            if let Ok(reply) = &mut result {
-                reply.share = Some(self.body.share);
-            }
-            result
+    async fn run(mut self: Box<Self>) -> Result<Reply, Undelivered> {
+        let Delivery { upstream, head, body: Body { bytes, share }, lane, limit, .. } = &mut *self;
+        let mut result = called(upstream, lane.as_deref(), head, bytes, *limit, share).await;
+        if let Some(claim) = self.claim {
+            claim.settle(outcome(&result), clock::after(self.arrived)).await;
         }
+        if let Ok(reply) = &mut result {
+            reply.share = Some(self.body.share);
+        }
+        result
     }
 }
 

@@ -274,7 +274,7 @@ impl Sidecar {
             body_len: kept.body.len(),
         };
         let forwarded = came_then(forward.to_bytes(), kept.facts.received_ms);
-        let delivery = Delivery {
+        let delivery = Box::new(Delivery {
             upstream: Arc::clone(&self.upstream),
             head: resigned(route, &keys, forwarded, &kept.body, now),
             body: Body { bytes: kept.body.clone(), share: Share::new(&self.budget) },
@@ -283,7 +283,7 @@ impl Sidecar {
             limit: self.timeouts.call,
             arrived: now,
             _in_flight: self.in_flight.enter(),
-        };
+        });
         // In a task of its own, which outlives whoever asked.
         let ended = match &self.inbox {
             Some(inbox) if endpoint.policy.on != When::Never => {

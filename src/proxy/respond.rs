@@ -15,10 +15,10 @@ use crate::telemetry::log::digits;
 pub const REQUEST_ID: &str = "Hookgate-Request-Id";
 
 /// Returns the application's answer.
-pub async fn reply(session: &mut Session, reply: Reply, id: RequestId) {
-    let Reply { mut head, body, share: _held, .. } = reply;
+pub async fn reply(session: &mut Session, reply: &mut Reply, id: RequestId) {
+    let mut head = std::mem::take(&mut reply.head);
     named(&mut head, id);
-    session.answer(head, &body).await;
+    session.answer(head, &reply.body).await;
 }
 
 /// Refuses, in the words of the contract.

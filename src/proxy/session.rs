@@ -134,13 +134,15 @@ impl Session {
     }
 
     /// The next head, within a time that begins with the connection, or with the first byte after
-    /// an idle time. `None` if there is none: the sender has gone or was too slow, or it `ends`.
+    /// an idle time. It is left `None` if there is none: the sender has gone or was too slow, or it `ends`.
+    /// It goes to where it is to be at once, because it is large to be handed from one to the next.
     pub async fn read_head(
         &mut self,
+        read: &mut Option<Result<RequestHead, Unread>>,
         idle: Duration,
         limit: Duration,
         ends: impl Fn() -> bool,
-    ) -> Option<Result<RequestHead, Unread>> {
+    ) {
         let deadline = self.deadline();
         if let Some(intake) = &self.intake {
             intake.begin();
@@ -152,15 +154,14 @@ impl Session {
             self.buffer = BytesMut::new(); // what was split off it is there as long as it is
             there = matches!(deadline.within(idle, pin!(self.fill()), &ends).await, Ok(Ok(())));
         }
-        let mut read = None;
         if there {
-            _ = deadline.within(limit, pin!(self.head(&mut skipped, &mut read)), &ends).await;
+            _ = deadline.within(limit, pin!(self.head(&mut skipped, read)), &ends).await;
         }
         if read.is_none() {
             let fault = self.intake.as_ref().and_then(|intake| intake.fault());
-            read = fault.map(|reason| Err(reason.into()));
+            *read = fault.map(|reason| Err(reason.into()));
         }
-        match &read {
+        match read {
             Some(Ok(head)) => self.begin(head),
             Some(Err(unread)) => {
                 self.body = Body::Plain(u64::MAX); // whatever follows
@@ -168,12 +169,10 @@ impl Session {
             }
             None => self.buffer.clear(),
         }
-        read
     }
 
     /// A head that is no HTTP is refused as soon as that shows; else it is looked at again when
     /// another line of it is complete, so that one that comes in drops costs no more.
-    /// It goes to where it is to be at once, because it is large to be handed from one to the next.
     async fn head(&mut self, skipped: &mut bool, read: &mut Option<Result<RequestHead, Unread>>) {
         let mut look = !self.buffer.is_empty();
         loop {
@@ -275,7 +274,11 @@ impl Session {
             let mut room = [MaybeUninit::uninit(); BUFFER];
             let mut read = ReadBuf::uninit(&mut room[..most]);
             ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
-            buffer.extend_from_slice(read.filled());
+            if buffer.capacity() == 0 {
+                *buffer = read.filled().into();
+            } else {
+                buffer.extend_from_slice(read.filled());
+            }
             Poll::Ready(io::Result::Ok(read.filled().len()))
         });
         if came.await? > 0 { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }

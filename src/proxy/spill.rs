@@ -75,8 +75,8 @@ struct Before {
 
 impl Spill {
     /// Tells as soon as the sender can be answered; the call of the application may take longer.
-    pub(super) async fn run(self, delivery: Delivery, tell: oneshot::Sender<Kept>) {
-        let Delivery { upstream, head, body, claim, lane, limit, arrived, _in_flight } = delivery;
+    pub(super) async fn run(self, delivery: Box<Delivery>, tell: oneshot::Sender<Kept>) {
+        let Delivery { upstream, head, body, claim, lane, limit, arrived, _in_flight } = *delivery;
         let Body { bytes: body, mut share } = body;
         let head = Bytes::from(head);
         // Whoever waited may have gone: what was decided is decided.

@@ -87,8 +87,7 @@ const MAX_CLIENTS: usize = 65_536;
 
 #[derive(Debug, Default)]
 struct Cells {
-    /// Nobody speaks TCP from addresses of his choice, so the hash need not be slower than its seed,
-    /// which is drawn at the start, makes safe.
+    /// Its seed is drawn at the start and no answer tells of it, so nobody can choose addresses that collide.
     arrivals: DashMap<IpAddr, u64, RandomState>,
     /// When the table is full of active clients, newcomers share one cell.
     overflow: AtomicU64,

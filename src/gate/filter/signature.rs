@@ -80,9 +80,13 @@ struct Candidate {
 }
 
 /// Proof that a key of the route signed exactly these bytes. Only [`Signature::verify`]
-/// makes one, and everything in it that decides something was covered by the signature.
+/// makes one, and everything in it that decides something was covered by the signature. It is on the
+/// heap, because every step hands it to the next.
 #[derive(Clone, Debug)]
-pub struct Authentic {
+pub struct Authentic(Box<Proven>);
+
+#[derive(Clone, Debug)]
+struct Proven {
     key_id: Arc<str>,
     tenant: Option<Arc<str>>,
     assurance: Assurance,
@@ -116,49 +120,49 @@ pub struct SignedTime {
 
 impl Authentic {
     pub fn key_id(&self) -> &Arc<str> {
-        &self.key_id
+        &self.0.key_id
     }
 
     /// The tenant whose key it is, on a route that has some.
     pub fn tenant(&self) -> Option<&Arc<str>> {
-        self.tenant.as_ref()
+        self.0.tenant.as_ref()
     }
 
     pub fn assurance(&self) -> Assurance {
-        self.assurance
+        self.0.assurance
     }
 
     /// `None` if the provider signs no time.
     pub fn signed_at(&self) -> Option<SignedTime> {
-        self.signed_at
+        self.0.signed_at
     }
 
     /// `None` on routes that remember nothing.
     pub fn identity(&self) -> Option<&Identity> {
-        self.identity.as_ref()
+        self.0.identity.as_ref()
     }
 
     /// Every name by which a copy of the event is known; none on routes that remember nothing.
     pub fn names(&self) -> &[ReplayKey] {
-        self.identity.as_ref().map_or(&[], Identity::names)
+        self.0.identity.as_ref().map_or(&[], Identity::names)
     }
 
     pub fn event_id(&self) -> Option<&Named> {
-        self.event_id.as_ref()
+        self.0.event_id.as_ref()
     }
 
     pub fn event_type(&self) -> Option<&Named> {
-        self.event_type.as_ref()
+        self.0.event_type.as_ref()
     }
 
     /// Whether a signed id that is there is all that the event goes by.
     pub fn goes_by_id(&self) -> bool {
-        self.by_id
+        self.0.by_id
     }
 
     /// How long the event is remembered once it is delivered. Who names a window gets all of it.
     pub fn keep(&self) -> Keep {
-        match (self.window, self.signed_at) {
+        match (self.0.window, self.0.signed_at) {
             (Some(window), _) => Keep::For(window),
             (None, Some(_)) => Keep::UntilStale,
             (None, None) => Keep::WholeWindow,
@@ -167,7 +171,7 @@ impl Authentic {
 
     /// Whether the event is one that the route takes.
     pub fn is_taken(&self) -> bool {
-        self.taken
+        self.0.taken
     }
 }
 
@@ -412,7 +416,7 @@ impl Signature {
             }
             let event_id = named(recipe, head, &recipe.id, |source| reading.id(source))?;
             let event_type = named(recipe, head, &recipe.event_type, |source| Ok(reading.text(source)))?;
-            Ok(Some(Authentic {
+            Ok(Some(Authentic(Box::new(Proven {
                 by_id: self.goes_by_id(scheme),
                 window: self.window,
                 taken: self.takes(recipe, &reading, event_type.as_ref()),
@@ -424,7 +428,7 @@ impl Signature {
                     .map_err(unreadable)?,
                 event_id,
                 event_type,
-            }))
+            }))))
         };
         signed()?.ok_or(Objection::Final(Reason::SignatureMismatch))
     }

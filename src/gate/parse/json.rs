@@ -289,11 +289,10 @@ impl<'b> Text<'b> {
         self.at += 1;
         loop {
             self.at += plain(&self.bytes[self.at..]);
-            match self.bytes.get(self.at..).unwrap_or_default() {
-                [b'"', ..] => {
-                    self.at += 1;
-                    return Ok(Literal { quoted: &self.bytes[start..self.at], escapes });
-                }
+            if self.takes(b'"') {
+                return Ok(Literal { quoted: &self.bytes[start..self.at], escapes });
+            }
+            match &self.bytes[self.at..] {
                 [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => self.at += 2,
                 [b'\\', b'u', digits @ ..]
                     if digits.len() >= 4 && digits[..4].iter().all(u8::is_ascii_hexdigit) =>

@@ -102,7 +102,9 @@ impl Recipe {
             // No tag ends in a comma: it belongs to the list, as in `v1,AbC=, v1,DeF=`.
             let tag = |entry| self.signature.encoding.decode(entry, self.algorithm);
             if let Some(tag) = tag(entry).or_else(|| tag(entry.strip_suffix(b",")?)) {
-                found.of_kind.reserve_exact(1); // nearly always there is one
+                if found.of_kind.is_empty() {
+                    found.of_kind = Vec::with_capacity(1); // nearly always there is one
+                }
                 found.of_kind.push(tag);
             }
             Ok(())

@@ -21,6 +21,23 @@ pub(super) struct Line<'l> {
     format: Format,
 }
 
+/// The name of a field. A dozen stand in each line, so each is one literal with what JSON puts around it.
+#[derive(Clone, Copy)]
+pub(super) struct Key(pub(super) &'static str);
+
+macro_rules! key {
+    ($name:literal) => {
+        Key(concat!(",\"", $name, "\":\""))
+    };
+}
+pub(super) use key;
+
+impl Key {
+    fn name(self) -> &'static str {
+        self.0.trim_matches([',', ':', '"'])
+    }
+}
+
 /// No field of a line is longer.
 pub(in crate::telemetry) const MAX_FIELD: usize = 256;
 const DIGITS: &[u8; 10] = b"0123456789";
@@ -46,8 +63,8 @@ impl<'l> Line<'l> {
                 line.push(&second.1);
                 line.thousandths(millis);
                 line.push("Z\"");
-                line.word("severity_text", severity.label());
-                line.word("event.name", event);
+                line.word(key!("severity_text"), severity.label());
+                line.word(key!("event.name"), event);
             }
             Format::Text => {
                 let time = second.1.split_once('T').map_or("", |(_, time)| time);
@@ -80,39 +97,45 @@ impl<'l> Line<'l> {
         }
     }
 
-    // A dozen names stand in each line. They are literals: where that shows, each is written in a few
-    // instructions, and otherwise through a call for each of its parts.
+    // Where it shows that the name is a literal, it is written in a few instructions.
     #[expect(clippy::inline_always, reason = "so that the name is a literal here as well")]
     #[inline(always)]
-    fn key(&mut self, key: &str) {
+    fn key(&mut self, Key(key): Key) {
         match self.format {
-            Format::Json => {
-                self.push(",\"");
-                self.push(key);
-                self.push("\":");
-            }
-            Format::Text => self.key_for_people(key),
+            Format::Json => self.push(&key[..key.len() - 1]),
+            Format::Text => self.key_for_people(Key(key)),
         }
     }
 
-    fn key_for_people(&mut self, key: &str) {
+    /// The same before a text.
+    #[expect(clippy::inline_always, reason = "as for `key`")]
+    #[inline(always)]
+    fn key_of_text(&mut self, Key(key): Key) {
+        match self.format {
+            Format::Json => self.push(key),
+            Format::Text => self.key_for_people(Key(key)),
+        }
+    }
+
+    fn key_for_people(&mut self, key: Key) {
         self.push(" ");
-        if key != "body" {
-            self.push(key.rsplit("hookgate.").next().unwrap_or(key));
+        let name = key.name();
+        if name != "body" {
+            self.push(name.rsplit("hookgate.").next().unwrap_or(name));
             self.push("=");
         }
     }
 
     #[expect(clippy::inline_always, reason = "as for `key`")]
     #[inline(always)]
-    pub(super) fn number(&mut self, key: &str, value: usize) {
+    pub(super) fn number(&mut self, key: Key, value: usize) {
         self.key(key);
         digits(self.out, value);
     }
 
     #[expect(clippy::inline_always, reason = "as for `key`")]
     #[inline(always)]
-    pub(super) fn millis(&mut self, key: &str, value: Duration) {
+    pub(super) fn millis(&mut self, key: Key, value: Duration) {
         self.key(key);
         self.thousands(usize::try_from(value.as_micros()).unwrap_or(usize::MAX));
     }
@@ -129,9 +152,8 @@ impl<'l> Line<'l> {
 
     #[expect(clippy::inline_always, reason = "as for `key`")]
     #[inline(always)]
-    fn address(&mut self, key: &str, address: IpAddr) {
-        self.key(key);
-        self.quote();
+    fn address(&mut self, key: Key, address: IpAddr) {
+        self.key_of_text(key);
         write_address(self.out, address);
         self.quote();
     }
@@ -139,18 +161,17 @@ impl<'l> Line<'l> {
     /// A word of ours: needs no escaping.
     #[expect(clippy::inline_always, reason = "as for `key`")]
     #[inline(always)]
-    pub(super) fn word(&mut self, key: &str, value: impl AsRef<[u8]>) {
-        self.key(key);
-        self.quote();
+    pub(super) fn word(&mut self, key: Key, value: impl AsRef<[u8]>) {
+        self.key_of_text(key);
         self.out.extend_from_slice(value.as_ref());
         self.quote();
     }
 
     /// A text of whatever origin. In a line for people it stands between quotes unless it is
     /// plainly one value; what a line tells is prose, as long as nothing in it looks like a field.
-    pub(super) fn text(&mut self, key: &str, value: &str) {
+    pub(super) fn text(&mut self, key: Key, value: &str) {
         self.key(key);
-        let is_plain = match key {
+        let is_plain = match key.name() {
             "body" => !value.contains(['=', '"']),
             _ => is_all_plain(value.as_bytes()),
         };
@@ -175,7 +196,7 @@ impl<'l> Line<'l> {
     /// Bytes of a stranger: not necessarily UTF-8, and not longer than [`MAX_FIELD`].
     #[expect(clippy::inline_always, reason = "as for `key`")]
     #[inline(always)]
-    pub(super) fn bytes(&mut self, key: &str, value: &[u8]) {
+    pub(super) fn bytes(&mut self, key: Key, value: &[u8]) {
         let cut = &value[..value.len().min(MAX_FIELD)];
         if is_all_plain(cut) {
             self.word(key, cut);
@@ -194,66 +215,65 @@ impl<'l> Line<'l> {
     }
 
     pub(super) fn decision(&mut self, record: &Record, verdict: Verdict, reason: Reason, total: Duration) {
-        self.word("hookgate.verdict", verdict.label());
-        self.word("hookgate.reason", reason.label());
+        self.word(key!("hookgate.verdict"), verdict.label());
+        self.word(key!("hookgate.reason"), reason.label());
         if !record.observed.is_empty() {
             let observed: Vec<_> = record.observed.iter().map(|r| r.label()).collect();
-            self.text("hookgate.observed", &observed.join(" "));
+            self.text(key!("hookgate.observed"), &observed.join(" "));
         }
-        self.bytes("http.request.method", record.method.as_str().as_bytes());
-        self.bytes("url.path", &record.path);
-        self.number("http.response.status_code", record.status.into());
-        self.number("http.request.body.size", record.body_size);
+        self.bytes(key!("http.request.method"), record.method.as_str().as_bytes());
+        self.bytes(key!("url.path"), &record.path);
+        self.number(key!("http.response.status_code"), record.status.into());
+        self.number(key!("http.request.body.size"), record.body_size);
         match record.client {
-            Some(Client::Known(client)) => self.address("client.address", client),
-            Some(Client::Unknown) => self.word("client.address", "unknown"),
+            Some(Client::Known(client)) => self.address(key!("client.address"), client),
+            Some(Client::Unknown) => self.word(key!("client.address"), "unknown"),
             None => {}
         }
         if let Some(peer) = record.peer {
-            self.address("network.peer.address", peer);
+            self.address(key!("network.peer.address"), peer);
         }
         let id = record.request_id.hex();
-        self.word("trace_id", record.trace.as_ref().map_or(&id, |parent| &parent.trace));
-        self.word("hookgate.request_id", id);
+        self.word(key!("trace_id"), record.trace.as_ref().map_or(&id, |parent| &parent.trace));
+        self.word(key!("hookgate.request_id"), id);
         if let Some((route, _)) = &record.route {
-            self.word("hookgate.route", route.name.as_bytes());
-            self.word("hookgate.provider", route.provider.as_bytes());
+            self.word(key!("hookgate.route"), route.name.as_bytes());
+            self.word(key!("hookgate.provider"), route.provider.as_bytes());
         }
         if let Some(tenant) = &record.tenant {
-            self.word("hookgate.tenant", tenant.as_bytes());
+            self.word(key!("hookgate.tenant"), tenant.as_bytes());
         }
         if let Some(proof) = &record.proof {
             self.proof(proof);
         }
-        self.millis("hookgate.duration.total_ms", total);
-        self.millis("hookgate.duration.verify_ms", record.verify);
+        self.millis(key!("hookgate.duration.total_ms"), total);
+        self.millis(key!("hookgate.duration.verify_ms"), record.verify);
         if let Some((_, took)) = record.upstream {
-            self.millis("hookgate.duration.upstream_ms", took);
+            self.millis(key!("hookgate.duration.upstream_ms"), took);
         }
         if let Some(fault) = &record.fault {
-            self.text("server.address", &fault.server);
-            self.text("error.type", &fault.kind);
+            self.text(key!("server.address"), &fault.server);
+            self.text(key!("error.type"), &fault.kind);
             if let Some(message) = &fault.message {
-                self.text("error.message", message);
+                self.text(key!("error.message"), message);
             }
         }
     }
 
     fn proof(&mut self, proof: &Proof) {
-        self.bytes("hookgate.key_id", proof.key_id.as_bytes());
-        self.word("hookgate.assurance", proof.assurance.label());
+        self.bytes(key!("hookgate.key_id"), proof.key_id.as_bytes());
+        self.word(key!("hookgate.assurance"), proof.assurance.label());
         if let Some(key) = &proof.key {
-            self.word("hookgate.idempotency_key", crate::telemetry::hex(key.as_bytes()));
+            self.word(key!("hookgate.idempotency_key"), crate::telemetry::hex(key.as_bytes()));
         }
         if let Some(id) = &proof.event_id {
-            self.bytes("hookgate.event.id", id.as_bytes());
+            self.bytes(key!("hookgate.event.id"), id.as_bytes());
         }
         if let Some(event_type) = &proof.event_type {
-            self.bytes("hookgate.event.type", event_type.as_bytes());
+            self.bytes(key!("hookgate.event.type"), event_type.as_bytes());
         }
         if let Some(ms) = proof.event_time_ms {
-            self.key("hookgate.event.time");
-            self.quote();
+            self.key_of_text(key!("hookgate.event.time"));
             write_rfc3339(self.out, ms);
             self.quote();
         }
@@ -268,23 +288,42 @@ pub fn digits(out: &mut Vec<u8>, number: usize) {
 pub fn write_address(out: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(v4) => {
-            for (n, octet) in v4.octets().into_iter().enumerate() {
-                if n > 0 {
-                    out.push(b'.');
-                }
-                let digit = |n: u8| DIGITS[usize::from(n % 10)];
-                if octet > 99 {
-                    out.push(digit(octet / 100));
-                }
-                if octet > 9 {
-                    out.push(digit(octet / 10));
-                }
-                out.push(digit(octet));
+            let (mut text, mut end) = ([0; 16], 0);
+            for octet in v4.octets() {
+                let (digits, length) = OCTETS[usize::from(octet)];
+                text[end..][..4].copy_from_slice(&digits);
+                end += usize::from(length);
             }
+            out.extend_from_slice(&text[..end - 1]);
         }
         IpAddr::V6(v6) => _ = write!(out, "{v6}"), // writing to memory does not fail
     }
 }
+
+/// The digits of a part of an address and the dot behind them, and how many these are: two or three
+/// addresses stand in what is written for each delivery.
+static OCTETS: [([u8; 4], u8); 256] = {
+    let mut octets = [([b'.'; 4], 0); 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let (text, end) = &mut octets[octet];
+        let mut place = if octet > 99 {
+            100
+        } else if octet > 9 {
+            10
+        } else {
+            1
+        };
+        while place > 0 {
+            text[*end as usize] = DIGITS[octet / place % 10];
+            *end += 1;
+            place /= 10;
+        }
+        *end += 1;
+        octet += 1;
+    }
+    octets
+};
 
 /// Stands for itself in both formats, and is one value without quotes. Every byte is looked at, which
 /// many instructions can do for several of them at once.
@@ -316,7 +355,18 @@ mod tests {
     }
 
     fn prose(format: Format, message: &str) -> String {
-        composed(format, |line| line.text("body", message))
+        composed(format, |line| line.text(key!("body"), message))
+    }
+
+    #[test]
+    fn an_address_is_written_as_it_is_everywhere() {
+        for n in 0..=u8::MAX {
+            for address in [[n; 4], [255, n, 0, 10], [1, 22, n, 255]].map(IpAddr::from) {
+                let mut out = Vec::new();
+                write_address(&mut out, address);
+                assert_eq!(String::from_utf8(out).unwrap(), address.to_string());
+            }
+        }
     }
 
     #[test]
@@ -379,9 +429,9 @@ mod tests {
         ];
         for value in values {
             let line = composed(Format::Text, |line| {
-                line.bytes("hookgate.event.id", value.as_bytes());
-                line.text("hookgate.event.type", value);
-                line.word("hookgate.verdict", "refused");
+                line.bytes(key!("hookgate.event.id"), value.as_bytes());
+                line.text(key!("hookgate.event.type"), value);
+                line.word(key!("hookgate.verdict"), "refused");
             });
             let found = fields(line.trim_end());
             let told = [("event.id", value), ("event.type", value), ("verdict", "refused")];

@@ -13,7 +13,7 @@ pub use self::library::adopt_library_logs;
 #[cfg(feature = "otel")]
 pub(super) use self::line::MAX_FIELD;
 pub use self::line::is_active;
-use self::line::{Line, Second};
+use self::line::{Key, Line, Second, key};
 pub use self::line::{digits, write_address};
 use super::event::Event;
 use super::metrics::Metrics;
@@ -133,15 +133,15 @@ impl Sink {
     /// Something that the program does or meets.
     pub fn tell(&self, event: Event<'_>) {
         let (name, severity, prose) = event.told();
-        self.line((name, severity), clock::now(), |line| line.text("body", &prose));
+        self.line((name, severity), clock::now(), |line| line.text(key!("body"), &prose));
     }
 
     /// What would have made a signature hold.
     pub fn hints(&self, route: &str, id: RequestId, hints: &[String]) {
         self.line(("hookgate.hints", Severity::Warn), clock::now(), |line| {
-            line.word("hookgate.request_id", std::str::from_utf8(&id.hex()).unwrap_or_default());
-            line.word("hookgate.route", route);
-            line.text("hookgate.hints", &hints.join("; "));
+            line.word(key!("hookgate.request_id"), std::str::from_utf8(&id.hex()).unwrap_or_default());
+            line.word(key!("hookgate.route"), route);
+            line.text(key!("hookgate.hints"), &hints.join("; "));
         });
     }
 
@@ -149,17 +149,17 @@ impl Sink {
     pub fn forget(&self, audit: &Forget<'_>) {
         self.line(("hookgate.forget", Severity::Warn), clock::now(), |line| {
             if let Some(route) = audit.route {
-                line.bytes("hookgate.route", route.as_bytes());
+                line.bytes(key!("hookgate.route"), route.as_bytes());
             }
             if let Some(id) = audit.event_id {
-                line.bytes("hookgate.event.id", id.as_bytes());
+                line.bytes(key!("hookgate.event.id"), id.as_bytes());
             }
             if let Some(key) = audit.key {
-                line.bytes("hookgate.event.key", key.as_bytes());
+                line.bytes(key!("hookgate.event.key"), key.as_bytes());
             }
-            line.word("hookgate.forget.outcome", audit.outcome);
+            line.word(key!("hookgate.forget.outcome"), audit.outcome);
             if let Some(uid) = audit.uid {
-                line.number("user.id", uid as usize);
+                line.number(key!("user.id"), uid as usize);
             }
         });
     }
@@ -168,24 +168,24 @@ impl Sink {
     pub fn attempted(&self, attempt: &Attempted<'_>) {
         let severity = if attempt.delivered { Severity::Info } else { Severity::Warn };
         self.line(("hookgate.attempt", severity), clock::now(), |line| {
-            line.word("hookgate.route", attempt.route);
+            line.word(key!("hookgate.route"), attempt.route);
             let key = super::hex(attempt.key.as_bytes());
-            line.word("hookgate.idempotency_key", std::str::from_utf8(&key).unwrap_or_default());
-            line.number("hookgate.attempt", attempt.attempt as usize);
-            line.text("hookgate.attempt.outcome", attempt.outcome);
-            line.millis("hookgate.event.age_ms", attempt.age);
-            line.millis("hookgate.duration.upstream_ms", attempt.took);
+            line.word(key!("hookgate.idempotency_key"), std::str::from_utf8(&key).unwrap_or_default());
+            line.number(key!("hookgate.attempt"), attempt.attempt as usize);
+            line.text(key!("hookgate.attempt.outcome"), attempt.outcome);
+            line.millis(key!("hookgate.event.age_ms"), attempt.age);
+            line.millis(key!("hookgate.duration.upstream_ms"), attempt.took);
         });
     }
 
     /// An operator has changed what is in the inbox.
     pub fn inbox_order(&self, order: &InboxOrder<'_>) {
         self.line(("hookgate.inbox.order", Severity::Warn), clock::now(), |line| {
-            line.word("hookgate.inbox.order", order.what);
-            line.text("hookgate.inbox.selection", order.selection);
-            line.number("hookgate.inbox.count", usize::try_from(order.count).unwrap_or(usize::MAX));
+            line.word(key!("hookgate.inbox.order"), order.what);
+            line.text(key!("hookgate.inbox.selection"), order.selection);
+            line.number(key!("hookgate.inbox.count"), usize::try_from(order.count).unwrap_or(usize::MAX));
             if let Some(uid) = order.uid {
-                line.number("user.id", uid as usize);
+                line.number(key!("user.id"), uid as usize);
             }
         });
     }
@@ -193,18 +193,18 @@ impl Sink {
     /// An operator had a refused request delivered, or tried to.
     pub fn refused_order(&self, order: &RefusedOrder<'_>) {
         self.line(("hookgate.refused.order", Severity::Warn), clock::now(), |line| {
-            line.word("hookgate.request_id", order.request_id);
-            line.text("hookgate.route", order.route);
+            line.word(key!("hookgate.request_id"), order.request_id);
+            line.text(key!("hookgate.route"), order.route);
             if let Some(key) = order.key {
                 let key = super::hex(key.as_bytes());
-                line.word("hookgate.idempotency_key", std::str::from_utf8(&key).unwrap_or_default());
+                line.word(key!("hookgate.idempotency_key"), std::str::from_utf8(&key).unwrap_or_default());
             }
             if let Some(key_id) = order.key_id {
-                line.text("hookgate.key_id", key_id);
+                line.text(key!("hookgate.key_id"), key_id);
             }
-            line.text("hookgate.refused.outcome", order.outcome);
+            line.text(key!("hookgate.refused.outcome"), order.outcome);
             if let Some(uid) = order.uid {
-                line.number("user.id", uid as usize);
+                line.number(key!("user.id"), uid as usize);
             }
         });
     }

@@ -41,7 +41,9 @@ pub fn ours(data: &[u8]) -> Option<(Message, BodyFraming)> {
     let mut session = Session::new(Box::new(wire(data.to_vec())));
     let limit = Duration::from_secs(5);
     block_on(async {
-        let head = session.read_head(limit, limit, || false).await?.ok()?;
+        let mut read = None;
+        session.read_head(&mut read, limit, limit, || false).await;
+        let head = read?.ok()?;
         let mut body = Vec::new();
         loop {
             match session.piece().ok()? {
