@@ -231,9 +231,9 @@ mod tests {
     fn what_is_over_the_limit_is_due_no_faster_than_the_limit_allows() {
         let (shaped, pace) = (Shaped::default(), Duration::from_millis(250));
         // Each comes later, and so by less too early.
-        let due =
-            (0..5).map(|n| shaped.next(1000 + n * 50, Duration::from_millis(250 - n as u64 * 50), pace));
-        assert_eq!(due.collect::<Vec<_>>(), [1250, 1500, 1750, 2000, 2250]);
+        let due = [(1000, 250), (1050, 200), (1100, 150), (1150, 100), (1200, 50)]
+            .map(|(now, early)| shaped.next(now, Duration::from_millis(early), pace));
+        assert_eq!(due, [1250, 1500, 1750, 2000, 2250]);
         assert_eq!(shaped.next(9000, Duration::from_millis(20), pace), 9020, "it had stood still");
         let (shaped, pace) = (Shaped::default(), Duration::from_micros(200));
         let due = (0..11).map(|_| shaped.next(1, Duration::ZERO, pace)).last();
