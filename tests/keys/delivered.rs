@@ -173,6 +173,58 @@ fn a_token_of_google_is_believed_for_its_audience_and_account_alone() {
 }
 
 #[test]
+fn event_grid_is_told_what_it_asks_by_its_token_alone_and_its_events_are_no_questions() {
+    const DIRECTORY: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+    const VALIDATION: &str = "Microsoft.EventGrid.SubscriptionValidationEvent";
+    let Some(host) = KeyHost::new() else { return };
+    let (signer, _) = Signer::certified(&host.authority, "entra", "x");
+    let (other, _) = Signer::certified(&host.authority, "other", "x");
+    let keys = format!("https://login.microsoftonline.com/{DIRECTORY}/discovery/v2.0/keys");
+    host.publish(&keys, Reply::Document(set(&[signer.jwk("e1")])));
+    let app = App::ok();
+    let routes = format!(
+        "routes:\n  - {{ name: r, path: /hook, provider: azure-event-grid, audience: 'api://us', tenant_id: {DIRECTORY} }}\n"
+    );
+    let gate = host.before(&app.url(), &routes).start();
+    let now = now_ms() / 1000;
+    let claims = json!({
+        "iss": format!("https://sts.windows.net/{DIRECTORY}/"), "aud": "api://us",
+        "appid": "4962773b-9cdb-44cf-a8bf-237846a00ab7", "iat": now, "exp": now + 3600,
+    });
+    let event = |kind: &str, code: &str| {
+        json!([{ "id": unique("e"), "eventType": kind, "data": { "validationCode": code } }]).to_string()
+    };
+    let carries = |signer: &Signer, body: &str| {
+        request(body, &[("Authorization", &format!("Bearer {}", signer.token("e1", &claims)))])
+    };
+    let question = event(VALIDATION, "512d38b6");
+    let answer = gate.send(&carries(&signer, &question));
+    assert_eq!(answer.said(), (200, "{\"validationResponse\":\"512d38b6\"}".to_owned()));
+    assert_eq!(reason(&gate, &carries(&other, &question)), "signature_mismatch");
+    assert_eq!(reason(&gate, &request(&question, &[])), "signature_missing");
+    let asked = |origin: &str| {
+        let mut sender = gate.connect();
+        sender.send(format!("OPTIONS /hook HTTP/1.1\r\nHost: a\r\nWebHook-Request-Origin: {origin}\r\n\r\n"));
+        sender.response()
+    };
+    let allowed = asked("eventgrid.azure.net");
+    assert_eq!(
+        (allowed.status, allowed.header("WebHook-Allowed-Origin")),
+        (200, Some("eventgrid.azure.net"))
+    );
+    assert_eq!(
+        (asked("evil.example").status, asked("evil.example").header("WebHook-Allowed-Origin")),
+        (405, None)
+    );
+    app.assert_untouched("questions are the gate's");
+    assert_eq!(
+        reason(&gate, &carries(&signer, &event("Microsoft.Storage.BlobCreated", "512d38b6"))),
+        "accepted"
+    );
+    assert_eq!(app.seen(), 1);
+}
+
+#[test]
 fn any_issuer_can_be_a_scheme_of_the_routes_own() {
     let Some(host) = KeyHost::new() else { return };
     let signer = Signer::p256();
