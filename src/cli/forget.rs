@@ -1,16 +1,13 @@
 //! `hookgate forget`: asks a running gate to forget that an event was delivered, so that it is
 //! delivered again when its provider sends it again.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
-use serde::de::DeserializeOwned;
 
-use super::{print, shown};
+use super::control::{Failure, ask};
+use super::print;
 use crate::config::units::Span;
 use crate::ops::control::{Answer, Event, Request};
 
@@ -53,6 +50,16 @@ fn hex_key(text: &str) -> Result<String, &'static str> {
 }
 
 pub fn forget(args: &ForgetArgs) -> ExitCode {
+    match ask_all(args) {
+        Ok(()) => {
+            print("forgotten: the event is delivered again when it is sent again");
+            ExitCode::SUCCESS
+        }
+        Err(failure) => failure.exit(),
+    }
+}
+
+fn ask_all(args: &ForgetArgs) -> Result<(), Failure> {
     let ForgetArgs { event, route, tenant, key, .. } = args;
     // The flags see to it that there is a route where there is an id.
     let by_id = event.iter().map(|id| Event::ById {
@@ -63,50 +70,20 @@ pub fn forget(args: &ForgetArgs) -> ExitCode {
     let by_key = key.iter().map(|key| Event::ByKey { key: key.clone() });
     let mut forgotten = false;
     for event in by_key.chain(by_id) {
-        match ask(&args.control_socket, &Request::Forget(event), args.timeout.0) {
-            Ok(Answer::Forgotten) => forgotten = true,
-            Ok(Answer::NotFound) => {}
-            Ok(Answer::Held) => {
-                return failed(
-                    "the event is being delivered at this moment, or waits in the inbox: it goes on",
-                );
+        match ask(&args.control_socket, args.timeout, &Request::Forget(event))? {
+            Answer::Forgotten => forgotten = true,
+            Answer::NotFound => {}
+            Answer::Held => {
+                let message =
+                    "the event is being delivered at this moment, or waits in the inbox: it goes on";
+                return Err(Failure::told(message));
             }
-            Ok(Answer::Refused { message }) => return failed(&message),
-            Err(error) => return failed(&unreachable(&args.control_socket, &error)),
+            Answer::Refused { message } => return Err(Failure::told(message)),
         }
     }
-    if !forgotten {
-        return failed("the gate does not remember such an event: nothing was changed");
+    if forgotten {
+        Ok(())
+    } else {
+        Err(Failure::told("the gate does not remember such an event: nothing was changed"))
     }
-    print("forgotten: the event is delivered again when it is sent again");
-    ExitCode::SUCCESS
-}
-
-fn failed(message: &str) -> ExitCode {
-    eprintln!("{}", shown(message));
-    ExitCode::FAILURE
-}
-
-/// That no gate could be asked.
-pub(super) fn unreachable(socket: &Path, error: &std::io::Error) -> String {
-    format!("no gate answers on {}: {error}; is it started with --control-socket?", socket.display())
-}
-
-/// Asks a running gate one thing.
-pub(super) fn ask<A: DeserializeOwned>(
-    socket: &Path,
-    request: &Request,
-    timeout: Duration,
-) -> std::io::Result<A> {
-    /// Longer than an event with the largest body, in base64.
-    const LONGEST: u64 = 256 << 20;
-
-    let mut stream = UnixStream::connect(socket)?;
-    let timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
-    stream.set_read_timeout(timeout)?;
-    stream.set_write_timeout(timeout)?;
-    writeln!(stream, "{}", serde_json::to_string(request)?)?;
-    let mut answer = String::new();
-    BufReader::new(stream.take(LONGEST)).read_line(&mut answer)?;
-    Ok(serde_json::from_str(&answer)?)
 }

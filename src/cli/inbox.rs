@@ -1,14 +1,13 @@
 //! `hookgate inbox`: what a running gate has stored, and what is to be done with it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
-use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::forget::{ask, unreachable};
+use super::control::{Failure, Output, ask, print_members};
 use super::{print, shown};
 use crate::clock;
 use crate::config::units::{Moment, Rate, Span};
@@ -115,12 +114,6 @@ struct RouteArgs {
     gate: Gate,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Output {
-    Text,
-    Json,
-}
-
 /// A moment, or how long ago it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Since {
@@ -188,21 +181,7 @@ pub fn inbox(args: &InboxArgs) -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        Err(Failure { message, code }) => {
-            eprintln!("{}", shown(&message));
-            ExitCode::from(code)
-        }
-    }
-}
-
-pub(super) struct Failure {
-    pub message: String,
-    pub code: u8,
-}
-
-impl From<String> for Failure {
-    fn from(message: String) -> Self {
-        Failure { message, code: 1 }
+        Err(failure) => failure.exit(),
     }
 }
 
@@ -273,8 +252,8 @@ fn show(args: &ListArgs) -> Done {
     })?;
     let [record] = &*found else {
         return Err(match found.len() {
-            0 => NONE.to_owned().into(),
-            n => format!("{n} events fit: name one by --event, with its id or its key").into(),
+            0 => Failure::told(NONE),
+            n => Failure::told(format!("{n} events fit: name one by --event, with its id or its key")),
         });
     };
     match converse(&args.gate, Request::Show { id: record.id })? {
@@ -289,16 +268,11 @@ fn show(args: &ListArgs) -> Done {
                     print(object);
                 }
                 Output::Text => {
-                    for (name, value) in as_json(&record).as_object().into_iter().flatten() {
-                        print(format_args!(
-                            "{name}: {}",
-                            shown(value.as_str().unwrap_or(&value.to_string()))
-                        ));
-                    }
+                    print_members(&as_json(&record));
                     let Some(Sent { head, body_base64 }) = request else {
-                        return Err("what was stored cannot be read: its key is missing, or it is damaged"
-                            .to_owned()
-                            .into());
+                        return Err(Failure::told(
+                            "what was stored cannot be read: its key is missing, or it is damaged",
+                        ));
                     };
                     print("");
                     head.lines().for_each(|line| print(shown(line)));
@@ -308,13 +282,12 @@ fn show(args: &ListArgs) -> Done {
             }
             Ok(None)
         }
-        Answer::Refused { message } => Err(message.into()),
-        Answer::Listed { .. } | Answer::Done { .. } => Err(UNEXPECTED.to_owned().into()),
+        Answer::Refused { message } => Err(Failure::told(message)),
+        Answer::Listed { .. } | Answer::Done { .. } => Err(Failure::unexpected()),
     }
 }
 
 const NONE: &str = "the inbox has no such event: nothing was changed";
-const UNEXPECTED: &str = "the gate answers something else: is it of another version?";
 
 /// Does something with all that is meant, part by part, and says with how many.
 fn change(
@@ -324,9 +297,8 @@ fn change(
     request: impl Fn(Vec<Id>, Which, i64) -> Request,
 ) -> Done {
     if args.filter.is_empty() {
-        let message =
-            "which events? Name a --route, a --tenant, a --state, an --event or a time (--since)".to_owned();
-        return Err(Failure { message, code: 2 });
+        let message = "which events? Name a --route, a --tenant, a --state, an --event or a time (--since)";
+        return Err(Failure::new(2, message));
     }
     let which = args.filter.which();
     // What is meant is gathered first: what is changed would move within the list.
@@ -340,13 +312,13 @@ fn change(
         let before = n.saturating_mul(PART.try_into().unwrap_or(i64::MAX));
         match converse(&args.gate, request(part.to_vec(), which.clone(), before))? {
             Answer::Done { count } => changed += count,
-            Answer::Refused { message } => return Err(message.into()),
-            Answer::Listed { .. } | Answer::Shown { .. } => return Err(UNEXPECTED.to_owned().into()),
+            Answer::Refused { message } => return Err(Failure::told(message)),
+            Answer::Listed { .. } | Answer::Shown { .. } => return Err(Failure::unexpected()),
         }
     }
     let pace = rate.map_or_else(String::new, |rate| format!(", at {rate}"));
     match changed {
-        0 => Err(NONE.to_owned().into()),
+        0 => Err(Failure::told(NONE)),
         1 => Ok(Some(format!("1 event is {what}{pace}"))),
         n => Ok(Some(format!("{n} events are {what}{pace}"))),
     }
@@ -358,8 +330,8 @@ const PART: usize = 100;
 fn of_route(args: &RouteArgs, request: Request, what: &str) -> Done {
     match converse(&args.gate, request)? {
         Answer::Done { count } => Ok(Some(format!("route {}: {count} stored events {what}", args.route))),
-        Answer::Refused { message } => Err(message.into()),
-        Answer::Listed { .. } | Answer::Shown { .. } => Err(UNEXPECTED.to_owned().into()),
+        Answer::Refused { message } => Err(Failure::told(message)),
+        Answer::Listed { .. } | Answer::Shown { .. } => Err(Failure::unexpected()),
     }
 }
 
@@ -376,14 +348,12 @@ fn each_part(
                 let Some(next) = next else { return Ok(()) };
                 after = next;
             }
-            Answer::Refused { message } => return Err(message.into()),
-            Answer::Shown { .. } | Answer::Done { .. } => return Err(UNEXPECTED.to_owned().into()),
+            Answer::Refused { message } => return Err(Failure::told(message)),
+            Answer::Shown { .. } | Answer::Done { .. } => return Err(Failure::unexpected()),
         }
     }
 }
 
 fn converse(gate: &Gate, request: Request) -> Result<Answer, Failure> {
-    let (path, timeout): (&Path, Duration) = (&gate.control_socket, gate.timeout.0);
-    let answer = ask(path, &control::Request::Inbox(request), timeout);
-    answer.map_err(|error| unreachable(path, &error).into())
+    ask(&gate.control_socket, gate.timeout, &control::Request::Inbox(request))
 }

@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
-use super::forget::{ask, unreachable};
+use super::control::{Failure, Output, ask};
 use super::run::INVALID_CONFIGURATION;
 use super::{print, shown};
 use crate::config::Config;
@@ -72,12 +72,6 @@ struct FetchArgs {
     dir: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
-}
-
 /// Exit 0, or 1 if the gate cannot be asked or something could not be fetched, 2 for an address that no route may
 /// ask, 78 for a wrong configuration.
 pub fn keys(args: &KeysArgs) -> ExitCode {
@@ -85,29 +79,14 @@ pub fn keys(args: &KeysArgs) -> ExitCode {
         Some(What::Fetch(args)) => fetch(args),
         None => list(&args.list),
     };
-    done.unwrap_or_else(|Failure { message, code }| {
-        eprintln!("{}", message.lines().map(shown).collect::<Vec<_>>().join("\n"));
-        ExitCode::from(code)
-    })
-}
-
-struct Failure {
-    message: String,
-    code: u8,
-}
-
-impl Failure {
-    fn new(code: u8, message: impl Into<String>) -> Self {
-        Failure { message: message.into(), code }
-    }
+    done.unwrap_or_else(Failure::exit)
 }
 
 fn list(args: &ListArgs) -> Result<ExitCode, Failure> {
     let socket: &Path = args.control_socket.as_deref().unwrap_or(Path::new(""));
     let request = Request { route: args.route.clone(), tenant: args.tenant.clone() };
-    let answer = ask(socket, &control::Request::Keys(request), args.timeout.0);
-    match answer.map_err(|error| Failure::new(1, unreachable(socket, &error)))? {
-        Answer::Refused { message } => Err(Failure::new(1, message)),
+    match ask(socket, args.timeout, &control::Request::Keys(request))? {
+        Answer::Refused { message } => Err(Failure::told(message)),
         Answer::Listed { routes } => {
             for route in &routes {
                 match args.output {
@@ -197,12 +176,18 @@ fn ago(seconds: u64) -> String {
 fn fetch(args: &FetchArgs) -> Result<ExitCode, Failure> {
     if let Some(dir) = &args.dir {
         let made = std::fs::create_dir_all(dir);
-        made.map_err(|error| Failure::new(1, format!("cannot make {}: {error}", dir.display())))?;
+        made.map_err(|error| Failure::told(format!("cannot make {}: {error}", dir.display())))?;
     }
     let mut run = RunArgs { config: Some(args.config.clone().into()), ..RunArgs::default() };
     run.checks.keys.dir = args.dir.clone().map(|dir| Located::new(dir, Origin::Flag));
-    let config = Config::load(&Given::flags(run));
-    let config = config.map_err(|problems| Failure::new(INVALID_CONFIGURATION, problems.to_string()))?;
+    let config = match Config::load(&Given::flags(run)) {
+        Ok(config) => config,
+        Err(problems) => {
+            // A problem has lines of its own.
+            problems.to_string().lines().for_each(|line| eprintln!("{}", shown(line)));
+            return Ok(ExitCode::from(INVALID_CONFIGURATION));
+        }
+    };
     let Some(dir) = config.startup.keys.dir.clone() else {
         return Err(Failure::new(2, "where to? give --dir, or write keys: { dir: … }"));
     };
@@ -213,10 +198,10 @@ fn fetch(args: &FetchArgs) -> Result<ExitCode, Failure> {
         ));
     }
     if plan.is_empty() {
-        return Err(Failure::new(1, "no address is known: no route has keys that are published at one"));
+        return Err(Failure::told("no address is known: no route has keys that are published at one"));
     }
     let copied = plan.fill(&dir, config.startup.keys);
-    let copied = copied.map_err(|error| Failure::new(1, error.to_string()))?;
+    let copied = copied.map_err(|error| Failure::told(error.to_string()))?;
     let mut whole = true;
     for Copied { url, document } in copied {
         match document {

@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod completions;
+mod control;
 pub mod demo;
 mod environment;
 pub mod forget;

@@ -4,14 +4,13 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use data_encoding::BASE64;
 use serde_json::json;
 
-use super::forget::{ask, unreachable};
-use super::inbox::{Failure, Output, Since};
+use super::control::{Failure, Output, ask, print_members};
+use super::inbox::Since;
 use super::{print, shown};
 use crate::config::units::Span;
 use crate::ops::control;
@@ -145,10 +144,7 @@ pub fn refused(args: &RefusedArgs) -> ExitCode {
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(Failure { message, code }) => {
-            eprintln!("{}", shown(&message));
-            ExitCode::from(code)
-        }
+        Err(failure) => failure.exit(),
     }
 }
 
@@ -196,7 +192,7 @@ fn show(args: &ShowArgs) -> Result<bool, Failure> {
         (decoded(&head_base64), decoded(&body_base64), body_base64)
     });
     if args.raw {
-        let (head, body, _) = sent.ok_or(UNREADABLE.to_owned())?;
+        let (head, body, _) = sent.ok_or_else(|| Failure::told(UNREADABLE))?;
         let mut out = std::io::stdout().lock();
         // A reader that has seen enough is no failure.
         _ = out.write_all(&head).and_then(|()| out.write_all(&body)).and_then(|()| out.flush());
@@ -214,10 +210,8 @@ fn show(args: &ShowArgs) -> Result<bool, Failure> {
         print(shown(&object.to_string()));
         return Ok(sent.is_some());
     }
-    for (name, value) in json!(record).as_object().into_iter().flatten() {
-        print(format_args!("{name}: {}", shown(value.as_str().unwrap_or(&value.to_string()))));
-    }
-    let (head, body, _) = sent.ok_or(UNREADABLE.to_owned())?;
+    print_members(&json!(record));
+    let (head, body, _) = sent.ok_or_else(|| Failure::told(UNREADABLE))?;
     print("");
     String::from_utf8_lossy(&head).lines().for_each(|line| print(shown(line)));
     if record.held != "whole" {
@@ -241,12 +235,12 @@ fn in_words(held: &str) -> &'static str {
 /// One after the other, in the order in which they came. Whether all are accepted.
 fn each(args: &SomeArgs, request: impl Fn(String) -> Request) -> Result<bool, Failure> {
     if args.ids.is_empty() && args.filter.is_empty() {
-        let message = "which requests? Name their ids, a --route, a --reason or a time (--since)".to_owned();
-        return Err(Failure { message, code: 2 });
+        let message = "which requests? Name their ids, a --route, a --reason or a time (--since)";
+        return Err(Failure::new(2, message));
     }
     if !args.ids.is_empty() && !args.filter.is_empty() {
-        let message = "name requests by their ids or by what they have in common, not by both".to_owned();
-        return Err(Failure { message, code: 2 });
+        let message = "name requests by their ids or by what they have in common, not by both";
+        return Err(Failure::new(2, message));
     }
     let ids = if args.ids.is_empty() {
         listed(&args.gate, args.filter.which())?.into_iter().map(|record| record.id).collect()
@@ -254,7 +248,7 @@ fn each(args: &SomeArgs, request: impl Fn(String) -> Request) -> Result<bool, Fa
         args.ids.clone()
     };
     if ids.is_empty() {
-        return Err("nothing like that is on the shelf".to_owned().into());
+        return Err(Failure::told("nothing like that is on the shelf"));
     }
     let mut all = true;
     for id in ids {
@@ -302,15 +296,11 @@ impl Judged {
 
 fn unexpected(answer: Answer) -> Failure {
     match answer {
-        Answer::Refused { message } => message.into(),
-        Answer::Listed { .. } | Answer::Shown { .. } | Answer::Judged(_) => {
-            "the gate answers something else: is it of another version?".to_owned().into()
-        }
+        Answer::Refused { message } => Failure::told(message),
+        Answer::Listed { .. } | Answer::Shown { .. } | Answer::Judged(_) => Failure::unexpected(),
     }
 }
 
 fn converse(gate: &Gate, request: Request) -> Result<Answer, Failure> {
-    let timeout: Duration = gate.timeout.0;
-    let answer = ask(&gate.control_socket, &control::Request::Refused(request), timeout);
-    answer.map_err(|error| unreachable(&gate.control_socket, &error).into())
+    ask(&gate.control_socket, gate.timeout, &control::Request::Refused(request))
 }
