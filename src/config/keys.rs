@@ -79,7 +79,7 @@ pub struct Published {
     /// The provider, for whoever counts.
     pub source: Arc<str>,
     /// Of each scheme.
-    pub requests: Vec<Request>,
+    pub requests: Vec<Arc<Request>>,
 }
 
 impl FetchedKeys {

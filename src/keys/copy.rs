@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::fetch::{Answer, Fault, Fetcher, file_name};
-use super::published::{Errand, read};
-use crate::config::keys::{Request, Settings};
+use super::published::{Errand, places, read};
+use crate::config::keys::Settings;
 use crate::config::route::{Elsewhere, KeyedRoute};
 use crate::gate::fetched::document::Document;
 
@@ -34,25 +34,21 @@ impl Plan {
         let mut known = vec![false; named.len()];
         for KeyedRoute { route, elsewhere, .. } in routes {
             let Some(Elsewhere::Published(published)) = elsewhere else { continue };
-            for (scheme, request) in route.signature.every_scheme().zip(&published.requests) {
-                let Some(place) = &scheme.recipe().keys else { continue };
-                let request: Arc<Request> = Arc::new(request.clone());
-                for pinned in place.addresses() {
-                    let mut wanted: Vec<_> = pinned.address.fixed().into_iter().collect();
-                    for (named, known) in named.iter().zip(&mut known) {
-                        let url = pinned.address.matching(named);
-                        *known |= url.is_some();
-                        wanted.extend(url);
-                    }
-                    if pinned.address.fixed().is_none() {
-                        plan.open.push((Arc::clone(&route.name), pinned.address.to_string()));
-                    }
-                    for url in wanted {
-                        let url: Arc<str> = url.into();
-                        let errand =
-                            Errand::new(Arc::clone(&url), &published.source, &place.form, &request, pinned);
-                        plan.errands.entry(url).or_insert(errand);
-                    }
+            for (place, request, pinned) in places(route, published) {
+                let mut wanted: Vec<_> = pinned.address.fixed().into_iter().collect();
+                for (named, known) in named.iter().zip(&mut known) {
+                    let url = pinned.address.matching(named);
+                    *known |= url.is_some();
+                    wanted.extend(url);
+                }
+                if pinned.address.fixed().is_none() {
+                    plan.open.push((Arc::clone(&route.name), pinned.address.to_string()));
+                }
+                for url in wanted {
+                    let url: Arc<str> = url.into();
+                    let errand =
+                        Errand::new(Arc::clone(&url), &published.source, &place.form, request, pinned);
+                    plan.errands.entry(url).or_insert(errand);
                 }
             }
         }

@@ -242,7 +242,10 @@ impl Fetcher {
             expires_in: u64,
         }
         let basic = BASE64.encode(&[id, b":", secret].concat());
-        let form: String = form_urlencode(&[("grant_type", "client_credentials"), ("scope", scope)]);
+        let form = form_urlencoded::Serializer::new(String::new())
+            .append_pair("grant_type", "client_credentials")
+            .append_pair("scope", scope)
+            .finish();
         let said = Said {
             authorization: Some(format!("Basic {basic}")),
             posted: Some(("application/x-www-form-urlencoded", form)),
@@ -441,18 +444,6 @@ impl L4Connect for Tunnel {
             _ => Err(failed(format!("the proxy {host}:{port} answered {}", String::from_utf8_lossy(status)))),
         }
     }
-}
-
-fn form_urlencode(fields: &[(&str, &str)]) -> String {
-    let escape = |text: &str| -> String {
-        let one = |byte: u8| match byte {
-            b if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_') => char::from(b).to_string(),
-            b => format!("%{b:02X}"),
-        };
-        text.bytes().map(one).collect()
-    };
-    let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
-    fields.join("&")
 }
 
 /// The file of a mounted copy that stands for a URL: its text without the scheme, and `_` for whatever a

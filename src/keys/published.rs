@@ -180,21 +180,18 @@ impl Library {
     /// The source of a route. What lies at addresses that are known is fetched now.
     pub fn source(self: &Arc<Self>, route: &Route, published: &Published) -> Source {
         self.open_shelf();
-        let requests: Vec<_> = published.requests.iter().cloned().map(Arc::new).collect();
-        let source = Arc::clone(&published.source);
+        let Published { source, requests } = published;
         let mut addresses = Vec::new();
-        for (scheme, request) in route.signature.every_scheme().zip(&requests) {
-            let Some(place) = &scheme.recipe().keys else { continue };
-            for pinned in place.addresses() {
-                if !addresses.contains(&pinned.address) {
-                    addresses.push(pinned.address.clone());
-                }
-                if let Some(url) = pinned.address.fixed() {
-                    self.keep(&Errand::new(url.into(), &source, &place.form, request, pinned));
-                }
+        for (place, request, pinned) in places(route, published) {
+            if !addresses.contains(&pinned.address) {
+                addresses.push(pinned.address.clone());
+            }
+            if let Some(url) = pinned.address.fixed() {
+                self.keep(&Errand::new(url.into(), source, &place.form, request, pinned));
             }
         }
-        Source { library: Arc::clone(self), provider: source, requests, addresses }
+        let (provider, requests) = (Arc::clone(source), requests.clone());
+        Source { library: Arc::clone(self), provider, requests, addresses }
     }
 
     fn open_shelf(&self) {
@@ -451,6 +448,16 @@ impl Drop for Fetch {
     fn drop(&mut self) {
         self.library.with(&self.errand, |host| _ = host.under_way.remove(&self.errand.url));
     }
+}
+
+/// Every address at which keys of the route may lie, with how they are written there and asked for.
+pub(super) fn places<'r>(
+    route: &'r Route,
+    published: &'r Published,
+) -> impl Iterator<Item = (&'r KeyPlace, &'r Arc<Request>, &'r Pinned)> {
+    let schemes = route.signature.every_scheme().zip(&published.requests);
+    let places = schemes.filter_map(|(scheme, request)| Some((scheme.recipe().keys.as_ref()?, request)));
+    places.flat_map(|(place, request)| place.addresses().iter().map(move |pinned| (place, request, pinned)))
 }
 
 /// The keys of a document that has come.

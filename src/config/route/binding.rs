@@ -2,6 +2,7 @@
 //! are the same for all of a provider's customers prove nothing without it, so what is missing is an error.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::Endpoint;
 use super::values::Values;
@@ -135,13 +136,15 @@ impl Endpoint<'_> {
         let credentials = self.credentials(schemes);
         let mut requests = Vec::new();
         for (scheme, recipe) in schemes.iter().zip(recipes) {
-            let Some(place) = &recipe.keys else { continue };
-            if place.addresses().is_empty() && !matches!(place.source, KeySource::Token(_)) {
+            let nowhere = |place: &KeyPlace| {
+                place.addresses().is_empty() && !matches!(place.source, KeySource::Token(_))
+            };
+            if recipe.keys.as_ref().is_some_and(nowhere) {
                 let message = "no address of the scheme's keys is left: write keys: { jwks: \"https://…\" }";
                 self.problem("scheme.keys", message);
             }
             let with = scheme.keys.as_ref().and_then(|keys| keys.with.as_ref());
-            requests.push(request(with, &credentials, parameters));
+            requests.push(Arc::new(request(with, &credentials, parameters)));
         }
         Published { source: provider.into(), requests }
     }
