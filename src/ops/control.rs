@@ -222,8 +222,7 @@ fn key(sidecar: &Sidecar, event: &Event) -> Result<ReplayKey, String> {
         Event::ById { route: name, event, tenant } => {
             let live = sidecar.live.load();
             let Some((route, _)) = live.routes().find(|(route, _)| *route.name == **name) else {
-                let names: Vec<&str> = live.routes().map(|(route, _)| &*route.name).collect();
-                return Err(format!("there is no such route; the routes are: {}", names.join(", ")));
+                return Err(live.no_such_route());
             };
             match (&route.tenant, tenant) {
                 (Some(_), None) => {

@@ -29,9 +29,7 @@ pub fn answer(sidecar: &Sidecar, request: &Request) -> Answer {
     let routes: Vec<_> =
         live.endpoints.iter().filter(meant).map(|endpoint| told(endpoint, request)).collect();
     if routes.is_empty() {
-        let names: Vec<&str> = live.routes().map(|(route, _)| &*route.name).collect();
-        let message = format!("there is no such route; the routes are: {}", names.join(", "));
-        return Answer::Refused { message };
+        return Answer::Refused { message: live.no_such_route() };
     }
     Answer::Listed { routes }
 }

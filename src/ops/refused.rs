@@ -1,7 +1,7 @@
 //! What an operator asks of the shelf of refused requests, over the [control socket](super::control): its list,
 //! one request, what it would come to now, and to have it delivered, which is put on record.
 
-use data_encoding::{BASE64, HEXLOWER};
+use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::to_rfc3339;
@@ -218,7 +218,7 @@ fn judged(id: &str, reason: Result<Reason, String>, authentic: Option<&Authentic
         verdict: verdict.to_owned(),
         reason,
         key_id: authentic.map(|authentic| authentic.key_id().to_string()),
-        key: authentic.and_then(key_of).map(|key| HEXLOWER.encode(key.as_bytes())),
+        key: authentic.and_then(key_of).map(|key| key.to_string()),
         event_id: named(authentic.and_then(Authentic::event_id)),
         event_type: named(authentic.and_then(Authentic::event_type)),
         message,

@@ -3,7 +3,6 @@
 //! takes no turn that one of them waits for.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -30,7 +29,7 @@ use crate::telemetry::log::Attempted;
 use crate::telemetry::metrics::{RouteMetrics, UpstreamOutcome};
 
 /// When the event came.
-pub const RECEIVED_AT: &[u8] = b"Hookgate-Received-At:";
+const RECEIVED_AT: &str = "Hookgate-Received-At:";
 /// The longest nap: routes come and go with reloads.
 const NAP: Duration = Duration::from_secs(1);
 
@@ -197,17 +196,19 @@ impl Late {
 
 /// The head as it was stored, with which attempt this is and when the event came.
 fn with_attempt(head: &Bytes, attempt: u32, received_ms: i64) -> Vec<u8> {
-    let lines = head.strip_suffix(b"\r\n").unwrap_or(head);
-    let mut out = Vec::with_capacity(head.len() + 96);
-    out.extend_from_slice(lines);
-    let received = to_rfc3339(received_ms);
-    // Writing to memory does not fail.
-    _ = write!(out, "Hookgate-Attempt: {attempt}\r\n");
     // What was refused first came before it was stored.
-    if !lines.split(|byte| *byte == b'\n').any(|line| line.starts_with(RECEIVED_AT)) {
-        out.extend_from_slice(RECEIVED_AT);
-        _ = write!(out, " {received}\r\n");
-    }
-    out.extend_from_slice(b"\r\n");
-    out
+    let is_said = head.split(|byte| *byte == b'\n').any(|line| line.starts_with(RECEIVED_AT.as_bytes()));
+    let received = if is_said { String::new() } else { received_at(received_ms) };
+    with_lines(head, &format!("Hookgate-Attempt: {attempt}\r\n{received}"))
+}
+
+/// The line that tells when the event came.
+pub(super) fn received_at(ms: i64) -> String {
+    format!("{RECEIVED_AT} {}\r\n", to_rfc3339(ms))
+}
+
+/// The head with more lines at its end.
+pub(super) fn with_lines(head: &[u8], lines: &str) -> Vec<u8> {
+    let before = head.strip_suffix(b"\r\n").unwrap_or(head);
+    [before, lines.as_bytes(), b"\r\n"].concat()
 }

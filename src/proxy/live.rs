@@ -112,6 +112,12 @@ impl Live {
         others.map(|other| (Arc::clone(&other.route), Arc::clone(&other.secrets))).collect()
     }
 
+    /// What is said to who names another route.
+    pub fn no_such_route(&self) -> String {
+        let names: Vec<&str> = self.routes().map(|(route, _)| &*route.name).collect();
+        format!("there is no such route; the routes are: {}", names.join(", "))
+    }
+
     /// Each route and what is counted of it.
     pub fn routes(&self) -> impl Iterator<Item = (&Route, &RouteMetrics)> {
         self.endpoints.iter().map(|endpoint| (&*endpoint.route, &*endpoint.metrics))

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::attempt::label;
 use super::body::Body;
-use super::courier::RECEIVED_AT;
+use super::courier::{received_at, with_lines};
 use super::forward::Forward;
 use super::framing::{BodyFraming, RequestHead};
 use super::live::{Endpoint, Live};
@@ -25,7 +25,7 @@ use super::session::{Piece, Session};
 use super::spill::Kept as Ended;
 use super::{Delivery, Sidecar};
 use crate::budget::Share;
-use crate::clock::{self, Doubt, Now, to_rfc3339};
+use crate::clock::{self, Doubt, Now};
 use crate::gate::chain::Findings;
 use crate::gate::delivery::{Client, Head};
 use crate::gate::filter::freshness::Fresh;
@@ -273,7 +273,7 @@ impl Sidecar {
             exported: false,
             body_len: kept.body.len(),
         };
-        let forwarded = came_then(forward.to_bytes(), kept.facts.received_ms);
+        let forwarded = with_lines(&forward.to_bytes(), &received_at(kept.facts.received_ms));
         let delivery = Box::new(Delivery {
             upstream: Arc::clone(&self.upstream),
             head: resigned(route, &keys, forwarded, &kept.body, now),
@@ -364,12 +364,4 @@ fn facts<'r>(head: &'r RequestHead, kept: &Kept, route: &Route, named: Option<&'
     let client = kept.facts.client.map_or(Client::Unknown, Client::Known);
     let head = route.named(head.facts(client, kept.facts.secure));
     Head { tenant: named.or(head.tenant), ..head }
-}
-
-/// The head, with when the event came.
-fn came_then(mut head: Vec<u8>, received_ms: i64) -> Vec<u8> {
-    head.truncate(head.len() - b"\r\n".len());
-    head.extend_from_slice(RECEIVED_AT);
-    head.extend_from_slice(format!(" {}\r\n\r\n", to_rfc3339(received_ms)).as_bytes());
-    head
 }

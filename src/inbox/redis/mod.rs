@@ -141,6 +141,7 @@ impl Inbox {
         }
         stored
     }
+
     /// Up to so many of the route's events whose attempt is due. Each attempt is counted, and the event is
     /// nobody else's until it is settled or `lease` has passed.
     pub async fn claim(

@@ -3,8 +3,10 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
+
+use crate::budget::one_sender;
 
 /// What is known of a record without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,9 +40,9 @@ pub(super) fn leaves(rows: &[Row], over: Over) -> Option<usize> {
     let kinds = heaviest(rows.iter().map(|row| ((&*row.route, &*row.reason), weight(row))));
     let kind = kinds.first()?;
     let of_kind = || rows.iter().enumerate().filter(|(_, row)| (&*row.route, &*row.reason) == *kind);
-    let clients = heaviest(of_kind().map(|(_, row)| (network(row.client), weight(row))));
+    let clients = heaviest(of_kind().map(|(_, row)| (row.client.map(one_sender), weight(row))));
     let client = clients.get(clients.len() / 2)?;
-    of_kind().find(|(_, row)| network(row.client) == *client).map(|(at, _)| at)
+    of_kind().find(|(_, row)| row.client.map(one_sender) == *client).map(|(at, _)| at)
 }
 
 /// Who has the most: all that have as much, in the order in which they came.
@@ -53,14 +55,6 @@ fn heaviest<K: Copy + Eq + Hash>(weights: impl Iterator<Item = (K, u64)>) -> Vec
     let mut heaviest: Vec<_> = all.into_iter().filter(|(_, (weight, _))| Some(*weight) == most).collect();
     heaviest.sort_unstable_by_key(|(_, (_, first))| *first);
     heaviest.into_iter().map(|(key, _)| key).collect()
-}
-
-/// What one customer gets is one client.
-fn network(client: Option<IpAddr>) -> Option<IpAddr> {
-    client.map(|address| match address {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-        IpAddr::V4(_) => address,
-    })
 }
 
 #[cfg(test)]
