@@ -328,8 +328,11 @@ impl Stage {
     }
 
     async fn show_metrics(&self) -> std::io::Result<()> {
-        let request = b"GET /metrics HTTP/1.1\r\nHost: ops\r\nConnection: close\r\n\r\n";
-        let (_, text) = ask(self.ops, request).await?;
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.ops);
+        let (status, text) = ask(self.ops, request.as_bytes()).await?;
+        if status != 200 {
+            return Err(std::io::Error::other(format!("the ops listener answered {status}: {text}")));
+        }
         print("\nFrom GET /metrics on the ops listener:\n");
         let told = |line: &&str| line.starts_with("hookgate_requests_total") && !line.ends_with(" 0");
         text.lines().filter(told).for_each(|line| print(format_args!("  {line}")));

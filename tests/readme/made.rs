@@ -339,11 +339,15 @@ fn the_demo_shows_what_the_readme_shows() {
         .skip_while(|l| !l.trim_start().starts_with("sent"))
         .take_while(|l| !l.is_empty())
         .collect();
+    for counted in ["reason=\"accepted\"", "reason=\"signature_mismatch\"", "reason=\"duplicate\""] {
+        let is_it =
+            |line: &str| line.trim_start().starts_with("hookgate_requests_total{") && line.contains(counted);
+        assert!(shown.lines().any(is_it), "{counted}: {shown}");
+    }
     let verdict = shown.lines().last().unwrap();
     hold(README, "demo", &block(&format!("{}\n\n{verdict}", table.join("\n"))));
 }
 
-/// Replaces what stands between the markers of `name` on a page, or asserts that it is up to date.
 /// What the ten minutes say, on a chart of others.
 #[test]
 fn the_ten_minutes_say_what_stands_there() {
@@ -373,6 +377,7 @@ fn the_ten_minutes_say_what_stands_there() {
     hold(POD, "ten-minutes", &block(&page).replace("```text", "```console"));
 }
 
+/// Replaces what stands between the markers of `name` on a page, or asserts that it is up to date.
 fn hold(page: &str, name: &str, fresh: &str) {
     // Renewing rewrites the file: one section at a time.
     static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
