@@ -31,6 +31,8 @@ impl Endpoint<'_> {
         let sender = self.sender().cloned().unwrap_or_default();
         let own = self.raw.status.clone().unwrap_or_default();
         let own_ack = self.raw.inbox.ack.as_ref().map(|ack| ack.value.clone());
+        let has_own_ack = own_ack.is_some();
+        let is_of_inbox = |name: &str| name == "ack" && has_own_ack;
         let mut answer = |name: &str, words: [Option<raw::Answer>; 3], usual: Reason, refuses: bool| {
             let mut answer = Answer::default();
             for words in words.into_iter().flatten() {
@@ -42,7 +44,7 @@ impl Endpoint<'_> {
             }
             let (range, why) = if refuses { (400..600, REFUSAL) } else { (200..300, SUCCESS) };
             let status = answer.status.unwrap_or(usual.status());
-            let key = format!("status.{name}");
+            let key = if is_of_inbox(name) { format!("inbox.{name}") } else { format!("status.{name}") };
             if !range.contains(&status) || status == 410 {
                 self.problem(&key, format!("{status} cannot be used: {why}"));
             }
