@@ -171,8 +171,12 @@ pub fn inbox(args: &InboxArgs) -> ExitCode {
             })
         }
         What::Drop(args) => change(args, "dropped", None, |ids, which, _| Request::Drop { ids, which }),
-        What::Pause(args) => of_route(args, Request::Pause { route: args.route.clone() }, ("held back", "held back")),
-        What::Resume(args) => of_route(args, Request::Resume { route: args.route.clone() }, ("goes on", "go on")),
+        What::Pause(args) => {
+            of_route(args, Request::Pause { route: args.route.clone() }, ("held back", "held back"))
+        }
+        What::Resume(args) => {
+            of_route(args, Request::Resume { route: args.route.clone() }, ("goes on", "go on"))
+        }
     };
     match done {
         Ok(line) => {

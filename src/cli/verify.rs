@@ -479,7 +479,11 @@ pub fn secrets_of_tenant(
 ) -> Result<Result<Vec<NamedSecret>, String>, Unable> {
     let store = lone_store(&config_of_file(file)?.startup);
     let found = ask_now(route, from, store, tenant).map_err(Unable::failed)?;
-    Ok(if found.is_empty() { Err(format!("there is no tenant {tenant} in {}", from.place)) } else { Ok(found) })
+    Ok(if found.is_empty() {
+        Err(format!("there is no tenant {tenant} in {}", from.place))
+    } else {
+        Ok(found)
+    })
 }
 
 /// The store that gates share, or one that remembers nothing: for a look-up without a gate.

@@ -209,7 +209,12 @@ fn named(name: Option<&Named>) -> Option<String> {
 }
 
 /// `reason` is none if nobody can say; then there is a message.
-fn judged(id: &str, reason: Option<Reason>, message: Option<String>, authentic: Option<&Authentic>) -> Answer {
+fn judged(
+    id: &str,
+    reason: Option<Reason>,
+    message: Option<String>,
+    authentic: Option<&Authentic>,
+) -> Answer {
     let verdict = reason.map_or("unknown", |reason| reason.verdict().label());
     let reason = reason.map(|reason| reason.label().to_owned());
     Answer::Judged(Box::new(Judged {

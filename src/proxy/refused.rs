@@ -303,7 +303,8 @@ impl Sidecar {
         match ended {
             Some(Ended::Answered(Ok(reply))) if (200..300).contains(&reply.status) => Delivered::Accepted,
             Some(Ended::Answered(result)) => {
-                let told = format!("the application did not take it ({}): it stays on the shelf", label(&result));
+                let told =
+                    format!("the application did not take it ({}): it stays on the shelf", label(&result));
                 let reason = result.err().map_or(Reason::UpstreamStatus, |undelivered| undelivered.reason());
                 Delivered::Failed(reason, told)
             }

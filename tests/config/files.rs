@@ -91,11 +91,12 @@ fn keys_of(schema: &Value, of: &Value, path: &str, found: &mut Vec<String>) {
 }
 
 /// The file that holds nothing but this.
-fn file_with(path: &str, value: Value) -> Value {
+fn file_with(path: &str, value: &Value) -> Value {
     let Some(at) = path.rfind(['.', '[']) else { return serde_json::json!({ path: value }) };
     let (above, last) = (&path[..at], &path[at + 1..]);
-    let part = if path.ends_with(']') { serde_json::json!([value]) } else { serde_json::json!({ last: value }) };
-    file_with(above, part)
+    let part =
+        if path.ends_with(']') { serde_json::json!([value]) } else { serde_json::json!({ last: value }) };
+    file_with(above, &part)
 }
 
 #[test]
@@ -107,7 +108,7 @@ fn whatever_key_has_a_value_of_another_kind_is_named_with_a_remedy() {
     let file = std::env::temp_dir().join(format!("hookgate-kinds-{}.yaml", std::process::id()));
     let mut wrong = Vec::new();
     for key in &keys {
-        std::fs::write(&file, file_with(key, serde_json::json!([[[]]])).to_string()).unwrap();
+        std::fs::write(&file, file_with(key, &serde_json::json!([[[]]])).to_string()).unwrap();
         let Err(problems) = load(&file) else {
             wrong.push(format!("{key}: loads"));
             continue;

@@ -113,7 +113,11 @@ fn check_asks_the_store_how_durable_an_event_is_there_and_names_the_remedy() {
     set("maxmemory-policy", "noeviction");
     set("appendonly", "yes");
     set("appendfsync", "always");
-    assert!(told().ends_with("on the server's disk before the sender is told (appendfsync always)"), "{}", told());
+    assert!(
+        told().ends_with("on the server's disk before the sender is told (appendfsync always)"),
+        "{}",
+        told()
+    );
     // Without the right to ask for its settings, what it tells of itself is believed.
     set("appendonly", "no");
     server.run::<()>(&["ACL", "SETUSER", "default", "-config"]);

@@ -375,14 +375,14 @@ fn a_flood_pushes_out_itself_and_is_counted() {
 
 #[test]
 fn one_client_has_all_the_places_that_nobody_else_needs_and_of_few_the_last() {
-    let keep = |shelf: &str, number: usize| {
+    let keep = |shelf: &str, number: u8| {
         let (state, app) = (Dir::new(), App::ok());
         let gate = before(&app, &state, shelf, "rate_limit: off").start();
         let sent: Vec<_> = (0..number).map(|_| id_of(&gate.send(&early()))).collect();
         let metrics = || gate.metrics();
         until("all are kept or counted", || {
             let dropped = metrics().sum("hookgate_refused_dropped_total", &[("cause", "client")]);
-            same(metrics().sum("hookgate_refused_kept_total", &[]) + dropped, number as f64)
+            same(metrics().sum("hookgate_refused_kept_total", &[]) + dropped, f64::from(number))
         });
         let kept: Vec<_> =
             listed(&state, &[]).iter().map(|record| record["id"].as_str().unwrap().to_owned()).collect();

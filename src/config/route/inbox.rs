@@ -91,7 +91,8 @@ impl Endpoint<'_> {
             "" => ack.status.to_string(),
             text => format!("{} {text:?}", ack.status),
         };
-        let of_route = self.raw.inbox.ack.is_some() || self.raw.status.as_ref().is_some_and(|own| own.ack.is_some());
+        let of_route =
+            self.raw.inbox.ack.is_some() || self.raw.status.as_ref().is_some_and(|own| own.ack.is_some());
         let origin = match self.preset.as_ref() {
             _ if of_route => Origin::File,
             Some(preset) if preset.status.ack.is_some() => Origin::Provider,

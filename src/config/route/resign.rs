@@ -1,7 +1,7 @@
 //! How the application is shown that an event came through the gate.
 
-use super::{Endpoint, NAME, is_name};
 use super::words::SecretSource;
+use super::{Endpoint, NAME, is_name};
 use crate::config::located::Located;
 use crate::config::provider::{self, NamedSecret};
 use crate::config::scheme;

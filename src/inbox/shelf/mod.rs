@@ -276,7 +276,9 @@ impl Shelf {
             return Err(Drop::Size);
         }
         match &self.newcomers {
-            Some(newcomers) if newcomers.check(client, now).is_err() && !self.has_free_places(size as u64) => {
+            Some(newcomers)
+                if newcomers.check(client, now).is_err() && !self.has_free_places(size as u64) =>
+            {
                 Err(Drop::Client)
             }
             Some(_) | None => Ok(()),

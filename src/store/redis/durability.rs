@@ -68,8 +68,10 @@ impl Redis {
             Vec::<String>::from_redis_value(answer).ok()?.into_iter().nth(1)
         };
         let policy = setting("maxmemory-policy").await;
-        let policy = policy.or_else(|| line(&memory, "maxmemory_policy:").map(str::to_owned)).unwrap_or_default();
-        let shown = number(&persistence, "aof_enabled:").map(|on| if on == 0 { "no" } else { "yes" }.to_owned());
+        let policy =
+            policy.or_else(|| line(&memory, "maxmemory_policy:").map(str::to_owned)).unwrap_or_default();
+        let shown =
+            number(&persistence, "aof_enabled:").map(|on| if on == 0 { "no" } else { "yes" }.to_owned());
         let (aof, sync) = (setting("appendonly").await.or(shown), setting("appendfsync").await);
         let snapshots = setting("save").await.is_none_or(|times| !times.is_empty());
         let can_wait = version(&server).is_some_and(|version| version >= (7, 2));
