@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Endpoint;
 use crate::config::Origin;
 use crate::config::raw::{self, Meaning, Retries};
-use crate::config::units::Span;
+use crate::config::units::{Rate, Span};
 use crate::gate::reason::{Answer, Answers, Reason};
 use crate::gate::route::Stops;
 use crate::gate::scheme::Recipe;
@@ -137,10 +137,17 @@ impl Endpoint<'_> {
 
     /// What an operator of this route should know of its sender.
     pub(super) fn tell_of_sender(&mut self, name: &str, stores: When) {
-        let Some(retries) = self.sender().and_then(|sender| sender.retries) else { return };
         if stores != When::Never {
             return;
         }
+        let limit = self.raw.rate_limit.as_ref().and_then(|own| own.value.limit);
+        if matches!(limit, Some(Rate::Limit { .. })) && self.loses_what_is_limited() {
+            self.loader.notice(format!(
+                "route {name}: what is over rate_limit is answered 429, and the provider does not send that again: write \
+                 rate_limit: off, or inbox: {{ on: failure }}, which keeps it"
+            ));
+        }
+        let Some(retries) = self.sender().and_then(|sender| sender.retries) else { return };
         let text = match retries {
             Retries::None => {
                 "does not repeat what fails: an event that the application does not take is lost"
