@@ -401,7 +401,7 @@ impl RouteView {
 impl Outlook {
     fn write(&self, out: &mut String, now: Now) -> fmt::Result {
         if self.paused {
-            let told = "Held back by an operator: hookgate inbox resume --route NAME goes on with what is stored.";
+            let told = "Held back by an operator, until hookgate inbox resume --route NAME.";
             writeln!(out, "<p class=\"note bad\">{told}</p>")?;
         }
         if let Some(next_ms) = self.next_ms {
