@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::gate::same;
+use crate::support::gate::{hookgate, run, same};
 use crate::support::{Answer, App, Builder, Dir, Gate, Latch, Signer, eventually, until};
 
 /// A gate with its state in a folder that outlives it.
@@ -419,4 +419,26 @@ fn copies_that_wait_for_one_that_is_stored_are_told_that_it_is_known() {
         same(gate.metrics().sum("hookgate_inbox_events", &[]), 0.0).then(|| app.seen())
     });
     assert_eq!(done, 2, "the live attempt, and one from the inbox");
+}
+
+/// The gate knows what this sender wants to read, so it can say it for the application.
+#[test]
+fn a_sender_that_wants_to_read_a_sentence_reads_it_of_a_stored_event_and_of_its_copy() {
+    let (state, mut app) = (Dir::new(), App::ok());
+    let yaml = format!(
+        "
+state_dir: {}/state
+routes:
+  - {{ name: one, path: /webhooks, provider: dropbox-sign, secrets: [{{ file: DIR/key-1 }}], inbox: {{ on: failure }} }}
+",
+        state.path().display()
+    );
+    let gate = Gate::before(&app).config(&yaml).start();
+    app.stop();
+    let url = format!("http://{}/webhooks", gate.address());
+    let mut command = hookgate(&["send", &url, "--provider", "dropbox-sign", "--repeat", "2"]);
+    let sent = run(command.arg("--secret-file").arg(gate.dir.join("key-1")));
+    assert_eq!(sent.code, Some(0), "{}", sent.err);
+    assert_eq!(sent.out.lines().collect::<Vec<_>>(), ["200 Hello API Event Received"; 2]);
+    assert!(same(gate.metrics().sum("hookgate_inbox_events", &[("state", "stored")]), 1.0));
 }
