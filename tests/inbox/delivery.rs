@@ -397,6 +397,13 @@ routes:
     app.start();
     app.wait_for(1);
     assert_eq!(app.only_request().body, event.body);
+    let newer = "101112131415161718191a1b1c1d1e1f000102030405060708090a0b0c0d0e0f\n";
+    state.write("seal", format!("{newer}{}", std::fs::read_to_string(&key).unwrap()));
+    gate.signal("HUP");
+    gate.log.find("the rotation", |line| {
+        line["body"] == "reloaded: inbox.encryption_key_file: its content changed"
+    });
+    assert!(same(gate.metrics().value("hookgate_restart_pending"), 0.0), "it is in effect");
 }
 
 #[test]
