@@ -138,9 +138,8 @@ fn live(key: &str) -> &'static str {
             let other = OTHER_VALUES.iter().find(|(other, _)| *other == key);
             let (_, other) = other.unwrap_or_else(|| panic!("OTHER_VALUES has one for {key}"));
             let shared = key.starts_with("replay.") && key != "replay.store" && other.contains("redis://");
-            // What has its place in a folder needs one.
-            let folder = other.split_once('\n').map_or("", |(first, _)| first);
-            let before = if folder.starts_with("state_dir:") { folder } else { "" };
+            // What stands before it is what it needs.
+            let before = other.rsplit_once('\n').map_or("", |(before, _)| before);
             let usual = if shared { "replay: { store: redis://127.0.0.1:1, prefix: a }" } else { before };
             if startup(usual) == startup(other) { "yes" } else { "restart" }
         }
