@@ -220,7 +220,7 @@ fn outside(folder: &Folder, route: &Route, samples: usize, rng: &mut Rng, failed
         let what = format!("{} against {}", KINDS[0], KINDS[other]);
         let make =
             |kind: usize, rng: &mut Rng| forged(remembered + [0, other][kind] * NAMES + rng.below(NAMES));
-        let seen = Samples::take(samples / 4, rng, make, refused);
+        let seen = Samples::take(samples / 16, rng, make, refused);
         failed.extend(told(&format!("from outside, {what}"), &seen).then_some(format!("outside: {what}")));
     }
     // Each name is asked for once.

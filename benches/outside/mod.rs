@@ -130,28 +130,32 @@ pub fn beside_floods(
     floods: &[Flood<'_>],
 ) -> (Vec<[f64; 2]>, Vec<u64>) {
     const PHASE: Duration = Duration::from_millis(500);
-    const PACE: Duration = Duration::from_micros(500);
+    const SENDERS: u32 = 8;
+    const PACE: Duration = Duration::from_micros(500).saturating_mul(SENDERS);
     const OVER: u8 = u8::MAX;
     let now = AtomicU8::new(0);
     let sent: Vec<_> = floods.iter().map(|_| AtomicU64::new(0)).collect();
     let mut times = vec![Vec::new(); floods.len() + 1];
     scope(|threads| {
-        threads.spawn(|| {
-            let mut sender = gate.connect();
-            loop {
-                match now.load(Ordering::Relaxed) {
-                    OVER => return,
-                    0 => sleep(PACE),
-                    n => {
-                        let n = usize::from(n) - 1;
-                        let due = Instant::now() + PACE;
-                        let status = sender.send(&floods[n](sent[n].fetch_add(1, Ordering::Relaxed)));
-                        assert!(matches!(status, 401 | 429), "{status}");
-                        sleep(due.saturating_duration_since(Instant::now()));
+        // Several, because each waits for its answer.
+        for _ in 0..SENDERS {
+            threads.spawn(|| {
+                let mut sender = gate.connect();
+                loop {
+                    match now.load(Ordering::Relaxed) {
+                        OVER => return,
+                        0 => sleep(PACE),
+                        n => {
+                            let n = usize::from(n) - 1;
+                            let due = Instant::now() + PACE;
+                            let status = sender.send(&floods[n](sent[n].fetch_add(1, Ordering::Relaxed)));
+                            assert!(matches!(status, 401 | 429), "{status}");
+                            sleep(due.saturating_duration_since(Instant::now()));
+                        }
                     }
                 }
-            }
-        });
+            });
+        }
         let (mut sender, mut number) = (gate.connect(), 0);
         for phase in 0..phases * times.len() {
             let n = phase % times.len();

@@ -64,7 +64,7 @@ use crate::gate::reason::{Reason, Reject, Said};
 use crate::gate::route::Route;
 use crate::inbox::shelf::Shelf;
 use crate::inbox::{Inbox, Stored, When};
-use crate::keys::Rooms;
+use crate::keys::{Rooms, tenants};
 use crate::store::deliveries::Deliveries;
 use crate::store::{Claim, Outcome, ReplayStore, Reservation};
 use crate::telemetry::metrics::UpstreamOutcome;
@@ -505,6 +505,9 @@ impl Sidecar {
             session.close();
         }
         let route = record.route.as_ref().map(|(route, _)| Arc::clone(route));
+        if reject.reason == Reason::SignatureMismatch && route.as_ref().is_some_and(|r| r.tenant.is_some()) {
+            Box::pin(tenants::even(record.arrived)).await;
+        }
         let said = route.as_ref().map_or(reject.reason.said(), |route| route.answers.to(reject.reason));
         record.status = status.unwrap_or(said.status);
         let said = Said { status: record.status, ..said };

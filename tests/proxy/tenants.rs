@@ -141,6 +141,19 @@ fn an_unknown_tenant_reads_as_a_wrong_signature() {
 }
 
 #[test]
+fn a_wrong_signature_waits_for_its_moment_whoevers_it_is() {
+    let world = World::of_dir(&["acme"]);
+    for path_of in ["acme", "initech"] {
+        let took = (0..20).map(|_| {
+            let started = Instant::now();
+            world.refused(&event(path_of, "globex"));
+            started.elapsed()
+        });
+        assert!(took.min() >= Some(Duration::from_millis(2)), "{path_of}");
+    }
+}
+
+#[test]
 fn the_same_event_of_two_tenants_is_two_events() {
     let app = App::ok();
     let builder = Gate::before(&app).config(

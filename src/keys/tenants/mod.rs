@@ -1,7 +1,8 @@
 //! The keys of tenants: looked up by the name that a delivery gives, in a [folder](directory), in a hash of
 //! the shared store, or behind a [socket], and [remembered](cache).
 //!
-//! - A name that is no tenant's is judged with the same work, by keys that nobody has, and gets the same answer.
+//! - A name that is no tenant's is judged with the same work, by keys that nobody has, and gets the same answer,
+//!   which waits for [its time](even).
 //! - What is older than `cache` is looked up before it is used. If the source is away, the keys that are
 //!   remembered go on; where there are none, nobody can say, which is a 503 and no refusal.
 //! - A signature that no key made has the source asked again, at most once in `negative`: a secret or a tenant
@@ -27,7 +28,7 @@ pub use self::directory::Directory;
 use self::socket::Socket;
 pub use self::survey::{Seen, Survey, survey};
 use super::told::{self, Whence};
-use crate::clock;
+use crate::clock::{self, Now};
 use crate::config::provider::NamedSecret;
 use crate::config::route::{TenantSecrets, Where};
 use crate::config::secret::Secret;
@@ -77,6 +78,18 @@ enum Source {
     Directory(Arc<Directory>),
     Store(ReplayStore, String),
     Socket(Socket),
+}
+
+/// Microseconds from one moment at which an answer may go out to who signed wrongly, to the next. It is longer than
+/// the work for it, and a second is a multiple of it.
+const BEAT: u32 = 2000;
+
+/// Waits for the next of these moments, counted from when the delivery arrived. Equal work takes equal time but for
+/// where its data lies, in memory and on the disk, and that depends on whether there is such a tenant. So who signed
+/// wrongly is not told how long the work took.
+pub async fn even(arrived: Now) {
+    let into = clock::since(arrived).subsec_micros() % BEAT;
+    tokio::time::sleep(Duration::from_micros((BEAT - into).into())).await;
 }
 
 /// Why nobody can say what a tenant's secrets are.
