@@ -177,6 +177,10 @@ impl Library {
         Arc::new(Library { fetcher, hosts: Mutex::default(), shelf: OnceLock::new(), telemetry })
     }
 
+    pub fn fetcher(&self) -> &Fetcher {
+        &self.fetcher
+    }
+
     /// The source of a route. What lies at addresses that are known is fetched now.
     pub fn source(self: &Arc<Self>, route: &Route, published: &Published) -> Source {
         self.open_shelf();
