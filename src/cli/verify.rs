@@ -132,6 +132,10 @@ impl Judged {
     /// What the provider asks before it sends events, as the gate, or `None` as the application, answers it.
     fn question(answer: Option<Result<HandshakeReply, Unanswerable>>) -> Self {
         let (reason, told) = match answer {
+            Some(Ok(HandshakeReply { visit: Some(visit), status, .. })) => (
+                Reason::Handshake,
+                format!("the gate confirms it at {}, and answers with {status}", visit.shown),
+            ),
             Some(Ok(reply)) => (Reason::Handshake, format!("the gate answers it with {}", reply.status)),
             Some(Err(Unanswerable)) => (
                 Reason::HandshakeRefused,

@@ -12,7 +12,10 @@ use serde::{Deserialize, Deserializer};
 
 use super::Fault;
 use super::located::FlagValue;
+use super::raw::{AddressWords, one_or_many_addresses};
 use super::secret::Secret;
+use crate::gate::fetched::address::Address;
+use crate::gate::fetched::parameters::{Parameters, is_name};
 use crate::gate::handshake::{Answer, Asked, Handshake, Kind, Literal, Part, Piece, Token};
 use crate::gate::scheme::algorithm::Encoding;
 use crate::gate::scheme::source::Source;
@@ -32,6 +35,8 @@ pub enum Mode {
     Answer,
     /// The application does.
     Forward,
+    /// The gate answers, and visits an address of the provider's to confirm what its operator wants delivered.
+    Confirm,
     /// They are refused like any other request without a signature.
     #[value(aliases = ["no", "false"])]
     Off,
@@ -85,6 +90,20 @@ pub enum RawAnswer {
     AsHeader(String),
     /// A flat object; `{value}`, `{hmac:hex}` and `{hmac:base64}` in it are filled in.
     Json(BTreeMap<String, Scalar>),
+    /// Nothing but 200, once the gate has asked for this address, with the value in its hole, such as `{word}`. Of
+    /// several, the first that is for the route.
+    Visit(
+        #[serde(deserialize_with = "one_or_many_addresses")]
+        #[schemars(with = "Vec<AddressWords>")]
+        Vec<AddressWords>,
+    ),
+}
+
+impl Raw {
+    /// Whether the gate visits an address to answer it.
+    pub fn visits(&self) -> bool {
+        matches!(self.answer, RawAnswer::Visit(_))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -108,6 +127,7 @@ impl fmt::Display for Mode {
         f.write_str(match self {
             Mode::Answer => "answer",
             Mode::Forward => "forward",
+            Mode::Confirm => "confirm",
             Mode::Off => "off",
         })
     }
@@ -122,13 +142,13 @@ impl<'de> Deserialize<'de> for Words {
             type Value = Words;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("answer, forward, off, or a list of handshakes")
+                f.write_str("answer, confirm, forward, off, or a list of handshakes")
             }
 
             fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Words, E> {
                 clap::ValueEnum::from_str(word, true).map(Words::Mode).map_err(|_| {
                     E::custom(format!(
-                        "\"{word}\" is no way to treat handshakes: write answer, forward or off"
+                        "\"{word}\" is no way to treat handshakes: write answer, confirm, forward or off"
                     ))
                 })
             }
@@ -149,6 +169,45 @@ impl<'de> Deserialize<'de> for Words {
 
         deserializer.deserialize_any(Either)
     }
+}
+
+/// Compiles one on a route that says this of itself: once for each value of the route's that it names, as in
+/// `"{route:topic_arns}"`. Nothing, if it asks for a token, and the operator has given none.
+pub fn compile_on(raw: &Raw, token: Option<&Secret>, route: &Parameters) -> Result<Vec<Handshake>, Fault> {
+    let mut compiled = Vec::new();
+    for route in each(raw, route) {
+        compiled.extend(compile(&filled(raw, &route), token)?);
+    }
+    Ok(compiled)
+}
+
+/// The route with one of its values, for each of those that a question names.
+fn each(raw: &Raw, route: &Parameters) -> Vec<Parameters> {
+    let named = raw.when.values().find_map(|literal| match literal {
+        Scalar::Text(text) => text.strip_prefix('{')?.strip_suffix('}').filter(|name| is_name(name)),
+        Scalar::Integer(_) => None,
+    });
+    let Some(name) = named else { return vec![route.clone()] };
+    let values = route.values(name).unwrap_or_default();
+    values.into_iter().filter_map(|value| route.only(name, &[value])).collect()
+}
+
+fn filled(raw: &Raw, route: &Parameters) -> Raw {
+    let text = |text: &String| route.fill(text).pop().unwrap_or_default();
+    let mut filled = raw.clone();
+    for literal in filled.when.values_mut() {
+        if let Scalar::Text(said) = literal {
+            *said = text(said);
+        }
+    }
+    if let RawAnswer::Visit(addresses) = &mut filled.answer {
+        let is_for =
+            |words: &AddressWords| words.of.as_ref().is_none_or(|of| route.only(of, &words.is).is_some());
+        let first = addresses.iter().find(|words| is_for(words));
+        *addresses =
+            first.map(|words| AddressWords { url: text(&words.url), ..words.clone() }).into_iter().collect();
+    }
+    filled
 }
 
 /// Compiles one. `Ok(None)`: it asks for a token, and the operator has given none.
@@ -178,6 +237,9 @@ pub fn compile(raw: &Raw, token: Option<&Secret>) -> Result<Option<Handshake>, F
     }
     let value = raw.value.as_deref().map(value_place).transpose()?;
     let answer = answer(&raw.answer, value.as_ref())?;
+    if !raw.signed && raw.visits() {
+        return Err(fault("nothing is visited because a stranger says so: write signed: true"));
+    }
     if raw.signed && answer == Answer::Application {
         return Err(fault("what is signed reaches the application anyway: leave this one out"));
     }
@@ -263,6 +325,16 @@ fn answer(raw: &RawAnswer, value: Option<&Source>) -> Result<Answer, Fault> {
             }
             Ok(_) | Err(_) => return Err(fault(format!("\"{name}\" is no header to answer with"))),
         },
+        RawAnswer::Visit(addresses) => {
+            let url = addresses.first().map(|words| &*words.url).unwrap_or_default();
+            let address: Address = url.parse().map_err(|e: String| fault(e))?;
+            if address.holes() != 1 {
+                return Err(fault(format!(
+                    "\"{url}\" has no hole for the value: write {{word}} where it stands"
+                )));
+            }
+            Answer::Visit(address)
+        }
         RawAnswer::Json(members) => {
             let part = |(name, part): (&String, &Scalar)| match part {
                 Scalar::Integer(n) => Ok((name.clone(), Part::Integer(*n))),
@@ -324,9 +396,11 @@ mod tests {
         for (name, _) in PRESETS {
             for raw in preset(name).unwrap().handshake {
                 count += 1;
-                let handshake =
-                    compile(&raw, Some(&token)).unwrap_or_else(|f| panic!("{name}: {}", f.message));
-                assert!(handshake.is_some(), "{name}");
+                let mut route = Parameters::default();
+                route.set("topic_arns", vec!["arn:aws:sns:eu-west-1:123456789012:a".to_owned()]);
+                let handshakes = compile_on(&raw, Some(&token), &route)
+                    .unwrap_or_else(|f| panic!("{name}: {}", f.message));
+                assert_eq!(handshakes.len(), 1, "{name}");
             }
         }
         assert!(count >= 10, "{count}");
@@ -377,6 +451,22 @@ mod tests {
             ("{ method: HEAD, value: 'form:a', answer: empty }", "not in the head"),
             ("{ signed: true, value: 'header:X', answer: text }", "not in the signed body"),
             ("{ method: GET, answer: { status: 301 } }", "from 200 to 299"),
+            (
+                "{ method: GET, value: 'query:a', answer: { visit: 'https://a.example/{word}' } }",
+                "write signed: true",
+            ),
+            (
+                "{ signed: true, when: { 'json:/a': 1 }, value: 'json:/b', answer: { visit: 'https://a.example/b' } }",
+                "no hole for the value",
+            ),
+            (
+                "{ signed: true, when: { 'json:/a': 1 }, value: 'json:/b', answer: { visit: 'http://a.example/{word}' } }",
+                "over HTTPS only",
+            ),
+            (
+                "{ signed: true, when: { 'json:/a': 1 }, answer: { visit: 'https://a.example/{word}' } }",
+                "say where that stands",
+            ),
             (
                 "{ signed: true, when: { 'json:/a': 1 }, answer: application }",
                 "reaches the application anyway",

@@ -83,6 +83,15 @@ pub struct Published {
 }
 
 impl FetchedKeys {
+    /// Whoever mounts a copy has no way out, and `visits` need one.
+    pub fn let_visit(&self, loader: &mut Loader, visits: bool) {
+        if let Some(dir) = self.dir.as_ref().filter(|_| visits) {
+            let message = "a gate that fetches nothing confirms nothing: leave handshake: confirm out, and confirm the \
+                           subscription yourself";
+            loader.located_problem("keys.dir", dir, message);
+        }
+    }
+
     /// `needed` if a route has keys that are fetched; `state` is the folder of what outlives the process.
     pub fn settings(&self, loader: &mut Loader, needed: bool, state: Option<&Path>) -> Settings {
         let dir = self.dir.as_ref();

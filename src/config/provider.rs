@@ -78,7 +78,7 @@ pub fn answering(recipe: Option<&Recipe>, secrets: &[NamedSecret]) -> Vec<(Arc<s
 /// The questions of a preset that the gate answers without being told anything.
 pub fn handshakes(preset: &raw::Preset, keys: Vec<(Arc<str>, KeyedMac)>) -> Result<Handshakes, Fault> {
     let mut list = Vec::new();
-    for raw in preset.handshake.iter().filter(|raw| raw.answer != RawAnswer::Application) {
+    for raw in preset.handshake.iter().filter(|raw| raw.answer != RawAnswer::Application && !raw.visits()) {
         list.extend(handshake::compile(raw, None)?);
     }
     Ok(Handshakes::new(list, keys, AnsweredBy::Gate))

@@ -416,7 +416,7 @@ impl KeysWords {
 }
 
 /// An address to fetch keys from, or `{ url: …, name: … }`.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AddressWords {
     /// The address, over HTTPS.
@@ -662,7 +662,9 @@ pub enum Evidence {
 }
 
 /// A single address may stand for a list of one, and a URL for an address.
-fn one_or_many_addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<AddressWords>, D::Error> {
+pub(super) fn one_or_many_addresses<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<AddressWords>, D::Error> {
     struct OneOrMany;
 
     fn plain(url: &str) -> AddressWords {

@@ -91,6 +91,8 @@ impl Loader {
             routes.iter().filter_map(|keyed| keyed.route.fresh_within_window()).max().unwrap_or_default();
         let replay = checks.replay.policy(self, tolerances, &exchange);
         let fetched = routes.iter().any(|keyed| matches!(keyed.elsewhere, Some(Elsewhere::Published(_))));
+        let visits = routes.iter().any(|keyed| keyed.route.handshakes.visit());
+        checks.keys.let_visit(self, visits);
         let keys = checks.keys.settings(self, fetched, state_dir.as_ref().map(|state| &*state.path));
         let startup = Startup {
             sockets,

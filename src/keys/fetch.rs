@@ -31,7 +31,7 @@ use crate::gate::fetched::certificate;
 use crate::lock::lock;
 
 /// How long all of it may take.
-const LIMIT: Duration = Duration::from_secs(2);
+pub const LIMIT: Duration = Duration::from_secs(2);
 /// Of that, one address of several.
 const CONNECT: Duration = Duration::from_secs(1);
 /// The longest document.
@@ -187,6 +187,12 @@ impl Fetcher {
             return Ok(Answer { body: Some(body), max_age, etag: None });
         }
         timeout(LIMIT, self.fetch_at_leisure(url, request, etag)).await.unwrap_or(Err(Fault::TooLate))
+    }
+
+    /// Asks for a URL that the gate has put together itself, and wants nothing but that it is well.
+    pub async fn visit(&self, url: &str) -> Result<(), Fault> {
+        let visited = timeout(LIMIT, self.exchange(url, Said::default())).await;
+        visited.unwrap_or(Err(Fault::TooLate)).map(|_| ())
     }
 
     async fn fetch_at_leisure(

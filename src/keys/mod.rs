@@ -9,6 +9,7 @@ mod kept;
 pub mod published;
 pub mod tenants;
 pub mod told;
+mod visit;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -16,11 +17,14 @@ use std::sync::{Arc, Mutex, Weak};
 use self::published::{Library, Source};
 use self::tenants::Tenants;
 use self::told::Whence;
+use self::visit::Visits;
 use crate::config::keys::Settings;
 use crate::config::provider::NamedSecret;
 use crate::config::route::Elsewhere;
 use crate::gate::delivery::Head;
+use crate::gate::handshake::HandshakeReply;
 use crate::gate::keys::Keys;
+use crate::gate::reason::Reason;
 use crate::gate::route::Route;
 use crate::lock::lock;
 use crate::store::ReplayStore;
@@ -109,6 +113,7 @@ pub struct Rooms {
     store: ReplayStore,
     library: Arc<Library>,
     telemetry: Arc<Telemetry>,
+    visits: Visits,
     made: Mutex<HashMap<Arc<str>, Weak<KeySource>>>,
 }
 
@@ -116,7 +121,13 @@ impl Rooms {
     /// `store` is what gates share, if they do.
     pub fn new(store: ReplayStore, settings: Settings, telemetry: &Arc<Telemetry>) -> Self {
         let library = Library::new(settings, Arc::clone(telemetry));
-        Rooms { store, library, telemetry: Arc::clone(telemetry), made: Mutex::default() }
+        Rooms {
+            store,
+            library,
+            telemetry: Arc::clone(telemetry),
+            visits: Visits::default(),
+            made: Mutex::default(),
+        }
     }
 
     /// The source of a route. One that a reload did not change goes on with what it remembers.
@@ -142,6 +153,21 @@ impl Rooms {
         });
         made.insert(Arc::clone(&route.name), Arc::downgrade(&source));
         source
+    }
+
+    /// The series of a route for whose provider addresses are visited, all at zero.
+    pub fn expect_visits(&self, route: &Route) {
+        if route.handshakes.visit() {
+            self.telemetry.metrics.confirms(&route.provider, visit::results());
+        }
+    }
+
+    /// Does what has to be done before a handshake is answered.
+    pub async fn prepare(&self, said: &HandshakeReply, route: &Route) -> Result<(), Reason> {
+        match &said.visit {
+            Some(visit) => self.visits.make(visit, route, self.library.fetcher(), &self.telemetry).await,
+            None => Ok(()),
+        }
     }
 
     /// Renews what ends soon; called once a second.

@@ -62,6 +62,9 @@ impl Live {
         telemetry.metrics.keep_only(routes.iter().map(|keyed| &*keyed.route.name));
         let tenants = routes.iter().filter(|keyed| keyed.route.tenant.is_some());
         telemetry.metrics.keep_tenants_of(tenants.map(|keyed| &*keyed.route.name));
+        for keyed in &routes {
+            rooms.expect_visits(&keyed.route);
+        }
         let endpoint = |KeyedRoute { route, secrets, elsewhere, inbox }| Endpoint {
             metrics: telemetry.metrics.route(&route),
             lane: Lane::new(route.deliver).map(Arc::new),

@@ -186,7 +186,7 @@ impl Sidecar {
         let fresh = fresh.map_err(|reject| self.shelve(reject, route, &head, &body, record))?;
         record.observed = findings.noted().to_vec();
         if let Some(said) = route.answer_signed(fresh.as_ref(), &head, &body.bytes, &keys)? {
-            return Err(Ending::Handshake(said));
+            return Err(self.prepared(said, route).await);
         }
         route.choose(fresh.as_ref(), &mut findings)?;
         let claim = self.claim(fresh.as_ref(), judged, &mut findings, record).await?;
@@ -300,6 +300,15 @@ impl Sidecar {
                 id,
             };
             suspect.diagnose(Arc::clone(&self.telemetry));
+        }
+    }
+
+    /// The answer to a question, once what has to be done before is done.
+    async fn prepared(&self, said: Box<HandshakeReply>, route: &Route) -> Ending {
+        // On the heap, so that every other delivery's future stays small.
+        match Box::pin(self.rooms.prepare(&said, route)).await {
+            Ok(()) => Ending::Handshake(said),
+            Err(reason) => reason.into(),
         }
     }
 

@@ -182,6 +182,16 @@ pub enum Event<'e> {
         path: &'e Path,
         why: &'e str,
     },
+    /// What a provider asked a route for was confirmed at that address.
+    Confirmed {
+        route: &'e str,
+        url: &'e str,
+    },
+    NotConfirmed {
+        route: &'e str,
+        url: &'e str,
+        fault: &'e str,
+    },
     Panic {
         at: Option<&'e Location<'e>>,
     },
@@ -404,6 +414,16 @@ impl Event<'_> {
                 Warn,
                 format!("keys that were fetched do not outlive a restart in {}: {why}; they are fetched again", path.display())
                     .into(),
+            ),
+            Event::Confirmed { route, url } => (
+                "hookgate.confirmation",
+                Info,
+                format!("route {route}: what its provider asked for is confirmed at {url}").into(),
+            ),
+            Event::NotConfirmed { route, url, fault } => (
+                "hookgate.confirmation",
+                Warn,
+                format!("route {route}: what its provider asked for is not confirmed at {url}: {fault}; it was answered 503, so that it asks again").into(),
             ),
             Event::Panic { at } => {
                 let place = at.map_or_else(String::new, |at| format!("{}:{}", at.file(), at.line()));

@@ -26,6 +26,7 @@ routes:
     expect_every: 1h
     secrets: [{ id: a, file: DIR/key-1, not_after: 2099-12-31 }]
     inbox: { on: failure }
+  - { name: bounces, path: /sns, provider: aws-sns, topic_arns: ['arn:aws:sns:eu-west-1:123456789012:a'], handshake: confirm }
   - { name: published, path: /apple, provider: apple-app-store, bundle_id: a.b, environment: Sandbox }
   - name: tenants
     path: /tenants/{tenant}

@@ -12,6 +12,8 @@ mod tls;
 
 // What an operator is told, and the copy for gates without a way out.
 mod commands;
+// Subscriptions that the gate confirms.
+mod confirming;
 // The providers, end to end.
 mod delivered;
 // What a host does wrong, and what forgers try with it.

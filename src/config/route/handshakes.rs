@@ -6,7 +6,8 @@ use crate::config::handshake;
 use crate::config::located::Located;
 use crate::config::provider::{NamedSecret, answering};
 use crate::config::secret::Secret;
-use crate::gate::handshake::{AnsweredBy, Handshakes};
+use crate::gate::fetched::parameters::Parameters;
+use crate::gate::handshake::{Answer, AnsweredBy, Handshakes};
 use crate::gate::scheme::Recipe;
 use crate::gate::scheme::content::{Piece, Segment};
 
@@ -17,6 +18,7 @@ impl Endpoint<'_> {
         provider: &str,
         recipes: &[Recipe],
         secrets: &[NamedSecret],
+        parameters: &Parameters,
     ) -> Handshakes {
         let (key, words) = (self.key("handshake"), self.raw.handshake.as_ref());
         let of_provider = self.preset.as_ref().map(|p| p.handshake.clone()).unwrap_or_default();
@@ -29,12 +31,15 @@ impl Endpoint<'_> {
             let message = format!("{provider} has no handshake: leave it out, or list the route's own");
             self.loader.located_problem(&key, words, message);
         }
-        if mode == handshake::Mode::Answer
-            && !matches!(words, Some(Located { value: handshake::Words::Own(_), .. }))
-        {
+        let of_preset = !matches!(words, Some(Located { value: handshake::Words::Own(_), .. }));
+        let by_gate = matches!(mode, handshake::Mode::Answer | handshake::Mode::Confirm);
+        if by_gate && of_preset {
             self.leave_to_the_application(&mut list, provider);
         }
-        if mode != handshake::Mode::Answer {
+        if of_preset {
+            self.leave_unconfirmed(&mut list, mode, provider);
+        }
+        if !by_gate {
             // Whoever answers, compares the token.
             for raw in &mut list {
                 raw.token = None;
@@ -43,8 +48,8 @@ impl Endpoint<'_> {
         let token = self.handshake_token(list.iter().any(|raw| raw.token.is_some()), provider);
         let mut handshakes = Vec::new();
         for raw in &list {
-            match (handshake::compile(raw, token.as_ref()), words) {
-                (Ok(handshake), _) => handshakes.extend(handshake),
+            match (handshake::compile_on(raw, token.as_ref(), parameters), words) {
+                (Ok(compiled), _) => handshakes.extend(compiled),
                 (Err(fault), Some(words)) => self.loader.located_problem(&key, words, fault.message),
                 (Err(fault), None) => self.problem("handshake", fault.message),
             }
@@ -53,6 +58,11 @@ impl Endpoint<'_> {
             match words {
                 Some(words) => self.loader.given(&key, mode, words),
                 None => self.loader.setting(&key, mode, Origin::Provider),
+            }
+        }
+        for handshake in &handshakes {
+            if let Answer::Visit(address) = &handshake.answer {
+                self.loader.notice(format!("{key}: the gate confirms what is asked of it at {address}"));
             }
         }
         let plain = |recipe: &Recipe| {
@@ -65,7 +75,7 @@ impl Endpoint<'_> {
             self.problem("handshake", message);
         }
         let answered_by = match mode {
-            handshake::Mode::Answer => AnsweredBy::Gate,
+            handshake::Mode::Answer | handshake::Mode::Confirm => AnsweredBy::Gate,
             handshake::Mode::Forward => AnsweredBy::Application,
             handshake::Mode::Off => AnsweredBy::Nobody,
         };
@@ -84,6 +94,27 @@ impl Endpoint<'_> {
             );
             self.loader.notice(message);
         }
+    }
+
+    /// Nothing is visited unless the operator says so.
+    fn leave_unconfirmed(&mut self, list: &mut Vec<handshake::Raw>, mode: handshake::Mode, provider: &str) {
+        let confirms = list.iter().any(handshake::Raw::visits);
+        if mode != handshake::Mode::Confirm {
+            list.retain(|raw| !raw.visits());
+        }
+        let message = match mode {
+            handshake::Mode::Confirm if !confirms => {
+                format!("{provider} has nothing confirmed: write answer, forward or off")
+            }
+            handshake::Mode::Answer if confirms && list.is_empty() && self.raw.handshake.is_some() => {
+                format!(
+                    "{provider} asks for nothing but a visit, which confirms a subscription: write handshake: confirm to \
+                 have the gate do that, or leave it out"
+                )
+            }
+            _ => return,
+        };
+        self.problem("handshake", message);
     }
 
     pub(super) fn handshake_token(&mut self, wanted: bool, provider: &str) -> Option<Secret> {

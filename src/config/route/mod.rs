@@ -230,7 +230,7 @@ impl Endpoint<'_> {
         };
         self.tell_of_fetches(&name, &recipes);
         let secrets = if self.looks_keys_up { Vec::new() } else { self.secrets(only) };
-        let handshakes = self.handshakes(&provider, &recipes, &secrets);
+        let handshakes = self.handshakes(&provider, &recipes, &secrets, &parameters);
         let rotation = self.rotation(&name, &secrets);
         let identity = self.identity(&name, &recipes);
         let methods = self.methods();

@@ -66,7 +66,8 @@ overlay! {
         #[schemars(schema_with = "list::schema_of_keys::<RouteSecret>")]
         pub secrets: Option<Vec<RouteSecret>>,
 
-        /// Who answers the provider's handshakes: answer is the gate, forward the application, off nobody [default: answer]
+        /// Who answers the provider's handshakes: answer is the gate, confirm the gate also where it has to visit an address
+        /// of the provider's for that, forward the application, off nobody [default: answer]
         #[arg(long, value_name = "WHO", ignore_case = true)]
         pub handshake: Option<Located<handshake::Words>>,
 

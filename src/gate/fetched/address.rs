@@ -74,6 +74,11 @@ impl Address {
         Some(url)
     }
 
+    /// How many holes it has.
+    pub fn holes(&self) -> usize {
+        self.path.iter().filter(|part| matches!(part, Part::Hole(_))).count()
+    }
+
     /// The same where a delivery names the path alone.
     pub fn matching_path(&self, path: &str) -> Option<String> {
         path.starts_with('/').then(|| self.matching(&format!("https://{}{path}", self.host)))?

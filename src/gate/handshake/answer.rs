@@ -3,6 +3,7 @@
 
 use http::{HeaderName, HeaderValue};
 
+use crate::gate::fetched::address::Address;
 use crate::gate::scheme::algorithm::{Encoding, KeyedMac};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Answer {
     Header(HeaderName),
     /// A flat JSON object.
     Json(Vec<(String, Part)>),
+    /// Nothing but 200, once the gate has visited this address, with the value in its hole.
+    Visit(Address),
 }
 
 /// A member of the JSON object.
@@ -42,6 +45,17 @@ pub struct HandshakeReply {
     pub media: Option<Media>,
     pub header: Option<(HeaderName, HeaderValue)>,
     pub body: String,
+    /// What is to be done before it is said.
+    pub visit: Option<Visit>,
+}
+
+/// An address that is asked for a provider, so that it knows the endpoint for one that wants its events. It is
+/// put together from what the operator has configured: of the delivery it has the value in its hole alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visit {
+    pub url: String,
+    /// Without the value, which is good for whoever has it.
+    pub shown: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +82,9 @@ impl Answer {
     fn pieces(&self) -> impl Iterator<Item = &Piece> {
         let members: &[(String, Part)] = match self {
             Answer::Json(members) => members,
-            Answer::Status(_) | Answer::Application | Answer::Text | Answer::Header(_) => &[],
+            Answer::Status(_) | Answer::Application | Answer::Text | Answer::Header(_) | Answer::Visit(_) => {
+                &[]
+            }
         };
         members.iter().flat_map(|(_, part)| match part {
             Part::Text(pieces) => pieces.as_slice(),
@@ -83,7 +99,7 @@ impl Answer {
 
     /// Whether it says anything of the value.
     pub fn tells_value(&self) -> bool {
-        matches!(self, Answer::Text | Answer::Header(_))
+        matches!(self, Answer::Text | Answer::Header(_) | Answer::Visit(_))
             || self.pieces().any(|piece| !matches!(piece, Piece::Literal(_)))
     }
 
@@ -93,10 +109,15 @@ impl Answer {
         key: Option<&KeyedMac>,
     ) -> Result<HandshakeReply, Unanswerable> {
         let value = if self.tells_value() { self.bounded(value)? } else { "" };
-        let mut status = 200;
+        let (mut status, mut visit) = (200, None);
         let (media, header, body) = match self {
             Answer::Status(other) => {
                 status = *other;
+                (None, None, String::new())
+            }
+            Answer::Visit(address) => {
+                let url = address.of(value).ok_or(Unanswerable)?;
+                visit = Some(Visit { url, shown: address.to_string() });
                 (None, None, String::new())
             }
             Answer::Application => return Err(Unanswerable),
@@ -117,7 +138,7 @@ impl Answer {
                 (Some(Media::Json), None, serde_json::Value::Object(object).to_string())
             }
         };
-        Ok(HandshakeReply { status, media, header, body })
+        Ok(HandshakeReply { status, media, header, body, visit })
     }
 
     /// The value, if it may be sent back in this answer.

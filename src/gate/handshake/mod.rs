@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, Method};
 
-pub use self::answer::{Answer, HandshakeReply, Media, Part, Piece, Unanswerable};
+pub use self::answer::{Answer, HandshakeReply, Media, Part, Piece, Unanswerable, Visit};
 use self::answer::{MAX_VALUE, is_token_byte};
 pub use self::question::{Asked, Handshake, Kind, Literal, Token};
 use super::delivery::Head;
@@ -129,6 +129,12 @@ impl Handshakes {
     /// Whether an answer can hold a signature.
     pub fn sign(&self) -> bool {
         self.answered_by == AnsweredBy::Gate && self.list.iter().any(|handshake| handshake.answer.signs())
+    }
+
+    /// Whether the gate may have to visit an address before it answers.
+    pub fn visit(&self) -> bool {
+        self.answered_by == AnsweredBy::Gate
+            && self.list.iter().any(|handshake| matches!(handshake.answer, Answer::Visit(_)))
     }
 
     /// What the gate says to it, with the key that it may use.

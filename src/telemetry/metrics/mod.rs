@@ -83,6 +83,7 @@ struct Connections {
 struct PublishedKeys {
     fetches: IntCounterVec,
     age: GaugeVec,
+    confirmations: IntCounterVec,
 }
 
 struct Reloads {
@@ -250,6 +251,18 @@ impl Metrics {
         self.keys.age.with_label_values(&[source]).set(age.as_secs_f64());
     }
 
+    /// The series of a provider for which addresses are visited, all at zero.
+    pub fn confirms(&self, source: &str, results: impl Iterator<Item = &'static str>) {
+        for result in results {
+            self.keys.confirmations.with_label_values(&[source, result]);
+        }
+    }
+
+    /// A visit ended.
+    pub fn confirmed(&self, source: &str, result: &str) {
+        self.keys.confirmations.with_label_values(&[source, result]).inc();
+    }
+
     pub fn panicked(&self) {
         self.panics.inc();
     }
@@ -326,6 +339,12 @@ impl PublishedKeys {
                 "hookgate_key_age_seconds",
                 "How long ago the oldest document of a provider's keys was fetched.",
                 &["source"],
+            ),
+            confirmations: counters(
+                r,
+                "hookgate_confirmations_total",
+                "Visits that confirm what a provider asks for, by provider and how they ended.",
+                &["source", "result"],
             ),
         }
     }
