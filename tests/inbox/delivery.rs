@@ -367,7 +367,7 @@ fn the_files_are_for_the_gate_alone() {
     assert!(files >= 4, "the database, its log, the lock and what was delivered");
     let second = with_inbox(&app, &state, "inbox: { on: always }");
     let mut command = second.command("run");
-    let second = crate::support::gate::run(&mut command);
+    let second = run(&mut command);
     assert_eq!(second.code, Some(1));
     assert!(second.err.contains("another process uses it"), "{}", second.err);
 }

@@ -1063,17 +1063,14 @@ fn an_event_is_held_for_as_long_as_its_call_may_take() {
 fn what_is_sent_by_hand_is_taken_whatever_the_provider_reads_in_it() {
     const PROVIDERS: [&str; 8] =
         ["gitea", "linear", "primer", "mandrill", "braintree", "transloadit", "plivo-v3", "vonage-sms"];
-    let mut routes = String::from("routes:\n");
-    for provider in PROVIDERS {
-        let url = if ["mandrill", "plivo-v3"].contains(&provider) {
-            format!("public_url: https://app.example/{provider}, ")
-        } else {
-            String::new()
-        };
-        routes += &format!(
-            "  - {{ name: {provider}, path: /{provider}, provider: {provider}, {url}secrets: [{{ file: DIR/key-1 }}] }}\n"
-        );
-    }
+    let route = |provider: &&str| {
+        let signs_url = ["mandrill", "plivo-v3"].contains(provider);
+        let url =
+            if signs_url { format!("public_url: https://app.example/{provider}, ") } else { String::new() };
+        let secrets = "secrets: [{ file: DIR/key-1 }]";
+        format!("  - {{ name: {provider}, path: /{provider}, provider: {provider}, {url}{secrets} }}\n")
+    };
+    let routes = format!("routes:\n{}", PROVIDERS.iter().map(route).collect::<String>());
     let app = App::ok();
     let gate = Gate::before(&app).config(&routes).start();
     let key = gate.dir.join("key-1");
