@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::fetch::{Answer, Fault, Fetcher};
-use super::kept::{self, Kept, Cache};
+use super::kept::{self, Cache, Kept};
 use super::told::{self, Whence};
 use crate::clock;
 use crate::config::keys::{Published, Request, Settings};
