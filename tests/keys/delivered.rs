@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::host::{KeyHost, Reply, Signer, set};
 use crate::support::gate::same;
 use crate::support::sender::{now_ms, unique};
-use crate::support::{App, Gate, Headers, Request};
+use crate::support::{App, Builder, Gate, Headers, Request};
 use hookgate::clock::to_rfc3339;
 
 const TOPIC: &str = "arn:aws:sns:us-east-1:123456789012:bounces";
@@ -222,6 +222,59 @@ fn event_grid_is_told_what_it_asks_by_its_token_alone_and_its_events_are_no_ques
         "accepted"
     );
     assert_eq!(app.seen(), 1);
+}
+
+/// The code, the token, the endpoint and the answer are those of eBay/event-notification-nodejs-sdk, test/test.json.
+#[test]
+fn ebay_is_told_the_digest_of_what_it_asks_with_and_what_was_registered() {
+    const TOKEN: &str = "71745723-d031-455c-bfa5-f90d11b4f20a";
+    let code = "a8628072-3d33-45ee-9004-bee86830a22d";
+    let gate = |app: &App, more: &str| {
+        let route = "provider: ebay, environment: production, credentials: { client_id: DIR/id, client_secret: DIR/id }";
+        let yaml = format!("routes:\n  - {{ name: r, path: /hook, {route}{more} }}\n");
+        let builder = Builder::new(&app.url()).config(&yaml);
+        builder.dir().write("id", "an-id");
+        builder.dir().write("token", format!("{TOKEN}\n"));
+        builder
+    };
+    let asked = |gate: &Gate, query: &str| {
+        let mut sender = gate.connect();
+        sender.send(format!("GET /hook{query} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        sender.response()
+    };
+    let app = App::ok();
+    let registered = ", handshake_token_file: DIR/token, public_url: 'http://www.testendpoint.com/webhook'";
+    let answers = gate(&app, registered).start();
+    let answer = asked(&answers, &format!("?challenge_code={code}"));
+    assert_eq!((answer.status, answer.header("Content-Type")), (200, Some("application/json")));
+    assert_eq!(
+        answer.text(),
+        "{\"challengeResponse\":\"ca527df75caa230092d7e90484071e8f05d63068f1317973d6a3a42593734bbb\"}"
+    );
+    for (query, status) in [
+        ("?challenge_code=", 403),
+        ("?challenge_code=a&challenge_code=b", 403),
+        ("?challenge_code=%0a", 403),
+        ("", 405),
+    ] {
+        assert_eq!(asked(&answers, query).status, status, "{query}");
+    }
+    assert!(!answers.log.text().contains(TOKEN), "the token is told to nobody");
+    app.assert_untouched("the gate answers");
+
+    let without = gate(&app, "").start();
+    assert_eq!(asked(&without, &format!("?challenge_code={code}")).status, 405);
+    without.log.find("the notice", |line| {
+        line.to_string().contains("name its file in routes[0].handshake_token_file")
+    });
+
+    let forwards = gate(&app, ", handshake: forward").start();
+    assert_eq!(asked(&forwards, &format!("?challenge_code={code}")).text(), "app");
+    assert_eq!(app.requests().pop().unwrap().header("Hookgate-Reason"), Some("handshake"));
+
+    let output = gate(&app, ", handshake_token_file: DIR/token").command("check").output().unwrap();
+    let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.code() == Some(78) && told.contains("write public_url: https://"), "{told}");
 }
 
 #[test]
