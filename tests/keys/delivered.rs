@@ -309,3 +309,124 @@ fn any_issuer_can_be_a_scheme_of_the_routes_own() {
     assert_eq!(app.requests()[0].header("Hookgate-Assurance"), Some("verified"));
     assert_eq!(reason(&gate, &request("{}", &[("X-Token", &token)])), "signature_mismatch");
 }
+
+/// Notifications of Microsoft Graph with resource data: a list of tokens, of which every one must hold.
+#[test]
+fn of_the_tokens_of_graph_every_one_must_hold() {
+    const APP: &str = "5b2d3b1c-8a55-4c1f-9d0e-0b9d2f5f3c11";
+    const TENANTS: [&str; 2] =
+        ["72f988bf-86f1-41af-91ab-2d7cd011db47", "0b9d2f5f-8a55-4c1f-9d0e-5b2d3b1c3c11"];
+    let Some(host) = KeyHost::new() else { return };
+    let (signer, _) = Signer::certified(&host.authority, "entra", "x");
+    let (other, _) = Signer::certified(&host.authority, "other", "x");
+    let keys = "https://login.microsoftonline.com/common/discovery/keys";
+    host.publish(keys, Reply::Document(set(&[signer.jwk("e1"), signer.jwk("e2")])));
+    let app = App::ok();
+    let routes = format!(
+        "routes:\n  - {{ name: r, path: /hook, provider: microsoft-graph-rich, application_id: {APP}, tenant_id: [{}] }}\n",
+        TENANTS.join(", ")
+    );
+    let gate = host.before(&app.url(), &routes).start();
+    let now = now_ms() / 1000;
+    let claims = |change: &[(&str, Value)]| {
+        let mut claims = json!({
+            "iss": format!("https://sts.windows.net/{}/", TENANTS[0]), "aud": APP,
+            "appid": "0bf30f3b-4a52-48df-9a82-234910c4a086", "iat": now, "exp": now + 3600, "jti": unique("j"),
+        });
+        for (key, value) in change {
+            claims[*key] = value.clone();
+        }
+        claims
+    };
+    let token = |kid: &str, change: &[(&str, Value)]| signer.token(kid, &claims(change));
+    let good = || token("e1", &[]);
+    let second = token(
+        "e2",
+        &[
+            ("iss", json!(format!("https://login.microsoftonline.com/{}/v2.0", TENANTS[1]))),
+            ("appid", Value::Null),
+            ("azp", json!("0bf30f3b-4a52-48df-9a82-234910c4a086")),
+        ],
+    );
+    let body = |tokens: Value| {
+        json!({ "value": [{ "changeType": "created", "encryptedContent": {} }], "validationTokens": tokens })
+            .to_string()
+    };
+    let send = |body: &str| reason(&gate, &request(body, &[("Content-Type", "application/json")]));
+
+    assert_eq!(send(&body(json!([good()]))), "accepted");
+    assert_eq!(send(&body(json!([good(), second]))), "accepted", "two of different forms and keys");
+    assert_eq!(send(&body(json!([second, second, second]))), "accepted", "one that comes several times");
+    let seen = app.requests().pop().unwrap();
+    assert_eq!(seen.header("Hookgate-Assurance"), Some("authenticated"));
+    let before = app.seen();
+
+    let bad = |change: &[(&str, Value)]| json!([good(), token("e1", change)]);
+    let twice = body(json!([good()])).replacen('{', &format!("{{\"validationTokens\":[\"{second}\"],"), 1);
+    for (what, body, expected) in [
+        ("no list", json!({ "value": [] }).to_string(), "signature_missing"),
+        ("an empty list", body(json!([])), "signature_missing"),
+        ("no list but a token", body(json!(good())), "signature_malformed"),
+        ("none", body(Value::Null), "signature_malformed"),
+        ("something else among them", body(json!([good(), 1])), "signature_malformed"),
+        ("a text that is no token", body(json!([good(), "x"])), "signature_mismatch"),
+        ("two lists", twice, "signature_malformed"),
+        (
+            "more than anybody has",
+            body(json!((0..17).map(|_| good()).collect::<Vec<_>>())),
+            "signature_malformed",
+        ),
+        ("one of another key", body(json!([good(), other.token("e1", &claims(&[]))])), "signature_mismatch"),
+        (
+            "one of another key, first",
+            body(json!([other.token("e1", &claims(&[])), good()])),
+            "signature_mismatch",
+        ),
+        ("one for another app", body(bad(&[("aud", json!("x"))])), "signature_mismatch"),
+        (
+            "one of another directory",
+            body(bad(&[("iss", json!("https://sts.windows.net/x/"))])),
+            "signature_mismatch",
+        ),
+        ("one of another caller", body(bad(&[("appid", json!(APP))])), "signature_mismatch"),
+        ("one of two callers", body(bad(&[("azp", json!(APP))])), "signature_mismatch"),
+        ("one that has ended", body(bad(&[("exp", json!(now - 600))])), "timestamp_stale"),
+        ("one that does not end", body(bad(&[("exp", Value::Null)])), "timestamp_missing"),
+        (
+            "one of tomorrow",
+            body(bad(&[("iat", json!(now + 86_400)), ("exp", json!(now + 90_000))])),
+            "timestamp_future",
+        ),
+        ("a token in the header alone", "{}".to_owned(), "signature_missing"),
+    ] {
+        assert_eq!(send(&body), expected, "{what}");
+    }
+    assert_eq!(app.seen(), before);
+    assert_eq!(host.asked(keys), 1);
+    let unknown = body(json!([good(), other.token("e3", &claims(&[]))]));
+    assert_eq!(send(&unknown), "signature_mismatch", "its key was looked for, and is not there");
+    assert_eq!(host.asked(keys), 2);
+
+    // Those without resource data show a text that was agreed upon, each of them.
+    let plain = Builder::new(&app.url())
+        .config("routes:\n  - { name: r, path: /hook, provider: microsoft-graph, secrets: [{ file: DIR/key-1 }] }\n")
+        .start();
+    let state = crate::support::sender::SECRET;
+    let shows = |states: &[Value]| {
+        let all: Vec<_> =
+            states.iter().map(|state| json!({ "changeType": "updated", "clientState": state })).collect();
+        reason(
+            &plain,
+            &request(&json!({ "value": all }).to_string(), &[("Content-Type", "application/json")]),
+        )
+    };
+    assert_eq!(shows(&[json!(state), json!(state)]), "accepted");
+    for (states, expected) in [
+        (&[json!(state), json!("another")][..], "signature_mismatch"),
+        (&[json!("another"), json!(state)], "signature_mismatch"),
+        (&[json!(state), Value::Null], "signature_malformed"),
+        (&[], "signature_missing"),
+    ] {
+        assert_eq!(shows(states), expected, "{states:?}");
+    }
+}
