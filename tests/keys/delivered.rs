@@ -406,8 +406,12 @@ fn of_the_tokens_of_graph_every_one_must_hold() {
     let unknown = body(json!([good(), other.token("e3", &claims(&[]))]));
     assert_eq!(send(&unknown), "signature_mismatch", "its key was looked for, and is not there");
     assert_eq!(host.asked(keys), 2);
+}
 
-    // Those without resource data show a text that was agreed upon, each of them.
+/// Those without resource data show a text that was agreed upon, each of them.
+#[test]
+fn each_notification_of_graph_shows_what_was_agreed_upon() {
+    let app = App::ok();
     let plain = Builder::new(&app.url())
         .config("routes:\n  - { name: r, path: /hook, provider: microsoft-graph, secrets: [{ file: DIR/key-1 }] }\n")
         .start();
@@ -429,4 +433,130 @@ fn of_the_tokens_of_graph_every_one_must_hold() {
     ] {
         assert_eq!(shows(states), expected, "{states:?}");
     }
+}
+
+#[test]
+fn tpay_signs_with_a_certificate_at_one_address_of_its_environment() {
+    const ADDRESS: &str = "https://secure.tpay.com/x509/notifications-jws.pem";
+    let Some(host) = KeyHost::new() else { return };
+    let (signer, pem) = Signer::certified(&host.authority, "tpay", "notification-jws");
+    let (other, _) = Signer::certified(&host.authority, "other", "notification-jws");
+    host.publish(ADDRESS, Reply::Document(pem));
+    let app = App::ok();
+    let gate = host
+        .before(
+            &app.url(),
+            "routes:\n  - { name: r, path: /hook, provider: tpay, environment: production }\n",
+        )
+        .start();
+    let b64 = |bytes: &[u8]| data_encoding::BASE64URL_NOPAD.encode(bytes);
+    let body = format!("id=1010&tr_id=TR-{}&tr_status=TRUE", unique("t"));
+    let signed = |signer: &Signer, header: Value, body: &str| {
+        let header = b64(header.to_string().as_bytes());
+        let signature = signer.sign(format!("{header}.{}", b64(body.as_bytes())).as_bytes());
+        format!("{header}..{}", b64(&signature))
+    };
+    let sent = |token: &str, body: &str| {
+        let form = ("Content-Type", "application/x-www-form-urlencoded");
+        gate.send(&request(body, &[form, ("X-JWS-Signature", token)]))
+    };
+    let good = signed(&signer, json!({ "alg": "RS256", "x5u": ADDRESS }), &body);
+    assert_eq!(sent(&good, &body).text(), "app");
+    assert_eq!(app.requests()[0].header("Hookgate-Assurance"), Some("verified"));
+    assert_eq!(sent(&good, &body).said(), (200, "TRUE".to_owned()), "as Tpay wants to read it");
+    for (what, token, body) in [
+        ("another body", good.clone(), "id=1010&tr_id=TR-1&tr_status=TRUE&x=1"),
+        ("another key", signed(&other, json!({ "alg": "RS256", "x5u": ADDRESS }), &body), &body),
+        (
+            "the other environment",
+            signed(
+                &signer,
+                json!({ "alg": "RS256", "x5u": ADDRESS.replace("secure.", "secure.sandbox.") }),
+                &body,
+            ),
+            &body,
+        ),
+        (
+            "a host that begins alike",
+            signed(
+                &signer,
+                json!({ "alg": "RS256", "x5u": ADDRESS.replace(".com", ".com.evil.example") }),
+                &body,
+            ),
+            &body,
+        ),
+        ("no address", signed(&signer, json!({ "alg": "RS256" }), &body), &body),
+        ("another algorithm", signed(&signer, json!({ "alg": "none", "x5u": ADDRESS }), &body), &body),
+    ] {
+        let answer = sent(&token, body);
+        assert!(answer.status == 401, "{what}: {}", answer.status);
+    }
+    assert_eq!(host.asked_in_all(), 1);
+    assert_eq!(app.seen(), 1);
+}
+
+/// WeChat Pay's own key, as the merchant's platform shows it; openssl signs, over what its Go SDK verifies.
+#[test]
+fn wechat_pay_signs_time_nonce_and_body_with_the_key_that_the_platform_shows() {
+    let Some(authority) = crate::tls::Authority::new() else { return };
+    let at = |name: &str| authority.root().with_file_name(name);
+    for id in ["PUB_KEY_ID_01", "PUB_KEY_ID_02", "other"] {
+        authority.openssl(&format!("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out {id}.key"));
+        authority.openssl(&format!("pkey -in {id}.key -pubout -out {id}.pem"));
+    }
+    let signed = |id: &str, text: &str| {
+        std::fs::write(at("text"), text).unwrap();
+        authority.openssl(&format!("dgst -sha256 -sign {id}.key -out signature text"));
+        BASE64.encode(&std::fs::read(at("signature")).unwrap())
+    };
+    let app = App::ok();
+    let files = ["PUB_KEY_ID_02", "PUB_KEY_ID_01"]
+        .map(|id| format!("{{ file: {} }}", at(&format!("{id}.pem")).display()));
+    let route = format!(
+        "routes:\n  - {{ name: r, path: /hook, provider: wechat-pay, secrets: [{}] }}\n",
+        files.join(", ")
+    );
+    let gate = Builder::new(&app.url()).config(&route).start();
+    let send = |id: &str, body: &str, time: i64, change: &dyn Fn(Request) -> Request| {
+        let (time, nonce) = (time.to_string(), unique("n"));
+        let signature = signed(id, &format!("{time}\n{nonce}\n{body}\n"));
+        let headers = [
+            ("Wechatpay-Timestamp", &*time),
+            ("Wechatpay-Nonce", &*nonce),
+            ("Wechatpay-Signature", &*signature),
+            ("Wechatpay-Serial", id),
+        ];
+        reason(&gate, &change(request(body, &headers)))
+    };
+    let (now, same) = (now_ms() / 1000, |request: Request| request);
+    let body =
+        || format!("{{\"id\":\"{}\",\"event_type\":\"TRANSACTION.SUCCESS\",\"resource\":{{}}}}", unique("w"));
+    for id in ["PUB_KEY_ID_01", "PUB_KEY_ID_02"] {
+        assert_eq!(send(id, &body(), now, &same), "accepted", "{id}");
+        let seen = app.requests().pop().unwrap();
+        assert_eq!(seen.header("Hookgate-Event-Type"), Some("TRANSACTION.SUCCESS"));
+        assert_eq!(seen.header("Hookgate-Key-Id"), Some(&*format!("{id}.pem")));
+        assert_eq!(seen.header("Hookgate-Assurance"), Some("verified"));
+    }
+    let twice = body();
+    assert_eq!(send("PUB_KEY_ID_02", &twice, now, &same), "accepted");
+    assert_eq!(
+        send("PUB_KEY_ID_01", &twice, now, &same),
+        "duplicate",
+        "the id decides, whatever time and nonce"
+    );
+    assert_eq!(send("other", &body(), now, &same), "signature_mismatch");
+    assert_eq!(send("PUB_KEY_ID_01", &body(), now - 600, &same), "timestamp_stale");
+    assert_eq!(send("PUB_KEY_ID_01", &body(), now + 600, &same), "timestamp_future");
+    for header in ["Wechatpay-Timestamp", "Wechatpay-Nonce", "Wechatpay-Signature"] {
+        let without = |request: Request| request.without(header);
+        assert_eq!(send("PUB_KEY_ID_01", &body(), now, &without), "signature_missing", "{header}");
+    }
+    for (header, value) in [("Wechatpay-Nonce", "another"), ("Wechatpay-Timestamp", &*(now + 1).to_string())]
+    {
+        let other = |request: Request| request.without(header).with(header, value);
+        assert_eq!(send("PUB_KEY_ID_01", &body(), now, &other), "signature_mismatch", "{header}");
+    }
+    let more = |request: Request| Request { body: [&request.body[..], b"\n"].concat(), ..request };
+    assert_eq!(send("PUB_KEY_ID_01", &body(), now, &more), "signature_mismatch");
 }
