@@ -228,8 +228,8 @@ enum Speaker {
 
 impl Speaker {
     fn of(name: &[u8]) -> Speaker {
-        static KNOWN: LazyLock<[Vec<Known>; 26]> = LazyLock::new(known);
-        let listed = letter(name).and_then(|letter| KNOWN[letter].iter().find(|known| known.is(name)));
+        static KNOWN: LazyLock<Vec<Vec<Known>>> = LazyLock::new(known);
+        let listed = letters(name).and_then(|letters| KNOWN[letters].iter().find(|known| known.is(name)));
         match (listed, name) {
             (Some(known), _) => known.speaker,
             (None, [_, .., mark, b'i' | b'I', b'p' | b'P']) if !mark.is_ascii_alphanumeric() => {
@@ -254,27 +254,28 @@ impl Known {
     }
 }
 
-/// The lists by the letter that tells names apart, so that a header is compared with a few.
-fn known() -> [Vec<Known>; 26] {
-    let mut by_letter = <[Vec<Known>; 26]>::default();
+/// The lists by the letters that tell names apart, so that most headers are compared with none.
+fn known() -> Vec<Vec<Known>> {
+    let mut by_letters: Vec<_> = (0..26 * 26).map(|_| Vec::new()).collect();
     for (names, speaker) in [(OURS, Speaker::Gate), (PROXIES, Speaker::Proxy)] {
         for text in names.iter().copied().flatten() {
             let name = text.strip_suffix('*').unwrap_or(text);
             let known = Known { name: name.as_bytes(), is_start: name != *text, speaker };
-            by_letter[letter(name.as_bytes()).expect("a letter")].push(known);
+            by_letters[letters(name.as_bytes()).expect("two letters")].push(known);
         }
     }
-    by_letter
+    by_letters
 }
 
-/// The first letter, of an `X-` name the one behind that.
-fn letter(name: &[u8]) -> Option<usize> {
-    let first = match name {
-        [b'x' | b'X', mark, third, ..] if !mark.is_ascii_alphanumeric() => third,
-        [first, ..] => first,
-        [] => return None,
+/// The first two letters, of an `X-` name those behind that.
+fn letters(name: &[u8]) -> Option<usize> {
+    let pair = match name {
+        [b'x' | b'X', mark, pair @ ..] if !mark.is_ascii_alphanumeric() => pair,
+        name => name,
     };
-    first.is_ascii_alphabetic().then(|| usize::from(first.to_ascii_lowercase() - b'a'))
+    let [first, second] = *pair.first_chunk()?;
+    let nth = |letter: u8| usize::from(letter.to_ascii_lowercase() - b'a');
+    (first.is_ascii_alphabetic() && second.is_ascii_alphabetic()).then(|| nth(first) * 26 + nth(second))
 }
 
 /// How a byte of a name is read by CGI-like applications: in any case, and what is no letter and

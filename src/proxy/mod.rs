@@ -429,7 +429,7 @@ impl Sidecar {
         let started = Instant::now();
         let patience = patience.max(spill.policy.answer_within + STORING);
         let (tell, told) = oneshot::channel();
-        tokio::spawn(spill.run(delivery, tell));
+        tokio::spawn(Box::pin(spill.run(delivery, tell))); // boxed as above
         let ended = deadline.within(patience, pin!(told), || false).await;
         let took = started.elapsed();
         let (outcome, result) = match ended {

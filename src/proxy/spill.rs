@@ -110,15 +110,10 @@ impl Spill {
                         settle_claim(claim, Outcome::Stored, arrived).await;
                         tell(Kept::Stored(stored, Some(UpstreamOutcome::Timeout)));
                         let result = call.await;
-                        return settle(
-                            &self.inbox,
-                            &self.store,
-                            &self.metrics,
-                            &attempt,
-                            &self.policy.retry,
-                            &result,
-                        )
-                        .await;
+                        let retry = &self.policy.retry;
+                        let settled =
+                            settle(&self.inbox, &self.store, &self.metrics, &attempt, retry, &result);
+                        return Box::pin(settled).await;
                     }
                     Err(_) => call.await,
                 },
@@ -199,7 +194,8 @@ impl Spill {
             head: head.clone(),
             body: body.clone(),
         };
-        let stored = self.inbox.store(event).await;
+        // On the heap, as all that a delivery which is taken does not need: its own future is moved when it starts.
+        let stored = Box::pin(self.inbox.store(event)).await;
         match &stored {
             Ok(_) => self.metrics.stored(cause),
             Err(refusal) => self.metrics.not_stored(*refusal),

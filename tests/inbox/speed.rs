@@ -7,7 +7,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hookgate::inbox::Inbox;
 
-use crate::fixture::{Folder, ROUTE, event, open};
+use crate::delivery::with_inbox;
+use crate::fixture::{Folder, ROUTE, World, event, open};
+use crate::redis_server::Server;
+use crate::support::gate::same;
+use crate::support::{App, Dir, Gate, Signer};
 
 fn sized(number: u64) -> hookgate::inbox::Event {
     hookgate::inbox::Event { body: Bytes::from(vec![b'x'; 1024]), ..event(number) }
@@ -59,10 +63,61 @@ async fn the_rate_of_always_beside_one_sync_after_the_other() {
         took[took.len() / 2],
         took[took.len() * 99 / 100]
     );
-    for (senders, each) in [(1, 500), (32, 300), (128, 150)] {
-        let (rate, median, most) = many(&inbox, senders, each).await;
-        println!("{senders} senders: {rate:.0}/s ({:.1} times), p50 {median:?}, p99 {most:?}", rate / alone);
+    let shared = Server::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).map(World::Shared);
+    let shared = shared.map(|world| ("a shared store that syncs each write", world.open(), world));
+    let engines =
+        [("a folder", &inbox)].into_iter().chain(shared.iter().map(|(what, inbox, _)| (*what, inbox)));
+    for (what, inbox) in engines {
+        for (senders, each) in [(1, 500), (32, 300), (128, 150)] {
+            let (rate, median, most) = many(inbox, senders, each).await;
+            let times = rate / alone;
+            println!(
+                "{what}, {senders} senders: {rate:.0}/s ({times:.1} times), p50 {median:?}, p99 {most:?}"
+            );
+        }
     }
+}
+
+#[test]
+#[ignore = "takes a minute; run by hand"]
+fn live_deliveries_beside_a_backlog_that_drains() {
+    const BACKLOG: usize = 20_000;
+    let (state, mut app) = (Dir::new(), App::ok());
+    let gate =
+        with_inbox(&app, &state, "rate_limit: off, inbox: { on: failure, retry: { first: 1s, max: 5s } }")
+            .start();
+    let stored = |gate: &Gate| gate.metrics().sum("hookgate_inbox_events", &[("state", "stored")]);
+    let live = |until: &dyn Fn(usize) -> bool| {
+        let mut took = Vec::new();
+        while !until(took.len()) {
+            let begun = Instant::now();
+            assert_eq!(gate.send(&Signer::github().event()).status, 200);
+            took.push(begun.elapsed());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        took.sort_unstable();
+        (took.len(), took[took.len() / 2], took[took.len() * 99 / 100])
+    };
+    let quiet = live(&|sent| sent == 3000);
+    app.stop();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..BACKLOG / 4 {
+                    assert_eq!(gate.send(&Signer::github().event()).status, 202);
+                }
+            });
+        }
+    });
+    app.start();
+    app.wait_for(3001);
+    let started = Instant::now();
+    let draining = live(&|sent| sent % 50 == 49 && same(stored(&gate), 0.0));
+    println!(
+        "(deliveries, p50, p99) alone: {quiet:?}; beside {BACKLOG} that drain in {:?}: {draining:?}",
+        started.elapsed()
+    );
+    assert_eq!(app.seen(), quiet.0 + BACKLOG + draining.0, "each once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -227,7 +227,7 @@ overlay! {
     #[schemars(rename = "RouteInbox")]
     pub struct Inbox {
         /// failure stores an event that the application fails on or is too slow with; always stores each before the
-        /// application is asked; needs --state-dir [default: off]
+        /// application is asked; needs --state-dir or --replay-store [default: off]
         #[arg(long = "inbox", id = "inbox_on", value_name = "WHEN", ignore_case = true, help_heading = "Inbox")]
         pub on: Option<Located<StoreOn>>,
 
