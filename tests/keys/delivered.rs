@@ -451,25 +451,25 @@ fn tpay_signs_with_a_certificate_at_one_address_of_its_environment() {
         .start();
     let b64 = |bytes: &[u8]| data_encoding::BASE64URL_NOPAD.encode(bytes);
     let body = format!("id=1010&tr_id=TR-{}&tr_status=TRUE", unique("t"));
-    let signed = |signer: &Signer, header: Value, body: &str| {
+    let token = |signer: &Signer, header: Value, body: &str| {
         let header = b64(header.to_string().as_bytes());
         let signature = signer.sign(format!("{header}.{}", b64(body.as_bytes())).as_bytes());
         format!("{header}..{}", b64(&signature))
     };
-    let sent = |token: &str, body: &str| {
+    let sent = |shown: &str, body: &str| {
         let form = ("Content-Type", "application/x-www-form-urlencoded");
-        gate.send(&request(body, &[form, ("X-JWS-Signature", token)]))
+        gate.send(&request(body, &[form, ("X-JWS-Signature", shown)]))
     };
-    let good = signed(&signer, json!({ "alg": "RS256", "x5u": ADDRESS }), &body);
+    let good = token(&signer, json!({ "alg": "RS256", "x5u": ADDRESS }), &body);
     assert_eq!(sent(&good, &body).text(), "app");
     assert_eq!(app.requests()[0].header("Hookgate-Assurance"), Some("verified"));
     assert_eq!(sent(&good, &body).said(), (200, "TRUE".to_owned()), "as Tpay wants to read it");
-    for (what, token, body) in [
+    for (what, shown, body) in [
         ("another body", good.clone(), "id=1010&tr_id=TR-1&tr_status=TRUE&x=1"),
-        ("another key", signed(&other, json!({ "alg": "RS256", "x5u": ADDRESS }), &body), &body),
+        ("another key", token(&other, json!({ "alg": "RS256", "x5u": ADDRESS }), &body), &body),
         (
             "the other environment",
-            signed(
+            token(
                 &signer,
                 json!({ "alg": "RS256", "x5u": ADDRESS.replace("secure.", "secure.sandbox.") }),
                 &body,
@@ -478,24 +478,24 @@ fn tpay_signs_with_a_certificate_at_one_address_of_its_environment() {
         ),
         (
             "a host that begins alike",
-            signed(
+            token(
                 &signer,
                 json!({ "alg": "RS256", "x5u": ADDRESS.replace(".com", ".com.evil.example") }),
                 &body,
             ),
             &body,
         ),
-        ("no address", signed(&signer, json!({ "alg": "RS256" }), &body), &body),
-        ("another algorithm", signed(&signer, json!({ "alg": "none", "x5u": ADDRESS }), &body), &body),
+        ("no address", token(&signer, json!({ "alg": "RS256" }), &body), &body),
+        ("another algorithm", token(&signer, json!({ "alg": "none", "x5u": ADDRESS }), &body), &body),
     ] {
-        let answer = sent(&token, body);
+        let answer = sent(&shown, body);
         assert!(answer.status == 401, "{what}: {}", answer.status);
     }
     assert_eq!(host.asked_in_all(), 1);
     assert_eq!(app.seen(), 1);
 }
 
-/// WeChat Pay's own key, as the merchant's platform shows it; openssl signs, over what its Go SDK verifies.
+/// The key of the merchant's platform; openssl signs, over what the provider's SDK for Go verifies.
 #[test]
 fn wechat_pay_signs_time_nonce_and_body_with_the_key_that_the_platform_shows() {
     let Some(authority) = crate::tls::Authority::new() else { return };
