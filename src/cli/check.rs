@@ -12,8 +12,10 @@ use crate::config::memory::Bound;
 use crate::config::route::{Elsewhere, KeyedRoute};
 use crate::config::{Config, Problem, Problems};
 use crate::diagnosis::task::recipes_of;
-use crate::keys::tenants::{Seen, Survey, survey};
-use crate::store::Memory;
+use crate::inbox::When;
+use crate::keys::tenants::{Seen, Survey, at_once, survey};
+use crate::store::{Memory, ReplayStore};
+use crate::telemetry::event::IN_THE_STORE;
 
 #[derive(Debug, Args)]
 pub struct CheckArgs {
@@ -32,7 +34,7 @@ pub enum Output {
 }
 
 pub fn check(given: &Given, output: Output) -> ExitCode {
-    told(&Config::load(given).and_then(with_replay_file).map(with_tenants), output)
+    told(&Config::load(given).and_then(with_replay_file).map(with_tenants).map(with_shared_inbox), output)
 }
 
 /// What is wrong before anything is loaded.
@@ -101,6 +103,28 @@ fn with_tenants(mut config: Config) -> Config {
                 }
             }
         }
+    }
+    config
+}
+
+/// What "durable" means in the store that gates share is the server's to say.
+fn with_shared_inbox(mut config: Config) -> Config {
+    let stores = config.routes.iter().any(|keyed| keyed.inbox.on != When::Never);
+    let ReplayStore::Redis(redis) = lone_store(&config.startup) else { return config };
+    if stores {
+        // A first call may not wait for as long as a handshake takes.
+        let asked = at_once(async {
+            let first = redis.durability().await;
+            if first.is_ok() { first } else { redis.durability().await }
+        });
+        config.notices.push(match asked {
+            Ok(Ok(durability)) => format!("{IN_THE_STORE} {durability}"),
+            Ok(Err(_)) | Err(_) => {
+                "the inbox is in the shared store, which cannot be asked from here how durable an event is there; the \
+                 gate says so when it starts (hookgate.inbox)"
+                    .to_owned()
+            }
+        });
     }
     config
 }

@@ -171,8 +171,12 @@ pub fn inbox(args: &InboxArgs) -> ExitCode {
             })
         }
         What::Drop(args) => change(args, "dropped", None, |ids, which, _| Request::Drop { ids, which }),
-        What::Pause(args) => of_route(args, Request::Pause { route: args.route.clone() }, "held back"),
-        What::Resume(args) => of_route(args, Request::Resume { route: args.route.clone() }, "go on"),
+        What::Pause(args) => {
+            of_route(args, Request::Pause { route: args.route.clone() }, ("held back", "held back"))
+        }
+        What::Resume(args) => {
+            of_route(args, Request::Resume { route: args.route.clone() }, ("goes on", "go on"))
+        }
     };
     match done {
         Ok(line) => {
@@ -201,13 +205,15 @@ fn apart(rate: Rate) -> (i64, Option<String>) {
 
 fn list(args: &ListArgs) -> Done {
     let mut count = 0;
-    if args.output == Output::Text {
-        print(format_args!(
-            "{:<20}  {:<24}  {:<8}  {:>8}  {:<20}  {:<12}  event",
-            "received", "route", "state", "attempts", "next attempt", "last outcome"
-        ));
-    }
+    let mut begun = false;
     each_part(&args.gate, &args.filter.which(), |records| {
+        if args.output == Output::Text && !begun {
+            print(format_args!(
+                "{:<20}  {:<24}  {:<8}  {:>8}  {:<20}  {:<12}  event",
+                "received", "route", "state", "attempts", "next attempt", "last outcome"
+            ));
+        }
+        begun = true;
         count += records.len();
         for record in records {
             match args.output {
@@ -327,9 +333,11 @@ fn change(
 /// So many are changed by one request.
 const PART: usize = 100;
 
-fn of_route(args: &RouteArgs, request: Request, what: &str) -> Done {
+/// `what` becomes of one event, and of several.
+fn of_route(args: &RouteArgs, request: Request, what: (&str, &str)) -> Done {
     match converse(&args.gate, request)? {
-        Answer::Done { count } => Ok(Some(format!("route {}: {count} stored events {what}", args.route))),
+        Answer::Done { count: 1 } => Ok(Some(format!("route {}: 1 stored event {}", args.route, what.0))),
+        Answer::Done { count } => Ok(Some(format!("route {}: {count} stored events {}", args.route, what.1))),
         Answer::Refused { message } => Err(Failure::told(message)),
         Answer::Listed { .. } | Answer::Shown { .. } => Err(Failure::unexpected()),
     }

@@ -282,8 +282,8 @@ impl Judged {
 
     fn in_text(&self) -> String {
         let Judged { id, reason, key_id, event_id, event_type, message, .. } = self;
-        let what = reason.as_deref().or(message.as_deref()).unwrap_or_default();
-        let mut text = format!("{id}  {what}");
+        let what = [reason.as_deref(), message.as_deref()];
+        let mut text = format!("{id}  {}", what.into_iter().flatten().collect::<Vec<_>>().join(": "));
         for (name, value) in [("key", key_id), ("event", event_id), ("type", event_type)] {
             if let Some(value) = value {
                 // Writing to memory does not fail.

@@ -12,7 +12,7 @@ use super::verify::{route_of_file, secrets_of_tenant};
 use super::{print, trial_secret};
 use crate::clock;
 use crate::config::provider::{NamedSecret, preset, unknown};
-use crate::config::route::KeyedRoute;
+use crate::config::route::{Elsewhere, KeyedRoute};
 use crate::config::scheme::compile;
 use crate::config::secret::Secret;
 use crate::gate::scheme::Recipe;
@@ -196,11 +196,19 @@ impl SignerArgs {
     fn signer_of_route(&self) -> Result<Signer, Unable> {
         let (mut keyed, _) = route_of_file(self.config.as_ref(), self.route.as_deref())?;
         match (&keyed.elsewhere, &self.tenant) {
-            (Some(_), Some(tenant)) => {
-                keyed.secrets = secrets_of_tenant(self.config.as_ref(), &keyed, tenant)?;
+            (Some(Elsewhere::Tenants(from)), Some(tenant)) => {
+                let found = secrets_of_tenant(self.config.as_ref(), from, &keyed.route.name, tenant)?;
+                keyed.secrets = found.map_err(Unable::failed)?;
             }
-            (Some(_), None) => {
+            (Some(Elsewhere::Tenants(_)), None) => {
                 let message = format!("whose secret? route {} has tenants: give --tenant", keyed.route.name);
+                return Err(Unable::usage(message));
+            }
+            (Some(Elsewhere::Published(_)), _) => {
+                let message = format!(
+                    "route {} is signed with a key that its provider publishes, and only the provider can sign with",
+                    keyed.route.name
+                );
                 return Err(Unable::usage(message));
             }
             (None, Some(_)) => {

@@ -18,7 +18,7 @@ use crate::config::flags::{Given, RunArgs};
 use crate::config::provider::{
     NamedSecret, answering, handshakes, keyed, methods, preset, rotation, unknown,
 };
-use crate::config::route::{Elsewhere, KeyedRoute};
+use crate::config::route::{Elsewhere, KeyedRoute, TenantSecrets};
 use crate::config::scheme::compile_on;
 use crate::config::{Config, Startup};
 use crate::diagnosis::task::recipes_of;
@@ -196,6 +196,8 @@ impl Judged {
 struct Demands {
     /// The tenant that the secrets are of, on a route that has some.
     tenant: Option<String>,
+    /// That there is no such tenant.
+    nobody: Option<String>,
     provider: String,
     route: String,
     methods: Vec<Method>,
@@ -278,6 +280,7 @@ fn judged(args: &VerifyArgs) -> Result<Judged, Unable> {
     {
         hints.extend(given.lacks(&signature, &presented, &head, &captured.body));
     }
+    hints.extend(demands.nobody.take());
     // The gate looks at the method first; what else is wrong is told as well.
     if !demands.methods.contains(head.method) {
         let taken: Vec<_> = demands.methods.iter().map(Method::as_str).collect();
@@ -407,6 +410,7 @@ fn demands_of_preset(args: &VerifyArgs) -> Result<Demands, Unable> {
     let handshakes = handshakes(&preset, answering(recipes.first(), &secrets));
     Ok(Demands {
         tenant: None,
+        nobody: None,
         route: provider.clone(),
         methods: methods(&preset.methods).map_err(Unable::failed)?,
         handshakes: handshakes.map_err(|fault| Unable::failed(fault.message))?,
@@ -420,17 +424,24 @@ fn demands_of_preset(args: &VerifyArgs) -> Result<Demands, Unable> {
 fn demands_of_route(args: &VerifyArgs, captured: &Captured) -> Result<Demands, Unable> {
     let (keyed, others) = route_of_file(args.config.as_ref(), args.route.as_deref())?;
     let tenant = tenant_of(&keyed, args.tenant.as_deref(), captured)?;
-    let secrets = match &tenant {
-        Some(tenant) => secrets_of_tenant(args.config.as_ref(), &keyed, tenant)?,
-        None => keyed.secrets,
-    };
     let route = keyed.route;
+    // One that does not exist is judged as the gate judges it: by no key at all.
+    let (secrets, nobody) = match (&tenant, &keyed.elsewhere) {
+        (Some(tenant), Some(Elsewhere::Tenants(from))) => {
+            match secrets_of_tenant(args.config.as_ref(), from, &route.name, tenant)? {
+                Ok(found) => (found, None),
+                Err(nobody) => (Vec::new(), Some(nobody)),
+            }
+        }
+        _ => (keyed.secrets, None),
+    };
     if route.mode == Mode::Pass {
         let message = format!("route {} passes on what comes: there is nothing to verify", route.name);
         return Err(Unable::usage(message));
     }
     Ok(Demands {
         tenant,
+        nobody,
         provider: route.provider.to_string(),
         route: route.name.to_string(),
         methods: route.methods.clone(),
@@ -463,19 +474,20 @@ fn tenant_of(keyed: &KeyedRoute, said: Option<&str>, captured: &Captured) -> Res
     }
 }
 
-/// The secrets of a tenant, as the gate would look them up now.
+/// The secrets of a tenant, as the gate would look them up now; or that there is no such tenant.
 pub fn secrets_of_tenant(
     file: Option<&PathBuf>,
-    keyed: &KeyedRoute,
+    from: &TenantSecrets,
+    route: &str,
     tenant: &str,
-) -> Result<Vec<NamedSecret>, Unable> {
-    let Some(Elsewhere::Tenants(from)) = &keyed.elsewhere else { return Ok(Vec::new()) };
+) -> Result<Result<Vec<NamedSecret>, String>, Unable> {
     let store = lone_store(&config_of_file(file)?.startup);
-    let found = ask_now(&keyed.route.name, from, store, tenant).map_err(Unable::failed)?;
-    if found.is_empty() {
-        return Err(Unable::failed(format!("there is no tenant {tenant} in {}", from.place)));
-    }
-    Ok(found)
+    let found = ask_now(route, from, store, tenant).map_err(Unable::failed)?;
+    Ok(if found.is_empty() {
+        Err(format!("there is no tenant {tenant} in {}", from.place))
+    } else {
+        Ok(found)
+    })
 }
 
 /// The store that gates share, or one that remembers nothing: for a look-up without a gate.

@@ -48,6 +48,8 @@ pub struct Routes {
 /// What is wrong with the text, and where.
 struct FileFault {
     at: Option<Location>,
+    /// Empty if it is the text itself.
+    key: String,
     message: String,
 }
 
@@ -60,9 +62,9 @@ impl File {
                 Some(file)
             }
             Err(faults) => {
-                for FileFault { at, message } in faults {
+                for FileFault { at, key, message } in faults {
                     let place = at.and_then(|at| loader.place(at));
-                    loader.problem_at(place, "", message);
+                    loader.problem_at(place, &key, message);
                 }
                 None
             }
@@ -70,8 +72,8 @@ impl File {
     }
 
     fn read(text: &str) -> Result<(Self, Outline), Vec<FileFault>> {
-        let outline = Outline::of(text).map_err(|error| vec![fault(&error)])?;
-        let mut reader = Reader { text, known: Vec::new(), faults: Vec::new() };
+        let outline = Outline::of(text).map_err(|error| vec![fault(&error, &Outline::default())])?;
+        let mut reader = Reader { text, outline: &outline, known: Vec::new(), faults: Vec::new() };
         let file = File {
             listeners: reader.heading(),
             application: reader.heading(),
@@ -84,7 +86,7 @@ impl File {
         let Reader { known, mut faults, .. } = reader;
         for (key, at) in outline.top.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
             let message = with_hint(format!("unknown field `{key}`, expected one of {}", known.join(", ")));
-            faults.push(FileFault { at: Some(*at), message });
+            faults.push(FileFault { at: Some(*at), key: key.clone(), message });
         }
         faults.sort_by_key(|fault| fault.at.map(|at| (at.line(), at.column())));
         if faults.is_empty() { Ok((file, outline)) } else { Err(faults) }
@@ -93,6 +95,7 @@ impl File {
 
 struct Reader<'t> {
     text: &'t str,
+    outline: &'t Outline,
     known: Vec<&'static str>,
     faults: Vec<FileFault>,
 }
@@ -103,7 +106,7 @@ impl Reader<'_> {
         match serde_saphyr::from_str::<Option<T>>(self.text) {
             Ok(heading) => heading.unwrap_or_default(),
             Err(error) => {
-                self.faults.push(fault(&error));
+                self.faults.push(fault(&error, self.outline));
                 T::default()
             }
         }
@@ -142,32 +145,69 @@ fn keys<T: DeserializeOwned>() -> &'static [&'static str] {
     keys
 }
 
-/// The reader's message without its own mention of the place.
-fn fault(error: &serde_saphyr::Error) -> FileFault {
+/// The reader's message without its own mention of the place, and of which key it speaks.
+fn fault(error: &serde_saphyr::Error, outline: &Outline) -> FileFault {
     let text = error.without_snippet().to_string();
     let text = text.lines().next().unwrap_or_default();
     let message = match text.find(" at line ") {
         Some(at) => &text[..at],
         None => text,
     };
-    FileFault { at: error.location(), message: with_hint(remedied(message)) }
+    let whole = message.starts_with("missing field");
+    let key = error.location().and_then(|at| outline.at(at, whole)).unwrap_or_default().to_owned();
+    let message = with_hint(remedied(message, &key));
+    FileFault { at: error.location(), key, message }
 }
 
-/// What the readers of numbers, addresses and lists say, with what to write instead.
-fn remedied(message: &str) -> String {
+/// What the readers of numbers, words and lists say, with what to write instead.
+fn remedied(message: &str, key: &str) -> String {
     const NUMBERS: [&str; 4] = ["invalid u64", "invalid u32", "invalid u16", "invalid usize"];
     match message {
         "expected sequence start" => "a list is wanted here: write [ before and ] after it".to_owned(),
-        "expected mapping start" => {
-            "keys are wanted here, such as { file: /etc/hookgate/secrets/github }".to_owned()
+        "expected mapping start" => format!("keys are wanted here, such as {}", keys_of(key)),
+        "expected string scalar" => {
+            "one value is wanted here: write it without the brackets, or leave the key out".to_owned()
         }
+        "invalid boolean" => "not yes or no: write true or false".to_owned(),
         "invalid socket address syntax" => {
             "not an address with a port: write for example 0.0.0.0:17080".to_owned()
         }
-        _ if NUMBERS.contains(&message) => {
+        _ if NUMBERS.contains(&message) || message.ends_with("expected u16") => {
             "not a whole number: write for example 4, or leave the key out".to_owned()
         }
+        _ if message.starts_with("cannot deserialize null") => {
+            "nothing stands here: write a value, or leave the key out".to_owned()
+        }
+        _ if message.contains("externally tagged enum") => {
+            "one word is wanted here: write it without the brackets, or leave the key out".to_owned()
+        }
+        _ if message.contains("expected a list, such as [{") => {
+            format!("a list is wanted here, such as [{}]", keys_of(key))
+        }
+        _ if message.starts_with("missing field") => format!("{message}: write it as well"),
         _ => message.to_owned(),
+    }
+}
+
+/// An example of the keys that stand in it.
+fn keys_of(key: &str) -> &'static str {
+    let of_route = key.starts_with("routes[");
+    match key.rsplit('.').next().unwrap_or_default() {
+        "inbox" if of_route => "{ on: failure }",
+        "inbox" => "{ max_bytes: 1GiB }",
+        "refused" => "{ keep: 100 }, or nothing at all where nothing is to be kept",
+        "keys" => "{ dir: /etc/hookgate/keys }",
+        "limits" => "{ max_body: 1MiB }",
+        "replay" => "{ window: 24h }",
+        "retry" => "{ first: 1s, max: 1h }",
+        "deliver" => "{ max_concurrent: 8 }",
+        "resign" => "{ as: standard-webhooks, secrets: [{ file: /etc/hookgate/app-key }] }",
+        "events" => "{ take: [push] }",
+        "tenant" => "{ from: \"header:X-Shop-Domain\" }",
+        "status" => "{ signature: 403 }",
+        when if when.starts_with("when") => "{ \"json:/ref\": [refs/heads/main] }",
+        route if route.starts_with("routes") => "{ name: github, path: /hooks/github, provider: github }",
+        _ => "{ file: /etc/hookgate/secrets/github }",
     }
 }
 

@@ -54,7 +54,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
             }
 
             fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
-                self.visit_str(&number.to_string())
+                let as_number: Result<T, E> = T::deserialize(number.into_deserializer());
+                as_number.map(OneOrMany::One).or_else(|_| self.visit_str(&number.to_string()))
             }
         }
 
@@ -93,4 +94,13 @@ where
     }
 
     deserializer.deserialize_any(Either(PhantomData)).map(Some)
+}
+
+/// The same; none if the key is not there.
+pub fn of_some_keys<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    of_keys(deserializer).map(Option::unwrap_or_default)
 }

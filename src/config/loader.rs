@@ -181,7 +181,9 @@ impl Loader {
         let (shown, folder) = (path.value.display(), &path.value);
         self.given(key, &shown, path);
         let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
-        if self.pod.is_none() && folder.exists() && !folder.is_dir() {
+        if folder.as_os_str().is_empty() {
+            self.located_problem(key, path, "names no folder: write one, or leave the key out");
+        } else if self.pod.is_none() && folder.exists() && !folder.is_dir() {
             self.located_problem(key, path, format!("{shown} is no folder: name one"));
         } else if !self.has_folder(folder) && above.is_some_and(|above| !self.has_folder(above)) {
             let message =
@@ -357,6 +359,9 @@ pub fn join<T: fmt::Display>(values: &[T]) -> String {
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> String {
+    if path.as_os_str().is_empty() {
+        return "names no file: write one, or leave the key out".to_owned();
+    }
     let remedy = match error.kind() {
         _ if path == Path::new("-") => "a reload reads it again, and standard input comes once: name a file",
         std::io::ErrorKind::NotFound => "mount the file or correct the path",

@@ -13,6 +13,15 @@ pub struct Outline {
     pub top: Vec<(String, Location)>,
     /// The place of each key, by its path such as `replay.window` or `routes[1].name`.
     places: HashMap<String, Location>,
+    /// Where keys and values begin, and of which path they are.
+    starts: Vec<Start>,
+}
+
+struct Start {
+    /// Line and column.
+    at: (u64, u64),
+    path: String,
+    is_key: bool,
 }
 
 impl Outline {
@@ -35,6 +44,17 @@ impl Outline {
         }
     }
 
+    /// Whose key or value begins there, or the last that begins before: of several the innermost. `whole` if it is
+    /// a value that lacks something, and not the first key in it.
+    pub fn at(&self, at: Location, whole: bool) -> Option<&str> {
+        let place = (at.line(), at.column());
+        let before = self.starts.iter().filter(|start| start.at <= place);
+        let start = before.max_by_key(|start| (start.at, !(whole && start.is_key), start.path.len()))?;
+        let is_part = whole && start.is_key;
+        let end = if is_part { start.path.rfind('.').unwrap_or(0) } else { start.path.len() };
+        Some(&start.path[..end])
+    }
+
     fn add(&mut self, path: &str, tree: Tree) {
         match tree {
             Tree::Scalar => {}
@@ -42,7 +62,9 @@ impl Outline {
                 for (key, value) in entries {
                     let dot = if path.is_empty() { "" } else { "." };
                     let path = format!("{path}{dot}{}", key.value);
-                    self.add(&path, value);
+                    self.add(&path, value.value);
+                    self.start(&path, key.referenced, true);
+                    self.start(&path, value.referenced, false);
                     self.places.insert(path, key.referenced);
                 }
             }
@@ -50,14 +72,19 @@ impl Outline {
                 for (n, element) in elements.into_iter().enumerate() {
                     let path = format!("{path}[{n}]");
                     self.add(&path, element.value);
+                    self.start(&path, element.referenced, false);
                     self.places.insert(path, element.referenced);
                 }
             }
         }
     }
+
+    fn start(&mut self, path: &str, at: Location, is_key: bool) {
+        self.starts.push(Start { at: (at.line(), at.column()), path: path.to_owned(), is_key });
+    }
 }
 
-type Entries = Vec<(Spanned<String>, Tree)>;
+type Entries = Vec<(Spanned<String>, Spanned<Tree>)>;
 
 /// A file is a map.
 struct Root(Entries);

@@ -9,6 +9,7 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::handshake;
+use super::list;
 use super::located::Located;
 use super::units::{ByteSize, Cidr, Moment, Rate, Span};
 use crate::gate::identity;
@@ -40,6 +41,8 @@ pub struct Events {
     pub drop: Vec<String>,
     /// Values that have to be one of these: `json:/ref: [refs/heads/main, "refs/tags/*"]`. All must
     /// hold; an event that does not have the value is not judged by it.
+    #[serde(deserialize_with = "list::of_some_keys")]
+    #[schemars(schema_with = "list::schema_of_keys::<BTreeMap<String, Texts>>")]
     pub when: Vec<BTreeMap<String, Texts>>,
 }
 
@@ -718,6 +721,19 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
 
         fn visit_str<E>(self, value: &str) -> Result<Vec<String>, E> {
             Ok(vec![value.to_owned()])
+        }
+
+        /// Without quotes it is no text, but what is compared with it is.
+        fn visit_bool<E>(self, value: bool) -> Result<Vec<String>, E> {
+            Ok(vec![value.to_string()])
+        }
+
+        fn visit_i64<E>(self, value: i64) -> Result<Vec<String>, E> {
+            Ok(vec![value.to_string()])
+        }
+
+        fn visit_u64<E>(self, value: u64) -> Result<Vec<String>, E> {
+            Ok(vec![value.to_string()])
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<String>, A::Error> {

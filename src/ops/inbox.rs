@@ -146,6 +146,8 @@ impl Which {
 pub struct Outlook {
     /// When the next attempt is due; `None` if none is.
     pub next_ms: Option<i64>,
+    /// An operator has said that nothing is delivered.
+    pub paused: bool,
     /// Some that were given up.
     pub dead: Vec<Listed>,
 }
@@ -157,13 +159,15 @@ const MOST_DEAD: usize = 5;
 pub async fn outlook(inbox: &Inbox, routes: Vec<String>, within: Duration) -> BTreeMap<String, Outlook> {
     let mut found = BTreeMap::new();
     let looking = async {
+        let held_back = inbox.paused().await.unwrap_or_default();
         for route in routes {
+            let paused = held_back.contains(&route);
             let next_ms = inbox.next_due(&route).await.ok().flatten();
             let which =
                 Selection { route: Some(route.clone()), state: Some(State::Dead), ..Selection::default() };
             let mut dead = inbox.list(which, Id::default()).await.unwrap_or_default().0;
             dead.drain(..dead.len().saturating_sub(MOST_DEAD));
-            found.insert(route, Outlook { next_ms, dead });
+            found.insert(route, Outlook { next_ms, paused, dead });
         }
     };
     _ = tokio::time::timeout(within, looking).await;

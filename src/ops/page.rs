@@ -400,6 +400,10 @@ impl RouteView {
 
 impl Outlook {
     fn write(&self, out: &mut String, now: Now) -> fmt::Result {
+        if self.paused {
+            let told = "Held back by an operator, until hookgate inbox resume --route NAME.";
+            writeln!(out, "<p class=\"note bad\">{told}</p>")?;
+        }
         if let Some(next_ms) = self.next_ms {
             let until = Duration::from_millis(u64::try_from(next_ms - now.wall_ms).unwrap_or_default());
             writeln!(
@@ -519,6 +523,7 @@ mod tests {
             expect_every: Some(Duration::from_secs(60)),
             outlook: Some(Outlook {
                 next_ms: Some(now.wall_ms + 5000),
+                paused: true,
                 dead: vec![Listed {
                     id: Id::default(),
                     key: ReplayKey::from_bytes([7; 16]),

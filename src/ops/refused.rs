@@ -208,11 +208,15 @@ fn named(name: Option<&Named>) -> Option<String> {
     name.map(|name| name.text.to_string())
 }
 
-fn judged(id: &str, reason: Result<Reason, String>, authentic: Option<&Authentic>) -> Answer {
-    let (verdict, reason, message) = match reason {
-        Ok(reason) => (reason.verdict().label(), Some(reason.label().to_owned()), None),
-        Err(message) => ("unknown", None, Some(message)),
-    };
+/// `reason` is none if nobody can say; then there is a message.
+fn judged(
+    id: &str,
+    reason: Option<Reason>,
+    message: Option<String>,
+    authentic: Option<&Authentic>,
+) -> Answer {
+    let verdict = reason.map_or("unknown", |reason| reason.verdict().label());
+    let reason = reason.map(|reason| reason.label().to_owned());
     Answer::Judged(Box::new(Judged {
         id: id.to_owned(),
         verdict: verdict.to_owned(),
@@ -229,7 +233,11 @@ async fn verify(sidecar: &Sidecar, shelf: &Shelf, id: &str) -> Result<Answer, St
     let (_, kept) = read_whole(shelf, id).await?;
     let found = sidecar.reconsider(&kept).await;
     let authentic = found.as_ref().ok().and_then(|judged| judged.authentic.clone());
-    Ok(judged(id, found.map(|judged| judged.reason), authentic.as_ref()))
+    let (reason, message) = match found {
+        Ok(judged) => (Some(judged.reason), None),
+        Err(message) => (None, Some(message)),
+    };
+    Ok(judged(id, reason, message, authentic.as_ref()))
 }
 
 async fn deliver(
@@ -241,25 +249,26 @@ async fn deliver(
 ) -> Result<Answer, String> {
     let (listed, kept) = read_whole(shelf, id).await?;
     let (delivered, authentic) = sidecar.deliver_refused(&kept, may_be_twice).await;
-    let reason = match delivered {
-        Delivered::Accepted => Ok(Reason::Accepted),
-        Delivered::Stored => Ok(Reason::Stored),
-        Delivered::Before => Ok(Reason::Duplicate),
-        Delivered::Refused(reason) => Ok(reason),
-        Delivered::Not(message) => Err(message),
+    let (reason, message) = match delivered {
+        Delivered::Accepted => (Some(Reason::Accepted), None),
+        Delivered::Stored => (Some(Reason::Stored), None),
+        Delivered::Before => (Some(Reason::Duplicate), None),
+        Delivered::Refused(reason) => (Some(reason), None),
+        Delivered::Failed(reason, message) => (Some(reason), Some(message)),
+        Delivered::Not(message) => (None, Some(message)),
     };
-    let outcome = reason.as_ref().map_or_else(String::as_str, |reason| reason.label()).to_owned();
+    let outcome = reason.map(Reason::label).or(message.as_deref()).unwrap_or_default();
     sidecar.telemetry.log.refused_order(&RefusedOrder {
         request_id: id,
         route: &listed.route,
         key: authentic.as_ref().and_then(key_of),
         key_id: authentic.as_ref().map(|authentic| &**authentic.key_id()),
-        outcome: &outcome,
+        outcome,
         uid,
     });
-    if matches!(reason, Ok(Reason::Accepted | Reason::Stored | Reason::Duplicate)) {
+    if matches!(reason, Some(Reason::Accepted | Reason::Stored | Reason::Duplicate)) {
         // Should it stay, the replay memory knows it.
         _ = shelf.remove(kept.id).await;
     }
-    Ok(judged(id, reason, authentic.as_ref()))
+    Ok(judged(id, reason, message, authentic.as_ref()))
 }

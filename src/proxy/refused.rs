@@ -59,6 +59,8 @@ pub enum Delivered {
     Before,
     /// It is still refused.
     Refused(Reason),
+    /// It verifies, and what came of it, in words as well.
+    Failed(Reason, String),
     /// Why it was not delivered.
     Not(String),
 }
@@ -219,7 +221,7 @@ impl Sidecar {
         let outcome = match &delivered {
             Delivered::Accepted => Some(LateDelivery::Accepted),
             Delivered::Stored => Some(LateDelivery::Stored),
-            Delivered::Not(_) => Some(LateDelivery::Failed),
+            Delivered::Failed(..) | Delivered::Not(_) => Some(LateDelivery::Failed),
             Delivered::Before | Delivered::Refused(_) => None,
         };
         if let Some(outcome) = outcome {
@@ -251,9 +253,13 @@ impl Sidecar {
             Ok(Reservation::Lead(claim)) => claim,
             Ok(Reservation::Done) => return Delivered::Before,
             Ok(Reservation::Follow(_)) => {
-                return Delivered::Not("a copy of it is being delivered: ask again".to_owned());
+                let told = "a copy of it is being delivered: ask again".to_owned();
+                return Delivered::Failed(Reason::InFlight, told);
             }
-            Err(_) => return Delivered::Not("the replay store does not answer: try again".to_owned()),
+            Err(_) => {
+                let told = "the replay store does not answer: try again".to_owned();
+                return Delivered::Failed(Reason::StoreUnavailable, told);
+            }
         };
         let route = &endpoint.route;
         let record = Record::without_head(Some(kept.facts.peer), Reason::Accepted);
@@ -296,13 +302,15 @@ impl Sidecar {
         };
         match ended {
             Some(Ended::Answered(Ok(reply))) if (200..300).contains(&reply.status) => Delivered::Accepted,
-            Some(Ended::Answered(result)) => Delivered::Not(format!(
-                "the application did not take it ({}): it stays on the shelf",
-                label(&result)
-            )),
+            Some(Ended::Answered(result)) => {
+                let told =
+                    format!("the application did not take it ({}): it stays on the shelf", label(&result));
+                let reason = result.err().map_or(Reason::UpstreamStatus, |undelivered| undelivered.reason());
+                Delivered::Failed(reason, told)
+            }
             Some(Ended::Stored(..)) => Delivered::Stored,
             Some(Ended::Refused(reject)) => {
-                Delivered::Not(format!("it cannot be taken now ({})", reject.reason))
+                Delivered::Failed(reject.reason, "it cannot be taken now: it stays on the shelf".to_owned())
             }
             None => Delivered::Not("the delivery broke off: it stays on the shelf".to_owned()),
         }

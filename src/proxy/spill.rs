@@ -82,7 +82,7 @@ impl Spill {
         // Whoever waited may have gone: what was decided is decided.
         let tell = |kept| _ = tell.send(kept);
 
-        if let Some(before) = self.before_it_is_asked(clock::now()) {
+        if let Some(before) = self.before_it_is_asked() {
             let limited = before.cause == Cause::RateLimited;
             match self.keep(before, arrived, &head, &body).await {
                 Ok(stored) => {
@@ -119,7 +119,7 @@ impl Spill {
                 },
             }
         };
-        if let Some(before) = self.after_it_failed(&result, clock::after(arrived))
+        if let Some(before) = self.after_it_failed(&result, arrived)
             && let Ok(stored) = self.keep(before, arrived, &head, &body).await
         {
             settle_claim(claim, Outcome::Stored, arrived).await;
@@ -135,19 +135,18 @@ impl Spill {
     }
 
     /// Why it is stored first, if it is.
-    fn before_it_is_asked(&self, now: Now) -> Option<Before> {
-        let before = |cause, due_ms| Before { cause, attempts: 0, outcome: None, due_ms, leased: false };
-        match (self.early, self.policy.on) {
-            (Some(early), _) => {
-                Some(before(Cause::RateLimited, self.shaped.next(now.wall_ms, early, self.pace)))
-            }
-            (None, When::Always) => Some(before(Cause::Always, now.wall_ms)),
-            (None, When::Failure | When::Never) => None,
-        }
+    fn before_it_is_asked(&self) -> Option<Before> {
+        let now_ms = || clock::now().wall_ms;
+        let (cause, due_ms) = match (self.early, self.policy.on) {
+            (Some(early), _) => (Cause::RateLimited, self.shaped.next(now_ms(), early, self.pace)),
+            (None, When::Always) => (Cause::Always, now_ms()),
+            (None, When::Failure | When::Never) => return None,
+        };
+        Some(Before { cause, attempts: 0, outcome: None, due_ms, leased: false })
     }
 
     /// Why it is stored now, if it is: what the application says otherwise is its answer.
-    fn after_it_failed(&self, result: &Result<Reply, Undelivered>, now: Now) -> Option<Before> {
+    fn after_it_failed(&self, result: &Result<Reply, Undelivered>, arrived: Now) -> Option<Before> {
         let (cause, status) = match result {
             Ok(Reply { status: status @ (429 | 500..), .. }) => (Cause::Status, Some(*status)),
             Ok(_) | Err(Undelivered::Cut { status: 200..300 }) => return None,
@@ -159,6 +158,7 @@ impl Spill {
             Err(Undelivered::Waited(_) | Undelivered::Unsigned) => (Cause::Busy, None),
         };
         let attempts = u32::from(cause != Cause::Busy);
+        let now = clock::after(arrived);
         let asked = retry_after(result, now);
         match self.policy.retry.next(1, status, asked, now.wall_ms, now.wall_ms, chance()) {
             Next::At(due_ms) => {

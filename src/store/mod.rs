@@ -258,13 +258,14 @@ enum Holder {
     Memory(Memory, HolderId),
     /// The same, while a shared store was away.
     Fallback(Memory, HolderId),
-    Redis(redis::Holding),
+    /// On the heap, so that every other claim is small.
+    Redis(Box<redis::Holding>),
 }
 
 impl Claim {
     /// Commits on delivery, releases on anything else, and tells whoever waits.
     pub async fn settle(mut self, outcome: Outcome, now: Now) {
-        for (key, holder) in std::mem::take(&mut self.held) {
+        while let Some((key, holder)) = self.held.pop() {
             match holder {
                 Holder::Memory(memory, id) => memory.settle(key, id, self.keep, outcome, now),
                 Holder::Fallback(memory, id) => {

@@ -16,6 +16,9 @@ use crate::gate::rotation::Advice;
 use crate::gate::route::Awaited;
 use crate::inbox::database::{Opened, Salvaged};
 
+/// What is said before how durable an event is in the store that gates share.
+pub const IN_THE_STORE: &str = "the inbox is in the shared store: an event that was acknowledged is";
+
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'e> {
     /// The configuration says something that its author may not have meant.
@@ -285,7 +288,7 @@ impl Event<'_> {
             Event::InboxShared { durable, is_safe } => (
                 "hookgate.inbox",
                 if is_safe { Info } else { Warn },
-                format!("the inbox is in the shared store: an event that was acknowledged is {durable}").into(),
+                format!("{IN_THE_STORE} {durable}").into(),
             ),
             Event::InboxTrouble { message } => (
                 "hookgate.inbox",

@@ -8,9 +8,10 @@ use data_encoding::{BASE64, HEXLOWER};
 use hookgate::config::flags::{Given, RunArgs};
 use hookgate::config::raw::{Preset, SchemeWords, ValueForm};
 use hookgate::config::secret::Secret;
-use hookgate::config::{Config, Origin, Problems, provider};
+use hookgate::config::{Config, Origin, Problem, Problems, provider};
 use hookgate::gate::scheme::algorithm::Algorithm;
 use hookgate::gate::scheme::key::KeyDecoding;
+use serde_json::Value;
 
 fn load(path: &Path) -> Result<Config, Problems> {
     Config::load(&Given::flags(RunArgs { config: Some(path.to_owned().into()), ..RunArgs::default() }))
@@ -69,6 +70,68 @@ fn each_bad_file_is_told_its_fault() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// Every key that the file can have, by its path, as the schema has them.
+fn keys_of(schema: &Value, of: &Value, path: &str, found: &mut Vec<String>) {
+    if let Some(name) = of["$ref"].as_str() {
+        return keys_of(schema, schema.pointer(&name[1..]).unwrap(), path, found);
+    }
+    for one in of["anyOf"].as_array().into_iter().flatten() {
+        keys_of(schema, one, path, found);
+    }
+    if of["items"].is_object() {
+        keys_of(schema, &of["items"], &format!("{path}[0]"), found);
+    }
+    for (key, of) in of["properties"].as_object().into_iter().flatten() {
+        let dot = if path.is_empty() { "" } else { "." };
+        let path = format!("{path}{dot}{key}");
+        keys_of(schema, of, &path, found);
+        found.push(path);
+    }
+}
+
+/// The file that holds nothing but this.
+fn file_with(path: &str, value: &Value) -> Value {
+    let Some(at) = path.rfind(['.', '[']) else { return serde_json::json!({ path: value }) };
+    let (above, last) = (&path[..at], &path[at + 1..]);
+    let part =
+        if path.ends_with(']') { serde_json::json!([value]) } else { serde_json::json!({ last: value }) };
+    file_with(above, &part)
+}
+
+#[test]
+fn whatever_key_has_a_value_of_another_kind_is_named_with_a_remedy() {
+    let schema = serde_json::to_value(schemars::schema_for!(hookgate::config::file::File)).unwrap();
+    let mut keys = Vec::new();
+    keys_of(&schema, &schema, "", &mut keys);
+    assert!(keys.len() > 150 && keys.iter().any(|key| key == "routes[0].inbox.retry.first"), "{keys:?}");
+    let file = std::env::temp_dir().join(format!("hookgate-kinds-{}.yaml", std::process::id()));
+    let mut wrong = Vec::new();
+    for key in &keys {
+        std::fs::write(&file, file_with(key, &serde_json::json!([[[]]])).to_string()).unwrap();
+        let Err(problems) = load(&file) else {
+            wrong.push(format!("{key}: loads"));
+            continue;
+        };
+        // Of a part that lacks another key as well, one of the two is told.
+        let of_key = |problem: &&Problem| {
+            let lacks = problem.message.starts_with("missing field") && key.starts_with(&problem.key);
+            problem.place.is_some() && (problem.key.starts_with(key.as_str()) || lacks)
+        };
+        match problems.0.iter().find(of_key) {
+            None => wrong.push(format!("{key}: {problems}")),
+            Some(problem) if !REMEDIES.iter().any(|word| problem.message.contains(word)) => {
+                wrong.push(format!("{key} without a remedy: {}", problem.message));
+            }
+            Some(_) => {}
+        }
+    }
+    std::fs::remove_file(file).unwrap();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What is said to somebody who shall write something else.
+const REMEDIES: [&str; 4] = ["write", "such as", "expected", "leave"];
 
 #[test]
 fn a_window_of_a_route_is_shown_with_its_origin_and_frees_the_others() {
@@ -509,7 +572,7 @@ fn wrong_keys(flags: &[String], variable: Option<(&str, &str)>) -> Vec<String> {
         "{flags:?} {variable:?}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     let problems = told["problems"].as_array().unwrap();
     problems.iter().map(|problem| problem["key"].as_str().unwrap().to_owned()).collect()
 }

@@ -41,6 +41,7 @@ fn what_cannot_arrive_or_does_not_fit_what_stands_in_front_is_told() {
         ("idle_timeout: 30s is no longer than the 60s", &[PROXY], &[PROXY, "--idle-timeout=75s"]),
         ("idle_timeout: 1m is no longer", &[PROXY, "--idle-timeout=1m"], &["--insecure-allow-http"]),
         ("upstream_timeout: nginx", &[PROXY, "--upstream-timeout=60s"], &[PROXY, "--upstream-timeout=59s"]),
+        ("what is over rate_limit is answered 429", &["--rate-limit=10/1m"], &["--rate-limit=off"]),
         ("--tolerance has no effect", &["--tolerance=5m"], &["--provider=stripe", "--tolerance=5m"]),
         ("--future-tolerance has no effect", &["--future-tolerance=5m"], &[]),
     ] {

@@ -58,6 +58,18 @@ fn each_fires_when_it_should_and_not_otherwise() {
 }
 
 #[test]
+fn the_page_counts_them_by_how_grave_they_are() {
+    let page = fs::read_to_string("k8s/README.md").unwrap();
+    let rules = rules();
+    assert!(page.contains(&format!("and {} alerts, each with", rules.len())), "there are {}", rules.len());
+    for severity in ["page", "warning", "info"] {
+        let row = page.lines().find_map(|line| line.strip_prefix(&format!("| {severity} | "))).unwrap();
+        let of_it = rules.iter().filter(|rule| rule["labels"]["severity"] == severity).count();
+        assert_eq!(row.split(", ").count(), of_it, "{row}");
+    }
+}
+
+#[test]
 fn each_says_how_grave_it_is_and_where_help_stands() {
     let runbook = fs::read_to_string("k8s/runbook.md").unwrap();
     let sections: BTreeSet<_> = runbook.lines().filter_map(|line| line.strip_prefix("## ")).collect();

@@ -178,8 +178,13 @@ fn a_paused_route_holds_back_until_it_is_resumed_also_over_a_restart() {
     assert_eq!(gate.send(&Signer::github().event()).status, 200, "live deliveries go on");
     std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(app.seen(), 1);
-    assert_eq!(inbox(&state, &["resume", "--route", "one"]).code, Some(0));
+    assert!(
+        gate.ops("/").text().contains("Held back by an operator"),
+        "the page tells who looks why nothing goes"
+    );
+    assert_eq!(inbox(&state, &["resume", "--route", "one"]).out.trim(), "route one: 1 stored event goes on");
     app.wait_for(2);
+    assert!(!gate.ops("/").text().contains("Held back"));
 }
 
 #[test]

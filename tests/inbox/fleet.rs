@@ -295,7 +295,7 @@ async fn the_rights_that_are_told_are_enough_and_without_them_a_gate_that_stores
     inbox.pause(ROUTE, true).await.unwrap();
     assert_eq!(inbox.paused().await.unwrap(), [ROUTE]);
     assert_eq!(all(&inbox).await, []);
-    assert_eq!(durability(&inbox).await.disk, Disk::Snapshot);
+    assert_eq!(durability(&inbox).await.disk, Disk::Never);
     let later = gate(&server);
     assert!(later.is_wanted(false).await, "somebody has stored");
 }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::redis_server::Server;
-use crate::support::gate::same;
+use crate::support::gate::{hookgate, run, same};
 use crate::support::{App, Builder, Gate, Signer, until};
 
 /// A gate of the fleet.
@@ -85,4 +87,41 @@ fn a_start_says_how_durable_an_event_is_and_a_store_that_is_away_takes_none() {
     gate.log.find("the trouble", |line| {
         line["event.name"] == "hookgate.inbox" && line["body"].as_str().unwrap().contains("cannot write")
     });
+}
+
+#[test]
+fn check_asks_the_store_how_durable_an_event_is_there_and_names_the_remedy() {
+    let Some(mut server) = Server::start() else { return };
+    let app = App::ok();
+    let gate = fleet(&app, &server, "failure").start();
+    let file = gate.dir.join("hookgate.yaml");
+    let told = || {
+        let checked = run(hookgate(&["check", "-o", "json", "-c"]).arg(&file));
+        assert_eq!(checked.code, Some(0), "{}", checked.err);
+        let checked: Value = serde_json::from_str(&checked.out).unwrap();
+        let notices = checked["notices"].as_array().unwrap().iter().map(|notice| notice.as_str().unwrap());
+        let of_store: Vec<_> = notices.filter(|notice| notice.contains("the shared store")).collect();
+        assert_eq!(of_store.len(), 1, "{of_store:?}");
+        of_store[0].to_owned()
+    };
+    let set = |name: &str, value: &str| server.run::<()>(&["CONFIG", "SET", name, value]);
+    assert!(told().ends_with("(appendonly no, and no save): set appendonly to yes"), "{}", told());
+    set("save", "3600 1");
+    assert!(told().ends_with("until its next snapshot (appendonly no): set appendonly to yes"), "{}", told());
+    set("maxmemory-policy", "allkeys-lru");
+    assert!(told().ends_with("(maxmemory-policy): set it to noeviction"), "{}", told());
+    set("maxmemory-policy", "noeviction");
+    set("appendonly", "yes");
+    set("appendfsync", "always");
+    assert!(
+        told().ends_with("on the server's disk before the sender is told (appendfsync always)"),
+        "{}",
+        told()
+    );
+    // Without the right to ask for its settings, what it tells of itself is believed.
+    set("appendonly", "no");
+    server.run::<()>(&["ACL", "SETUSER", "default", "-config"]);
+    assert!(told().contains("appendonly no"), "{}", told());
+    server.kill();
+    assert!(told().contains("cannot be asked from here"), "{}", told());
 }

@@ -110,7 +110,10 @@ fn what_cannot_be_signed_is_refused_at_load_with_the_remedy() {
         ("provider: stripe, resign: { as: discord, secrets: [{ file: DIR/new }] }", "half that it keeps"),
         ("provider: stripe, resign: { as: nobody, secrets: [{ file: DIR/new }] }", "is no preset"),
         ("provider: stripe, resign: { as: standard-webhooks }", "no secret to sign with"),
-        ("provider: stripe, resign: { as: standard-webhooks, secrets: [{ file: DIR/away }] }", "is missing"),
+        (
+            "provider: stripe, resign: { as: standard-webhooks, secrets: [{ file: DIR/away }] }",
+            "would not know its events",
+        ),
         ("provider: stripe, resign: { as: standard-webhooks, secrets: [{ file: DIR/short }] }", "fewer than"),
     ] {
         let app = App::ok();

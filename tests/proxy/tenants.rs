@@ -773,7 +773,11 @@ fn the_commands_know_tenants() {
     assert_eq!((&told["verdict"], &told["tenant"]), (&"accepted".into(), &"acme".into()));
     let told: serde_json::Value = serde_json::from_str(&verify(&["--tenant", "globex"]).out).unwrap();
     assert_eq!((&told["reason"], &told["tenant"]), (&"signature_mismatch".into(), &"globex".into()));
-    assert!(verify(&["--tenant", "initech"]).err.contains("there is no tenant initech"));
+    let told = verify(&["--tenant", "initech"]);
+    assert_eq!(told.code, Some(1), "{}", told.err);
+    let told: serde_json::Value = serde_json::from_str(&told.out).unwrap();
+    assert_eq!((&told["verdict"], &told["reason"]), (&"refused".into(), &"signature_mismatch".into()));
+    assert!(told["hints"].to_string().contains("there is no tenant initech"), "{told}");
     let signed = run(hookgate(&["sign", &file, "--tenant", "acme"]).stdin(std::process::Stdio::null()));
     assert!(signed.out.to_lowercase().contains("x-hub-signature-256"), "{}", signed.err);
 

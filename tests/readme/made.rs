@@ -1,6 +1,7 @@
 //! What is made from the code and held against the pages: the reference, the commands, the answers, the
 //! table of presets, and what the demo prints.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::time::Duration;
@@ -86,11 +87,13 @@ fn the_reference_is_that_of_the_flags_and_the_schema() {
     let schema: serde_json::Value =
         serde_json::from_slice(&hookgate(&["schema"]).stdout).expect("the schema is JSON");
     let mut parts: Vec<(&str, String)> = Vec::new();
+    let mut keys = BTreeSet::new();
     for flag in cli.find_subcommand("run").unwrap().get_arguments() {
         let Some(long) = flag.get_long().filter(|long| !matches!(*long, "help" | "config")) else { continue };
         let heading = flag.get_help_heading().expect("each flag has a heading");
         let variable = flag.get_env().unwrap().to_str().unwrap();
         let key = key(&long.replace('-', "_"), &schema);
+        assert!(keys.insert(key.clone()), "two flags for {key}: --{long}");
         let help = flag.get_help().unwrap().to_string().replace('|', "\\|");
         let (what, default) = help.rsplit_once(" [default: ").unwrap_or((&help, "none]"));
         let (values, default) = values(flag, default.trim_end_matches(']'));
@@ -156,6 +159,9 @@ fn key(flag: &str, schema: &serde_json::Value) -> String {
     }
     if flag == "secret_file" {
         return "routes[].secrets[].file".to_owned();
+    }
+    if let Some(own) = flag.strip_prefix("keys_") {
+        return format!("keys.{own}");
     }
     let part = |property: &serde_json::Value| {
         let name = property.to_string();

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::Endpoint;
+use crate::config::Origin;
 use crate::config::units::{Rate, Span};
 use crate::gate::filter::rate_limit::Quota;
 use crate::gate::route::Deliver;
@@ -23,6 +24,8 @@ impl Endpoint<'_> {
                 self.loader.located_problem(&key, most, message);
             }
             self.loader.given(&key, most.value, most);
+        } else {
+            self.loader.setting(&self.key("deliver.max_concurrent"), "none", Origin::Default);
         }
         if let Some(rate) = &words.rate {
             let key = self.key("deliver.rate");
@@ -35,6 +38,8 @@ impl Endpoint<'_> {
                 }
             }
             self.loader.given(&key, rate.value, rate);
+        } else {
+            self.loader.setting(&self.key("deliver.rate"), "off", Origin::Default);
         }
         if deliver.is_bounded() {
             let wait = Span(deliver.wait);

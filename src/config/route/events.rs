@@ -92,7 +92,10 @@ impl Endpoint<'_> {
     pub(super) fn events(&mut self, signature: Signature) -> Signature {
         let Some(words) = self.raw.events.as_ref() else { return signature };
         let key = self.key("events");
-        let fault = |place: &str, message: String| format!("{place}: {message}");
+        let fault = |place: &str, message: String| match place {
+            "events" => message,
+            _ => format!("{place}: {message}"),
+        };
         let events = compile(&words.value).map_err(|(place, message)| fault(&place, message));
         match events {
             Ok(events) => {
@@ -128,7 +131,11 @@ fn compile(words: &raw::Events) -> Result<Events, (String, String)> {
     };
     let mut when = Vec::new();
     for (source, values) in words.when.iter().flatten() {
-        let values = globs(&format!("when.{source}"), &values.0)?;
+        let place = format!("when.{source}");
+        let values = globs(&place, &values.0)?;
+        if values.is_empty() {
+            return Err((place, "names no value: write those that are taken, or leave it out".to_owned()));
+        }
         let source = source.parse().map_err(|error| ("when".to_owned(), error))?;
         when.push(Condition { source, values });
     }

@@ -8,15 +8,16 @@ use crate::config::Origin;
 use crate::config::loader::join;
 use crate::config::located::Located;
 use crate::config::units::Span;
+use crate::gate::reason::{Answers, Reason};
 use crate::gate::route::Mode;
 use crate::inbox::retry::Retry;
 use crate::inbox::{Policy, When};
 
 impl Endpoint<'_> {
-    pub(super) fn inbox(&mut self, name: &str, mode: Mode) -> Policy {
+    pub(super) fn inbox(&mut self, name: &str, mode: Mode, answers: &Answers) -> Policy {
         let words = self.raw.inbox.clone();
         let on = self.value("inbox.on", words.on.as_ref(), None, StoreOn::Off);
-        let retry = self.retry(&words);
+        let retry = self.retry(&words, on != StoreOn::Off);
         let Some(given) = words.on.filter(|_| on != StoreOn::Off) else {
             if let Some(within) = &words.answer_within {
                 self.loader.given(&self.key("inbox.answer_within"), within.value, within);
@@ -24,6 +25,7 @@ impl Endpoint<'_> {
             return Policy { retry, ..Policy::default() };
         };
         let answer_within = self.answer_within(name, words.answer_within.as_ref());
+        self.show_ack(answers);
         if let Some(why) = self.why_it_cannot_store() {
             self.loader.located_problem(&self.key("inbox.on"), &given, why);
         }
@@ -82,12 +84,36 @@ impl Endpoint<'_> {
         within.value.0
     }
 
-    fn retry(&mut self, words: &words::Inbox) -> Retry {
+    /// What is in effect, wherever it was said.
+    fn show_ack(&mut self, answers: &Answers) {
+        let ack = answers.to(Reason::Stored);
+        let shown = match ack.text {
+            "" => ack.status.to_string(),
+            text => format!("{} {text:?}", ack.status),
+        };
+        let of_route =
+            self.raw.inbox.ack.is_some() || self.raw.status.as_ref().is_some_and(|own| own.ack.is_some());
+        let origin = match self.preset.as_ref() {
+            _ if of_route => Origin::File,
+            Some(preset) if preset.status.ack.is_some() => Origin::Provider,
+            Some(_) if self.sender().is_some_and(|sender| sender.ack.is_some()) => Origin::Provider,
+            Some(_) | None => Origin::Default,
+        };
+        self.loader.setting(&self.key("inbox.ack"), shown, origin);
+    }
+
+    /// `stores` if the route has an inbox: then what nobody said is in effect as well.
+    fn retry(&mut self, words: &words::Inbox, stores: bool) -> Retry {
         let usual = Retry::default();
         let given = words.retry.clone().unwrap_or_default();
         let mut span = |name: &str, given: Option<&Located<Span>>, default: Duration| {
-            let Some(given) = given else { return default };
             let key = self.key(&format!("inbox.retry.{name}"));
+            let Some(given) = given else {
+                if stores {
+                    self.loader.setting(&key, Span(default), Origin::Default);
+                }
+                return default;
+            };
             self.loader.given(&key, given.value, given);
             if given.value.0 < Duration::from_millis(50) {
                 let message = format!("{} is too short: write at least 50ms", given.value);
@@ -103,8 +129,13 @@ impl Endpoint<'_> {
                 format!("{} is shorter than retry.first: write at least {}", shorter.value, Span(first));
             self.loader.located_problem(&self.key("inbox.retry.max"), shorter, message);
         }
-        let Some(statuses) = &words.dead_on else { return Retry { first, max, give_up, ..usual } };
         let key = self.key("inbox.dead_on");
+        let Some(statuses) = &words.dead_on else {
+            if stores {
+                self.loader.setting(&key, join(&usual.dead_on), Origin::Default);
+            }
+            return Retry { first, max, give_up, ..usual };
+        };
         let dead_on: Vec<u16> = statuses.iter().map(|status| status.value).collect();
         for status in statuses.iter().filter(|status| !(300..600).contains(&status.value)) {
             let message = format!(

@@ -29,7 +29,7 @@ use super::located::Located;
 use super::provider::{self, NamedSecret};
 use super::secret::Secret;
 use super::units::{ByteSize, Rate, UpstreamUrl};
-use super::{Origin, Place, raw};
+use super::{Origin, raw};
 use crate::gate::filter::failure_budget::FailureBudget;
 use crate::gate::filter::https::Https;
 use crate::gate::route::{Awaited, Mode, PathPattern, Route};
@@ -127,13 +127,11 @@ impl Loader {
             }
         }
         let mut routes = Vec::new();
-        for (index, Located { value, at, .. }) in raw.into_iter().enumerate() {
-            let place = self.place(at);
+        for (index, Located { value, .. }) in raw.into_iter().enumerate() {
             let raw = &flags.of_file(value);
             let mut endpoint = Endpoint {
                 loader: self,
                 index,
-                place,
                 raw,
                 preset: None,
                 all,
@@ -194,7 +192,6 @@ impl Loader {
 struct Endpoint<'e> {
     loader: &'e mut Loader,
     index: usize,
-    place: Option<Place>,
     raw: &'e RouteWords,
     preset: Option<raw::Preset>,
     all: &'e ForAll<'e>,
@@ -259,7 +256,7 @@ impl Endpoint<'_> {
         let answers = self.answers();
         let patience = self.patience(&name);
         let deliver = self.deliver(patience);
-        let inbox = self.inbox(&name, mode);
+        let inbox = self.inbox(&name, mode, &answers);
         self.tell_of_sender(&name, inbox.on);
         let stops = self.stops(&name);
         let never_repeated = !self.repeats() && inbox.on == When::Never;
@@ -319,14 +316,10 @@ impl Endpoint<'_> {
         format!("routes[{}].{name}", self.index)
     }
 
-    /// A problem of this route: of the flag if the value came from there, else at the route's place
-    /// in the file.
+    /// A problem of this route: of the flag if the value came from there, else where the file has the key, or the
+    /// route that lacks it.
     fn problem(&mut self, name: &str, message: impl Into<String>) {
-        let (place, key) = (self.place.clone(), self.key(name));
-        match self.loader.given_as(&key) {
-            Some(flag) => self.loader.problem_at(None, &flag, message),
-            None => self.loader.problem_at(place, &key, message),
-        }
+        self.loader.problem(&self.key(name), message);
     }
 
     /// Flag or environment, else route, else provider, else default.

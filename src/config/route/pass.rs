@@ -21,7 +21,7 @@ impl Endpoint<'_> {
                 "a route with pass: true verifies nothing, so it has none: leave this out, or pass: true";
             let key = self.key(key);
             match (self.loader.place(given.at), &given.given_as) {
-                (None, None) => self.loader.problem_at(self.place.clone(), &key, message),
+                (None, None) => self.loader.problem(&key, message),
                 _ => self.loader.located_problem(&key, &given, message),
             }
         }

@@ -1,7 +1,7 @@
 //! How the application is shown that an event came through the gate.
 
-use super::Endpoint;
 use super::words::SecretSource;
+use super::{Endpoint, NAME, is_name};
 use crate::config::located::Located;
 use crate::config::provider::{self, NamedSecret};
 use crate::config::scheme;
@@ -99,7 +99,15 @@ impl Endpoint<'_> {
             let key = self.key(&format!("resign.secrets[{n}].file"));
             let Some(secret) = self.secret_to_sign(&key, &source.file) else { continue };
             let shown = format!("{} ({})", source.file.value.display(), secret.fingerprint());
+            let shown = match &source.id {
+                Some(id) => format!("{} {shown}", id.value),
+                None => shown,
+            };
             self.loader.given(&self.key(&format!("resign.secrets[{n}]")), shown, &source.file);
+            if let Some(id) = source.id.as_ref().filter(|id| !is_name(&id.value)) {
+                let message = format!("{:?} is no name: write {NAME}", id.value);
+                self.loader.located_problem(&self.key(&format!("resign.secrets[{n}].id")), id, message);
+            }
             if secret.is_unseen() {
                 continue;
             }
@@ -125,14 +133,14 @@ impl Endpoint<'_> {
 
     /// The gate does not start without it: the application would refuse every event.
     fn secret_to_sign(&mut self, key: &str, file: &Located<std::path::PathBuf>) -> Option<Secret> {
-        let before = self.awaits.len();
-        let secret = self.read_secret(key, "", file);
-        if self.awaits.len() > before {
-            self.awaits.truncate(before);
-            let message =
-                format!("{} is missing: the application would not know its events", file.value.display());
-            self.loader.located_problem(key, file, message);
+        match self.loader.try_read(key, file) {
+            Ok(Some(bytes)) => self.secret_of(key, file, bytes),
+            Ok(None) => self.loader.unseen_secret(&file.value),
+            Err(problem) => {
+                let message = format!("{}: the application would not know its events", problem.message);
+                self.loader.located_problem(key, file, message);
+                None
+            }
         }
-        secret
     }
 }

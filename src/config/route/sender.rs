@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Endpoint;
 use crate::config::Origin;
 use crate::config::raw::{self, Meaning, Retries};
-use crate::config::units::Span;
+use crate::config::units::{Rate, Span};
 use crate::gate::reason::{Answer, Answers, Reason};
 use crate::gate::route::Stops;
 use crate::gate::scheme::Recipe;
@@ -31,6 +31,8 @@ impl Endpoint<'_> {
         let sender = self.sender().cloned().unwrap_or_default();
         let own = self.raw.status.clone().unwrap_or_default();
         let own_ack = self.raw.inbox.ack.as_ref().map(|ack| ack.value.clone());
+        let has_own_ack = own_ack.is_some();
+        let is_of_inbox = |name: &str| name == "ack" && has_own_ack;
         let mut answer = |name: &str, words: [Option<raw::Answer>; 3], usual: Reason, refuses: bool| {
             let mut answer = Answer::default();
             for words in words.into_iter().flatten() {
@@ -42,7 +44,7 @@ impl Endpoint<'_> {
             }
             let (range, why) = if refuses { (400..600, REFUSAL) } else { (200..300, SUCCESS) };
             let status = answer.status.unwrap_or(usual.status());
-            let key = format!("status.{name}");
+            let key = if is_of_inbox(name) { format!("inbox.{name}") } else { format!("status.{name}") };
             if !range.contains(&status) || status == 410 {
                 self.problem(&key, format!("{status} cannot be used: {why}"));
             }
@@ -135,10 +137,17 @@ impl Endpoint<'_> {
 
     /// What an operator of this route should know of its sender.
     pub(super) fn tell_of_sender(&mut self, name: &str, stores: When) {
-        let Some(retries) = self.sender().and_then(|sender| sender.retries) else { return };
         if stores != When::Never {
             return;
         }
+        let limit = self.raw.rate_limit.as_ref().and_then(|own| own.value.limit);
+        if matches!(limit, Some(Rate::Limit { .. })) && self.loses_what_is_limited() {
+            self.loader.notice(format!(
+                "route {name}: what is over rate_limit is answered 429, and the provider does not send that again: write \
+                 rate_limit: off, or inbox: {{ on: failure }}, which keeps it"
+            ));
+        }
+        let Some(retries) = self.sender().and_then(|sender| sender.retries) else { return };
         let text = match retries {
             Retries::None => {
                 "does not repeat what fails: an event that the application does not take is lost"

@@ -198,6 +198,11 @@ impl Endpoint<'_> {
                 return None;
             }
         };
+        self.secret_of(key, file, bytes)
+    }
+
+    /// The secret that a file holds.
+    pub(super) fn secret_of(&mut self, key: &str, file: &Located<PathBuf>, bytes: Vec<u8>) -> Option<Secret> {
         let (secret, newline) = Secret::from_bytes(bytes);
         let shown = file.value.display();
         if secret.is_empty() {

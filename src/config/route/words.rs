@@ -241,6 +241,7 @@ overlay! {
 
         /// Statuses after which the application is not asked again; 400, 404, 410 and 422 if absent.
         #[arg(skip)]
+        #[serde(deserialize_with = "list::of_any")]
         pub dead_on: Option<Vec<Located<u16>>>,
 
         /// What the sender of a stored event is answered: `202`, or `{ status: 200, text: Thanks }`; what the provider
@@ -479,7 +480,8 @@ pub struct Resign {
     #[serde(rename = "as")]
     pub manner: Located<String>,
     /// What gate and application share, newest first.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list::of_some_keys")]
+    #[schemars(schema_with = "list::schema_of_keys::<SecretSource>")]
     pub secrets: Vec<SecretSource>,
 }
 
@@ -491,19 +493,18 @@ pub struct Tenant {
     pub from: Located<String>,
 }
 
-/// A secret and the id that stands for it in logs and metrics.
+/// A secret that the gate signs with: for as long as it stands there.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretSource {
     /// The file's name, if absent.
-    pub id: Option<String>,
+    pub id: Option<Located<String>>,
     /// The file that holds the secret; one newline at its end is no part of it.
     pub file: Located<PathBuf>,
-    /// When it ceases to be valid: a date, which counts to its end in UTC, or a time.
-    pub not_after: Option<Moment>,
 }
 
-/// The same of a provider's; or where the secrets of tenants are looked up.
+/// A provider's secret and the id that stands for it in logs and metrics; or where the secrets of tenants are
+/// looked up.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RouteSecret {

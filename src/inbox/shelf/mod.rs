@@ -36,8 +36,9 @@ const QUEUE: usize = 256;
 const ORDERS: usize = 32;
 /// What a record takes beside head and body.
 const OVERHEAD: u64 = 512;
-/// One client gets this part of the places in a minute.
+/// One client gets this part of the places in a minute, or so many of few; more while there is room for all.
 const PART_OF_A_CLIENT: usize = 2;
+const LEAST_OF_A_CLIENT: usize = 20;
 const A_MINUTE: Duration = Duration::from_secs(60);
 /// One request takes no more than this part of the room, and so does what waits to be written.
 const PART_OF_ONE: u64 = 4;
@@ -258,7 +259,8 @@ impl Shelf {
         let (writer, opened) = Writer::open(settings, queue, Arc::clone(&shared), now_ms)?;
         let thread = std::thread::Builder::new().name("shelf".to_owned());
         thread.spawn(move || writer.run()).map_err(Fault::Io)?;
-        let part = u32::try_from(bounds.requests.div_ceil(PART_OF_A_CLIENT)).unwrap_or(u32::MAX);
+        let part = bounds.requests.div_ceil(PART_OF_A_CLIENT).max(LEAST_OF_A_CLIENT);
+        let part = u32::try_from(part).unwrap_or(u32::MAX);
         let newcomers = Quota::new(part, A_MINUTE).map(RateLimit::new);
         Ok((Shelf { orders, shared, bounds, newcomers }, opened))
     }
@@ -274,9 +276,21 @@ impl Shelf {
             return Err(Drop::Size);
         }
         match &self.newcomers {
-            Some(newcomers) if newcomers.check(client, now).is_err() => Err(Drop::Client),
+            Some(newcomers)
+                if newcomers.check(client, now).is_err() && !self.has_free_places(size as u64) =>
+            {
+                Err(Drop::Client)
+            }
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Whether nobody has to leave for one more of that size, when all that waits is written.
+    fn has_free_places(&self, size: u64) -> bool {
+        let Totals { requests, bytes } = self.totals();
+        let queued = self.shared.queued.load(Ordering::Relaxed);
+        let waiting = self.shared.waiting.load(Ordering::Relaxed);
+        requests + queued < self.bounds.requests && bytes + waiting + size + OVERHEAD <= self.bounds.bytes
     }
 
     /// Hands a request over to be written, which nobody waits for.

@@ -357,7 +357,7 @@ pub fn ask_now(
 }
 
 /// Waits for it, outside of a gate.
-fn at_once<T>(work: impl Future<Output = T>) -> Result<T, String> {
+pub fn at_once<T>(work: impl Future<Output = T>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     Ok(runtime.map_err(|error| error.to_string())?.block_on(work))
 }

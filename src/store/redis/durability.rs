@@ -31,8 +31,10 @@ pub enum Disk {
     Second,
     /// When its system sees fit (`appendfsync no`).
     Sometime,
-    /// With the next snapshot, if there is one (`appendonly no`).
+    /// With the next snapshot (`appendonly no`).
     Snapshot,
+    /// Never (`appendonly no`, and no `save`).
+    Never,
     /// It does not tell.
     #[default]
     Unknown,
@@ -55,19 +57,27 @@ impl Redis {
     /// Asks the server, or one node of the cluster.
     pub(crate) async fn durability(&self) -> Result<Durability, Failure> {
         let link = self.link();
-        let info = text(link, redis::cmd("INFO").arg("replication").clone()).await?;
-        let server = text(link, redis::cmd("INFO").arg("server").clone()).await?;
-        let has_replicas = number(&info, "connected_slaves:").is_some_and(|count| count > 0);
+        let info = async |of: &str| text(link, redis::cmd("INFO").arg(of).clone()).await;
+        let (replication, server) = (info("replication").await?, info("server").await?);
+        // What hides its settings shows some of them here.
+        let (persistence, memory) = (info("persistence").await?, info("memory").await?);
+        let has_replicas = number(&replication, "connected_slaves:").is_some_and(|count| count > 0);
         let setting = async |name: &str| {
             let command = redis::cmd("CONFIG").arg("GET").arg(name).clone();
             let answer = link.command(command, None).await.ok()?;
             Vec::<String>::from_redis_value(answer).ok()?.into_iter().nth(1)
         };
-        let policy = setting("maxmemory-policy").await.unwrap_or_default();
-        let (aof, sync) = (setting("appendonly").await, setting("appendfsync").await);
+        let policy = setting("maxmemory-policy").await;
+        let policy =
+            policy.or_else(|| line(&memory, "maxmemory_policy:").map(str::to_owned)).unwrap_or_default();
+        let shown =
+            number(&persistence, "aof_enabled:").map(|on| if on == 0 { "no" } else { "yes" }.to_owned());
+        let (aof, sync) = (setting("appendonly").await.or(shown), setting("appendfsync").await);
+        let snapshots = setting("save").await.is_none_or(|times| !times.is_empty());
         let can_wait = version(&server).is_some_and(|version| version >= (7, 2));
         let disk = match (aof.as_deref(), sync.as_deref()) {
-            (Some("no"), _) => Disk::Snapshot,
+            (Some("no"), _) if snapshots => Disk::Snapshot,
+            (Some("no"), _) => Disk::Never,
             (Some("yes"), Some("no")) => Disk::Sometime,
             (Some("yes"), Some("always")) => Disk::Always,
             (Some("yes"), Some(_)) if can_wait => Disk::Waited,
@@ -106,14 +116,17 @@ async fn text(link: &Arc<Link>, command: Cmd) -> Result<String, Failure> {
     Ok(answer.and_then(|answer| Ok(String::from_redis_value(answer)?)).unwrap_or_default())
 }
 
+fn line<'i>(info: &'i str, name: &str) -> Option<&'i str> {
+    Some(info.lines().find_map(|line| line.strip_prefix(name))?.trim())
+}
+
 fn number(info: &str, name: &str) -> Option<u64> {
-    info.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
+    line(info, name)?.parse().ok()
 }
 
 /// Valkey tells in its own line, and in Redis' one the version that it was forked from.
 fn version(info: &str) -> Option<(u64, u64)> {
-    let line = |name| info.lines().find_map(|line| line.strip_prefix(name));
-    let mut parts = line("valkey_version:").or_else(|| line("redis_version:"))?.trim().split('.');
+    let mut parts = line(info, "valkey_version:").or_else(|| line(info, "redis_version:"))?.split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
@@ -139,6 +152,10 @@ impl fmt::Display for Durability {
             }
             Disk::Snapshot => {
                 "in the server's memory alone until its next snapshot (appendonly no): set appendonly to yes"
+            }
+            Disk::Never => {
+                "in the server's memory alone, and a restart of the server loses it (appendonly no, and no save): set \
+                 appendonly to yes"
             }
             Disk::Unknown => "as durable as the server makes it, which it does not tell",
         })?;
@@ -171,15 +188,22 @@ mod tests {
 
     #[test]
     fn what_can_be_lost_is_told_with_the_remedy() {
-        let all = [Disk::Waited, Disk::Always, Disk::Second, Disk::Sometime, Disk::Snapshot, Disk::Unknown];
+        let all = [
+            Disk::Waited,
+            Disk::Always,
+            Disk::Second,
+            Disk::Sometime,
+            Disk::Snapshot,
+            Disk::Never,
+            Disk::Unknown,
+        ];
         for disk in all {
             let told = Durability { disk, has_replicas: true, evicts: true }.to_string();
             assert!(told.contains("failover") && told.contains("noeviction"), "{told}");
         }
-        assert!(
-            Durability { disk: Disk::Snapshot, ..Durability::default() }
-                .to_string()
-                .contains("appendonly to yes")
-        );
+        for disk in [Disk::Snapshot, Disk::Never] {
+            let told = Durability { disk, ..Durability::default() };
+            assert!(told.to_string().contains("appendonly to yes") && !told.is_safe());
+        }
     }
 }

@@ -113,7 +113,7 @@ impl Redis {
         }
         held.0 = None;
         match answer.map_err(|_| Unavailable)?.as_slice() {
-            b"+" => Ok(Found::Lead(Holder::Redis(holding))),
+            b"+" => Ok(Found::Lead(Holder::Redis(Box::new(holding)))),
             b"=d" => Ok(Found::Done),
             [b'=', mark @ ..] if stored::is_mark(mark) => Ok(Found::Done),
             stored => {
