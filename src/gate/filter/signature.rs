@@ -405,8 +405,10 @@ impl Signature {
     ) -> Result<Authentic, Objection> {
         let (scheme, keys, tenant) = made_by;
         let recipe = &scheme.recipe;
-        let reading = scheme.reading(head, body);
-        let reading = one.into_iter().fold(reading, Reading::of_one);
+        let mut reading = scheme.reading(head, body);
+        if let Some(one) = one {
+            reading = reading.of_one(one);
+        }
         let in_body = match tags {
             Some(_) => Vec::new(),
             None if recipe.is_of_each() && one.is_none() => {
