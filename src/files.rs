@@ -1,9 +1,10 @@
 //! Reads the files that a configuration names: secrets, certificates, lists, the configuration
 //! itself. Only regular files of a bounded size are read, and opening one never waits: a FIFO
-//! without a writer would hold up the start, and a device might have no end.
+//! without a writer would hold up the start, and a device might have no end. And replaces a file of the
+//! gate's own.
 
-use std::fs::{Metadata, OpenOptions};
-use std::io::{Error, Read, Result};
+use std::fs::{self, Metadata, OpenOptions};
+use std::io::{Error, Read, Result, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -34,10 +35,20 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Puts a file there in one step: whoever reads it, and whatever happens, has the old one or the new one.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&draft)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(draft, path)
+}
+
 /// Whether what is written below the path goes with the machine or the pod, in words.
 pub fn passing(path: &Path) -> Option<&'static str> {
     let there = path.ancestors().find_map(|folder| folder.canonicalize().ok())?;
-    let table = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
     // Of the mounts that hold it the longest is meant, and of two on one place the later one.
     let mounts = table.lines().filter_map(|line| {
         let mut fields = line.split(' ').skip(3);
@@ -64,7 +75,7 @@ mod tests {
     #[test]
     fn what_is_no_regular_file_is_refused_at_once() {
         let folder = std::env::temp_dir().join(format!("hookgate-files-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        fs::create_dir_all(&folder).unwrap();
         let (fifo, link, socket) = (folder.join("fifo"), folder.join("link"), folder.join("socket"));
         rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
             .unwrap();
@@ -74,17 +85,17 @@ mod tests {
             let error = read(path).unwrap_err();
             assert_eq!(error.to_string(), "it is no regular file", "{}", path.display());
         }
-        std::fs::remove_dir_all(&folder).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]
     fn a_file_is_read_whole_through_a_link_or_not_at_all() {
         let folder = std::env::temp_dir().join(format!("hookgate-sizes-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        fs::create_dir_all(&folder).unwrap();
         let (path, link) = (folder.join("file"), folder.join("link"));
         std::os::unix::fs::symlink("file", &link).unwrap();
         for (size, is_read) in [(0, true), (1, true), (LARGEST, true), (LARGEST + 1, false)] {
-            std::fs::File::create(&path).unwrap().set_len(size as u64).unwrap();
+            fs::File::create(&path).unwrap().set_len(size as u64).unwrap();
             match read(&link) {
                 Ok(bytes) => assert_eq!((bytes.len(), is_read), (size, true)),
                 Err(error) => {
@@ -94,6 +105,6 @@ mod tests {
         }
         // What says that it is empty and is not, as under /proc.
         assert!(!read(Path::new("/proc/self/status")).unwrap().is_empty());
-        std::fs::remove_dir_all(&folder).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
     }
 }

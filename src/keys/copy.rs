@@ -2,7 +2,6 @@
 //! put where `keys.dir` of those gates leads.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use super::fetch::{Answer, Fault, Fetcher, file_name};
 use super::published::{Errand, places, read};
 use crate::config::keys::Settings;
 use crate::config::route::{Elsewhere, KeyedRoute};
+use crate::files;
 use crate::gate::fetched::document::Document;
 
 /// What a copy is made of: the addresses that are known, and those that have to be named.
@@ -72,7 +72,9 @@ impl Plan {
             for (url, errand) in self.errands {
                 let document = fetched(&fetcher, &errand).await.map_err(|fault| fault.to_string());
                 let document = document.and_then(|(document, body)| {
-                    put(folder, &url, &body).map_err(|error| error.to_string())?;
+                    // Others read it: gates of other users, and it is public.
+                    let put = files::replace(&folder.join(file_name(&url)), &body, 0o644);
+                    put.map_err(|error| error.to_string())?;
                     Ok(document)
                 });
                 copied.push(Copied { url, document });
@@ -86,13 +88,4 @@ async fn fetched(fetcher: &Fetcher, errand: &Errand) -> Result<(Document, Vec<u8
     let Answer { body, .. } = fetcher.fetch(&errand.url, &errand.request, None).await?;
     let body = body.ok_or(Fault::NoKeys)?;
     Ok((read(fetcher, errand, &body)?, body))
-}
-
-/// In one step: no gate reads half of it.
-fn put(folder: &Path, url: &str, body: &[u8]) -> io::Result<()> {
-    let path = folder.join(file_name(url));
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(".new");
-    fs::write(&draft, body)?;
-    fs::rename(&draft, &path)
 }

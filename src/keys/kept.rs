@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::fetch::MAX_BODY;
 use crate::clock;
-use crate::files::WITHOUT_WAITING;
+use crate::files::{self, WITHOUT_WAITING};
 use crate::lock::lock;
 
 /// More make room, the oldest first: 16 MiB at most.
@@ -29,7 +29,7 @@ const ENDING: &str = "keys";
 const AHEAD_MS: i64 = 300_000;
 
 /// The folder, and which addresses it has a document of that nobody has taken yet.
-pub struct Shelf {
+pub struct Cache {
     folder: PathBuf,
     waiting: Mutex<HashMap<Arc<str>, PathBuf>>,
 }
@@ -66,7 +66,7 @@ pub struct Refused {
     pub why: String,
 }
 
-impl Shelf {
+impl Cache {
     /// Makes the folder if it is not there. What ended before `oldest_ms` is removed.
     pub fn open(folder: &Path, oldest_ms: i64) -> io::Result<(Self, Vec<Refused>)> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -78,8 +78,8 @@ impl Shelf {
                 Err(why) => refused.push(Refused { path, why }),
             }
         }
-        let shelf = Shelf { folder: folder.to_owned(), waiting: Mutex::new(waiting) };
-        Ok((shelf, refused))
+        let cache = Cache { folder: folder.to_owned(), waiting: Mutex::new(waiting) };
+        Ok((cache, refused))
     }
 
     pub fn folder(&self) -> &Path {
@@ -107,13 +107,10 @@ impl Shelf {
             None => read(&path).map_err(io::Error::other)?.body,
         };
         let head = Head { sha256: print(&body), ..head };
-        let draft = path.with_extension("new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        serde_json::to_writer(&mut file, &head)?;
-        file.write_all(b"\n")?;
-        file.write_all(&body)?;
-        file.sync_all()?;
-        fs::rename(&draft, &path)?;
+        let mut bytes = serde_json::to_vec(&head)?;
+        bytes.push(b'\n');
+        bytes.extend(body);
+        files::replace(&path, &bytes, 0o600)?;
         self.make_room()
     }
 
@@ -192,8 +189,8 @@ mod tests {
             Folder(path)
         }
 
-        fn open(&self) -> (Shelf, Vec<Refused>) {
-            Shelf::open(&self.0, 0).unwrap()
+        fn open(&self) -> (Cache, Vec<Refused>) {
+            Cache::open(&self.0, 0).unwrap()
         }
     }
 
@@ -211,26 +208,26 @@ mod tests {
     #[test]
     fn what_was_put_is_there_after_a_restart_and_is_taken_once() {
         let folder = Folder::new("there");
-        let (shelf, _) = folder.open();
-        shelf.put(head("https://a.example/1"), Some(b"one\ntwo".to_vec())).unwrap();
-        assert!(!shelf.has("https://a.example/1"), "what was put is known to who put it");
+        let (cache, _) = folder.open();
+        cache.put(head("https://a.example/1"), Some(b"one\ntwo".to_vec())).unwrap();
+        assert!(!cache.has("https://a.example/1"), "what was put is known to who put it");
         let later = Head { ends_ms: i64::MAX, ..head("https://a.example/1") };
-        shelf.put(later, None).unwrap();
-        let (shelf, refused) = folder.open();
-        assert!(refused.is_empty() && shelf.has("https://a.example/1"));
-        let kept = shelf.take("https://a.example/1").unwrap().ok().unwrap();
+        cache.put(later, None).unwrap();
+        let (cache, refused) = folder.open();
+        assert!(refused.is_empty() && cache.has("https://a.example/1"));
+        let kept = cache.take("https://a.example/1").unwrap().ok().unwrap();
         assert_eq!((&*kept.body, kept.head.ends_ms), (&b"one\ntwo"[..], i64::MAX));
-        assert!(shelf.take("https://a.example/1").is_none() && shelf.take("https://a.example/2").is_none());
+        assert!(cache.take("https://a.example/1").is_none() && cache.take("https://a.example/2").is_none());
         assert_eq!(fs::metadata(&folder.0).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]
     fn what_is_damaged_is_refused_and_says_why() {
         let folder = Folder::new("damaged");
-        let (shelf, _) = folder.open();
+        let (cache, _) = folder.open();
         let urls: Vec<_> = (0..8).map(|n| format!("https://a.example/{n}")).collect();
         for url in &urls {
-            shelf.put(head(url), Some(b"a document of keys".to_vec())).unwrap();
+            cache.put(head(url), Some(b"a document of keys".to_vec())).unwrap();
         }
         let path = |n: usize| folder.0.join(name(&urls[n]));
         let whole = fs::read(path(0)).unwrap();
@@ -245,7 +242,7 @@ mod tests {
         fs::remove_file(path(6)).unwrap();
         std::os::unix::fs::symlink(path(7), path(6)).unwrap();
         fs::write(folder.0.join("notes.txt"), "mine").unwrap();
-        let (shelf, refused) = folder.open();
+        let (cache, refused) = folder.open();
         let why = |n: usize| refused.iter().find(|refused| refused.path == path(n)).map(|r| r.why.as_str());
         for (n, says) in [
             (0, "damaged"),
@@ -257,25 +254,25 @@ mod tests {
             (6, "no regular file"),
         ] {
             assert!(why(n).is_some_and(|why| why.contains(says)), "{n}: {:?}", why(n));
-            assert!(!shelf.has(&urls[n]), "{n}");
+            assert!(!cache.has(&urls[n]), "{n}");
         }
-        assert!(shelf.has(&urls[7]) && refused.len() == 7);
+        assert!(cache.has(&urls[7]) && refused.len() == 7);
         let future = Head { fetched_ms: clock::now().wall_ms + 3_600_000, ..head(&urls[7]) };
-        shelf.put(Head { ends_ms: i64::MAX, ..future }, Some(Vec::new())).unwrap();
+        cache.put(Head { ends_ms: i64::MAX, ..future }, Some(Vec::new())).unwrap();
         assert!(folder.open().1.iter().any(|refused| refused.why.contains("future")));
     }
 
     #[test]
     fn the_oldest_make_room_and_what_has_ended_goes() {
         let folder = Folder::new("room");
-        let (shelf, _) = folder.open();
+        let (cache, _) = folder.open();
         for n in 0..MOST + 5 {
-            shelf.put(head(&format!("https://a.example/{n}")), Some(Vec::new())).unwrap();
+            cache.put(head(&format!("https://a.example/{n}")), Some(Vec::new())).unwrap();
         }
         assert_eq!(listed(&folder.0).unwrap().len(), MOST);
-        let (shelf, _) = folder.open();
-        assert!(shelf.has(&format!("https://a.example/{}", MOST + 4)));
-        Shelf::open(&folder.0, i64::MAX).unwrap();
+        let (cache, _) = folder.open();
+        assert!(cache.has(&format!("https://a.example/{}", MOST + 4)));
+        Cache::open(&folder.0, i64::MAX).unwrap();
         assert!(listed(&folder.0).unwrap().is_empty());
     }
 }

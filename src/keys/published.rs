@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::fetch::{Answer, Fault, Fetcher};
-use super::kept::{self, Kept, Shelf};
+use super::kept::{self, Kept, Cache};
 use super::told::{self, Whence};
 use crate::clock;
 use crate::config::keys::{Published, Request, Settings};
@@ -54,7 +54,7 @@ pub struct Library {
     fetcher: Arc<Fetcher>,
     hosts: Mutex<HashMap<Arc<str>, Host>>,
     /// What was fetched before the start, and where what is fetched now is put; opened when a route needs it.
-    shelf: OnceLock<Option<Shelf>>,
+    cache: OnceLock<Option<Cache>>,
     telemetry: Arc<Telemetry>,
 }
 
@@ -174,7 +174,7 @@ pub struct Source {
 impl Library {
     pub fn new(settings: Settings, telemetry: Arc<Telemetry>) -> Arc<Self> {
         let fetcher = Arc::new(Fetcher::new(settings));
-        Arc::new(Library { fetcher, hosts: Mutex::default(), shelf: OnceLock::new(), telemetry })
+        Arc::new(Library { fetcher, hosts: Mutex::default(), cache: OnceLock::new(), telemetry })
     }
 
     pub fn fetcher(&self) -> &Fetcher {
@@ -183,7 +183,7 @@ impl Library {
 
     /// The source of a route. What lies at addresses that are known is fetched now.
     pub fn source(self: &Arc<Self>, route: &Route, published: &Published) -> Source {
-        self.open_shelf();
+        self.open_cellar();
         let Published { source, requests } = published;
         let mut addresses = Vec::new();
         for (place, request, pinned) in places(route, published) {
@@ -198,13 +198,13 @@ impl Library {
         Source { library: Arc::clone(self), provider, requests, addresses }
     }
 
-    fn open_shelf(&self) {
-        self.shelf.get_or_init(|| {
+    fn open_cellar(&self) {
+        self.cache.get_or_init(|| {
             let folder = self.fetcher.settings().kept.as_ref()?;
             let tell = |path: &Path, why: &str| self.telemetry.tell(Event::KeysNotKept { path, why });
             let oldest_ms = clock::now().wall_ms.saturating_sub(clock::millis(STALE));
             let (opened, refused) =
-                Shelf::open(folder, oldest_ms).inspect_err(|error| tell(folder, &error.to_string())).ok()?;
+                Cache::open(folder, oldest_ms).inspect_err(|error| tell(folder, &error.to_string())).ok()?;
             for refused in &refused {
                 tell(&refused.path, &refused.why);
             }
@@ -212,8 +212,8 @@ impl Library {
         });
     }
 
-    fn shelf(&self) -> Option<&Shelf> {
-        self.shelf.get()?.as_ref()
+    fn cache(&self) -> Option<&Cache> {
+        self.cache.get()?.as_ref()
     }
 
     fn with<T>(&self, errand: &Errand, act: impl FnOnce(&mut Host) -> T) -> T {
@@ -257,7 +257,7 @@ impl Library {
 
     /// The document of an address: what is held, or after a fetch what has come.
     async fn look(self: &Arc<Self>, errand: &Errand, id: Option<&str>) -> Looked {
-        if self.shelf().is_some_and(|shelf| shelf.has(&errand.url)) {
+        if self.cache().is_some_and(|cache| cache.has(&errand.url)) {
             join(&mut self.start(errand)).await;
         }
         let flight = match self.with(errand, |host| host.next(errand, id, clock::now().mono)) {
@@ -294,8 +294,8 @@ impl Library {
     }
 
     /// Takes what was fetched before the start. What is no good is fetched when it is asked for again.
-    fn take_from_shelf(&self, errand: &Errand) {
-        let Some(folder) = self.shelf() else { return };
+    fn take_from_cellar(&self, errand: &Errand) {
+        let Some(folder) = self.cache() else { return };
         let Some(taken) = folder.take(&errand.url) else { return };
         let tell = |path: &Path, why: &str| self.telemetry.tell(Event::KeysNotKept { path, why });
         match taken {
@@ -308,8 +308,8 @@ impl Library {
         }
     }
 
-    fn put_on_shelf(&self, head: kept::Head, body: Option<Vec<u8>>) {
-        let Some(folder) = self.shelf() else { return };
+    fn put_on_cellar(&self, head: kept::Head, body: Option<Vec<u8>>) {
+        let Some(folder) = self.cache() else { return };
         if let Err(error) = folder.put(head, body) {
             self.telemetry.tell(Event::KeysNotKept { path: folder.folder(), why: &error.to_string() });
         }
@@ -431,9 +431,9 @@ impl Fetch {
     async fn run(self) {
         let Fetch { library, errand, .. } = &self;
         let url = &errand.url;
-        if library.shelf().is_some_and(|shelf| shelf.has(url)) {
+        if library.cache().is_some_and(|cache| cache.has(url)) {
             let (library, errand) = (Arc::clone(library), errand.clone());
-            _ = tokio::task::spawn_blocking(move || library.take_from_shelf(&errand)).await;
+            _ = tokio::task::spawn_blocking(move || library.take_from_cellar(&errand)).await;
             return;
         }
         let etag = library.with(errand, |host| host.documents.get(url).and_then(|held| held.etag.clone()));
@@ -443,7 +443,7 @@ impl Fetch {
         // Nobody waits for the disk.
         drop(self);
         if let Some((head, body)) = to_keep {
-            tokio::task::spawn_blocking(move || library.put_on_shelf(head, body));
+            tokio::task::spawn_blocking(move || library.put_on_cellar(head, body));
         }
     }
 }
