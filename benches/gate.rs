@@ -62,9 +62,14 @@ struct Delivery {
 impl Delivery {
     /// Signed under one scheme of the route, with a body of that size.
     fn signed(route: &Route, scheme: usize, id: &str, size: usize) -> Self {
+        Delivery::with(route, scheme, id, size, "")
+    }
+
+    /// The same with more members.
+    fn with(route: &Route, scheme: usize, id: &str, size: usize, members: &str) -> Self {
         let scheme = &route.signature.schemes()[scheme];
         let time = to_rfc3339(NOW.wall_ms);
-        let event = format!(r#"{{"id":"{id}","type":"user.created","created":"{time}","data":""#);
+        let event = format!(r#"{{"id":"{id}","type":"user.created","created":"{time}",{members}"data":""#);
         let filling = "x".repeat(size.saturating_sub(event.len() + 2));
         let body = format!("{event}{filling}\"}}").into_bytes();
         let unsigned = Unsigned { id, time_ms: NOW.wall_ms, body: &body };
@@ -162,6 +167,33 @@ fn judge(c: &mut Criterion) {
         assert_eq!(refused, (name == "forged").then_some(Reason::SignatureMismatch));
         group.bench_function(name, |b| b.iter(|| delivery.judge(route)));
     }
+}
+
+/// What it costs to choose among events, by the number of conditions: each reads a value of its own.
+fn choose(c: &mut Criterion) {
+    let folder = std::env::temp_dir().join(format!("hookgate-bench-events-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join("secret"), SECRET).expect("a file");
+    let mut group = c.benchmark_group("judge with conditions");
+    for count in [0, 1, 16] {
+        let when: Vec<_> = (0..count).map(|n| format!("{{ 'json:/a{n}': ['no*', 'yes-*-{n}'] }}")).collect();
+        let (at, when) = (folder.display(), when.join(", "));
+        let route = format!(
+            "{{ name: a, path: /a, provider: scalekit, secrets: [{{ file: {at}/secret }}], events: {{ when: [{when}] }} }}"
+        );
+        let config = folder.join("hookgate.yaml");
+        std::fs::write(&config, format!("insecure_allow_http: true\nroutes: [{route}]\n")).expect("a file");
+        let args = RunArgs { config: Some(config.into()), ..RunArgs::default() };
+        let config = Config::load(&Given::flags(args)).unwrap_or_else(|problems| panic!("{problems}"));
+        let route = &config.routes[0].route;
+        let members: String = (0..16).map(|n| format!(r#""a{n}":"yes-and-{n}","#)).collect();
+        let delivery = Delivery::with(route, 1, "evt_1", 1024, &members);
+        assert!(
+            delivery.judge(route).is_ok_and(|fresh| fresh.is_some_and(|fresh| fresh.authentic().is_taken()))
+        );
+        group.bench_function(BenchmarkId::from_parameter(count), |b| b.iter(|| delivery.judge(route)));
+    }
+    _ = std::fs::remove_dir_all(&folder);
 }
 
 /// Events that go through the replay memory again and again. Each time a day has passed,
@@ -276,6 +308,6 @@ criterion_group! {
     config = Criterion::default()
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2));
-    targets = admit, authenticate, judge, store, remember
+    targets = admit, authenticate, judge, choose, store, remember
 }
 criterion_main!(gate);

@@ -14,6 +14,8 @@ CPU is user and system time for each answered request, and the ratio that of the
   them, and OpenSSL's HMAC of them.
 - "threads": the gate with two in its place, and with one in that of HAProxy. Load and application use one
   of the two cores, so what is shown is the CPU of a request, not how many there are.
+- "an inbox": the gate with one that stores what the application fails on, which it does not, and in the place of
+  HAProxy the gate that has its state in a folder and stores nothing.
 - "latency": at about half the load that saturates HAProxy, beyond that of the application alone.
 - "memory": of connections that have delivered once and wait.
 
@@ -87,6 +89,7 @@ def rows(place, args):
     yield "bodies of 64 KiB", lambda name: bodies(place, args, name, 64 * 1024)
     yield "bodies of 1 MB", lambda name: bodies(place, args, name, 1_000_000)
     yield "threads: two ÷ one, CPU of a request", lambda name: threads(place, args, name)
+    yield "an inbox for what fails ÷ none", lambda name: inbox(place, args, name)
     yield "memory", lambda name: memory(place, args)
     yield "latency added at half load", lambda name: latency(place, args, name)
 
@@ -210,6 +213,15 @@ def hmac_alone(size):
 
 def threads(place, args, name):
     compared(place, args, name, [gate(place, args, threads=2, core="0,1"), gate(place, args)])
+
+
+def inbox(place, args, name):
+    def gate_with(when):
+        state = place.directory / when
+        state.mkdir(mode=0o700)
+        return gate(place, args, ["--inbox", when, "--state-dir", state])
+
+    compared(place, args, name, [gate_with("failure"), gate_with("off")])
 
 
 def latency(place, args, name):

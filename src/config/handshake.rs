@@ -16,7 +16,8 @@ use super::raw::{AddressWords, one_or_many_addresses};
 use super::secret::Secret;
 use crate::gate::fetched::address::Address;
 use crate::gate::fetched::parameters::{Parameters, is_name};
-use crate::gate::handshake::{Answer, Asked, Handshake, Kind, Literal, Part, Piece, Token};
+use crate::gate::handshake::{Answer, Asked, Handshake, Kind, Literal, Part, Piece, Registered, Token};
+use crate::gate::parse::url::PublicUrl;
 use crate::gate::scheme::algorithm::Encoding;
 use crate::gate::scheme::source::Source;
 
@@ -88,7 +89,8 @@ pub enum RawAnswer {
     /// The value in this header.
     #[serde(rename = "as_header")]
     AsHeader(String),
-    /// A flat object; `{value}`, `{hmac:hex}` and `{hmac:base64}` in it are filled in.
+    /// A flat object; `{value}`, `{hmac:hex}` and `{hmac:base64}` in it are filled in, and `{digest:hex}`: the SHA-256 of
+    /// the value, the token that the operator gave to the provider, and `public_url`.
     Json(BTreeMap<String, Scalar>),
     /// Nothing but 200, once the gate has asked for this address, with the value in its hole, such as `{word}`. Of
     /// several, the first that is for the route.
@@ -99,7 +101,16 @@ pub enum RawAnswer {
     ),
 }
 
+/// What stands for the digest of value, token and URL in an answer.
+const DIGEST: &str = "digest:hex";
+
 impl Raw {
+    /// Whether the token that the operator gave to the provider is in the answer.
+    pub fn digests(&self) -> bool {
+        let holds = |part: &Scalar| matches!(part, Scalar::Text(text) if text.contains(DIGEST));
+        matches!(&self.answer, RawAnswer::Json(members) if members.values().any(holds))
+    }
+
     /// Whether the gate visits an address to answer it.
     pub fn visits(&self) -> bool {
         matches!(self.answer, RawAnswer::Visit(_))
@@ -171,12 +182,21 @@ impl<'de> Deserialize<'de> for Words {
     }
 }
 
+/// What a route has for its questions.
+#[derive(Clone, Copy, Default)]
+pub struct OfRoute<'r> {
+    /// What the operator gave to the provider.
+    pub token: Option<&'r Secret>,
+    /// Under which URL the provider knows the endpoint.
+    pub url: Option<&'r PublicUrl>,
+}
+
 /// Compiles one on a route that says this of itself: once for each value of the route's that it names, as in
 /// `"{route:topic_arns}"`. Nothing, if it asks for a token, and the operator has given none.
-pub fn compile_on(raw: &Raw, token: Option<&Secret>, route: &Parameters) -> Result<Vec<Handshake>, Fault> {
+pub fn compile_on(raw: &Raw, of: OfRoute<'_>, route: &Parameters) -> Result<Vec<Handshake>, Fault> {
     let mut compiled = Vec::new();
     for route in each(raw, route) {
-        compiled.extend(compile(&filled(raw, &route), token)?);
+        compiled.extend(compile(&filled(raw, &route), of)?);
     }
     Ok(compiled)
 }
@@ -211,7 +231,10 @@ fn filled(raw: &Raw, route: &Parameters) -> Raw {
 }
 
 /// Compiles one. `Ok(None)`: it asks for a token, and the operator has given none.
-pub fn compile(raw: &Raw, token: Option<&Secret>) -> Result<Option<Handshake>, Fault> {
+pub fn compile(raw: &Raw, of: OfRoute<'_>) -> Result<Option<Handshake>, Fault> {
+    if raw.digests() && of.token.is_none() {
+        return Ok(None);
+    }
     let asked = match (raw.signed, raw.method) {
         (true, None) => Asked::Signed,
         (true, Some(_)) => {
@@ -236,7 +259,7 @@ pub fn compile(raw: &Raw, token: Option<&Secret>) -> Result<Option<Handshake>, F
         when.push((token_or_when(at)?, literal.compile()));
     }
     let value = raw.value.as_deref().map(value_place).transpose()?;
-    let answer = answer(&raw.answer, value.as_ref())?;
+    let answer = answer(&raw.answer, value.as_ref(), of)?;
     if !raw.signed && raw.visits() {
         return Err(fault("nothing is visited because a stranger says so: write signed: true"));
     }
@@ -253,7 +276,7 @@ pub fn compile(raw: &Raw, token: Option<&Secret>) -> Result<Option<Handshake>, F
             "every delivery would be taken for it: say what tells it apart with when or value",
         ));
     }
-    let token = match (&raw.token, token) {
+    let token = match (&raw.token, of.token) {
         (None, _) => None,
         (Some(_), _) if raw.signed => {
             return Err(fault("the signature is the proof: leave token out"));
@@ -306,7 +329,7 @@ fn place(text: &str, asked: &Asked) -> Result<Source, Fault> {
     Err(fault(format!("\"{text}\" {remedy}")))
 }
 
-fn answer(raw: &RawAnswer, value: Option<&Source>) -> Result<Answer, Fault> {
+fn answer(raw: &RawAnswer, value: Option<&Source>, of: OfRoute<'_>) -> Result<Answer, Fault> {
     Ok(match raw {
         RawAnswer::Empty => Answer::Status(200),
         RawAnswer::Status(status @ 200..300) => Answer::Status(*status),
@@ -338,14 +361,14 @@ fn answer(raw: &RawAnswer, value: Option<&Source>) -> Result<Answer, Fault> {
         RawAnswer::Json(members) => {
             let part = |(name, part): (&String, &Scalar)| match part {
                 Scalar::Integer(n) => Ok((name.clone(), Part::Integer(*n))),
-                Scalar::Text(text) => Ok((name.clone(), Part::Text(pieces(text)?))),
+                Scalar::Text(text) => Ok((name.clone(), Part::Text(pieces(text, of)?))),
             };
             Answer::Json(members.iter().map(part).collect::<Result<_, Fault>>()?)
         }
     })
 }
 
-fn pieces(template: &str) -> Result<Vec<Piece>, Fault> {
+fn pieces(template: &str, of: OfRoute<'_>) -> Result<Vec<Piece>, Fault> {
     let mut pieces = Vec::new();
     let mut rest = template;
     while let Some((literal, after)) = rest.split_once('{') {
@@ -357,9 +380,17 @@ fn pieces(template: &str) -> Result<Vec<Piece>, Fault> {
             "value" => Piece::Value,
             "hmac:hex" => Piece::Hmac(Encoding::Hex),
             "hmac:base64" => Piece::Hmac(Encoding::Base64),
+            DIGEST => {
+                let url = of.url.ok_or_else(|| {
+                    fault("the answer holds the URL that the provider was given: write public_url: https://…")
+                })?;
+                let token = of.token.map(Secret::expose).unwrap_or_default();
+                Piece::Digest(Encoding::Hex, Registered::new(token, url))
+            }
             other => {
-                let message =
-                    format!("{{{other}}} is unknown: use {{value}}, {{hmac:hex}} or {{hmac:base64}}");
+                let message = format!(
+                    "{{{other}}} is unknown: use {{value}}, {{hmac:hex}}, {{hmac:base64}} or {{{DIGEST}}}"
+                );
                 return Err(fault(message));
             }
         });
@@ -386,7 +417,7 @@ mod tests {
     use crate::config::provider::{PRESETS, preset};
 
     fn compiled(yaml: &str) -> Result<Option<Handshake>, Fault> {
-        compile(&serde_saphyr::from_str(yaml).unwrap(), None)
+        compile(&serde_saphyr::from_str(yaml).unwrap(), OfRoute::default())
     }
 
     #[test]
@@ -398,8 +429,10 @@ mod tests {
                 count += 1;
                 let mut route = Parameters::default();
                 route.set("topic_arns", vec!["arn:aws:sns:eu-west-1:123456789012:a".to_owned()]);
-                let handshakes = compile_on(&raw, Some(&token), &route)
-                    .unwrap_or_else(|f| panic!("{name}: {}", f.message));
+                let url = "https://hooks.example/hook".parse().unwrap();
+                let of = OfRoute { token: Some(&token), url: Some(&url) };
+                let handshakes =
+                    compile_on(&raw, of, &route).unwrap_or_else(|f| panic!("{name}: {}", f.message));
                 assert_eq!(handshakes.len(), 1, "{name}");
             }
         }

@@ -79,7 +79,7 @@ pub fn answering(recipe: Option<&Recipe>, secrets: &[NamedSecret]) -> Vec<(Arc<s
 pub fn handshakes(preset: &raw::Preset, keys: Vec<(Arc<str>, KeyedMac)>) -> Result<Handshakes, Fault> {
     let mut list = Vec::new();
     for raw in preset.handshake.iter().filter(|raw| raw.answer != RawAnswer::Application && !raw.visits()) {
-        list.extend(handshake::compile(raw, None)?);
+        list.extend(handshake::compile(raw, handshake::OfRoute::default())?);
     }
     Ok(Handshakes::new(list, keys, AnsweredBy::Gate))
 }

@@ -527,7 +527,8 @@ pub struct Url {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignatureSource {
-    /// `header:Name`, `query:name`, `json:/pointer`, `form:field` or `multipart:field`, or a list of such.
+    /// `header:Name`, `query:name`, `json:/pointer`, `form:field` or `multipart:field`, or a list of such;
+    /// `json:/list/*` for a list of which every element must hold.
     #[serde(deserialize_with = "one_or_many")]
     #[schemars(with = "Vec<String>")]
     pub from: Vec<String>,

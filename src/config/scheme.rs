@@ -388,6 +388,7 @@ fn check(recipe: &Recipe) -> Result<(), Fault> {
             ));
         }
     }
+    check_each(recipe)?;
     let fields = matches!(recipe.signature.format, SignatureFormat::Fields { .. });
     if !fields && recipe.content.values().any(|(_, source, _)| matches!(source, Source::Field(_))) {
         return Err(Fault::new(
@@ -417,6 +418,32 @@ fn check(recipe: &Recipe) -> Result<(), Fault> {
             "id",
             format!("at most {} values can be read from a body", json::MAX_POINTERS),
         ));
+    }
+    Ok(())
+}
+
+/// Every element of a list shows who sends: then each of them is judged for itself, and what one signs is not
+/// asked of the others.
+fn check_each(recipe: &Recipe) -> Result<(), Fault> {
+    if let Some(source) = recipe.misplaced_each() {
+        let message = format!(
+            "{source} is several values: it stands in signature.from alone, and is all that stands there"
+        );
+        return Err(Fault::new("signature.from", message));
+    }
+    if !recipe.is_of_each() {
+        return Ok(());
+    }
+    let inside =
+        matches!(recipe.signature.format, SignatureFormat::Token { payload: TokenPayload::Inside, .. });
+    if recipe.algorithm != Algorithm::Token && !inside {
+        let message = "a list holds whole tokens: write format: jwt, or algorithm: token";
+        return Err(Fault::new("signature.from", message));
+    }
+    if recipe.timestamp.as_ref().is_some_and(|rule| rule.expires.is_none()) {
+        let message =
+            "of several tokens the first that ends counts: say where each says when, as in claim:exp";
+        return Err(Fault::new("timestamp.expires", message));
     }
     Ok(())
 }
@@ -541,6 +568,20 @@ mod tests {
             (base("{header:X-T}", ""), "content", "does not sign the body"),
             (base("{body}", "timestamp: { from: 'header:X-T', unit: s }"), "timestamp.from", "is not signed"),
             (base("{kv:t}.{body}", ""), "content", "set signature.format to kv"),
+            (base("{body}", "id: 'json:/a/*'"), "signature.from", "stands in signature.from alone"),
+            (base("{body}", "").replace("header:X-Sig", "json:/a/*"), "signature.from", "holds whole tokens"),
+            (
+                base("{body}", "").replace("'header:X-Sig'", "['json:/a/*', 'header:X']"),
+                "signature.from",
+                "is all that stands there",
+            ),
+            (
+                "algorithm: rsa-sha256\nsignature: { from: 'json:/a/*', format: jwt }\nsigns_body: false\n\
+                 keys: { jwks: 'https://a.example/' }\ntimestamp: { from: 'claim:iat', unit: s }"
+                    .to_owned(),
+                "timestamp.expires",
+                "the first that ends counts",
+            ),
             (base("{body}", "id: 'jsn:/id'"), "id", "names no source"),
             (base("{body}", "id: 'json:id'"), "id", "starts with '/'"),
             (base("{header:X-N}{body}", ""), "content", "leaves open where {header:x-n} ends"),

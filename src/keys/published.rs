@@ -670,7 +670,9 @@ impl Source {
                 }
             }
         }
-        if unavailable && ring.schemes.iter().all(Vec::is_empty) {
+        // Where every one of several has to hold, a key for some of them is not enough.
+        let of_each = schemes.iter().any(|scheme| scheme.recipe().is_of_each());
+        if unavailable && (of_each || ring.schemes.iter().all(Vec::is_empty)) {
             Keys::Unavailable
         } else {
             Keys::Found(Arc::new(ring))

@@ -258,8 +258,9 @@ impl Telemetry {
 }
 
 /// Names one request in logs, in our headers and, if the sender brings no trace, as a trace id.
+/// It is the text, 32 lower-case hex digits: each delivery writes it four times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestId(u128);
+pub struct RequestId([u8; 32]);
 
 impl RequestId {
     /// Unique: a random half for the process, and a counter that is mixed so that ids
@@ -274,23 +275,26 @@ impl RequestId {
             LazyLock::new(|| AtomicU64::new(RandomState::new().hash_one("count")));
 
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        RequestId(u128::from(*PROCESS) << 64 | u128::from(mix(count)))
+        let id = u128::from(*PROCESS) << 64 | u128::from(mix(count));
+        RequestId(hex(&id.to_be_bytes()))
     }
 
     /// 32 lower-case hex digits.
     pub fn hex(self) -> [u8; 32] {
-        hex(&self.0.to_be_bytes())
+        self.0
     }
 
     /// For an event that nothing else names.
     pub fn as_key(self) -> ReplayKey {
-        ReplayKey::from_bytes(self.0.to_be_bytes())
+        let mut bytes = [0; 16];
+        _ = faster_hex::hex_decode(&self.0, &mut bytes); // it is hex
+        ReplayKey::from_bytes(bytes)
     }
 
     /// Half of it, as a span id: 16 lower-case hex digits.
     pub fn span_hex(self) -> [u8; 16] {
         let mut out = [b'0'; 16];
-        out.copy_from_slice(&self.hex()[16..]);
+        out.copy_from_slice(&self.0[16..]);
         out
     }
 }

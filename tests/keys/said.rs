@@ -68,6 +68,15 @@ fn check_tells_what_would_be_fetched() {
     let route = "provider: aws-sns, topic_arns: ['arn:aws:sns:eu-west-1:123456789012:a', 'arn:aws:sns:cn-north-1:123456789012:b']";
     let (code, said) = check(route);
     assert_eq!(code, Some(0), "{said}");
+    let (code, confirms) = check(&format!("{route}, handshake: confirm"));
+    assert_eq!(code, Some(0), "{confirms}");
+    for (region, host) in [("eu-west-1", "amazonaws.com"), ("cn-north-1", "amazonaws.com.cn")] {
+        let topic = route.split('\'').find(|part| part.contains(region)).unwrap();
+        let url = format!(
+            "https://sns.{region}.{host}/?Action=ConfirmSubscription&TopicArn={topic}&Token={{word}}"
+        );
+        assert!(confirms.contains(&url) && !said.contains(&url), "{url}: {confirms}");
+    }
     for url in [
         "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-{hex32}.pem",
         "https://sns.cn-north-1.amazonaws.com.cn/SimpleNotificationService-{hex32}.pem",
@@ -82,6 +91,11 @@ fn verify_takes_keys_as_files() {
     let all: serde_json::Value = serde_json::from_str(include_str!("../gate/fetched.json")).unwrap();
     let of = |id: &str| all.as_array().unwrap().iter().find(|vector| vector["id"] == id).unwrap().clone();
     for (id, route, code) in [
+        (
+            "sns-java2-subscription-confirmation-v1",
+            "provider: aws-sns, topic_arns: CONFIG, handshake: confirm",
+            0,
+        ),
         ("sns-java2-notification-v2", "provider: aws-sns, topic_arns: CONFIG", 0),
         ("sns-tampered-message", "provider: aws-sns, topic_arns: CONFIG", 1),
         ("paypal-simulator-sale", "provider: paypal, webhook_id: WEBHOOK_ID", 0),
@@ -119,6 +133,13 @@ fn verify_takes_keys_as_files() {
             "{id}: {told} {}",
             String::from_utf8_lossy(&output.stderr)
         );
+        // What the gate would visit is what Amazon names, though it never reads that.
+        if route.contains("confirm") {
+            let body: serde_json::Value = serde_json::from_str(vector["body"].as_str().unwrap()).unwrap();
+            let named = body["SubscribeURL"].as_str().unwrap();
+            let named = named.replace(body["Token"].as_str().unwrap(), "{word}");
+            assert!(named.ends_with("&Token={word}") && told.contains(&named), "{named}: {told}");
+        }
     }
 }
 

@@ -187,7 +187,7 @@ impl Reader<'_> {
             Source::Json(pointer) | Source::Inner(pointer, _) => self.json(&pointer.to_string()),
             Source::Field(name) => self.field(name),
             Source::Body => Ok(self.delivery.body.clone()),
-            Source::Claim(_) | Source::Token(_) => Ok(Vec::new()),
+            Source::Claim(_) | Source::Each(..) | Source::Token(_) => Ok(Vec::new()),
         }
     }
 

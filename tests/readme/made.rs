@@ -182,10 +182,6 @@ fn key(flag: &str, schema: &serde_json::Value) -> String {
         ("limits.", part(&file["limits"])),
         ("replay.", part(&file["replay"])),
     ];
-    if let Some(short) = flag.strip_prefix("keys_") {
-        assert!(part(&file["keys"]).get(short).is_some(), "the file has a key for --{flag}");
-        return format!("keys.{short}");
-    }
     let short = flag.strip_prefix("replay_store_").or(flag.strip_prefix("replay_")).unwrap_or(flag);
     let spellings = [flag.to_owned(), format!("{flag}s"), flag.replace("proxy", "proxies"), short.to_owned()];
     let found = parts.iter().find_map(|(place, keys)| {

@@ -94,6 +94,23 @@ const sign = async now => {
   await bearer('azure-event-grid', 'entra-1', `https://login.microsoftonline.com/${tenant}/discovery/v2.0/keys`, eventGrid, { appid: tenant });
   const bot = { iss: 'https://api.botframework.com', aud: '5b2d3b1c-8a55-4c1f-9d0e-0b9d2f5f3c11', serviceurl: 'https://smba.example/' };
   await bearer('bot-framework', 'bot-1', 'https://login.botframework.com/v1/.well-known/keys', bot, { serviceurl: 'https://evil.example/' });
+  // Two tokens in the body, for one app; the second one is of the other form.
+  const tracking = { aud: bot.aud, iat: now, exp: now + 3600 };
+  const [old, current] = [
+    { ...tracking, iss: `https://sts.windows.net/${tenant}/`, appid: '0bf30f3b-4a52-48df-9a82-234910c4a086' },
+    { ...tracking, iss: `https://login.microsoftonline.com/${tenant}/v2.0`, azp: '0bf30f3b-4a52-48df-9a82-234910c4a086' },
+  ];
+  const rich = async (...tokens) => ({ token: JSON.stringify({ value: [{ changeType: 'created' }], validationTokens: await Promise.all(tokens) }) });
+  const first = () => token(google, google.key, old);
+  deliveries.push({
+    provider: 'microsoft-graph-rich',
+    url: 'https://login.microsoftonline.com/common/discovery/keys',
+    document: JSON.stringify({ keys: [google.jwk] }),
+    body: '',
+    good: await rich(first(), token(google, google.key, current)),
+    strange: await rich(first(), token(google, google.strange, current)),
+    other: await rich(first(), token(google, google.key, { ...current, azp: tenant })),
+  });
   const contact = await pair('RS256', 'contact-1');
   await add('constant-contact', contact, 'https://developer.constantcontact.com/.well-known/jwks.json', { keys: [contact.jwk] }, async (key, text) => ({
     'x-ctct-webhook-sig': await detached({ alg: 'RS256' }, key, text),

@@ -1,5 +1,6 @@
 //! Keys that are published: what a library that is not ours signs gets through, with the key that is published and
-//! no other; and of messages of SNS the gate takes what Amazon's own validator takes.
+//! no other; of messages of SNS the gate takes what Amazon's own validator takes, and of tokens of Google what Google's
+//! own library takes.
 
 use std::collections::BTreeMap;
 
@@ -34,6 +35,9 @@ const ROUTES: &str = "routes:
   - { name: bot-framework, path: /bot-framework, provider: bot-framework, application_id: 5b2d3b1c-8a55-4c1f-9d0e-0b9d2f5f3c11 }
   - { name: constant-contact, path: /constant-contact, provider: constant-contact }
   - { name: travis-ci, path: /travis-ci, provider: travis-ci }
+  - { name: truelayer, path: /truelayer, provider: truelayer, environment: production }
+  - { name: microsoft-graph-rich, path: /microsoft-graph-rich, provider: microsoft-graph-rich,
+      application_id: 5b2d3b1c-8a55-4c1f-9d0e-0b9d2f5f3c11, tenant_id: 72f988bf-86f1-41af-91ab-2d7cd011db47 }
   - { name: fireblocks-v2, path: /fireblocks-v2, provider: fireblocks-v2, environment: us }
   - { name: sns, path: /sns, provider: aws-sns, topic_arns: ['arn:aws:sns:us-east-1:123456789012:bounces'] }
   - name: issuer
@@ -51,6 +55,10 @@ fn node() -> Option<&'static Sdks> {
     Sdks::installed().find(|sdks| sdks.extension == "mjs")
 }
 
+fn python() -> Option<&'static Sdks> {
+    Sdks::installed().find(|sdks| sdks.extension == "py")
+}
+
 fn reason(gate: &Gate, route: &str, headers: &BTreeMap<String, String>, body: &str) -> String {
     // Where the body is the token, that is all there is.
     let body = headers.get("token").map_or(body, String::as_str);
@@ -62,27 +70,35 @@ fn reason(gate: &Gate, route: &str, headers: &BTreeMap<String, String>, body: &s
 
 #[test]
 fn what_is_signed_with_a_published_key_gets_through_and_nothing_else() {
-    let (Some(node), Some(host)) = (node(), KeyHost::new()) else { return };
-    let said = node.run("published", &["sign", &(sender::now_ms() / 1000).to_string()], "");
-    let deliveries: Vec<Delivery> = serde_json::from_str(&said).unwrap();
-    assert_eq!(deliveries.len(), 11);
+    let Some(host) = KeyHost::new() else { return };
+    let mut deliveries = Vec::<Delivery>::new();
+    for (sdks, count) in [(node(), 12), (python(), 1)] {
+        let Some(sdks) = sdks else { continue };
+        let said = sdks.run("published", &["sign", &(sender::now_ms() / 1000).to_string()], "");
+        let signed: Vec<Delivery> = serde_json::from_str(&said).unwrap();
+        assert_eq!(signed.len(), count, "{}", sdks.extension);
+        deliveries.extend(signed);
+    }
     for delivery in &deliveries {
         host.publish(&delivery.url, Reply::Document(delivery.document.clone()));
     }
     let app = App::ok();
     let gate = host.before(&app.url(), ROUTES).start();
-    for (n, Delivery { provider, body, good, strange, other, .. }) in deliveries.iter().enumerate() {
+    for Delivery { provider, body, good, strange, other, .. } in &deliveries {
+        let before = app.seen();
         for (what, wrong) in
             [("a key that is not published", strange), ("something else that was signed", other)]
         {
             let said = reason(&gate, provider, wrong, body);
             assert!(said.starts_with("signature_"), "{provider}: {what} is {said}");
         }
-        assert_eq!(app.seen(), n, "{provider}");
+        assert_eq!(app.seen(), before, "{provider}");
         assert_eq!(reason(&gate, provider, good, body), "accepted", "{provider}");
-        assert_eq!(reason(&gate, provider, good, body), "duplicate", "{provider}");
+        // Graph repeats what is the same, and nobody could tell.
+        let again = if provider == "microsoft-graph-rich" { "accepted" } else { "duplicate" };
+        assert_eq!(reason(&gate, provider, good, body), again, "{provider}");
     }
-    println!("{} deliveries, signed by jose", deliveries.len());
+    println!("{} deliveries, signed by jose and truelayer-signing", deliveries.len());
 }
 
 const CERTIFICATE: &str =
@@ -166,4 +182,81 @@ fn of_messages_of_sns_the_gate_takes_what_amazons_validator_takes() {
     assert!(told.iter().all(|(_, (theirs, ours))| **theirs == (*ours == "accepted")), "{told:#?}");
     assert_eq!(theirs.iter().filter(|taken| **taken).count(), 3, "{told:#?}");
     println!("{} messages, judged by sns-validator", told.len());
+}
+
+const GOOGLE: &str = "https://www.googleapis.com/oauth2/v3/certs";
+
+#[test]
+fn of_tokens_of_google_the_gate_takes_what_googles_library_takes() {
+    let (Some(python), Some(host)) = (python(), KeyHost::new()) else { return };
+    let (signer, certificate) = Signer::certified(&host.authority, "google", "federated-signon");
+    let (strange, _) = Signer::certified(&host.authority, "strange", "federated-signon");
+    let keys = format!("{{\"keys\":[{}]}}", signer.jwk("g1"));
+    host.publish(GOOGLE, Reply::Document(keys.clone()));
+    let now = sender::now_ms() / 1000;
+    let audience = "https://gate.example/google-pubsub";
+    let claims = |change: &[(&str, Value)]| {
+        let mut claims = json!({
+            "iss": "https://accounts.google.com", "aud": audience, "email": "push@p.iam.gserviceaccount.com",
+            "email_verified": true, "iat": now, "exp": now + 3600, "sub": "1",
+        });
+        for (key, value) in change {
+            claims[*key] = value.clone();
+        }
+        claims
+    };
+    let token = |change: &[(&str, Value)]| signer.token("g1", &claims(change));
+    let b64 = |text: &str| data_encoding::BASE64URL_NOPAD.encode(text.as_bytes());
+    let good = token(&[]);
+    let parts: Vec<&str> = good.split('.').collect();
+    let payload = b64(&claims(&[("sub", json!("2"))]).to_string());
+    let hmac = {
+        let text = format!("{}.{}", b64(r#"{"alg":"HS256","kid":"g1","typ":"JWT"}"#), parts[1]);
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, certificate.as_bytes());
+        let tag = ring::hmac::sign(&key, text.as_bytes());
+        format!("{text}.{}", data_encoding::BASE64URL_NOPAD.encode(tag.as_ref()))
+    };
+    let tokens = [
+        ("a token", good.clone()),
+        ("the issuer in its other form", token(&[("iss", json!("accounts.google.com"))])),
+        ("one of several audiences", token(&[("aud", json!(["https://other.example/", audience]))])),
+        ("another audience", token(&[("aud", json!("https://other.example/"))])),
+        ("an audience that begins alike", token(&[("aud", json!(format!("{audience}/")))])),
+        ("no audience", token(&[("aud", Value::Null)])),
+        ("another issuer", token(&[("iss", json!("https://accounts.google.com.evil.example"))])),
+        ("no issuer", token(&[("iss", Value::Null)])),
+        ("one that has ended", token(&[("iat", json!(now - 3700)), ("exp", json!(now - 120))])),
+        ("one of tomorrow", token(&[("iat", json!(now + 86_400)), ("exp", json!(now + 90_000))])),
+        ("another key", strange.token("g1", &claims(&[]))),
+        ("a key that nobody publishes", strange.token("g2", &claims(&[]))),
+        ("another payload", format!("{}.{payload}.{}", parts[0], parts[2])),
+        ("no signature", format!("{}.{}.", parts[0], parts[1])),
+        ("no algorithm", format!("{}.{}.", b64(r#"{"alg":"none","kid":"g1"}"#), parts[1])),
+        ("the certificate as a secret", hmac),
+        ("two parts", format!("{}.{}", parts[0], parts[1])),
+    ];
+    let asked = json!({
+        "tokens": tokens.iter().map(|(_, token)| token).collect::<Vec<_>>(), "audience": audience,
+        "certificates": { "g1": certificate }, "keys": serde_json::from_str::<Value>(&keys).unwrap(),
+    });
+    let said = python.run("published", &["judge"], &asked.to_string());
+    let theirs: BTreeMap<String, Vec<bool>> = serde_json::from_str(&said).unwrap();
+    let app = App::ok();
+    let gate = host.before(&app.url(), ROUTES).start();
+    let ours = tokens.iter().map(|(_, token)| {
+        let body = json!({ "message": { "messageId": sender::unique("m"), "data": "e30=" } }).to_string();
+        let headers = BTreeMap::from([("authorization".to_owned(), format!("Bearer {token}"))]);
+        reason(&gate, "google-pubsub", &headers, &body)
+    });
+    let ours: Vec<_> = ours.collect();
+    assert_eq!(theirs.len(), 2);
+    for (judge, theirs) in &theirs {
+        for ((name, _), (theirs, ours)) in tokens.iter().zip(theirs.iter().zip(&ours)) {
+            // Google itself writes one audience; RFC 7519, section 4.1.3, lets it be a list, as PyJWT reads it.
+            let of_google = judge == "google" && *name == "one of several audiences";
+            assert_eq!(*theirs, ours == "accepted" && !of_google, "{judge}: {name} is {ours}");
+        }
+        assert!(theirs.iter().filter(|taken| **taken).count() >= 2, "{judge}: {theirs:?}");
+    }
+    println!("{} tokens, judged by google-auth and PyJWT", tokens.len());
 }

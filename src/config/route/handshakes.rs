@@ -40,15 +40,21 @@ impl Endpoint<'_> {
             self.leave_unconfirmed(&mut list, mode, provider);
         }
         if !by_gate {
-            // Whoever answers, compares the token.
+            // Whoever answers, compares the token, or has it.
             for raw in &mut list {
                 raw.token = None;
+                if raw.digests() {
+                    raw.answer = handshake::RawAnswer::Application;
+                }
             }
         }
-        let token = self.handshake_token(list.iter().any(|raw| raw.token.is_some()), provider);
+        let wanted = list.iter().any(|raw| raw.token.is_some() || raw.digests());
+        let token = self.handshake_token(wanted, provider);
+        let url = recipes.first().and_then(|recipe| recipe.url.clone());
+        let of = handshake::OfRoute { token: token.as_ref(), url: url.as_ref() };
         let mut handshakes = Vec::new();
         for raw in &list {
-            match (handshake::compile_on(raw, token.as_ref(), parameters), words) {
+            match (handshake::compile_on(raw, of, parameters), words) {
                 (Ok(compiled), _) => handshakes.extend(compiled),
                 (Err(fault), Some(words)) => self.loader.located_problem(&key, words, fault.message),
                 (Err(fault), None) => self.problem("handshake", fault.message),

@@ -81,6 +81,22 @@ pub enum Need {
     Chain(Vec<Vec<u8>>),
 }
 
+impl Need {
+    /// What several together need; `None` if no key can be had for all of them.
+    pub fn of_all(needs: Vec<Need>) -> Option<Need> {
+        let mut all = Vec::new();
+        for need in needs {
+            let Need::Documents(wanted) = need else { return None };
+            for wanted in wanted {
+                if !all.contains(&wanted) {
+                    all.push(wanted);
+                }
+            }
+        }
+        Some(Need::Documents(all))
+    }
+}
+
 impl KeyPlace {
     /// What is needed to judge a delivery; unreadable if it names nothing that is pinned.
     pub fn need(&self, reading: &Reading<'_>) -> Result<Need, Unreadable> {

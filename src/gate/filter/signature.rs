@@ -325,10 +325,18 @@ impl Signature {
         let need = |candidate: &Candidate| {
             let scheme = &self.schemes[candidate.scheme];
             let place = scheme.recipe.keys.as_ref()?;
+            let need = |reading: &Reading<'_>| {
+                let speaks = candidate.tags.is_some() || reading.tags().is_ok();
+                let judged = speaks && reading.check().is_ok() && reading.is_of_recipe() == Ok(true);
+                judged.then(|| place.need(reading).ok()).flatten()
+            };
             let reading = scheme.reading(head, body);
-            let speaks = candidate.tags.is_some() || reading.tags().is_ok();
-            let judged = speaks && reading.check().is_ok() && reading.is_of_recipe() == Ok(true);
-            Some((candidate.scheme, judged.then(|| place.need(&reading).ok()).flatten()?))
+            if !scheme.recipe.is_of_each() {
+                return Some((candidate.scheme, need(&reading)?));
+            }
+            let all = reading.each().ok()?;
+            let needs = all.iter().map(|one| need(&scheme.reading(head, body).of_one(one)));
+            Some((candidate.scheme, Need::of_all(needs.collect::<Option<_>>()?)?))
         };
         presented.candidates.iter().filter_map(need).collect()
     }
@@ -371,7 +379,7 @@ impl Signature {
                 continue;
             }
             let made_by = (scheme, keys.of(candidate.scheme, scheme), keys.tenant());
-            match self.judge(made_by, candidate.tags.as_deref(), route, head, body, &usable) {
+            match self.judge(made_by, candidate.tags.as_deref(), None, route, head, body, &usable) {
                 Ok(authentic) => return Ok(authentic),
                 Err(Objection::Final(reason)) => return Err(reason),
                 Err(Objection::NotMade) => {
@@ -384,19 +392,30 @@ impl Signature {
         Err(reason.unwrap_or(Reason::SignatureMismatch))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what a delivery is judged by")]
     fn judge(
         &self,
-        (scheme, keys, tenant): (&Scheme, &[Key], Option<&Arc<str>>),
+        made_by: (&Scheme, &[Key], Option<&Arc<str>>),
         tags: Option<&[Tag]>,
+        one: Option<&str>,
         route: &str,
         head: &Head<'_>,
         body: &[u8],
         usable: &impl Fn(&str) -> bool,
     ) -> Result<Authentic, Objection> {
+        let (scheme, keys, tenant) = made_by;
         let recipe = &scheme.recipe;
-        let reading = scheme.reading(head, body);
+        let mut reading = scheme.reading(head, body);
+        if let Some(one) = one {
+            reading = reading.of_one(one);
+        }
         let in_body = match tags {
             Some(_) => Vec::new(),
+            None if recipe.is_of_each() && one.is_none() => {
+                let all = reading.each().map_err(Objection::OtherTags)?;
+                let one = |one: &String| self.judge(made_by, None, Some(one), route, head, body, usable);
+                return Ok(together(all.iter().map(one).collect::<Result<_, _>>()?)?);
+            }
             None => reading.tags().map_err(Objection::OtherTags)?,
         };
         reading.check()?;
@@ -439,6 +458,22 @@ impl Signature {
         let kind = Kind::new(event_type.map(|name| &*name.text), action.as_deref());
         events.take(&kind, |source| reading.value(source))
     }
+}
+
+/// One proof of several that a delivery holds. It is as new as the newest of them, and ends with the first.
+fn together(proofs: Vec<Authentic>) -> Result<Authentic, Reason> {
+    let mut times = proofs.iter().map(Authentic::signed_at).collect::<Vec<_>>().into_iter().flatten();
+    let first = times.next();
+    let signed_at = times.try_fold(first, |so_far, other| {
+        let so_far = so_far.ok_or(Reason::TimestampMissing)?;
+        let expires_ms = so_far.expires_ms.zip(other.expires_ms).map(|(one, other)| one.min(other));
+        // Whatever ends says so.
+        let ends = Some(expires_ms.ok_or(Reason::TimestampMissing)?);
+        let ms = so_far.ms.zip(other.ms).map(|(one, other)| one.max(other));
+        Ok::<_, Reason>(Some(SignedTime { ms, expires_ms: ends, ..so_far }))
+    })?;
+    let Authentic(proven) = proofs.into_iter().next().ok_or(Reason::SignatureMissing)?;
+    Ok(Authentic(Box::new(Proven { signed_at, ..*proven })))
 }
 
 /// The key that made one of the tags, and the form of the content that it signed. Every key meets

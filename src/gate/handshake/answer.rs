@@ -1,9 +1,13 @@
 //! What is said to a question: the value that came with it, bounded, in one of a few forms; and, where
 //! the provider wants that, a signature over the value.
 
+use std::fmt;
+
 use http::{HeaderName, HeaderValue};
+use sha2::{Digest, Sha256};
 
 use crate::gate::fetched::address::Address;
+use crate::gate::parse::url::{Port, PublicUrl};
 use crate::gate::scheme::algorithm::{Encoding, KeyedMac};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,38 @@ pub enum Piece {
     Value,
     /// HMAC-SHA256 of the value under a key of the route.
     Hmac(Encoding),
+    /// SHA-256 of the value, and of what was registered with the provider.
+    Digest(Encoding, Registered),
+}
+
+/// What the operator has told the provider: a token, and the URL of the endpoint.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Registered {
+    token: Box<[u8]>,
+    url: PublicUrl,
+}
+
+impl Registered {
+    pub fn new(token: &[u8], url: &PublicUrl) -> Self {
+        Registered { token: token.into(), url: url.clone() }
+    }
+
+    /// Of a request to this path; the URL counts as it was registered.
+    fn digest(&self, value: &str, path: &[u8]) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        digest.update(value.as_bytes());
+        digest.update(&self.token);
+        let query = self.url.query().map(str::as_bytes);
+        self.url.write(Port::AsGiven, path, query, |part| digest.update(part));
+        digest.finalize().into()
+    }
+}
+
+/// The token is told to nobody.
+impl fmt::Debug for Registered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Registered({})", self.url)
+    }
 }
 
 /// What the gate says.
@@ -106,6 +142,7 @@ impl Answer {
     pub(super) fn compose(
         &self,
         value: &[u8],
+        path: &[u8],
         key: Option<&KeyedMac>,
     ) -> Result<HandshakeReply, Unanswerable> {
         let value = if self.tells_value() { self.bounded(value)? } else { "" };
@@ -131,7 +168,7 @@ impl Answer {
                 for (name, part) in members {
                     let told = match part {
                         Part::Integer(n) => (*n).into(),
-                        Part::Text(pieces) => text(pieces, value, key)?.into(),
+                        Part::Text(pieces) => text(pieces, value, path, key)?.into(),
                     };
                     object.insert(name.clone(), told);
                 }
@@ -149,12 +186,15 @@ impl Answer {
     }
 }
 
-fn text(pieces: &[Piece], value: &str, key: Option<&KeyedMac>) -> Result<String, Unanswerable> {
+fn text(pieces: &[Piece], value: &str, path: &[u8], key: Option<&KeyedMac>) -> Result<String, Unanswerable> {
     let mut text = String::new();
     for piece in pieces {
         match piece {
             Piece::Literal(literal) => text.push_str(literal),
             Piece::Value => text.push_str(value),
+            Piece::Digest(encoding, registered) => {
+                text.push_str(&encoding.encode(registered.digest(value, path)));
+            }
             Piece::Hmac(encoding) => {
                 let mut mac = key.ok_or(Unanswerable)?.clone();
                 mac.update(value.as_bytes());

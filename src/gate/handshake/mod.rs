@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, Method};
 
-pub use self::answer::{Answer, HandshakeReply, Media, Part, Piece, Unanswerable, Visit};
+pub use self::answer::{Answer, HandshakeReply, Media, Part, Piece, Registered, Unanswerable, Visit};
 use self::answer::{MAX_VALUE, is_token_byte};
 pub use self::question::{Asked, Handshake, Kind, Literal, Token};
 use super::delivery::Head;
@@ -99,7 +99,7 @@ impl Handshakes {
         key: Option<&KeyedMac>,
     ) -> Result<HandshakeReply, Unanswerable> {
         let value = handshake.value_in(head, body).unwrap_or(Err(Unanswerable))?;
-        handshake.answer.compose(&value, key)
+        handshake.answer.compose(&value, head.path, key)
     }
 
     /// What becomes of a request whose whole body is at hand as a question that nobody signed: the gate's
@@ -145,7 +145,7 @@ impl Handshakes {
         key: Option<&KeyedMac>,
     ) -> Result<HandshakeReply, Unanswerable> {
         let value = handshake.value_in_head(head)?;
-        handshake.answer.compose(&value, key)
+        handshake.answer.compose(&value, head.path, key)
     }
 
     /// What the gate says to a delivery that this key signed, if it is a question.
@@ -160,7 +160,7 @@ impl Handshakes {
         }
         self.list.iter().filter(|handshake| handshake.asked == Asked::Signed).find_map(|handshake| {
             let value = handshake.value_in(head, body)?;
-            Some(value.and_then(|value| handshake.answer.compose(&value, key())))
+            Some(value.and_then(|value| handshake.answer.compose(&value, head.path, key())))
         })
     }
 

@@ -1,6 +1,7 @@
 //! Strict readers of what senders write: each gives a value, says that there is none, or fails with
 //! [`Unreadable`], which is not the same as none.
 
+pub mod each;
 pub mod form;
 pub mod forwarded;
 pub mod json;

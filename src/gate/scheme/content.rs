@@ -200,7 +200,7 @@ impl Content {
                 Source::Query(_) => self.pieces().any(in_url),
                 Source::Claim(_) => self.pieces().any(|piece| *piece == Piece::Token),
                 Source::Header(_) => self.pieces().any(Piece::lists_headers),
-                Source::Field(_) | Source::HeaderJson(..) | Source::Token(_) => false,
+                Source::Each(..) | Source::Field(_) | Source::HeaderJson(..) | Source::Token(_) => false,
             }
     }
 

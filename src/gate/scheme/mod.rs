@@ -279,6 +279,17 @@ impl Recipe {
         distinct(read.chain(self.claims.iter().flat_map(|demand| &demand.claims)))
     }
 
+    /// Whether each element of a list holds a signature, and every one of them must hold.
+    pub fn is_of_each(&self) -> bool {
+        matches!(&*self.signature.from, [Source::Each(..)])
+    }
+
+    /// A list that something is read from which must be one value.
+    pub fn misplaced_each(&self) -> Option<&Source> {
+        let is_each = |source: &&Source| matches!(source, Source::Each(..));
+        self.sources().filter(is_each).nth(usize::from(self.is_of_each()))
+    }
+
     /// The headers that mean something to this recipe.
     pub fn headers(&self) -> Vec<HeaderName> {
         let lists = self.content.pieces().filter_map(|piece| match piece {

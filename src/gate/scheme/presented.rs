@@ -41,9 +41,12 @@ impl Recipe {
                 Ok(head.headers.contains_key(name.as_str()))
             }
             Source::Query(name) => Ok(head.query()?.single(name)?.is_some()),
-            Source::Json(_) | Source::Inner(..) | Source::Form(_) | Source::Multipart(_) | Source::Body => {
-                Ok(head.content_length != Some(0))
-            }
+            Source::Json(_)
+            | Source::Inner(..)
+            | Source::Each(..)
+            | Source::Form(_)
+            | Source::Multipart(_)
+            | Source::Body => Ok(head.content_length != Some(0)),
             Source::Field(_) | Source::Claim(_) | Source::Token(_) => Ok(false),
         };
         for source in &self.when {

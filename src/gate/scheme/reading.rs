@@ -22,8 +22,11 @@ use crate::gate::parse::form::Form;
 use crate::gate::parse::json::{self, Pointer, Scalar};
 use crate::gate::parse::jws::Token;
 use crate::gate::parse::url::{Port, SignedQuery};
-use crate::gate::parse::{Unreadable, form, jws, multipart};
+use crate::gate::parse::{Unreadable, each, form, jws, multipart};
 use crate::gate::reason::Reason;
+
+/// Different signatures in a list; no sender has more.
+const MAX_EACH: usize = 16;
 
 /// Head and body under a recipe. Each is parsed once, and only if something in it is asked for.
 pub struct Reading<'r> {
@@ -32,6 +35,8 @@ pub struct Reading<'r> {
     body: &'r [u8],
     /// What the recipe reads from JSON, where that is known already.
     pointers: Option<&'r [Pointer]>,
+    /// The signature that is judged, of several that stand in a list.
+    one: Option<&'r str>,
     json: OnceCell<Result<Picked<'r>, Unreadable>>,
     claims: OnceCell<Result<Picked<'r>, Unreadable>>,
     token_text: OnceCell<Result<Vec<u8>, Unreadable>>,
@@ -77,6 +82,7 @@ impl<'r> Reading<'r> {
             head,
             body,
             pointers: None,
+            one: None,
             json: OnceCell::new(),
             claims: OnceCell::new(),
             token_text: OnceCell::new(),
@@ -89,6 +95,23 @@ impl<'r> Reading<'r> {
     #[must_use]
     pub fn at(self, pointers: &'r [Pointer]) -> Self {
         Reading { pointers: Some(pointers), ..self }
+    }
+
+    /// The same, of which this element of a list is judged.
+    #[must_use]
+    pub fn of_one(self, one: &'r str) -> Self {
+        Reading { one: Some(one), ..self }
+    }
+
+    /// Each of the signatures in a list, as far as there may be some.
+    pub fn each(&self) -> Result<Vec<String>, Reason> {
+        let [Source::Each(list, inner)] = &*self.recipe.signature.from else { return Ok(Vec::new()) };
+        let texts = each::texts(self.body, list, inner).map_err(Reason::from)?.unwrap_or_default();
+        match texts.len() {
+            0 => Err(Reason::SignatureMissing),
+            1..=MAX_EACH => Ok(texts),
+            _ => Err(Reason::SignatureMalformed),
+        }
     }
 
     /// In which forms the content may have been signed, the usual one first.
@@ -286,6 +309,7 @@ impl<'r> Reading<'r> {
                 Ok(self.token()?.parameter(name)?.map(|text| Cow::Owned(text.into_bytes())))
             }
             Source::Body => Ok(Some(Cow::Borrowed(self.body))),
+            Source::Each(..) => Ok(self.one.map(|one| Cow::Borrowed(one.as_bytes()))),
             Source::Json(_) | Source::Claim(_) => match self.scalar(source)? {
                 None => Ok(None),
                 Some(Scalar::Text(text)) => Ok(Some(Cow::Borrowed(text.as_bytes()))),

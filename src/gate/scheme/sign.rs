@@ -63,6 +63,17 @@ impl Signed {
                 *member(&mut document, pointer.tokens())? = value.into();
                 self.body = document.to_string().into_bytes();
             }
+            Source::Each(list, inner) => {
+                let mut document = serde_json::from_slice(&self.body).unwrap_or(Value::Object(Map::new()));
+                let list = member(&mut document, list.tokens())?;
+                if list.as_array().is_none_or(Vec::is_empty) {
+                    *list = Value::Array(vec![Value::Null]);
+                }
+                for element in list.as_array_mut()? {
+                    *member(element, inner)? = value.into();
+                }
+                self.body = document.to_string().into_bytes();
+            }
             // These are parts of the signature itself.
             Source::Field(_)
             | Source::Claim(_)
@@ -271,6 +282,7 @@ impl Recipe {
             Source::Field(_)
             | Source::Claim(_)
             | Source::Inner(..)
+            | Source::Each(..)
             | Source::HeaderJson(..)
             | Source::Token(_)
             | Source::Body => false,

@@ -24,6 +24,9 @@ pub enum Source {
     Json(Pointer),
     /// A scalar in JSON that is itself a text in a JSON body, written `json:/Message#/eventType`.
     Inner(Pointer, Pointer),
+    /// A text of each element of a list in a JSON body, written `json:/value/*/clientState`. Where signatures stand,
+    /// each of them must be one.
+    Each(Pointer, Vec<String>),
     /// A scalar in JSON that is the base64 of a header, written `header64:Name#/kid`.
     HeaderJson(HeaderName, Pointer),
     /// A field of an `application/x-www-form-urlencoded` body, decoded.
@@ -58,6 +61,7 @@ impl Source {
             | Source::Multipart(_)
             | Source::Claim(_)
             | Source::Inner(..)
+            | Source::Each(..)
             | Source::Token(_)
             | Source::Body => Ok(None),
             Source::HeaderJson(name, pointer) => match head.single(name)? {
@@ -79,7 +83,12 @@ impl Source {
     pub fn is_in_body(&self) -> bool {
         matches!(
             self,
-            Source::Json(_) | Source::Inner(..) | Source::Form(_) | Source::Multipart(_) | Source::Body
+            Source::Json(_)
+                | Source::Inner(..)
+                | Source::Each(..)
+                | Source::Form(_)
+                | Source::Multipart(_)
+                | Source::Body
         )
     }
 }
@@ -100,6 +109,14 @@ impl FromStr for Source {
             Some(("header64", place)) if place.contains('#') => {
                 let (name, pointer) = place.split_once('#').unwrap_or_default();
                 Ok(Source::HeaderJson(header_name(name)?, pointer.parse()?))
+            }
+            Some(("json", pointer)) if pointer.split('/').any(|token| token == "*") => {
+                let (list, inner) = pointer.split_once("/*").unwrap_or_default();
+                let inner = match inner {
+                    "" => Vec::new(),
+                    inner => inner.parse::<Pointer>()?.tokens().to_vec(),
+                };
+                Ok(Source::Each(list.parse()?, inner))
             }
             Some(("json", pointer)) => Ok(Source::Json(pointer.parse()?)),
             Some(("form", name)) if !name.is_empty() => Ok(Source::Form(name.to_owned())),
@@ -144,6 +161,10 @@ impl fmt::Display for Source {
                 _ => write!(f, "claim:{pointer}"),
             },
             Source::Inner(outer, inner) => write!(f, "json:{outer}#{inner}"),
+            Source::Each(list, inner) => {
+                write!(f, "json:{list}/*")?;
+                inner.iter().try_for_each(|token| write!(f, "/{token}"))
+            }
             Source::HeaderJson(name, pointer) => write!(f, "header64:{name}#{pointer}"),
             Source::Token(name) => write!(f, "token:{name}"),
             Source::Body => f.write_str("body"),
