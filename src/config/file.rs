@@ -195,7 +195,6 @@ fn keys_of(key: &str) -> &'static str {
     match key.rsplit('.').next().unwrap_or_default() {
         "inbox" if of_route => "{ on: failure }",
         "inbox" => "{ max_bytes: 1GiB }",
-        "refused" => "{ keep: 100 }, or nothing at all where nothing is to be kept",
         "keys" => "{ dir: /etc/hookgate/keys }",
         "limits" => "{ max_body: 1MiB }",
         "replay" => "{ window: 24h }",

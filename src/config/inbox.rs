@@ -2,17 +2,20 @@
 
 #![allow(clippy::doc_markdown, reason = "doc comments are the help text, which shows no backticks")]
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use schemars::JsonSchema;
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::loader::Loader;
 use super::located::{Located, overlay};
-use super::units::ByteSize;
+use super::units::{ByteSize, is_off};
 use crate::clock;
 use crate::files;
 use crate::inbox::seal::Keys;
@@ -33,8 +36,10 @@ overlay! {
         #[command(flatten)]
         pub inbox: Inbox,
 
-        /// How much is kept of what was refused; nothing unless this is here
+        /// How much is kept of what was refused; nothing unless this is here, or if it is off
         #[arg(skip)]
+        #[serde(deserialize_with = "kept_or_off")]
+        #[schemars(schema_with = "schema_of_kept_or_off")]
         pub refused: Option<Refused>,
     }
 }
@@ -48,6 +53,42 @@ pub struct Refused {
 
     /// The most that they take together [default: 16MiB]
     pub max_bytes: Option<Located<ByteSize>>,
+}
+
+/// Its keys, or `off`, which is a boolean in YAML without quotes.
+fn kept_or_off<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Refused>, D::Error> {
+    struct KeptOrOff;
+
+    impl<'de> Visitor<'de> for KeptOrOff {
+        type Value = Option<Refused>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("keys such as { keep: 100 }, or off")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_bool<E: Error>(self, on: bool) -> Result<Self::Value, E> {
+            self.visit_str(if on { "on" } else { "off" })
+        }
+
+        fn visit_str<E: Error>(self, word: &str) -> Result<Self::Value, E> {
+            if is_off(word) { Ok(None) } else { Err(E::invalid_value(Unexpected::Str(word), &self)) }
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            Refused::deserialize(MapAccessDeserializer::new(map)).map(Some)
+        }
+    }
+
+    deserializer.deserialize_any(KeptOrOff)
+}
+
+fn schema_of_kept_or_off(generator: &mut SchemaGenerator) -> Schema {
+    let kept = generator.subschema_for::<Refused>();
+    schemars::json_schema!({ "anyOf": [kept, { "enum": ["off", "no", false, null] }] })
 }
 
 overlay! {

@@ -115,7 +115,7 @@ impl FromStr for Rate {
 }
 
 /// Off, as people write it.
-fn is_off(text: &str) -> bool {
+pub fn is_off(text: &str) -> bool {
     ["off", "no", "false"].iter().any(|word| text.eq_ignore_ascii_case(word))
 }
 
