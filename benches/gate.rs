@@ -186,7 +186,7 @@ fn choose(c: &mut Criterion) {
         let args = RunArgs { config: Some(config.into()), ..RunArgs::default() };
         let config = Config::load(&Given::flags(args)).unwrap_or_else(|problems| panic!("{problems}"));
         let route = &config.routes[0].route;
-        let members: String = (0..16).map(|n| format!(r#""a{n}":"yes-and-{n}","#)).collect();
+        let members = (0..16).map(|n| format!(r#""a{n}":"yes-and-{n}","#)).collect::<Vec<_>>().concat();
         let delivery = Delivery::with(route, 1, "evt_1", 1024, &members);
         assert!(
             delivery.judge(route).is_ok_and(|fresh| fresh.is_some_and(|fresh| fresh.authentic().is_taken()))

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use http::header::CONTENT_TYPE;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -150,7 +151,7 @@ fn request(args: &SendArgs, authority: &str, target: &str) -> Result<Vec<u8>, Un
         None => {
             let time = signer.now.unwrap_or_else(|| crate::clock::now().wall_ms) - age_ms;
             let event = serde_json::json!({ "id": signer.id(), "type": "hookgate.test", "created": to_rfc3339(time) });
-            event.to_string().into_bytes()
+            signer.timed(event, time)?.to_string().into_bytes()
         }
     };
     let sent = signer.sign(&body, age_ms, Some(args.public_url.as_ref().unwrap_or(&args.url)))?;
@@ -163,10 +164,13 @@ fn request(args: &SendArgs, authority: &str, target: &str) -> Result<Vec<u8>, Un
         }
     }
     let mut head = format!(
-        "POST {target} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: hookgate\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n",
+        "POST {target} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: hookgate\r\nContent-Length: {}\r\n\
+         Connection: close\r\n",
         body.len()
     );
+    if !sent.headers.contains_key(CONTENT_TYPE) {
+        head += "Content-Type: application/json\r\n";
+    }
     let ours = lines(&sent.headers).map(|(name, value)| format!("{name}: {value}"));
     for line in ours.chain(args.header.iter().cloned()) {
         head = head + &line + "\r\n";

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::Value;
 
 use super::run::INVALID_CONFIGURATION;
 use super::verify::{route_of_file, secrets_of_tenant};
@@ -15,9 +16,11 @@ use crate::config::provider::{NamedSecret, preset, unknown};
 use crate::config::route::{Elsewhere, KeyedRoute};
 use crate::config::scheme::compile;
 use crate::config::secret::Secret;
+use crate::gate::parse::form::Form;
 use crate::gate::scheme::Recipe;
 use crate::gate::scheme::sign::{Signed, Unsigned, lines};
-use crate::gate::scheme::timestamp::TimeUnit;
+use crate::gate::scheme::source::Source;
+use crate::gate::scheme::timestamp::{TimeUnit, TimestampRule};
 use crate::telemetry::RequestId;
 
 /// Who signs, and with what. `send` takes the same.
@@ -161,7 +164,7 @@ impl SignerArgs {
     /// What the provider would send for a body to this URL, signed `age_ms` ago.
     pub fn sign(&self, body: &[u8], age_ms: i64, url: Option<&str>) -> Result<Signed, Unable> {
         let url = url.map(str::parse).transpose().map_err(Unable::usage)?;
-        let Signer { provider, recipe, secret, place } = self.signer()?;
+        let Signer { provider, recipe, secret, place } = self.signer(body)?;
         // A route knows the URL that its provider was given.
         let recipe = if recipe.url.is_some() { recipe } else { recipe.at(url.as_ref()) };
         if recipe.url.is_none() && recipe.needs_url() {
@@ -176,12 +179,27 @@ impl SignerArgs {
         })
     }
 
-    fn signer(&self) -> Result<Signer, Unable> {
+    /// The event with the time that its provider writes into its body.
+    pub fn timed(&self, mut event: Value, time_ms: i64) -> Result<Value, Unable> {
+        let Signer { recipe, .. } = self.signer(event.to_string().as_bytes())?;
+        if let Some(TimestampRule { from, unit, .. }) = &recipe.timestamp
+            && let Some(Source::Json(pointer)) = from.first()
+            && let Some(name) =
+                pointer.to_string().strip_prefix('/').filter(|name| !name.contains(['/', '~']))
+        {
+            let written = unit.format(time_ms);
+            event[name] =
+                written.parse().map_or_else(|_| written.as_str().into(), |number: i64| number.into());
+        }
+        Ok(event)
+    }
+
+    fn signer(&self, body: &[u8]) -> Result<Signer, Unable> {
         if self.config.is_some() {
-            return self.signer_of_route();
+            return self.signer_of_route(body);
         }
         let provider = self.provider.clone().unwrap_or_else(|| "scalekit".to_owned());
-        let recipe = recipe(&provider)?;
+        let recipe = recipe(&provider, body)?;
         let (secret, place) = match &self.secret_file {
             Some(path) => (secret(path)?, path.display().to_string()),
             None => {
@@ -192,8 +210,8 @@ impl SignerArgs {
         Ok(Signer { provider, recipe, secret, place })
     }
 
-    /// The first of the route's schemes, with the first of its secrets that has not ended.
-    fn signer_of_route(&self) -> Result<Signer, Unable> {
+    /// The first of the route's schemes for such a body, with the first of its secrets that has not ended.
+    fn signer_of_route(&self, body: &[u8]) -> Result<Signer, Unable> {
         let (mut keyed, _) = route_of_file(self.config.as_ref(), self.route.as_deref())?;
         match (&keyed.elsewhere, &self.tenant) {
             (Some(Elsewhere::Tenants(from)), Some(tenant)) => {
@@ -221,14 +239,13 @@ impl SignerArgs {
         let now = self.now.unwrap_or_else(|| clock::now().wall_ms);
         let ended = |secret: &NamedSecret| secret.not_after_ms.is_some_and(|end| now > end);
         let newest = secrets.iter().find(|secret| !ended(secret)).or(secrets.first());
-        let (Some(NamedSecret { id, secret, .. }), Some(scheme)) =
-            (newest, route.signature.schemes().first())
-        else {
+        let recipes = route.signature.schemes().iter().map(|scheme| scheme.recipe().clone()).collect();
+        let (Some(NamedSecret { id, secret, .. }), Some(recipe)) = (newest, fitting(recipes, body)) else {
             return Err(Unable::configuration(format!("route {} has no secret", route.name)));
         };
         Ok(Signer {
             provider: route.provider.to_string(),
-            recipe: scheme.recipe().clone(),
+            recipe,
             secret: secret.clone(),
             place: format!("secret {id} of route {}", route.name),
         })
@@ -248,9 +265,23 @@ struct Signer {
     place: String,
 }
 
-fn recipe(provider: &str) -> Result<Recipe, Unable> {
+fn recipe(provider: &str, body: &[u8]) -> Result<Recipe, Unable> {
     let preset = preset(provider).ok_or_else(|| Unable::usage(unknown(provider)))?;
-    compile(&preset.schemes[0], None, None).map_err(|fault| Unable::failed(fault.message))
+    let recipes: Result<Vec<_>, _> =
+        preset.schemes.iter().map(|scheme| compile(scheme, None, None)).collect();
+    let recipes = recipes.map_err(|fault| Unable::failed(fault.message))?;
+    fitting(recipes, body).ok_or_else(|| Unable::usage(format!("{provider} signs nothing")))
+}
+
+/// The first way in which such a body is signed: some are only for forms that have a field. Where none fits, the
+/// first makes of the body what it needs.
+fn fitting(mut recipes: Vec<Recipe>, body: &[u8]) -> Option<Recipe> {
+    let has = |source: &Source| match source {
+        Source::Form(name) => Form::parse(body).is_ok_and(|form| matches!(form.single(name), Ok(Some(_)))),
+        _ => true,
+    };
+    let at = recipes.iter().position(|recipe| recipe.when.iter().all(has)).unwrap_or_default();
+    (at < recipes.len()).then(|| recipes.swap_remove(at))
 }
 
 pub fn secret(path: &Path) -> Result<Secret, Unable> {

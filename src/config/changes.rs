@@ -46,8 +46,10 @@ enum What {
 /// Whether a reload takes up another value of this key of the file. Of the keys above the routes these
 /// are live; the others size or open something once.
 pub fn is_live(key: &str) -> bool {
-    const LIVE: [&str; 8] = [
+    const LIVE: [&str; 10] = [
+        "inbox.encryption_key_file",
         "trusted_proxies",
+        "proxy_protocol_from",
         "real_ip_header",
         "insecure_allow_http",
         "insecure_short_secret",

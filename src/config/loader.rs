@@ -201,6 +201,9 @@ impl Loader {
     /// Why a folder that the gate reads is not there.
     pub fn folder(&self, folder: &Path) -> Result<(), String> {
         let shown = folder.display();
+        if folder.as_os_str().is_empty() {
+            return Err("names no folder: write one".to_owned());
+        }
         match &self.pod {
             Some(pod) if pod.has_folder(folder) => Ok(()),
             Some(_) => Err(format!(

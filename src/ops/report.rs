@@ -75,7 +75,8 @@ pub struct RouteReport {
     /// Only of a route that observes.
     pub safe_to_enforce: Option<bool>,
     pub verdict: String,
-    /// When the sender stops sending, and how far that is; absent where no page of it says.
+    /// What its sender does not repeat, and when it stops sending, and how far that is; absent where no page of it
+    /// says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<String>,
     /// What of it is in the inbox; only where something is, or could be.
@@ -373,13 +374,29 @@ impl RouteReport {
             would_refuse: counts.unsafe_to_refuse,
             safe_to_enforce: None,
             verdict: String::new(),
-            sender: route.stops.as_ref().map(|stops| patience(stops, &counts.failing, now)),
+            sender: of_sender(route, &counts, now),
             inbox: None,
             checks: checks.collect(),
         };
         (report.safe_to_enforce, report.verdict) = judge(route.mode, &report, &counts);
         report
     }
+}
+
+fn of_sender(route: &Route, counts: &Counts, now: Now) -> Option<String> {
+    let once = route.never_repeated.then(|| {
+        let ended = Reason::ALL.iter().zip(&counts.ended);
+        let failed: u64 = ended.filter(|(r, _)| r.verdict() == Verdict::Failed).map(|(_, t)| t.count).sum();
+        let lost = match failed {
+            0 => String::new(),
+            1 => ": of those that came, 1 is lost".to_owned(),
+            n => format!(": of those that came, {n} are lost"),
+        };
+        format!("the provider does not repeat what fails{lost}")
+    });
+    let stops = route.stops.as_ref().map(|stops| patience(stops, &counts.failing, now));
+    let told: Vec<_> = once.into_iter().chain(stops).collect();
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 /// When the sender stops sending, and how much of that is used up. It may count more than the gate knows of.

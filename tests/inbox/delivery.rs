@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::gate::same;
+use crate::support::gate::{hookgate, run, same};
 use crate::support::{Answer, App, Builder, Dir, Gate, Latch, Signer, eventually, until};
 
 /// A gate with its state in a folder that outlives it.
@@ -367,7 +367,7 @@ fn the_files_are_for_the_gate_alone() {
     assert!(files >= 4, "the database, its log, the lock and what was delivered");
     let second = with_inbox(&app, &state, "inbox: { on: always }");
     let mut command = second.command("run");
-    let second = crate::support::gate::run(&mut command);
+    let second = run(&mut command);
     assert_eq!(second.code, Some(1));
     assert!(second.err.contains("another process uses it"), "{}", second.err);
 }
@@ -397,6 +397,13 @@ routes:
     app.start();
     app.wait_for(1);
     assert_eq!(app.only_request().body, event.body);
+    let newer = "101112131415161718191a1b1c1d1e1f000102030405060708090a0b0c0d0e0f\n";
+    state.write("seal", format!("{newer}{}", std::fs::read_to_string(&key).unwrap()));
+    gate.signal("HUP");
+    gate.log.find("the rotation", |line| {
+        line["body"] == "reloaded: inbox.encryption_key_file: its content changed"
+    });
+    assert!(same(gate.metrics().value("hookgate_restart_pending"), 0.0), "it is in effect");
 }
 
 #[test]
@@ -419,4 +426,26 @@ fn copies_that_wait_for_one_that_is_stored_are_told_that_it_is_known() {
         same(gate.metrics().sum("hookgate_inbox_events", &[]), 0.0).then(|| app.seen())
     });
     assert_eq!(done, 2, "the live attempt, and one from the inbox");
+}
+
+/// The gate knows what this sender wants to read, so it can say it for the application.
+#[test]
+fn a_sender_that_wants_to_read_a_sentence_reads_it_of_a_stored_event_and_of_its_copy() {
+    let (state, mut app) = (Dir::new(), App::ok());
+    let yaml = format!(
+        "
+state_dir: {}/state
+routes:
+  - {{ name: one, path: /webhooks, provider: dropbox-sign, secrets: [{{ file: DIR/key-1 }}], inbox: {{ on: failure }} }}
+",
+        state.path().display()
+    );
+    let gate = Gate::before(&app).config(&yaml).start();
+    app.stop();
+    let url = format!("http://{}/webhooks", gate.address());
+    let mut command = hookgate(&["send", &url, "--provider", "dropbox-sign", "--repeat", "2"]);
+    let sent = run(command.arg("--secret-file").arg(gate.dir.join("key-1")));
+    assert_eq!(sent.code, Some(0), "{}", sent.err);
+    assert_eq!(sent.out.lines().collect::<Vec<_>>(), ["200 Hello API Event Received"; 2]);
+    assert!(same(gate.metrics().sum("hookgate_inbox_events", &[("state", "stored")]), 1.0));
 }

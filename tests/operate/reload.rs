@@ -297,6 +297,36 @@ fn what_is_live_takes_effect_and_is_told_by_its_key() {
     assert_eq!((answer(&[]), answer(&[])), (200, 429), "rate_limit");
 }
 
+/// Who is believed changes at once, and nobody is told that it does not.
+#[test]
+fn balancers_that_speak_the_proxy_protocol_are_live() {
+    let app = App::ok();
+    let config = |network: &str| {
+        format!(
+            "proxy_protocol: required\nproxy_protocol_from: [{network}]\nroutes:\n  \
+             - {{ path: /webhooks, provider: github, secrets: [{{ file: DIR/key-1 }}] }}\n"
+        )
+    };
+    let gate = Gate::before(&app).config(&config("10.0.0.0/8")).start();
+    let status = || {
+        let mut sender = Sender::connect(gate.address());
+        let line = b"PROXY TCP4 192.0.2.9 192.0.2.1 51008 443\r\n".to_vec();
+        sender.send([line, Signer::github().event().bytes()].concat());
+        sender.try_response().map(|answer| answer.status).ok()
+    };
+    assert_eq!(status(), None, "a stranger is not heard");
+    let before = successes(&gate);
+    let yaml = config("127.0.0.0/8").replace("DIR", gate.dir.path().to_str().unwrap());
+    gate.dir.write("hookgate.yaml", yaml);
+    gate.signal("HUP");
+    until("the reload", || successes(&gate) > before);
+    assert_eq!(status(), Some(200));
+    assert!(same(gate.metrics().value("hookgate_restart_pending"), 0.0));
+    gate.log.find("what it took up", |line| {
+        line["body"] == "reloaded: proxy_protocol_from: 10.0.0.0/8 → 127.0.0.0/8"
+    });
+}
+
 /// What was delivered before is kept for as long as the route had then.
 #[test]
 fn no_reload_lets_an_event_be_fresh_for_longer_than_it_is_kept() {

@@ -64,6 +64,16 @@ fn how_long_the_sender_goes_on_is_told_beside_what_failed() {
 }
 
 #[test]
+fn that_a_sender_does_not_repeat_is_told_beside_what_failed() {
+    let app = App::script([Answer::status(500)]);
+    let gate = Gate::before(&app).start();
+    send(&gate, &Signer::github().event());
+    let told = "the provider does not repeat what fails: of those that came, 1 is lost";
+    assert!(text(&gate).contains(told), "{}", text(&gate));
+    assert_eq!(json(&gate)["routes"][0]["sender"], told);
+}
+
+#[test]
 fn a_genuine_event_that_the_gate_refuses_counts_for_its_sender_and_a_forged_one_does_not() {
     let app = App::ok();
     let gate = Gate::before(&app).with("provider", "elevenlabs").start();

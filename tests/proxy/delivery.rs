@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::time::{Duration, Instant};
 
-use crate::support::gate::same;
+use crate::support::gate::{hookgate, run, same};
 use crate::support::sender::unique;
 use crate::support::{self, Answer, App, Builder, Gate, Latch, Request, Response, Sender, Signer, until};
 
@@ -1056,4 +1056,30 @@ fn an_event_is_held_for_as_long_as_its_call_may_take() {
     std::thread::sleep(Duration::from_millis(15_500).saturating_sub(started.elapsed()));
     assert_eq!(gate.send(&event).said(), said(200, "Already processed"));
     assert_eq!(app.seen(), 1, "a retry reached the application while it was still working");
+}
+
+/// `hookgate send` makes up an event: as a form, with a time in it, in the first of several ways that fits it.
+#[test]
+fn what_is_sent_by_hand_is_taken_whatever_the_provider_reads_in_it() {
+    const PROVIDERS: [&str; 8] =
+        ["gitea", "linear", "primer", "mandrill", "braintree", "transloadit", "plivo-v3", "vonage-sms"];
+    let route = |provider: &&str| {
+        let signs_url = ["mandrill", "plivo-v3"].contains(provider);
+        let url =
+            if signs_url { format!("public_url: https://app.example/{provider}, ") } else { String::new() };
+        let secrets = "secrets: [{ file: DIR/key-1 }]";
+        format!("  - {{ name: {provider}, path: /{provider}, provider: {provider}, {url}{secrets} }}\n")
+    };
+    let routes = format!("routes:\n{}", PROVIDERS.iter().map(route).collect::<String>());
+    let app = App::ok();
+    let gate = Gate::before(&app).config(&routes).start();
+    let key = gate.dir.join("key-1");
+    for (n, provider) in PROVIDERS.iter().enumerate() {
+        let url = format!("http://{}/{provider}", gate.address());
+        let public = format!("https://app.example/{provider}");
+        let mut command = hookgate(&["send", &url, "--provider", provider, "--public-url", &public]);
+        let sent = run(command.arg("--secret-file").arg(&key));
+        assert_eq!((sent.code, sent.out.trim()), (Some(0), "200 app"), "{provider}: {}", sent.err);
+        assert_eq!(app.seen(), n + 1);
+    }
 }

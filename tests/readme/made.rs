@@ -105,6 +105,9 @@ fn the_reference_is_that_of_the_flags_and_the_schema() {
             None => parts.push((heading, row)),
         }
     }
+    for (key, _) in OTHER_VALUES {
+        assert_eq!(is_live(key), live(key) != "restart", "{key}: what a reload tells of it");
+    }
     let mut pages = String::new();
     for (heading, rows) in parts {
         write!(pages, "\n**{heading}**\n\n| key | flag, variable | what | default | live |\n").unwrap();
@@ -135,7 +138,9 @@ fn live(key: &str) -> &'static str {
             let other = OTHER_VALUES.iter().find(|(other, _)| *other == key);
             let (_, other) = other.unwrap_or_else(|| panic!("OTHER_VALUES has one for {key}"));
             let shared = key.starts_with("replay.") && key != "replay.store" && other.contains("redis://");
-            let usual = if shared { "replay: { store: redis://127.0.0.1:1, prefix: a }" } else { "" };
+            // What stands before it is what it needs.
+            let before = other.rsplit_once('\n').map_or("", |(before, _)| before);
+            let usual = if shared { "replay: { store: redis://127.0.0.1:1, prefix: a }" } else { before };
             if startup(usual) == startup(other) { "yes" } else { "restart" }
         }
     }

@@ -142,9 +142,11 @@ impl Endpoint<'_> {
         }
         let limit = self.raw.rate_limit.as_ref().and_then(|own| own.value.limit);
         if matches!(limit, Some(Rate::Limit { .. })) && self.loses_what_is_limited() {
+            let or_kept =
+                if self.is_answer_meaningful() { "" } else { ", or inbox: { on: failure }, which keeps it" };
             self.loader.notice(format!(
                 "route {name}: what is over rate_limit is answered 429, and the provider does not send that again: write \
-                 rate_limit: off, or inbox: {{ on: failure }}, which keeps it"
+                 rate_limit: off{or_kept}"
             ));
         }
         let Some(retries) = self.sender().and_then(|sender| sender.retries) else { return };
