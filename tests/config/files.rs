@@ -64,6 +64,9 @@ fn each_bad_file_is_told_its_fault() {
         } else {
             told.contains(expected)
         };
+        if let [_, second, ..] = &problems.0[..] {
+            wrong.push(format!("{}: one fault, and this is told as well: {second}", file.display()));
+        }
         if !fits {
             wrong.push(format!("{}:\n  told     {first}\n  expected {expected}", file.display()));
         }

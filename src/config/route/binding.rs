@@ -134,12 +134,14 @@ impl Endpoint<'_> {
         parameters: &Parameters,
     ) -> Published {
         let credentials = self.credentials(schemes);
+        // What is missing has been told, and may be what an address is chosen by.
+        let is_bound = names(schemes).iter().all(|key| parameters.values(&format!("route:{key}")).is_some());
         let mut requests = Vec::new();
         for (scheme, recipe) in schemes.iter().zip(recipes) {
             let nowhere = |place: &KeyPlace| {
                 place.addresses().is_empty() && !matches!(place.source, KeySource::Token(_))
             };
-            if recipe.keys.as_ref().is_some_and(nowhere) {
+            if is_bound && recipe.keys.as_ref().is_some_and(nowhere) {
                 let message = "no address of the scheme's keys is left: write keys: { jwks: \"https://…\" }";
                 self.problem("scheme.keys", message);
             }
