@@ -224,7 +224,8 @@ fn event_grid_is_told_what_it_asks_by_its_token_alone_and_its_events_are_no_ques
     assert_eq!(app.seen(), 1);
 }
 
-/// The code, the token, the endpoint and the answer are those of eBay/event-notification-nodejs-sdk, test/test.json.
+/// The code, the token, the endpoint and the answer are those of the test of eBay's SDK for .NET,
+/// EventNotificationControllerTest.cs.
 #[test]
 fn ebay_is_told_the_digest_of_what_it_asks_with_and_what_was_registered() {
     const TOKEN: &str = "71745723-d031-455c-bfa5-f90d11b4f20a";
