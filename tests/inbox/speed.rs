@@ -83,9 +83,9 @@ async fn the_rate_of_always_beside_one_sync_after_the_other() {
 fn live_deliveries_beside_a_backlog_that_drains() {
     const BACKLOG: usize = 20_000;
     let (state, mut app) = (Dir::new(), App::ok());
-    let gate =
-        with_inbox(&app, &state, "rate_limit: off, inbox: { on: failure, retry: { first: 1s, max: 5s } }")
-            .start();
+    let route = "rate_limit: off, inbox: { on: failure, retry: { first: 1s, max: 5s } }";
+    // An application that is away is tried for as long before an event is stored.
+    let gate = with_inbox(&app, &state, route).with("upstream-connect-timeout", "20ms").start();
     let stored = |gate: &Gate| gate.metrics().sum("hookgate_inbox_events", &[("state", "stored")]);
     let live = |until: &dyn Fn(usize) -> bool| {
         let mut took = Vec::new();
