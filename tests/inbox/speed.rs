@@ -101,9 +101,9 @@ fn live_deliveries_beside_a_backlog_that_drains() {
     let quiet = live(&|sent| sent == 3000);
     app.stop();
     std::thread::scope(|scope| {
-        for _ in 0..4 {
+        for _ in 0..32 {
             scope.spawn(|| {
-                for _ in 0..BACKLOG / 4 {
+                for _ in 0..BACKLOG / 32 {
                     assert_eq!(gate.send(&Signer::github().event()).status, 202);
                 }
             });
