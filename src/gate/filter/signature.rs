@@ -462,16 +462,14 @@ impl Signature {
 
 /// One proof of several that a delivery holds. It is as new as the newest of them, and ends with the first.
 fn together(proofs: Vec<Authentic>) -> Result<Authentic, Reason> {
-    let mut times = proofs.iter().map(Authentic::signed_at).collect::<Vec<_>>().into_iter().flatten();
-    let first = times.next();
-    let signed_at = times.try_fold(first, |so_far, other| {
-        let so_far = so_far.ok_or(Reason::TimestampMissing)?;
-        let expires_ms = so_far.expires_ms.zip(other.expires_ms).map(|(one, other)| one.min(other));
+    let mut times = proofs.iter().filter_map(Authentic::signed_at);
+    let both = |so_far: SignedTime, other: SignedTime| {
         // Whatever ends says so.
-        let ends = Some(expires_ms.ok_or(Reason::TimestampMissing)?);
+        let ends = so_far.expires_ms.zip(other.expires_ms).ok_or(Reason::TimestampMissing)?;
         let ms = so_far.ms.zip(other.ms).map(|(one, other)| one.max(other));
-        Ok::<_, Reason>(Some(SignedTime { ms, expires_ms: ends, ..so_far }))
-    })?;
+        Ok::<_, Reason>(SignedTime { ms, expires_ms: Some(ends.0.min(ends.1)), ..so_far })
+    };
+    let signed_at = times.next().map(|first| times.try_fold(first, both)).transpose()?;
     let Authentic(proven) = proofs.into_iter().next().ok_or(Reason::SignatureMissing)?;
     Ok(Authentic(Box::new(Proven { signed_at, ..*proven })))
 }
