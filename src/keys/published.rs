@@ -132,8 +132,16 @@ enum Next {
     Serve(Arc<Document>),
     Wait(watch::Receiver<()>),
     /// A fetch, of this address or of one that more deliveries name.
-    Start(Arc<str>),
+    Start(Arc<str>, Flight),
     Refuse,
+}
+
+/// A fetch that is under way from this moment on, so that there is no time in which a copy finds it neither
+/// begun nor ended.
+struct Flight {
+    ends: watch::Receiver<()>,
+    /// For whoever has to make it; `None` if it was under way before.
+    begun: Option<watch::Sender<()>>,
 }
 
 /// What a fetch has brought.
@@ -218,16 +226,7 @@ impl Library {
 
     fn with<T>(&self, errand: &Errand, act: impl FnOnce(&mut Host) -> T) -> T {
         let mut hosts = lock(&self.hosts);
-        let new = || Host {
-            source: Arc::clone(&errand.source),
-            documents: HashMap::new(),
-            asked: HashMap::new(),
-            caused: None,
-            under_way: HashMap::new(),
-            absent: HashMap::new(),
-            failing: None,
-        };
-        act(hosts.entry(errand.host()).or_insert_with(new))
+        act(hosts.entry(errand.host()).or_insert_with(|| Host::new(&errand.source)))
     }
 
     /// Fetches what lies at a fixed address, if nobody has yet.
@@ -264,9 +263,10 @@ impl Library {
             Next::Serve(document) => return Looked::Document(document),
             Next::Refuse => return Looked::Unavailable,
             Next::Wait(flight) => Some(flight),
-            Next::Start(url) => {
-                let flight = self.start(&Errand { url: Arc::clone(&url), ..errand.clone() });
-                (url == errand.url).then_some(flight)
+            Next::Start(url, flight) => {
+                let is_this = url == errand.url;
+                let ends = self.make(&Errand { url, ..errand.clone() }, flight);
+                is_this.then_some(ends)
             }
         };
         let Some(mut flight) = flight else { return Looked::Unavailable };
@@ -275,22 +275,19 @@ impl Library {
         document.map_or(Looked::Unavailable, Looked::Document)
     }
 
-    /// Starts a fetch, in a task of its own that outlives whoever waits. One that is under way is joined.
+    /// Starts a fetch. One that is under way is joined.
     fn start(self: &Arc<Self>, errand: &Errand) -> watch::Receiver<()> {
-        let (ended, flight) = watch::channel(());
-        let other = self.with(errand, |host| match host.under_way.get(&errand.url) {
-            Some(other) => Some(other.clone()),
-            None => {
-                host.under_way.insert(Arc::clone(&errand.url), flight.clone());
-                None
-            }
-        });
-        if let Some(other) = other {
-            return other;
+        let flight = self.with(errand, |host| host.flight(&errand.url));
+        self.make(errand, flight)
+    }
+
+    /// Makes the fetch, in a task of its own that outlives whoever waits, if it is not under way.
+    fn make(self: &Arc<Self>, errand: &Errand, Flight { ends, begun }: Flight) -> watch::Receiver<()> {
+        if let Some(begun) = begun {
+            let fetch = Fetch { library: Arc::clone(self), errand: errand.clone(), _ends: begun };
+            tokio::spawn(fetch.run());
         }
-        let fetch = Fetch { library: Arc::clone(self), errand: errand.clone(), _ended: ended };
-        tokio::spawn(fetch.run());
-        flight
+        ends
     }
 
     /// Takes what was fetched before the start. What is no good is fetched when it is asked for again.
@@ -424,7 +421,7 @@ struct Fetch {
     library: Arc<Library>,
     errand: Errand,
     /// Ends with it.
-    _ended: watch::Sender<()>,
+    _ends: watch::Sender<()>,
 }
 
 impl Fetch {
@@ -484,6 +481,18 @@ fn has(document: &Document, id: Option<&str>) -> bool {
 }
 
 impl Host {
+    fn new(source: &Arc<str>) -> Self {
+        Host {
+            source: Arc::clone(source),
+            documents: HashMap::new(),
+            asked: HashMap::new(),
+            caused: None,
+            under_way: HashMap::new(),
+            absent: HashMap::new(),
+            failing: None,
+        }
+    }
+
     fn next(&mut self, errand: &Errand, id: Option<&str>, now: Duration) -> Next {
         let held = self.documents.get(&errand.url).filter(|held| now < held.serves_until);
         if let Some(held) = held.filter(|held| has(&held.document, id)) {
@@ -506,7 +515,19 @@ impl Host {
         }
         self.ask(&errand.url);
         self.caused = Some(now);
-        Next::Start(self.most_asked(&errand.url))
+        let url = self.most_asked(&errand.url);
+        let flight = self.flight(&url);
+        Next::Start(url, flight)
+    }
+
+    /// The fetch of an address that is under way, or one that is from now on.
+    fn flight(&mut self, url: &Arc<str>) -> Flight {
+        if let Some(ends) = self.under_way.get(url) {
+            return Flight { ends: ends.clone(), begun: None };
+        }
+        let (begun, ends) = watch::channel(());
+        self.under_way.insert(Arc::clone(url), ends.clone());
+        Flight { ends, begun: Some(begun) }
     }
 
     /// What a fetch has brought. A host that is away says nothing of a key that is not known.
@@ -677,5 +698,26 @@ impl Source {
         } else {
             Keys::Found(Arc::new(ring))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A copy that comes before the task of the fetch has run waits all the same.
+    #[test]
+    fn a_fetch_is_under_way_from_the_moment_it_is_caused() {
+        let url = Arc::<str>::from("https://keys.example/a");
+        let form = Form::default();
+        let errand =
+            Errand { url, source: "some".into(), form, request: Arc::new(Request::Plain), chain_of: None };
+        let (mut host, now) = (Host::new(&errand.source), Duration::from_secs(1));
+        assert!(matches!(host.next(&errand, None, now), Next::Start(_, Flight { begun: Some(_), .. })));
+        assert!(matches!(host.next(&errand, None, now), Next::Wait(_)));
+        host.under_way.clear();
+        assert!(matches!(host.next(&errand, None, now), Next::Refuse), "once in a minute");
+        let later = now + COOLDOWN;
+        assert!(matches!(host.next(&errand, None, later), Next::Start(_, Flight { begun: Some(_), .. })));
     }
 }
