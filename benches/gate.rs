@@ -1,5 +1,6 @@
 //! What each step of the gate costs, without network: `cargo bench`.
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::pin::pin;
 use std::sync::{Arc, Barrier};
@@ -7,26 +8,35 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use data_encoding::BASE64URL_NOPAD;
 use hookgate::clock::Now;
 use hookgate::clock::to_rfc3339;
 use hookgate::config::flags::{Given, RunArgs};
+use hookgate::config::provider;
 use hookgate::config::route::words::{RateLimit, RouteWords};
+use hookgate::config::scheme::compile_on;
 use hookgate::config::secret::Secret;
 use hookgate::config::{Config, units};
 use hookgate::gate::chain::{Admission, Findings};
 use hookgate::gate::delivery::{Client, Head, Headers};
+use hookgate::gate::fetched::Need;
+use hookgate::gate::fetched::document::Document;
+use hookgate::gate::fetched::parameters::Parameters;
 use hookgate::gate::filter::body_limit::Admitted;
 use hookgate::gate::filter::freshness::Fresh;
-use hookgate::gate::keys::Keys;
+use hookgate::gate::filter::signature::{Scheme, Signature};
+use hookgate::gate::keys::{KeyRing, Keys};
 use hookgate::gate::reason::{Reason, Reject, Verdict};
 use hookgate::gate::route::{Mode, Route};
 use hookgate::gate::scheme::Assurance;
+use hookgate::gate::scheme::algorithm::Algorithm;
 use hookgate::gate::scheme::sign::Unsigned;
 use hookgate::store::{Memory, Outcome, ReplayStore, Reservation};
 use hookgate::telemetry::activity::Recent;
 use hookgate::telemetry::metrics::Metrics;
 use hookgate::telemetry::{Proof, Record};
 use http::{HeaderMap, HeaderValue, Method};
+use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
 
 /// Read as base64 by one scheme of the preset and as it stands by the other.
 const SECRET: &[u8] = b"whsec_YSBzZWNyZXQgb2YgdGhpcnR5LXR3byBieXRlcyE=";
@@ -198,6 +208,66 @@ fn choose(c: &mut Criterion) {
     _ = std::fs::remove_dir_all(&folder);
 }
 
+/// What a signature with a published key costs, beside the library's bare verification of the same: a delivery that
+/// Saleor has signed (RS256, 2048 bits), whose key set is at hand.
+fn published(c: &mut Criterion) {
+    #[derive(serde::Deserialize)]
+    struct Vector {
+        id: String,
+        headers: BTreeMap<String, String>,
+        body: Option<String>,
+        keys: BTreeMap<String, String>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Set {
+        keys: Vec<BTreeMap<String, serde_json::Value>>,
+    }
+    let all: Vec<Vector> =
+        serde_json::from_str(include_str!("../tests/gate/fetched.json")).expect("the vectors");
+    let signed = all.into_iter().find(|vector| vector.id == "saleor-webhook").expect("one of them");
+    let headers = signed.headers.iter().map(|(name, value)| {
+        (name.parse::<http::HeaderName>().expect("a name"), value.parse::<HeaderValue>().expect("a value"))
+    });
+    let delivery = Delivery { headers: headers.collect(), body: signed.body.expect("text").into_bytes() };
+
+    let mut parameters = Parameters::default();
+    parameters.set("api_url", vec![signed.headers["Saleor-Api-Url"].clone()]);
+    let schemes = provider::preset("saleor").expect("a preset").schemes;
+    let recipe = compile_on(&schemes[0], None, None, &parameters).unwrap_or_else(|e| panic!("{}", e.message));
+    let form = recipe.keys.as_ref().expect("published keys").form.clone();
+    let signature = Signature::new(vec![Scheme::new(recipe, Vec::new())]);
+    let text = signed.keys.values().next().expect("a key set");
+    let document = Document::read(text.as_bytes(), &form).expect("a key set");
+    let verify = || {
+        let head = delivery.head();
+        let presented = signature.presented(&head)?;
+        let mut ring = KeyRing { schemes: vec![Vec::new()], ..KeyRing::default() };
+        for (n, need) in signature.needs(&presented, &head, &delivery.body) {
+            let Need::Documents(wanted) = need else { continue };
+            for wanted in wanted {
+                ring.schemes[n].extend(wanted.choose(&document, Algorithm::RsaSha256, NOW.wall_ms));
+            }
+        }
+        let keys = Keys::Found(Arc::new(ring));
+        signature.verify_by(&keys, &presented, "route", &head, &delivery.body, |_| true)
+    };
+    assert!(verify().is_ok());
+
+    let set: Set = serde_json::from_str(text).expect("a key set");
+    let member = |name: &str| BASE64URL_NOPAD.decode(set.keys[0][name].as_str().expect("text").as_bytes());
+    let (n, e) = (member("n").expect("base64"), member("e").expect("base64"));
+    let (head, tag) = signed.headers["Saleor-Signature"].split_once("..").expect("a detached signature");
+    let tag = BASE64URL_NOPAD.decode(tag.as_bytes()).expect("base64");
+    let message = [head.as_bytes(), b".", &delivery.body].concat();
+    let key = RsaPublicKeyComponents { n, e };
+    let bare = || key.verify(&RSA_PKCS1_2048_8192_SHA256, black_box(&message), black_box(&tag));
+    assert!(bare().is_ok());
+
+    let mut group = c.benchmark_group("RS256");
+    group.bench_function("bare", |b| b.iter(bare));
+    group.bench_function("gate", |b| b.iter(verify));
+}
+
 /// Events that go through the replay memory again and again. Each time a day has passed,
 /// so that they are forgotten and lead anew.
 fn store(c: &mut Criterion) {
@@ -310,6 +380,6 @@ criterion_group! {
     config = Criterion::default()
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2));
-    targets = admit, authenticate, judge, choose, store, remember
+    targets = admit, authenticate, judge, choose, published, store, remember
 }
 criterion_main!(gate);

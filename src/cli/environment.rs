@@ -16,7 +16,7 @@ const WITHOUT_FLAG: [&str; 2] = ["HOOKGATE_SECRET", "HOOKGATE_OUTPUT"];
 
 /// What this project's own tests and their scripts are told in the same way, and what Cargo tells
 /// whatever it runs.
-const OF_TESTS: [&str; 24] = [
+const OF_TESTS: [&str; 25] = [
     "HOOKGATE_PINGORA",
     "HOOKGATE_REVISION",
     "HOOKGATE_RUSTC",
@@ -36,6 +36,7 @@ const OF_TESTS: [&str; 24] = [
     "HOOKGATE_STRANGE_SEED",
     "HOOKGATE_TEST_FIRST",
     "HOOKGATE_TEST_FOLDER",
+    "HOOKGATE_TEST_FORGERIES",
     "HOOKGATE_TEST_KILLS",
     "HOOKGATE_TEST_RUNS",
     "HOOKGATE_TEST_SEED",

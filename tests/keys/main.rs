@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, reason = "the same")]
+#[path = "../support/rng.rs"]
+mod rng;
 #[allow(dead_code, unused_imports, reason = "a part of it; `attacks` shows what nobody uses")]
 #[path = "../support/mod.rs"]
 mod support;
