@@ -311,6 +311,11 @@ def cpu_seconds(pid):
     return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
 
+def kernel_seconds(pid):
+    """What of it was spent in the kernel; counted in ticks, so right over seconds only."""
+    return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[12]) / os.sysconf("SC_CLK_TCK")
+
+
 def rss_mib(pid):
     return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]) / 1024
 

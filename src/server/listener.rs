@@ -265,7 +265,6 @@ impl<A: ServerApp + Send + Sync + 'static> Listener<A> {
                 return;
             }
         };
-        _ = stream.set_nodelay(true); // fails only on a connection that is gone
         let trust = self.trust.clone();
         let tls = self.tls.as_ref().map(|tls| tls.load_full());
         let app = Arc::clone(&self.app);

@@ -98,6 +98,7 @@ pub fn bind(address: SocketAddr, what: &'static str, named: &[SocketAddr]) -> Re
             rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
         }
         socket.set_reuseaddr(true)?; // a restart need not wait for old connections to fade
+        socket.set_nodelay(true)?; // the connections have it from here
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
