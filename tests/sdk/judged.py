@@ -8,6 +8,7 @@ To be run by a Python in which the SDKs are installed.
 import json
 import re
 import sys
+import warnings
 from base64 import b64decode
 from contextlib import redirect_stdout
 from functools import partial
@@ -46,10 +47,10 @@ def apple(given):
 
 
 def with_oscrypto():
-    """It looks for a version of three digits, and there are none in OpenSSL 3.0.22."""
-    search = re.search
-    longer = lambda pattern: pattern.replace(r"\.\d[a-z]*", r"\.\d+[a-z]*")
-    re.search = lambda pattern, text, *flags: search(longer(pattern), text, *flags)
+    """It looks for a version of three digits, which OpenSSL 3.0.22 has not."""
+    search, theirs = re.search, r"\b(\d\.\d\.\d[a-z]*)\b"
+    ours = r"\b(\d\.\d\.\d+[a-z]*)\b"
+    re.search = lambda pattern, *given: search(ours if pattern == theirs else pattern, *given)
     import oscrypto.asymmetric
 
     re.search = search
@@ -102,6 +103,7 @@ def told(takes, delivery):
 
 
 asked = json.load(sys.stdin)
+warnings.simplefilter("ignore")  # some call what will be gone one day
 with redirect_stdout(StringIO()):
     takes = globals()[sys.argv[1]](asked)
     answer = [told(takes, delivery) for delivery in asked["deliveries"]]
