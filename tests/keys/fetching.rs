@@ -10,6 +10,8 @@ use super::delivered::{
 use super::host::{KeyHost, Reply, Signer, set};
 use crate::rng::given;
 use crate::support::{App, Gate, Request};
+use crate::tls::Authority;
+use hookgate::gate::fetched::certificate;
 
 const GOOGLE: &str = "https://www.googleapis.com/oauth2/v3/certs";
 /// Who forge at the same time.
@@ -185,7 +187,7 @@ fn forgeries_in_number_cause_no_fetch_beyond_the_budget() {
             let (gate, mut forged) = (&gate, forged.clone());
             scope.spawn(move || {
                 let mut connection = gate.connect();
-                for n in (sender..number).step_by(SENDERS as usize) {
+                for n in (sender..number).step_by(usize::try_from(SENDERS).unwrap()) {
                     forged["SigningCertURL"] = CERTIFICATE.replace(hex, &format!("{n:032x}")).into();
                     let answer = connection.exchange(&request(&forged.to_string(), &[]));
                     assert!(matches!(answer.status, 401 | 503), "{}", answer.status);
@@ -277,4 +279,26 @@ fn the_start_says_from_where_keys_are_fetched_and_no_route_no_word() {
     gate.log.find("the address", |line| line.to_string().contains(GOOGLE));
     let plain = Gate::before(&app).start();
     assert!(!plain.metrics().0.keys().any(|series| series.starts_with("hookgate_key_fetches")));
+}
+
+/// RFC 5280, section 4.2. What Google's certificates say that it matters is known.
+#[test]
+fn a_certificate_in_which_something_unknown_matters_is_none() {
+    const POISON: &str = "1.3.6.1.4.1.11129.2.4.3";
+    let Some(authority) = Authority::new() else { return };
+    for (extension, good) in [
+        ("subjectAltName=critical,DNS:a.example".to_owned(), true),
+        ("keyUsage=critical,digitalSignature".to_owned(), true),
+        ("extendedKeyUsage=critical,clientAuth".to_owned(), true),
+        ("1.2.3.4=DER:0500".to_owned(), true),
+        ("1.2.3.4=critical,DER:0500".to_owned(), false),
+        ("nameConstraints=critical,permitted;DNS:a.example".to_owned(), false),
+        (format!("{POISON}=critical,DER:0500"), false),
+    ] {
+        authority
+            .openssl(&format!("req -x509 -key ca.key -out it.pem -days 30 -subj /CN=it -addext {extension}"));
+        let pem = std::fs::read(authority.root().with_file_name("it.pem")).unwrap();
+        let der = certificate::blocks(&pem).unwrap().remove(0);
+        assert_eq!(certificate::read(&der).is_ok(), good, "{extension}");
+    }
 }
