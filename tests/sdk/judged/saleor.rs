@@ -22,7 +22,20 @@ fn of_deliveries_of_saleor_the_gate_takes_what_saleors_sdk_takes() {
     let (Some(node), Some(host)) = (node(), KeyHost::new()) else { return };
     let (signer, certificate) = Signer::certified(&host.authority, "saleor", "saleor");
     let (strange, _) = Signer::certified(&host.authority, "strange", "saleor");
-    let keys = set(&[signer.jwk("s1"), Signer::p256().jwk("s2")]);
+    // The same key once more, each time for something else.
+    let for_else = |kid: &str, change: &dyn Fn(&mut Value)| {
+        let mut key = serde_json::from_str(&signer.jwk(kid)).unwrap();
+        change(&mut key);
+        key.to_string()
+    };
+    let keys = set(&[
+        signer.jwk("s1"),
+        Signer::p256().jwk("s2"),
+        for_else("to-encrypt", &|key| key["use"] = json!("enc")),
+        for_else("to-sign", &|key| key["key_ops"] = json!(["sign"])),
+        for_else("longer", &|key| key["alg"] = json!("RS512")),
+        for_else("of-no-kind", &|key| key["kty"] = json!("oct")),
+    ]);
     host.publish("https://api.github.com/.well-known/jwks.json", Reply::Document(keys.clone()));
     let app = App::ok();
     let route = "routes:\n  - { name: saleor, path: /saleor, provider: saleor, api_url: 'https://api.github.com/graphql/' }\n";
@@ -86,6 +99,10 @@ fn of_deliveries_of_saleor_the_gate_takes_what_saleors_sdk_takes() {
         row("a key of another kind", under(&with("kid", json!("s2"))), "signature_mismatch"),
         row("a name that is no text", under(&with("kid", json!(1))), "signature_mismatch")
             .stricter("RFC 7515, section 4.1.4: it is a string"),
+        row("a key for encryption", under(&with("kid", json!("to-encrypt"))), "signature_mismatch"),
+        row("a key for other operations", under(&with("kid", json!("to-sign"))), "signature_mismatch"),
+        row("a key for another algorithm", under(&with("kid", json!("longer"))), "signature_mismatch"),
+        row("a key of no such kind", under(&with("kid", json!("of-no-kind"))), "signature_mismatch"),
         row("a longer digest", digest_512, "signature_malformed")
             .stricter("the documentation of Saleor names RS256 alone"),
         row("another algorithm's name", under(&with("alg", json!("RS512"))), "signature_malformed"),
