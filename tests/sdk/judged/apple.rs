@@ -35,6 +35,10 @@ fn base64_of(pem: &str) -> String {
 }
 
 /// A gate has Apple's own root pinned: here the words of the preset stand in the route, under a root of the test's.
+///
+/// The library judges certificates by the clock where it may ask Apple about them, as the gate does, and here, where
+/// it may not, by the time that is signed: they are the same time. In production it wants to know the app's number as
+/// well; the bundle's id, which both compare, says which app it is.
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn of_notifications_of_apple_the_gate_takes_what_apples_library_takes() {

@@ -18,6 +18,7 @@ fn sha512(signer: &Signer, text: &str) -> Vec<u8> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn of_deliveries_of_saleor_the_gate_takes_what_saleors_sdk_takes() {
     let (Some(node), Some(host)) = (node(), KeyHost::new()) else { return };
     let (signer, certificate) = Signer::certified(&host.authority, "saleor", "saleor");
