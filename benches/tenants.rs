@@ -61,6 +61,9 @@ const BYTES: usize = 200;
 const HIT_NS: f64 = 1000.0;
 /// So often each flood is on.
 const FLOODS: usize = 20;
+/// Who sends wrong signatures from outside at the same time.
+const SENDERS: usize = 8;
+
 /// A folder of tenants, gone with its owner.
 struct Folder(PathBuf);
 
@@ -220,7 +223,7 @@ fn outside(folder: &Folder, route: &Route, samples: usize, rng: &mut Rng, failed
         let what = format!("{} against {}", KINDS[0], KINDS[other]);
         let make =
             |kind: usize, rng: &mut Rng| forged(remembered + [0, other][kind] * NAMES + rng.below(NAMES));
-        let seen = Samples::take(samples / 16, rng, make, refused);
+        let seen = by_senders(&gate, samples / 4, rng, make);
         failed.extend(told(&format!("from outside, {what}"), &seen).then_some(format!("outside: {what}")));
     }
     // Each name is asked for once.
@@ -257,6 +260,28 @@ fn outside(folder: &Folder, route: &Route, samples: usize, rng: &mut Rng, failed
         println!("  beside {sent} {what}: p50 {p50:.0} µs, p99 {p99:.0} µs");
     }
     println!("memory of the gate: {before} MiB before the floods, {} MiB after them", gate.resident());
+}
+
+/// Samples of several senders at once: each of them waits most of the time.
+fn by_senders(
+    gate: &Gate,
+    samples: usize,
+    rng: &mut Rng,
+    make: impl Fn(usize, &mut Rng) -> Vec<u8> + Sync,
+) -> Samples {
+    let seeds = [(); SENDERS].map(|()| rng.next());
+    std::thread::scope(|scope| {
+        let taken = seeds.map(|seed| {
+            let make = &make;
+            scope.spawn(move || {
+                let sender = RefCell::new(gate.connect());
+                let refused = |sent: &Vec<u8>| assert_eq!(sender.borrow_mut().send(sent), 401);
+                Samples::take(samples / SENDERS, &mut Rng::new(seed), make, refused)
+            })
+        });
+        let taken = taken.map(|samples| samples.join().expect("no panic"));
+        Samples([0, 1].map(|kind| taken.iter().flat_map(|samples| &samples.0[kind]).copied().collect()))
+    })
 }
 
 /// Tells what was found; whether it is beyond the bound.

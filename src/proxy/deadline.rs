@@ -90,8 +90,11 @@ struct Ticker {
 impl Ticker {
     fn add(&self, deadline: Weak<Deadline>) {
         let mut deadlines = lock(&self.deadlines);
+        // It sleeps for as long as there is none; to wake it is a system call.
+        if deadlines.is_empty() {
+            self.some.notify_one();
+        }
         deadlines.push(deadline);
-        self.some.notify_one();
     }
 
     fn run(&self) {

@@ -402,8 +402,8 @@ impl Sidecar {
         authentic: Authentic,
         early: Option<Duration>,
         record: &Record,
-    ) -> Spill {
-        Spill {
+    ) -> Box<Spill> {
+        Box::new(Spill {
             inbox: inbox.clone(),
             policy: Arc::clone(&endpoint.policy),
             store: self.store.clone(),
@@ -414,7 +414,7 @@ impl Sidecar {
             id: record.request_id,
             early,
             pace: endpoint.route.pace(),
-        }
+        })
     }
 
     /// Waits for the delivery, or until its event is durable.
@@ -422,7 +422,7 @@ impl Sidecar {
         &self,
         deadline: &Deadline,
         delivery: Box<Delivery>,
-        spill: Spill,
+        spill: Box<Spill>,
         patience: Duration,
         record: &mut Record,
     ) -> Result<Reply, Ending> {

@@ -1,7 +1,7 @@
 //! A delivery on a route with an inbox: what the application does not take, or not in time, is stored, and its
 //! sender is told only when that is durable. The courier delivers it later.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -75,16 +75,16 @@ struct Before {
 
 impl Spill {
     /// Tells as soon as the sender can be answered; the call of the application may take longer.
-    pub(super) async fn run(self, delivery: Box<Delivery>, tell: oneshot::Sender<Kept>) {
-        let Delivery { upstream, head, body, claim, lane, limit, arrived, _in_flight } = *delivery;
-        let Body { bytes: body, mut share } = body;
-        let head = Bytes::from(head);
+    pub(super) async fn run(self: Box<Self>, mut delivery: Box<Delivery>, tell: oneshot::Sender<Kept>) {
+        let Delivery { upstream, head, body, claim, lane, limit, arrived, .. } = &mut *delivery;
+        let Body { bytes: body, share } = body;
+        let (limit, arrived) = (*limit, *arrived);
         // Whoever waited may have gone: what was decided is decided.
         let tell = |kept| _ = tell.send(kept);
 
         if let Some(before) = self.before_it_is_asked() {
             let limited = before.cause == Cause::RateLimited;
-            match self.keep(before, arrived, &head, &body).await {
+            match Box::pin(self.keep(before, arrived, head, body)).await {
                 Ok(stored) => {
                     settle_claim(claim, Outcome::Stored, arrived).await;
                     return tell(Kept::Stored(stored, None));
@@ -101,26 +101,17 @@ impl Spill {
             }
         }
         let result = {
-            let mut call = pin!(called(&upstream, lane.as_deref(), &head, &body, limit, &mut share));
+            let mut call = pin!(called(upstream, lane.as_deref(), head, body, limit, share));
             match timeout(self.policy.answer_within, &mut call).await {
                 Ok(result) => result,
-                Err(_) => match self.keep(Before::under_way(limit), arrived, &head, &body).await {
-                    Ok(stored) => {
-                        let attempt = Attempt::first(&stored, arrived, &self.authentic);
-                        settle_claim(claim, Outcome::Stored, arrived).await;
-                        tell(Kept::Stored(stored, Some(UpstreamOutcome::Timeout)));
-                        let result = call.await;
-                        let retry = &self.policy.retry;
-                        let settled =
-                            settle(&self.inbox, &self.store, &self.metrics, &attempt, retry, &result);
-                        return Box::pin(settled).await;
-                    }
+                Err(_) => match Box::pin(self.keep(Before::under_way(limit), arrived, head, body)).await {
+                    Ok(stored) => return Box::pin(self.follow(stored, claim, arrived, tell, call)).await,
                     Err(_) => call.await,
                 },
             }
         };
         if let Some(before) = self.after_it_failed(&result, arrived)
-            && let Ok(stored) = self.keep(before, arrived, &head, &body).await
+            && let Ok(stored) = Box::pin(self.keep(before, arrived, head, body)).await
         {
             settle_claim(claim, Outcome::Stored, arrived).await;
             return tell(Kept::Stored(stored, outcome_of(&result)));
@@ -130,8 +121,24 @@ impl Spill {
         if came_to == Outcome::Delivered {
             _ = self.inbox.overtaken(self.authentic.names()).await;
         }
-        let share = Some(share);
+        let share = Some(delivery.body.share);
         tell(Kept::Answered(result.map(|reply| Reply { share, ..reply })));
+    }
+
+    /// Sees a call to its end whose event was stored meanwhile.
+    async fn follow(
+        &self,
+        stored: Stored,
+        claim: &mut Option<Claim>,
+        arrived: Now,
+        tell: impl FnOnce(Kept),
+        call: Pin<&mut impl Future<Output = Result<Reply, Undelivered>>>,
+    ) {
+        let attempt = Attempt::first(&stored, arrived, &self.authentic);
+        settle_claim(claim, Outcome::Stored, arrived).await;
+        tell(Kept::Stored(stored, Some(UpstreamOutcome::Timeout)));
+        let result = call.await;
+        settle(&self.inbox, &self.store, &self.metrics, &attempt, &self.policy.retry, &result).await;
     }
 
     /// Why it is stored first, if it is.
@@ -169,13 +176,7 @@ impl Spill {
     }
 
     /// Has the event made durable.
-    async fn keep(
-        &self,
-        before: Before,
-        arrived: Now,
-        head: &Bytes,
-        body: &Bytes,
-    ) -> Result<Stored, Refusal> {
+    async fn keep(&self, before: Before, arrived: Now, head: &[u8], body: &Bytes) -> Result<Stored, Refusal> {
         let Before { cause, attempts, outcome, due_ms, leased } = before;
         let named = |named: Option<&Named>| named.map(|named| (*named.text).into());
         let event = Event {
@@ -191,11 +192,10 @@ impl Spill {
             last_outcome: outcome,
             due_ms,
             leased,
-            head: head.clone(),
+            head: Bytes::copy_from_slice(head),
             body: body.clone(),
         };
-        // On the heap, as all that a delivery which is taken does not need: its own future is moved when it starts.
-        let stored = Box::pin(self.inbox.store(event)).await;
+        let stored = self.inbox.store(event).await;
         match &stored {
             Ok(_) => self.metrics.stored(cause),
             Err(refusal) => self.metrics.not_stored(*refusal),
@@ -213,8 +213,8 @@ impl Before {
     }
 }
 
-async fn settle_claim(claim: Option<Claim>, outcome: Outcome, arrived: Now) {
-    if let Some(claim) = claim {
+async fn settle_claim(claim: &mut Option<Claim>, outcome: Outcome, arrived: Now) {
+    if let Some(claim) = claim.take() {
         claim.settle(outcome, clock::after(arrived)).await;
     }
 }

@@ -17,7 +17,7 @@ use hookgate::gate::scheme::algorithm::Algorithm;
 
 const GOOGLE: &str = "https://www.googleapis.com/oauth2/v3/certs";
 /// Who forge at the same time.
-const SENDERS: u64 = 4;
+const SENDERS: usize = 4;
 const TOPIC: &str = "arn:aws:sns:us-east-1:123456789012:bounces";
 
 fn google(host: &KeyHost, file: &str) -> Signer {
@@ -181,7 +181,7 @@ fn forgeries_in_number_cause_no_fetch_beyond_the_budget() {
     }
     assert_eq!(host.asked_in_all(), 1, "no address of these");
 
-    let number = given("HOOKGATE_TEST_FORGERIES").unwrap_or(2000);
+    let number = given("HOOKGATE_TEST_FORGERIES").map_or(2000, |number| usize::try_from(number).unwrap());
     let forged = notification(&signer, TOPIC, CERTIFICATE);
     let begun = Instant::now();
     std::thread::scope(|scope| {
@@ -189,7 +189,7 @@ fn forgeries_in_number_cause_no_fetch_beyond_the_budget() {
             let (gate, mut forged) = (&gate, forged.clone());
             scope.spawn(move || {
                 let mut connection = gate.connect();
-                for n in (sender..number).step_by(usize::try_from(SENDERS).unwrap()) {
+                for n in (sender..number).step_by(SENDERS) {
                     forged["SigningCertURL"] = CERTIFICATE.replace(hex, &format!("{n:032x}")).into();
                     let answer = connection.exchange(&request(&forged.to_string(), &[]));
                     assert!(matches!(answer.status, 401 | 503), "{}", answer.status);
