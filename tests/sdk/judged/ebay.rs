@@ -94,7 +94,7 @@ fn of_deliveries_of_ebay_the_gate_takes_what_ebays_sdk_takes() {
         row("another key's name", signed_by("ebay", "sha1", IDS[1]), "signature_mismatch").alone(),
         row(
             "a key that is not there",
-            signed_by("ebay", "sha1", &IDS[0].replace('5', "6")),
+            signed_by("ebay", "sha1", &IDS[0].replace('5', "7")),
             "signature_mismatch",
         )
         .alone(),
