@@ -10,6 +10,10 @@ use super::delivered::{
 use super::host::{KeyHost, Reply, Signer, set};
 use crate::rng::given;
 use crate::support::{App, Gate, Request};
+use crate::tls::Authority;
+use hookgate::gate::fetched::certificate;
+use hookgate::gate::fetched::document::{Document, Form};
+use hookgate::gate::scheme::algorithm::Algorithm;
 
 const GOOGLE: &str = "https://www.googleapis.com/oauth2/v3/certs";
 /// Who forge at the same time.
@@ -277,4 +281,53 @@ fn the_start_says_from_where_keys_are_fetched_and_no_route_no_word() {
     gate.log.find("the address", |line| line.to_string().contains(GOOGLE));
     let plain = Gate::before(&app).start();
     assert!(!plain.metrics().0.keys().any(|series| series.starts_with("hookgate_key_fetches")));
+}
+
+/// RFC 5280, section 4.2. What Google's certificates say that it matters is known.
+#[test]
+fn a_certificate_in_which_something_unknown_matters_is_none() {
+    const POISON: &str = "1.3.6.1.4.1.11129.2.4.3";
+    let Some(authority) = Authority::new() else { return };
+    for (extension, good) in [
+        ("subjectAltName=critical,DNS:a.example".to_owned(), true),
+        ("keyUsage=critical,digitalSignature".to_owned(), true),
+        ("extendedKeyUsage=critical,clientAuth".to_owned(), true),
+        ("1.2.3.4=DER:0500".to_owned(), true),
+        ("1.2.3.4=critical,DER:0500".to_owned(), false),
+        ("nameConstraints=critical,permitted;DNS:a.example".to_owned(), false),
+        (format!("{POISON}=critical,DER:0500"), false),
+    ] {
+        authority
+            .openssl(&format!("req -x509 -key ca.key -out it.pem -days 30 -subj /CN=it -addext {extension}"));
+        let pem = std::fs::read(authority.root().with_file_name("it.pem")).unwrap();
+        let der = certificate::blocks(&pem).unwrap().remove(0);
+        assert_eq!(certificate::read(&der).is_ok(), good, "{extension}");
+    }
+}
+
+/// RFC 7517, sections 4.2 to 4.4.
+#[test]
+fn a_key_is_used_for_what_its_set_says_it_is_for_alone() {
+    let Some(authority) = Authority::new() else { return };
+    let signer = Signer::certified(&authority, "a", "x").0;
+    let key = |member: &str, value: serde_json::Value| {
+        let mut key: serde_json::Value = serde_json::from_str(&signer.jwk("a")).unwrap();
+        key[member] = value;
+        Document::read(set(&[key.to_string()]).as_bytes(), &Form::default())
+    };
+    for (member, value, good) in [
+        ("alg", json!("RS256"), true),
+        ("alg", json!("RS512"), false),
+        ("alg", json!("PS256"), false),
+        ("alg", json!("RSA-OAEP"), false),
+        ("alg", json!(""), false),
+        ("use", json!("sig"), true),
+        ("use", json!("enc"), false),
+        ("key_ops", json!(["verify"]), true),
+        ("key_ops", json!(["sign"]), false),
+    ] {
+        let verifies = key(member, value.clone())
+            .is_some_and(|document| document.keys[0].material.verifier(Algorithm::RsaSha256).is_some());
+        assert_eq!(verifies, good, "{member}: {value}");
+    }
 }

@@ -51,9 +51,9 @@ struct State {
 
 /// Every name that the tests' keys are published under.
 const NAMES: &str = "DNS:sns.us-east-1.amazonaws.com,DNS:sns.eu-west-1.amazonaws.com,DNS:www.googleapis.com,DNS:issuer.example,\
-    DNS:api.circle.com,DNS:api.ebay.com,DNS:production.plaid.com,DNS:api.paypal.com,DNS:localhost,DNS:api.github.com,\
+    DNS:api.circle.com,DNS:api.ebay.com,DNS:production.plaid.com,DNS:api.paypal.com,DNS:api.sandbox.paypal.com,DNS:localhost,DNS:api.github.com,\
     DNS:keys.fireblocks.io,DNS:rest.fal.ai,DNS:static.adobeioevents.com,DNS:s3.amazonaws.com,DNS:example.kinde.com,\
-    DNS:login.microsoftonline.com,DNS:login.botframework.com,DNS:developer.constantcontact.com,DNS:api.travis-ci.com,DNS:secure.tpay.com,DNS:webhooks.truelayer.com,IP:127.0.0.1";
+    DNS:login.microsoftonline.com,DNS:login.botframework.com,DNS:developer.constantcontact.com,DNS:api.travis-ci.com,DNS:secure.tpay.com,DNS:webhooks.truelayer.com,DNS:api.turnkey.com,IP:127.0.0.1";
 
 impl KeyHost {
     /// `None`, and said aloud, where there is no openssl.

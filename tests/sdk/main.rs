@@ -7,6 +7,7 @@
 #[allow(dead_code, reason = "a part of it; `keys` shows what nobody uses")]
 #[path = "../keys/host.rs"]
 mod host;
+mod judged;
 mod published;
 mod resigned;
 #[allow(dead_code, unused_imports, reason = "a part of it; `attacks` shows what nobody uses")]
@@ -389,7 +390,9 @@ impl Sdks {
             fs::write(done, wanted).unwrap();
         }
         // Scripts of ours lie beside the SDKs, which is where Node looks for them.
-        for script in ["sign", "verify", "published"].map(|name| format!("{name}.{}", self.extension)) {
+        for script in
+            ["sign", "verify", "published", "judged"].map(|name| format!("{name}.{}", self.extension))
+        {
             let ours = Path::new("tests/sdk").join(&script);
             if ours.exists() {
                 fs::copy(ours, self.folder.join(&script)).unwrap();

@@ -51,15 +51,15 @@ const ROUTES: &str = "routes:
       timestamp: { from: 'claim:iat', unit: s, expires: 'claim:exp', tolerance: 1h }
 ";
 
-fn node() -> Option<&'static Sdks> {
+pub fn node() -> Option<&'static Sdks> {
     Sdks::installed().find(|sdks| sdks.extension == "mjs")
 }
 
-fn python() -> Option<&'static Sdks> {
+pub fn python() -> Option<&'static Sdks> {
     Sdks::installed().find(|sdks| sdks.extension == "py")
 }
 
-fn reason(gate: &Gate, route: &str, headers: &BTreeMap<String, String>, body: &str) -> String {
+pub fn reason(gate: &Gate, route: &str, headers: &BTreeMap<String, String>, body: &str) -> String {
     // Where the body is the token, that is all there is.
     let body = headers.get("token").map_or(body, String::as_str);
     let headers = headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();

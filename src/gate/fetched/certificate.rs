@@ -3,7 +3,7 @@
 
 use data_encoding::BASE64;
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, KeyUsage, X509Certificate};
 
 use super::document::Material;
 use crate::gate::parse::Unreadable;
@@ -48,6 +48,7 @@ pub fn blocks(text: &[u8]) -> Result<Vec<Vec<u8>>, Unreadable> {
 /// The key and the facts of a certificate in DER.
 pub fn read(der: &[u8]) -> Result<(Material, Facts), Unreadable> {
     let certificate = parse(der)?;
+    understood(&certificate)?;
     let material = Material::of_spki(certificate.public_key().raw).ok_or(Unreadable)?;
     Ok((material, facts(&certificate)?))
 }
@@ -56,6 +57,47 @@ fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Unreadable> {
     match X509Certificate::from_der(der) {
         Ok(([], certificate)) => Ok(certificate),
         Ok(_) | Err(_) => Err(Unreadable),
+    }
+}
+
+/// A certificate that says of something that it matters is not to be used by whoever does not know it (RFC 5280,
+/// section 4.2). Known are what the key and the names are for, and the policies.
+fn understood(certificate: &X509Certificate<'_>) -> Result<(), Unreadable> {
+    const KEY_USAGE: &str = "2.5.29.15";
+    const SUBJECT_ALTERNATIVE_NAME: &str = "2.5.29.17";
+    const BASIC_CONSTRAINTS: &str = "2.5.29.19";
+    const POLICIES: &str = "2.5.29.32";
+    const EXTENDED_KEY_USAGE: &str = "2.5.29.37";
+    let known = [KEY_USAGE, SUBJECT_ALTERNATIVE_NAME, BASIC_CONSTRAINTS, POLICIES, EXTENDED_KEY_USAGE];
+    let all = certificate
+        .extensions()
+        .iter()
+        .all(|extension| !extension.critical || known.contains(&extension.oid.to_id_string().as_str()));
+    if all { Ok(()) } else { Err(Unreadable) }
+}
+
+/// What a certificate's key is for. What cannot be read of it is not absent.
+struct Uses {
+    is_authority: bool,
+    usage: Option<KeyUsage>,
+}
+
+impl Uses {
+    fn of(certificate: &X509Certificate<'_>) -> Result<Self, Unreadable> {
+        let basic = certificate.basic_constraints().map_err(|_| Unreadable)?;
+        let usage = certificate.key_usage().map_err(|_| Unreadable)?;
+        Ok(Uses {
+            is_authority: basic.is_some_and(|basic| basic.value.ca),
+            usage: usage.map(|usage| *usage.value),
+        })
+    }
+
+    fn may_certify(&self) -> bool {
+        self.is_authority && self.usage.as_ref().is_none_or(KeyUsage::key_cert_sign)
+    }
+
+    fn may_sign(&self) -> bool {
+        !self.is_authority && self.usage.as_ref().is_none_or(KeyUsage::digital_signature)
     }
 }
 
@@ -88,29 +130,23 @@ pub struct ChainRule {
 pub fn of_chain(chain: &[Vec<u8>], rule: &ChainRule, at_ms: i64) -> Result<Material, Unreadable> {
     let [leaf, issuer, _root] = chain else { return Err(Unreadable) };
     let (leaf, issuer) = (parse(leaf)?, parse(issuer)?);
-    for certificate in [&leaf, &issuer] {
-        if !facts(certificate)?.is_good(at_ms) {
+    for (certificate, mark) in [(&leaf, &rule.leaf), (&issuer, &rule.issuer)] {
+        understood(certificate)?;
+        let carries = certificate.extensions().iter().any(|extension| extension.oid.to_id_string() == *mark);
+        if !carries || !facts(certificate)?.is_good(at_ms) {
             return Err(Unreadable);
         }
     }
-    let carries = |certificate: &X509Certificate<'_>, oid: &str| {
-        certificate.extensions().iter().any(|extension| extension.oid.to_id_string() == oid)
-    };
-    let may_sign = |certificate: &X509Certificate<'_>| {
-        let is_ca = certificate.basic_constraints().ok().flatten().is_some_and(|basic| basic.value.ca);
-        let usage = certificate.key_usage().ok().flatten();
-        is_ca && usage.is_none_or(|usage| usage.value.key_cert_sign())
-    };
-    if !carries(&leaf, &rule.leaf) || !carries(&issuer, &rule.issuer) || !may_sign(&issuer) {
+    if !Uses::of(&leaf)?.may_sign() || !Uses::of(&issuer)?.may_certify() {
         return Err(Unreadable);
     }
-    let is_leaf = leaf.basic_constraints().ok().flatten().is_none_or(|basic| !basic.value.ca);
-    if !is_leaf || leaf.issuer() != issuer.subject() || !is_signed_by(&leaf, &issuer) {
+    if leaf.issuer() != issuer.subject() || !is_signed_by(&leaf, &issuer) {
         return Err(Unreadable);
     }
     let rooted = rule.roots.iter().filter_map(|root| parse(root).ok()).any(|root| {
         let good = facts(&root).is_ok_and(|facts| facts.is_good(at_ms));
-        good && may_sign(&root) && issuer.issuer() == root.subject() && is_signed_by(&issuer, &root)
+        let may_certify = Uses::of(&root).is_ok_and(|uses| uses.may_certify());
+        good && may_certify && issuer.issuer() == root.subject() && is_signed_by(&issuer, &root)
     });
     if !rooted {
         return Err(Unreadable);

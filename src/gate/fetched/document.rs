@@ -36,6 +36,8 @@ pub struct Material {
     kind: Kind,
     /// The bare key: a point, 32 bytes, or PKCS #1.
     bytes: Vec<u8>,
+    /// The algorithm that it is for, if its set says so.
+    algorithm: Option<Box<str>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,14 +153,14 @@ impl Material {
             _ if info.algorithm.algorithm.to_id_string() == "1.3.101.112" => Kind::Ed25519,
             _ => return None,
         };
-        Material { kind, bytes }.checked()
+        Material { kind, bytes, algorithm: None }.checked()
     }
 
     /// PKCS #1, of a length that is taken.
     fn of_rsa(bytes: Vec<u8>) -> Option<Self> {
         let Ok((rest, key)) = RSAPublicKey::from_der(&bytes) else { return None };
         (rest.is_empty() && key.key_size() >= 2048).then_some(())?;
-        Some(Material { kind: Kind::Rsa, bytes })
+        Some(Material { kind: Kind::Rsa, bytes, algorithm: None })
     }
 
     /// A key for signatures from a set; a private or a shared one has no place in a public list.
@@ -171,13 +173,16 @@ impl Material {
         if other_use || other_ops || jwk.get("d").is_some() || jwk.get("k").is_some() {
             return None;
         }
-        match (text("kty")?, text("crv")) {
+        let material = match (text("kty")?, text("crv")) {
             ("RSA", _) => Material::of_rsa(pkcs1(&number("n")?, &number("e")?)),
             ("EC", Some("P-256")) => Material::of_point(Kind::P256, 32, &number("x")?, &number("y")?),
             ("EC", Some("P-521")) => Material::of_point(Kind::P521, 66, &number("x")?, &number("y")?),
-            ("OKP", Some("Ed25519")) => Material { kind: Kind::Ed25519, bytes: number("x")? }.checked(),
+            ("OKP", Some("Ed25519")) => {
+                Material { kind: Kind::Ed25519, bytes: number("x")?, algorithm: None }.checked()
+            }
             _ => None,
-        }
+        };
+        Some(Material { algorithm: text("alg").map(Into::into), ..material? })
     }
 
     /// Some leave out the zeros before a coordinate, which RFC 7518, section 6.2.1.2, demands.
@@ -187,7 +192,7 @@ impl Material {
             bytes.resize(bytes.len() + len.checked_sub(number.len())?, 0);
             bytes.extend_from_slice(number);
         }
-        Material { kind, bytes }.checked()
+        Material { kind, bytes, algorithm: None }.checked()
     }
 
     /// As it is, if it is a key: a point on its curve, or 32 bytes.
@@ -201,9 +206,12 @@ impl Material {
         is_key.then_some(self)
     }
 
-    /// The key as the algorithm needs it; `None` if it is of another family. The algorithm is never taken
-    /// from a delivery or from the key.
+    /// The key as the algorithm needs it; `None` if it is of another family, or for another algorithm. The
+    /// algorithm is never taken from a delivery or from the key.
     pub fn verifier(&self, algorithm: Algorithm) -> Option<PublicKey> {
+        if self.algorithm.as_ref().is_some_and(|name| !algorithm.is_called(name)) {
+            return None;
+        }
         let kind = match algorithm {
             Algorithm::Ed25519 => Kind::Ed25519,
             Algorithm::EcdsaP256Sha1 | Algorithm::EcdsaP256Sha256 | Algorithm::EcdsaP256Sha256Fixed => {

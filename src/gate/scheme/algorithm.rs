@@ -84,6 +84,16 @@ impl Algorithm {
         }
     }
 
+    /// Whether a published key that says by this name what it is for is for it (RFC 7517, section 4.4).
+    pub fn is_called(self, name: &str) -> bool {
+        match self {
+            // RFC 9864 gives it a name of its own.
+            Algorithm::Ed25519 => matches!(name, "EdDSA" | "Ed25519"),
+            Algorithm::EcdsaP256Sha256 => name == "ES256",
+            _ => self.of_token() == Some(name),
+        }
+    }
+
     /// Whether the secret is hashed together with the content, instead of keying a code.
     pub const fn is_digest(self) -> bool {
         matches!(self, Algorithm::DigestMd5 | Algorithm::DigestSha1 | Algorithm::DigestSha256)
