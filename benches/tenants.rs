@@ -216,8 +216,6 @@ fn outside(folder: &Folder, route: &Route, samples: usize, rng: &mut Rng, failed
         let sent = request(route, &format!("/t/{}", name(remembered + n)), &by, &format!("evt_first_{n}"));
         assert_eq!(sender.send(&sent), if known { 200 } else { 401 });
     }
-    let sender = RefCell::new(sender);
-    let refused = |sent: &Vec<u8>| assert_eq!(sender.borrow_mut().send(sent), 401);
     let forged = |n: usize| request(route, &format!("/t/{}", name(n)), &secret(TENANTS), "evt_1");
     for other in [1, 2] {
         let what = format!("{} against {}", KINDS[0], KINDS[other]);
@@ -227,6 +225,8 @@ fn outside(folder: &Folder, route: &Route, samples: usize, rng: &mut Rng, failed
         failed.extend(told(&format!("from outside, {what}"), &seen).then_some(format!("outside: {what}")));
     }
     // Each name is asked for once.
+    let sender = RefCell::new(gate.connect());
+    let refused = |sent: &Vec<u8>| assert_eq!(sender.borrow_mut().send(sent), 401);
     for (other, at) in [(1, 0), (2, TENANTS + NAMES)] {
         let what = format!("new names: {} against {}", KINDS[0], KINDS[other]);
         let next =

@@ -321,10 +321,14 @@ fn a_key_is_used_for_what_its_set_says_it_is_for_alone() {
         ("alg", json!("PS256"), false),
         ("alg", json!("RSA-OAEP"), false),
         ("alg", json!(""), false),
+        ("alg", json!(["RS256"]), false),
+        ("alg", json!(null), true),
         ("use", json!("sig"), true),
         ("use", json!("enc"), false),
+        ("use", json!(["enc"]), false),
         ("key_ops", json!(["verify"]), true),
         ("key_ops", json!(["sign"]), false),
+        ("key_ops", json!("sign"), false),
     ] {
         let verifies = key(member, value.clone())
             .is_some_and(|document| document.keys[0].material.verifier(Algorithm::RsaSha256).is_some());

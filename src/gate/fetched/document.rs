@@ -167,12 +167,18 @@ impl Material {
     fn of_jwk(jwk: &Value) -> Option<Self> {
         let text = |name: &str| jwk.get(name).and_then(Value::as_str);
         let number = |name: &str| BASE64URL_NOPAD.decode(text(name)?.trim_end_matches('=').as_bytes()).ok();
-        let other_use = text("use").is_some_and(|purpose| purpose != "sig");
-        let ops = jwk.get("key_ops").and_then(Value::as_array);
-        let other_ops = ops.is_some_and(|ops| !ops.iter().any(|op| op == "verify"));
-        if other_use || other_ops || jwk.get("d").is_some() || jwk.get("k").is_some() {
+        let said = |name: &str| jwk.get(name).filter(|value| !value.is_null());
+        let for_signatures = said("use").is_none_or(|purpose| purpose == "sig");
+        let to_verify = said("key_ops").is_none_or(|ops| {
+            ops.as_array().is_some_and(|ops| ops.iter().any(|op| op == "verify")) // a list, or it cannot be read
+        });
+        if !for_signatures || !to_verify || jwk.get("d").is_some() || jwk.get("k").is_some() {
             return None;
         }
+        let algorithm = match said("alg") {
+            Some(name) => Some(name.as_str()?.into()),
+            None => None,
+        };
         let material = match (text("kty")?, text("crv")) {
             ("RSA", _) => Material::of_rsa(pkcs1(&number("n")?, &number("e")?)),
             ("EC", Some("P-256")) => Material::of_point(Kind::P256, 32, &number("x")?, &number("y")?),
@@ -182,7 +188,7 @@ impl Material {
             }
             _ => None,
         };
-        Some(Material { algorithm: text("alg").map(Into::into), ..material? })
+        Some(Material { algorithm, ..material? })
     }
 
     /// Some leave out the zeros before a coordinate, which RFC 7518, section 6.2.1.2, demands.
