@@ -39,6 +39,19 @@ fn row(what: &'static str, (headers, body): Delivery, expected: &'static str) ->
     Row { what, headers, body, expected, stricter: None, alone: false }
 }
 
+/// With another value of the header whose name ends so.
+fn changed((mut headers, body): Delivery, name: &str, change: &dyn Fn(&str) -> String) -> Delivery {
+    let header = headers.iter_mut().find(|(known, _)| known.ends_with(name)).unwrap();
+    header.1 = change(&header.1);
+    (headers, body)
+}
+
+/// Without the header whose name ends so.
+fn stripped((mut headers, body): Delivery, name: &str) -> Delivery {
+    headers.retain(|(known, _)| !known.ends_with(name));
+    (headers, body)
+}
+
 impl Row {
     /// The SDK takes this, and the gate does not: by what source.
     fn stricter(self, source: &'static str) -> Self {

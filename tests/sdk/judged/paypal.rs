@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use data_encoding::BASE64;
 use serde_json::json;
 
-use super::{judge, row};
+use super::{changed, judge, row, stripped};
 use crate::host::{KeyHost, Reply, Signer};
 use crate::published::python;
 use crate::support::{App, sender};
@@ -68,17 +68,8 @@ fn of_deliveries_of_paypal_the_gate_takes_what_paypals_sdk_takes() {
     };
     let at = |url: &str| signed_by(&signer, WEBHOOK, url);
     let good = || at(&live);
-    let with = |name: &str, change: &dyn Fn(&str) -> String| {
-        let (mut headers, body) = good();
-        let header = headers.iter_mut().find(|(known, _)| known.ends_with(name)).unwrap();
-        header.1 = change(&header.1);
-        (headers, body)
-    };
-    let without = |name: &str| {
-        let (mut headers, body) = good();
-        headers.retain(|(known, _)| !known.ends_with(name));
-        (headers, body)
-    };
+    let with = |name: &str, change: &dyn Fn(&str) -> String| changed(good(), name, change);
+    let without = |name: &str| stripped(good(), name);
     let body = |change: &dyn Fn(&str) -> String| {
         let (headers, body) = good();
         (headers, change(&body))

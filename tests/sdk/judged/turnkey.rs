@@ -4,7 +4,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::json;
 
-use super::{b64, judge, row};
+use super::{b64, changed, judge, row, stripped};
 use crate::host::{KeyHost, Reply, set};
 use crate::published::node;
 use crate::support::{App, sender};
@@ -41,17 +41,8 @@ fn of_deliveries_of_turnkey_the_gate_takes_what_turnkeys_sdk_takes() {
     };
     let at = |time: i64| signed_by(&key, "t1", &time.to_string());
     let good = || at(now);
-    let with = |name: &str, change: &dyn Fn(&str) -> String| {
-        let (mut headers, body) = good();
-        let header = headers.iter_mut().find(|(known, _)| known.ends_with(name)).unwrap();
-        header.1 = change(&header.1);
-        (headers, body)
-    };
-    let without = |name: &str| {
-        let (mut headers, body) = good();
-        headers.retain(|(known, _)| *known != name);
-        (headers, body)
-    };
+    let with = |name: &str, change: &dyn Fn(&str) -> String| changed(good(), name, change);
+    let without = |name: &str| stripped(good(), name);
     let body = |change: &dyn Fn(&str) -> String| {
         let (headers, body) = good();
         (headers, change(&body))
