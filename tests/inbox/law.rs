@@ -85,9 +85,12 @@ fn all_arrive(
     what: &str,
 ) -> usize {
     let gate = with_inbox(app, state, route).start();
-    until(&format!("{what}: the inbox is empty"), || {
-        same(gate.metrics().sum("hookgate_inbox_events", &[("state", "stored")]), 0.0)
-    });
+    // Many kills leave many events, and a busy machine delivers some hundreds a second.
+    let limit = Instant::now() + Duration::from_secs(30 + acknowledged.len() as u64 / 200);
+    while !same(gate.metrics().sum("hookgate_inbox_events", &[("state", "stored")]), 0.0) {
+        assert!(Instant::now() < limit, "{what}: the inbox does not become empty");
+        thread::sleep(Duration::from_millis(50));
+    }
     assert!(
         same(gate.metrics().sum("hookgate_inbox_events", &[]), 0.0),
         "{what}: nothing is dead or damaged"
