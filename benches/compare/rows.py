@@ -145,10 +145,9 @@ def compared(place, args, name, found, connections=32, size=1024, close=False, t
         requests(place, count or args.seconds * compare.REQUESTS_PER_SECOND, size, close)
         for target, of in zip(found, measured):
             os.truncate(target.log, 0)
-            before, of_kernel = cpu_seconds(target.process.pid), kernel_seconds(target.process.pid)
+            before = spent(target)
             result = load(place, target.port, target.kind, how, target.scheme, delay)
-            cpu, kernel = [(now - then) / result["answers"] * 1e6 for now, then in [
-                (cpu_seconds(target.process.pid), before), (kernel_seconds(target.process.pid), of_kernel)]]
+            cpu, kernel = [(now - then) / result["answers"] * 1e6 for now, then in zip(spent(target), before)]
             if number > 0:
                 of.append((cpu, result["p50"], result["p99"], kernel))
     (ours, theirs), ratio = [middle(of) for of in measured[:2]], ratios(measured[0], measured[1])
@@ -157,6 +156,11 @@ def compared(place, args, name, found, connections=32, size=1024, close=False, t
     for target in found:
         compare.stop(target.process)
     return measured
+
+
+def spent(target):
+    """Seconds of CPU, and those of them in the kernel."""
+    return cpu_seconds(target.process.pid), kernel_seconds(target.process.pid)
 
 
 def middle(entries):

@@ -360,8 +360,8 @@ impl Session {
     /// Ends the connection, and lets a sender that is still sending read its answer.
     pub async fn end(&mut self) {
         let unread = !self.is_body_done() || !self.buffer.is_empty();
-        let is_secure = self.peer.is_some_and(|peer| peer.tls);
-        if !unread && !is_secure {
+        let is_plain = self.peer.is_some_and(|peer| !peer.tls);
+        if is_plain && !unread {
             return; // to be closed says the same, and needs no call of its own
         }
         let ended = tokio_timeout(FINISH, self.stream.shutdown()).await;

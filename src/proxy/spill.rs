@@ -84,7 +84,7 @@ impl Spill {
 
         if let Some(before) = self.before_it_is_asked() {
             let limited = before.cause == Cause::RateLimited;
-            match Box::pin(self.keep(before, arrived, head, body)).await {
+            match self.keep(before, arrived, head, body).await {
                 Ok(stored) => {
                     settle_claim(claim, Outcome::Stored, arrived).await;
                     return tell(Kept::Stored(stored, None));
@@ -104,14 +104,14 @@ impl Spill {
             let mut call = pin!(called(upstream, lane.as_deref(), head, body, limit, share));
             match timeout(self.policy.answer_within, &mut call).await {
                 Ok(result) => result,
-                Err(_) => match Box::pin(self.keep(Before::under_way(limit), arrived, head, body)).await {
+                Err(_) => match self.keep(Before::under_way(limit), arrived, head, body).await {
                     Ok(stored) => return Box::pin(self.follow(stored, claim, arrived, tell, call)).await,
                     Err(_) => call.await,
                 },
             }
         };
         if let Some(before) = self.after_it_failed(&result, arrived)
-            && let Ok(stored) = Box::pin(self.keep(before, arrived, head, body)).await
+            && let Ok(stored) = self.keep(before, arrived, head, body).await
         {
             settle_claim(claim, Outcome::Stored, arrived).await;
             return tell(Kept::Stored(stored, outcome_of(&result)));
@@ -195,7 +195,8 @@ impl Spill {
             head: Bytes::copy_from_slice(head),
             body: body.clone(),
         };
-        let stored = self.inbox.store(event).await;
+        // On the heap, as all that a delivery which is taken does not need: its own future is moved when it starts.
+        let stored = Box::pin(self.inbox.store(event)).await;
         match &stored {
             Ok(_) => self.metrics.stored(cause),
             Err(refusal) => self.metrics.not_stored(*refusal),

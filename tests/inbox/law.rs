@@ -11,7 +11,7 @@ use crate::delivery::with_inbox;
 use crate::disk;
 use crate::rng::{Rng, given};
 use crate::support::gate::same;
-use crate::support::{Answer, App, Dir, Gate, Request, Sender, Signer, lock, until};
+use crate::support::{Answer, App, Dir, Gate, LIMIT, Request, Sender, Signer, lock, until, within};
 
 /// How often the application took each body.
 type Taken = Arc<Mutex<BTreeMap<Vec<u8>, usize>>>;
@@ -86,11 +86,10 @@ fn all_arrive(
 ) -> usize {
     let gate = with_inbox(app, state, route).start();
     // Many kills leave many events, and a busy machine delivers some hundreds a second.
-    let limit = Instant::now() + Duration::from_secs(30 + acknowledged.len() as u64 / 200);
-    while !same(gate.metrics().sum("hookgate_inbox_events", &[("state", "stored")]), 0.0) {
-        assert!(Instant::now() < limit, "{what}: the inbox does not become empty");
-        thread::sleep(Duration::from_millis(50));
-    }
+    let limit = LIMIT + Duration::from_secs(acknowledged.len() as u64 / 200);
+    within(limit, &format!("{what}: the inbox is empty"), || {
+        same(gate.metrics().sum("hookgate_inbox_events", &[("state", "stored")]), 0.0).then_some(())
+    });
     assert!(
         same(gate.metrics().sum("hookgate_inbox_events", &[]), 0.0),
         "{what}: nothing is dead or damaged"

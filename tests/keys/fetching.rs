@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use hookgate::gate::fetched::certificate;
+use hookgate::gate::fetched::document::{Document, Form};
+use hookgate::gate::scheme::algorithm::Algorithm;
 use serde_json::json;
 
 use super::delivered::{
@@ -11,9 +14,6 @@ use super::host::{KeyHost, Reply, Signer, set};
 use crate::rng::given;
 use crate::support::{App, Gate, Request};
 use crate::tls::Authority;
-use hookgate::gate::fetched::certificate;
-use hookgate::gate::fetched::document::{Document, Form};
-use hookgate::gate::scheme::algorithm::Algorithm;
 
 const GOOGLE: &str = "https://www.googleapis.com/oauth2/v3/certs";
 /// Who forge at the same time.

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code, reason = "the same")]
+#[allow(dead_code, reason = "a part of it; `inbox` shows what nobody uses")]
 #[path = "../support/rng.rs"]
 mod rng;
 #[allow(dead_code, unused_imports, reason = "a part of it; `attacks` shows what nobody uses")]

@@ -23,13 +23,18 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Waits until `look` finds something.
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    within(LIMIT, what, look)
+}
+
+/// The same for what takes as long as there is much of it.
+pub fn within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(started.elapsed() < LIMIT, "waited {LIMIT:?} for {what}");
+        assert!(started.elapsed() < limit, "waited {limit:?} for {what}");
         std::thread::sleep(LOOK);
     }
 }

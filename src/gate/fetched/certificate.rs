@@ -48,32 +48,29 @@ pub fn blocks(text: &[u8]) -> Result<Vec<Vec<u8>>, Unreadable> {
 /// The key and the facts of a certificate in DER.
 pub fn read(der: &[u8]) -> Result<(Material, Facts), Unreadable> {
     let certificate = parse(der)?;
-    understood(&certificate)?;
     let material = Material::of_spki(certificate.public_key().raw).ok_or(Unreadable)?;
     Ok((material, facts(&certificate)?))
 }
 
+/// A certificate of which everything that matters is known.
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Unreadable> {
     match X509Certificate::from_der(der) {
-        Ok(([], certificate)) => Ok(certificate),
+        Ok(([], certificate)) if is_understood(&certificate) => Ok(certificate),
         Ok(_) | Err(_) => Err(Unreadable),
     }
 }
 
 /// A certificate that says of something that it matters is not to be used by whoever does not know it (RFC 5280,
 /// section 4.2). Known are what the key and the names are for, and the policies.
-fn understood(certificate: &X509Certificate<'_>) -> Result<(), Unreadable> {
+fn is_understood(certificate: &X509Certificate<'_>) -> bool {
     const KEY_USAGE: &str = "2.5.29.15";
     const SUBJECT_ALTERNATIVE_NAME: &str = "2.5.29.17";
     const BASIC_CONSTRAINTS: &str = "2.5.29.19";
     const POLICIES: &str = "2.5.29.32";
     const EXTENDED_KEY_USAGE: &str = "2.5.29.37";
     let known = [KEY_USAGE, SUBJECT_ALTERNATIVE_NAME, BASIC_CONSTRAINTS, POLICIES, EXTENDED_KEY_USAGE];
-    let all = certificate
-        .extensions()
-        .iter()
-        .all(|extension| !extension.critical || known.contains(&extension.oid.to_id_string().as_str()));
-    if all { Ok(()) } else { Err(Unreadable) }
+    let mut extensions = certificate.extensions().iter();
+    extensions.all(|extension| !extension.critical || known.contains(&extension.oid.to_id_string().as_str()))
 }
 
 /// What a certificate's key is for. What cannot be read of it is not absent.
@@ -131,7 +128,6 @@ pub fn of_chain(chain: &[Vec<u8>], rule: &ChainRule, at_ms: i64) -> Result<Mater
     let [leaf, issuer, _root] = chain else { return Err(Unreadable) };
     let (leaf, issuer) = (parse(leaf)?, parse(issuer)?);
     for (certificate, mark) in [(&leaf, &rule.leaf), (&issuer, &rule.issuer)] {
-        understood(certificate)?;
         let carries = certificate.extensions().iter().any(|extension| extension.oid.to_id_string() == *mark);
         if !carries || !facts(certificate)?.is_good(at_ms) {
             return Err(Unreadable);

@@ -153,14 +153,14 @@ impl Material {
             _ if info.algorithm.algorithm.to_id_string() == "1.3.101.112" => Kind::Ed25519,
             _ => return None,
         };
-        Material { kind, bytes, algorithm: None }.checked()
+        Material::checked(kind, bytes)
     }
 
     /// PKCS #1, of a length that is taken.
     fn of_rsa(bytes: Vec<u8>) -> Option<Self> {
         let Ok((rest, key)) = RSAPublicKey::from_der(&bytes) else { return None };
         (rest.is_empty() && key.key_size() >= 2048).then_some(())?;
-        Some(Material { kind: Kind::Rsa, bytes, algorithm: None })
+        Material::checked(Kind::Rsa, bytes)
     }
 
     /// A key for signatures from a set; a private or a shared one has no place in a public list.
@@ -183,9 +183,7 @@ impl Material {
             ("RSA", _) => Material::of_rsa(pkcs1(&number("n")?, &number("e")?)),
             ("EC", Some("P-256")) => Material::of_point(Kind::P256, 32, &number("x")?, &number("y")?),
             ("EC", Some("P-521")) => Material::of_point(Kind::P521, 66, &number("x")?, &number("y")?),
-            ("OKP", Some("Ed25519")) => {
-                Material { kind: Kind::Ed25519, bytes: number("x")?, algorithm: None }.checked()
-            }
+            ("OKP", Some("Ed25519")) => Material::checked(Kind::Ed25519, number("x")?),
             _ => None,
         };
         Some(Material { algorithm, ..material? })
@@ -198,18 +196,18 @@ impl Material {
             bytes.resize(bytes.len() + len.checked_sub(number.len())?, 0);
             bytes.extend_from_slice(number);
         }
-        Material { kind, bytes, algorithm: None }.checked()
+        Material::checked(kind, bytes)
     }
 
-    /// As it is, if it is a key: a point on its curve, or 32 bytes.
-    fn checked(self) -> Option<Self> {
-        let is_key = match self.kind {
-            Kind::Ed25519 => self.bytes.len() == 32,
-            Kind::P256 => p256::ecdsa::VerifyingKey::from_sec1_bytes(&self.bytes).is_ok(),
-            Kind::P521 => p521::ecdsa::VerifyingKey::from_sec1_bytes(&self.bytes).is_ok(),
+    /// A key for any algorithm of its kind, if it is one: a point on its curve, or 32 bytes.
+    fn checked(kind: Kind, bytes: Vec<u8>) -> Option<Self> {
+        let is_key = match kind {
+            Kind::Ed25519 => bytes.len() == 32,
+            Kind::P256 => p256::ecdsa::VerifyingKey::from_sec1_bytes(&bytes).is_ok(),
+            Kind::P521 => p521::ecdsa::VerifyingKey::from_sec1_bytes(&bytes).is_ok(),
             Kind::Rsa => true,
         };
-        is_key.then_some(self)
+        is_key.then_some(Material { kind, bytes, algorithm: None })
     }
 
     /// The key as the algorithm needs it; `None` if it is of another family, or for another algorithm. The

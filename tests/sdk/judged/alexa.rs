@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 
-use super::{judge, row, signed_by_openssl};
+use super::{judge, rewritten, row, signed_by_openssl};
 use crate::host::{KeyHost, Reply, Signer};
 use crate::published::python;
 use crate::support::{App, sender};
@@ -74,10 +74,7 @@ fn of_requests_of_alexa_the_gate_takes_what_alexas_sdk_takes() {
     let at = |url: &str| signed_by(&signer, url, launch(now));
     let sent = |request: Value| signed_by(&signer, &there, request);
     let good = || at(&there);
-    let changed = |change: &dyn Fn(&str) -> String| {
-        let (headers, body) = good();
-        (headers, change(&body))
-    };
+    let changed = |change: &dyn Fn(&str) -> String| rewritten(good(), change);
     let with = |name: &str, change: &dyn Fn(&str) -> Option<String>| {
         let (mut headers, body) = good();
         headers.retain_mut(|(known, value)| {

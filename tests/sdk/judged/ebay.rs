@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 
-use super::{Delivery, judge, row, signed_by_openssl};
+use super::{Delivery, judge, rewritten, row, signed_by_openssl};
 use crate::host::{KeyHost, Reply};
 use crate::published::node;
 use crate::support::{App, sender};
@@ -52,10 +52,7 @@ fn of_deliveries_of_ebay_the_gate_takes_what_ebays_sdk_takes() {
         sent(&BASE64.encode(header(id, &signature).to_string().as_bytes()), body)
     };
     let good = || signed_by("ebay", "sha1", IDS[0]);
-    let changed = |change: &dyn Fn(&str) -> String| {
-        let (headers, body) = good();
-        (headers, change(&body))
-    };
+    let changed = |change: &dyn Fn(&str) -> String| rewritten(good(), change);
     let shown = |(headers, _): &Delivery| -> Value {
         serde_json::from_slice(&BASE64.decode(headers[0].1.as_bytes()).unwrap()).unwrap()
     };

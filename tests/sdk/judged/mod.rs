@@ -46,6 +46,11 @@ fn changed((mut headers, body): Delivery, name: &str, change: &dyn Fn(&str) -> S
     (headers, body)
 }
 
+/// With another body.
+fn rewritten((headers, body): Delivery, change: &dyn Fn(&str) -> String) -> Delivery {
+    (headers, change(&body))
+}
+
 /// Without the header whose name ends so.
 fn stripped((mut headers, body): Delivery, name: &str) -> Delivery {
     headers.retain(|(known, _)| !known.ends_with(name));

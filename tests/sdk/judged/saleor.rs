@@ -3,7 +3,7 @@
 use ring::rand::SystemRandom;
 use serde_json::{Value, json};
 
-use super::{b64, judge, row};
+use super::{b64, judge, rewritten, row};
 use crate::host::{KeyHost, Reply, Signer, set};
 use crate::published::node;
 use crate::support::{App, sender};
@@ -61,10 +61,7 @@ fn of_deliveries_of_saleor_the_gate_takes_what_saleors_sdk_takes() {
         sent(format!("{first}..{}", b64(signature)), body)
     };
     let under = |header: &Value| signed_by(&signer, header, body());
-    let changed = |change: &dyn Fn(&str) -> String| {
-        let (headers, body) = under(&header());
-        (headers, change(&body))
-    };
+    let changed = |change: &dyn Fn(&str) -> String| rewritten(under(&header()), change);
     let reshaped = |change: &dyn Fn(&str, &str) -> String| {
         let (headers, body) = under(&header());
         let (first, signature) = headers[0].1.split_once("..").unwrap();

@@ -4,7 +4,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::json;
 
-use super::{b64, changed, judge, row, stripped};
+use super::{b64, changed, judge, rewritten, row, stripped};
 use crate::host::{KeyHost, Reply, set};
 use crate::published::node;
 use crate::support::{App, sender};
@@ -43,10 +43,7 @@ fn of_deliveries_of_turnkey_the_gate_takes_what_turnkeys_sdk_takes() {
     let good = || at(now);
     let with = |name: &str, change: &dyn Fn(&str) -> String| changed(good(), name, change);
     let without = |name: &str| stripped(good(), name);
-    let body = |change: &dyn Fn(&str) -> String| {
-        let (headers, body) = good();
-        (headers, change(&body))
-    };
+    let body = |change: &dyn Fn(&str) -> String| rewritten(good(), change);
     let rows = [
         row("a delivery", good(), "accepted"),
         row("four minutes old", at(now - 240_000), "accepted"),
